@@ -1,0 +1,17 @@
+// Lines on stderr, one write(2) a line so that lines of several ranks never mix.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace moebius {
+
+// Ranks are threads or processes: the prefix "[rank 3] " belongs to the calling thread and the threads that
+// it starts with SetLogRank. A negative rank (the default) prints no prefix.
+void SetLogRank(int rank);
+int LogRank();
+
+// Writes the prefix, `text` and a newline to stderr.
+void LogLine(std::string_view text);
+
+}  // namespace moebius

@@ -1,0 +1,92 @@
+#include <cmath>
+
+#include "core/base/check.h"
+#include "core/base/nearest.h"
+#include "core/base/random.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "gtest/gtest.h"
+
+namespace moebius {
+namespace {
+
+TEST(Philox, MatchesTheKnownAnswersOfTheReferenceImplementation) {
+  // Random123's kat_vectors for philox4x32, 10 rounds.
+  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}),
+            (std::array<uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
+  EXPECT_EQ(Philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
+            (std::array<uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}));
+}
+
+TEST(RandomStream, IsAPureFunctionOfSeedNameAndIndex) {
+  const RandomStream a(1, "x"), b(1, "x"), c(1, "y"), d(2, "x");
+  EXPECT_EQ(a.Bits(5), b.Bits(5));
+  EXPECT_NE(a.Bits(5), a.Bits(6));
+  EXPECT_NE(a.Bits(5), c.Bits(5));
+  EXPECT_NE(a.Bits(5), d.Bits(5));
+}
+
+TEST(RandomStream, NormalHasTheMomentsOfAStandardNormal) {
+  const RandomStream stream(7, "normal");
+  double sum = 0, squares = 0, fourth = 0;
+  const int n = 200000;
+  for (int i = 0; i < n; ++i) {
+    const double v = stream.Normal(i);
+    sum += v;
+    squares += v * v;
+    fourth += v * v * v * v;
+  }
+  EXPECT_NEAR(sum / n, 0, 0.01);
+  EXPECT_NEAR(squares / n, 1, 0.015);
+  EXPECT_NEAR(fourth / n, 3, 0.1);
+}
+
+TEST(RandomStream, BelowStaysInRangeAndReachesEveryValue) {
+  const RandomStream stream(3, "below");
+  int counts[7] = {};
+  for (int i = 0; i < 7000; ++i) {
+    const uint64_t v = stream.Below(i, 7);
+    ASSERT_LT(v, 7u);
+    ++counts[v];
+  }
+  for (const int count : counts) EXPECT_NEAR(count, 1000, 150);
+}
+
+TEST(Status, EachConstructorHasItsExitCode) {
+  EXPECT_EQ(ExitCode(absl::OkStatus()), 0);
+  EXPECT_EQ(ExitCode(UsageError("x")), 64);
+  EXPECT_EQ(ExitCode(DamagedError("x")), 65);
+  EXPECT_EQ(ExitCode(MissingError("x")), 66);
+  EXPECT_EQ(ExitCode(UnavailableError("x")), 69);
+  EXPECT_EQ(ExitCode(absl::InternalError("x")), 70);
+  EXPECT_EQ(ExitCode(ComparisonError("x")), 71);
+  EXPECT_EQ(ExitCode(CannotWriteError("x")), 73);
+  EXPECT_EQ(ExitCode(StoppedError("x")), 75);
+  EXPECT_EQ(ExitCode(BadNumbersError("x")), 76);
+}
+
+TEST(Nearest, FindsTheCloseNameAndRefusesDistantOnes) {
+  EXPECT_EQ(Nearest("hiden_size", {"vocab_size", "hidden_size"}), "hidden_size");
+  EXPECT_EQ(Nearest("zzzzzzzz", {"vocab_size", "hidden_size"}), "");
+}
+
+TEST(Check, EndsTheProcessWithExitCode70AndTheValues) {
+  const int a = 3;
+  EXPECT_EXIT(CHECK_EQ(a, 4) << "layer 2", testing::ExitedWithCode(70), "3 vs 4.*layer 2");
+}
+
+TEST(Strings, PrintableEscapesWhatATerminalMustNotSee) {
+  EXPECT_EQ(Printable("a\x1b[2J\xff" "b"), "a\\x1B[2J\\xFFb");
+  EXPECT_EQ(Printable("h\xC3\xA9llo"), "h\xC3\xA9llo");
+  EXPECT_EQ(Printable(std::string(200, 'x'), 10), "xxxxxxxxxx...");
+}
+
+TEST(Strings, FormatsNumbersForPeople) {
+  EXPECT_EQ(WithCommas(671026419200), "671,026,419,200");
+  EXPECT_EQ(WithCommas(-1234), "-1,234");
+  EXPECT_EQ(HumanBytes(1536), "1.50 KiB");
+  EXPECT_EQ(HumanSeconds(95.2), "1m 35s");
+}
+
+}  // namespace
+}  // namespace moebius

@@ -1,0 +1,16 @@
+// The program: one explicit list of verbs. What a verb needs at start-up is paid for by that verb alone.
+#include <string>
+#include <vector>
+
+#include "launch/cli.h"
+
+int main(int argc, char** argv) {
+  using moebius::Verb;
+  std::vector<Verb> verbs;
+  // Each launch/verb_NAME.h declares a function that returns its verbs; they are listed here in the order of help.
+  const auto add = [&verbs](std::vector<Verb> more) {
+    for (Verb& verb : more) verbs.push_back(std::move(verb));
+  };
+  add({});
+  return moebius::RunProgram(verbs, std::vector<std::string>(argv + 1, argv + argc));
+}

@@ -1,0 +1,90 @@
+// The backend seam: memory, streams, events and kernels of one device. Code above this folder names no device.
+//
+// Contract. Every call takes the stream it is ordered on; a call may return before its work is done, and work
+// on one stream happens in order. Arguments (kernel_args.h) are checked by ops.h, which is what layers call;
+// an implementation holds only arithmetic. Views passed to a kernel stay valid until its stream has passed it.
+// Results do not depend on the number of threads, and the same call twice gives the same bits.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/backend/kernel_args.h"
+#include "core/tensor/tensor.h"
+
+namespace moebius {
+
+// kCompute runs kernels (on the CPU: inline in the calling thread). kExchange runs host functions in order on a
+// thread of its own that sleeps unless something is queued; events order the two.
+enum class StreamKind { kCompute, kExchange };
+
+class Event {
+ public:
+  virtual ~Event() = default;
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual StreamKind kind() const = 0;
+  // Runs `work` when everything before it on this stream is done.
+  virtual void Enqueue(std::function<void()> work) = 0;
+  // Marks `event` done once everything before it is done.
+  virtual void Record(Event& event) = 0;
+  // Later work on this stream starts after the event's latest Record is done.
+  virtual void Wait(Event& event) = 0;
+  // Blocks the caller until the stream is empty.
+  virtual void Synchronize() = 0;
+};
+
+class Backend : public Allocator {
+ public:
+  virtual std::string Name() const = 0;    // "cpu (AVX3_ZEN4, 2 threads)"
+  virtual DType AutoCompute() const = 0;   // what `compute: AUTO` means here: kBF16 where products gain from it
+  virtual int num_threads() const = 0;
+  virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;
+  virtual std::unique_ptr<Event> NewEvent() = 0;
+
+  virtual void CopyToDevice(Stream& stream, const void* host, TensorView to) = 0;
+  virtual void CopyToHost(Stream& stream, TensorView from, void* host) = 0;  // done after Synchronize
+  virtual void Zero(Stream& stream, TensorView x) = 0;
+  virtual void Cast(Stream& stream, TensorView from, TensorView to) = 0;  // same shape, f32 and bf16 in any pair
+  virtual void Accumulate(Stream& stream, const AccumulateArgs& args) = 0;
+
+  virtual void MatMul(Stream& stream, const MatMulArgs& args) = 0;
+  virtual void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) = 0;
+
+  virtual void Embedding(Stream& stream, const EmbeddingArgs& args) = 0;
+  virtual void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) = 0;
+  virtual void RmsNorm(Stream& stream, const RmsNormArgs& args) = 0;
+  virtual void RmsNormBackward(Stream& stream, const RmsNormBackwardArgs& args) = 0;
+  virtual void Rope(Stream& stream, const RopeArgs& args) = 0;
+  virtual void Attention(Stream& stream, const AttentionArgs& args) = 0;
+  virtual void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args) = 0;
+  virtual void DecodeAttention(Stream& stream, const DecodeAttentionArgs& args) = 0;
+  virtual void SwiGlu(Stream& stream, const SwiGluArgs& args) = 0;
+  virtual void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) = 0;
+
+  virtual void Router(Stream& stream, const RouterArgs& args) = 0;
+  virtual void RouterBackward(Stream& stream, const RouterBackwardArgs& args) = 0;
+  virtual void Balance(Stream& stream, const BalanceArgs& args) = 0;
+  virtual void RouterZ(Stream& stream, const RouterZArgs& args) = 0;
+  virtual void RouteSort(Stream& stream, const RouteSortArgs& args) = 0;
+  virtual void GatherRows(Stream& stream, const GatherRowsArgs& args) = 0;
+  virtual void CombineRows(Stream& stream, const CombineRowsArgs& args) = 0;
+
+  virtual void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) = 0;
+  virtual void AdamW(Stream& stream, const AdamWArgs& args) = 0;
+  // sum [1] f64 = sum of squares of x (f32), in a fixed order.
+  virtual void SumSquares(Stream& stream, TensorView x, TensorView sum) = 0;
+};
+
+struct CpuOptions {
+  int threads = 0;  // 0: the cores this process may use
+};
+std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options);
+
+}  // namespace moebius

@@ -1,0 +1,67 @@
+// The CPU backend: oneDNN for matrix products, Highway for the rest, a pool of its own. Its methods are spread
+// over this folder's files by kernel: matmul.cc, attention.cc, norm.cc, ...
+#pragma once
+
+#include <memory>
+
+#include "core/backend/backend.h"
+#include "core/backend/cpu/thread_pool.h"
+
+namespace moebius {
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(const CpuOptions& options);
+  ~CpuBackend() override;
+
+  void* Allocate(int64_t bytes) override;
+  void Free(void* memory) override;
+
+  std::string Name() const override;
+  DType AutoCompute() const override;
+  int num_threads() const override { return pool_.num_threads(); }
+  std::unique_ptr<Stream> NewStream(StreamKind kind) override;
+  std::unique_ptr<Event> NewEvent() override;
+
+  void CopyToDevice(Stream& stream, const void* host, TensorView to) override;
+  void CopyToHost(Stream& stream, TensorView from, void* host) override;
+  void Zero(Stream& stream, TensorView x) override;
+  void Cast(Stream& stream, TensorView from, TensorView to) override;
+  void Accumulate(Stream& stream, const AccumulateArgs& args) override;
+  void MatMul(Stream& stream, const MatMulArgs& args) override;
+  void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) override;
+  void Embedding(Stream& stream, const EmbeddingArgs& args) override;
+  void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) override;
+  void RmsNorm(Stream& stream, const RmsNormArgs& args) override;
+  void RmsNormBackward(Stream& stream, const RmsNormBackwardArgs& args) override;
+  void Rope(Stream& stream, const RopeArgs& args) override;
+  void Attention(Stream& stream, const AttentionArgs& args) override;
+  void AttentionBackward(Stream& stream, const AttentionBackwardArgs& args) override;
+  void DecodeAttention(Stream& stream, const DecodeAttentionArgs& args) override;
+  void SwiGlu(Stream& stream, const SwiGluArgs& args) override;
+  void SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) override;
+  void Router(Stream& stream, const RouterArgs& args) override;
+  void RouterBackward(Stream& stream, const RouterBackwardArgs& args) override;
+  void Balance(Stream& stream, const BalanceArgs& args) override;
+  void RouterZ(Stream& stream, const RouterZArgs& args) override;
+  void RouteSort(Stream& stream, const RouteSortArgs& args) override;
+  void GatherRows(Stream& stream, const GatherRowsArgs& args) override;
+  void CombineRows(Stream& stream, const CombineRowsArgs& args) override;
+  void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) override;
+  void AdamW(Stream& stream, const AdamWArgs& args) override;
+  void SumSquares(Stream& stream, TensorView x, TensorView sum) override;
+
+ private:
+  // Scratch of one pool thread, at least `bytes`, 64-byte aligned, valid until the thread's next call; for the
+  // panels and tiles of one task.
+  void* ThreadScratch(int thread, int64_t bytes);
+
+  struct Products;  // oneDNN primitives by shape (matmul.cc), bounded
+
+  ThreadPool pool_;
+  std::unique_ptr<Products> products_;
+  struct Scratch;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+}  // namespace moebius

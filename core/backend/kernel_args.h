@@ -1,0 +1,247 @@
+// The arguments of every kernel of the backend seam: shapes, dtypes and meaning.
+//
+// Legend: T tokens (rows of a microbatch, sequences laid one after another), H query heads, G key/value heads,
+// E experts, K experts a token, R routed rows (T * K), V vocabulary, I intermediate width.
+// "act" is the compute dtype of the run: fp32 or bf16, the same for all act operands of one call.
+// `=` means the result overwrites, `+=` that it accumulates.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/tensor/tensor.h"
+
+namespace moebius {
+
+enum class Transpose { kNo, kYes };
+
+// c [m, n] (= or +=) op(a) [m, k] · op(b) [k, n] (+ bias [n] f32). a, b: act. c: f32 or act; += needs f32.
+struct MatMulArgs {
+  TensorView a;
+  TensorView b;
+  TensorView c;
+  Transpose transpose_a = Transpose::kNo;
+  Transpose transpose_b = Transpose::kNo;
+  bool accumulate = false;
+  TensorView bias = {};
+};
+
+// One product a group; group g owns rows [offsets[g], offsets[g + 1]).
+//   kForward:        y [R, out] act  =  x [R, in] act · w[g] [out, in]ᵀ act
+//   kBackwardInput:  x [R, in] act   =  y [R, out] act · w[g] act
+//   kBackwardWeight: w[g] f32       +=  yᵀ · x
+enum class GroupedKind { kForward, kBackwardInput, kBackwardWeight };
+struct GroupedMatMulArgs {
+  GroupedKind kind;
+  TensorView x;
+  TensorView w;        // [groups, out, in]
+  TensorView y;
+  TensorView offsets;  // [groups + 1] i64
+};
+
+// out [T, hidden] act = table [V, hidden] act at ids [T] i32.
+struct EmbeddingArgs {
+  TensorView table;
+  TensorView ids;
+  TensorView out;
+};
+// dtable [V, hidden] f32 += rows of dy [T, hidden] act, in token order for every row.
+struct EmbeddingBackwardArgs {
+  TensorView ids;
+  TensorView dy;
+  TensorView dtable;
+};
+
+// s = x (+ add); sum = s when given; y = s * rstd * gain with rstd = 1 / sqrt(mean(s²) + epsilon), all in fp32.
+// Rows are the view's rows, so [T, H, d] normalises each head.
+struct RmsNormArgs {
+  TensorView x;         // [rows, n] act
+  TensorView add = {};  // [rows, n] act
+  TensorView sum = {};  // [rows, n] act, may be x
+  TensorView gain;      // [n] f32
+  TensorView y;         // [rows, n] act, may be x
+  TensorView rstd;      // [rows] f32
+  float epsilon;
+};
+// dx = residual (or 0) + gradient of the norm; dgain = (not +=) sum over rows of dy * x * rstd.
+struct RmsNormBackwardArgs {
+  TensorView x;              // [rows, n] act: the input that was normalised (`sum`)
+  TensorView rstd;           // [rows] f32
+  TensorView gain;           // [n] f32
+  TensorView dy;             // [rows, n] act
+  TensorView residual = {};  // [rows, n] act
+  TensorView dx;             // [rows, n] act, may be dy or residual
+  TensorView dgain;          // [n] f32
+};
+
+// Rotates x in place by the angle of its position; `inverse` rotates back (the backward).
+// kInterleaved: pairs (2i, 2i + 1) (DeepSeek); kHalf: pairs (i, i + d/2) (Llama, Qwen).
+enum class RopeStyle { kInterleaved, kHalf };
+struct RopeArgs {
+  TensorView x;          // [T, heads, d] act
+  TensorView positions;  // [T] i32
+  TensorView cos;        // [max positions, d / 2] f32
+  TensorView sin;
+  RopeStyle style;
+  bool inverse = false;
+};
+
+// Causal softmax attention inside each sequence. A key is [k | k_shared]: k_shared (MLA's rotary key) is the
+// same for all heads and follows k's columns; without it k holds the whole key. H % G == 0.
+// Never holds a [tokens, tokens] matrix of a head at long sequences.
+struct AttentionArgs {
+  TensorView q;                              // [T, H, dk + dr] act
+  TensorView k;                              // [T, G, dk] act
+  TensorView k_shared = {};                  // [T, 1, dr] act
+  TensorView v;                              // [T, G, dv] act
+  std::span<const int32_t> sequence_starts;  // ascending, first 0, last T: host memory
+  float scale;
+  TensorView o;    // [T, H, dv] act
+  TensorView lse;  // [H, T] f32: log of the sum of exponentials, what the backward needs
+};
+struct AttentionBackwardArgs {
+  AttentionArgs forward;
+  TensorView d_o;            // [T, H, dv] act
+  TensorView dq;             // = [T, H, dk + dr] act
+  TensorView dk;             // = [T, G, dk] act
+  TensorView dk_shared = {};  // = [T, 1, dr] act, summed over heads
+  TensorView dv;             // = [T, G, dv] act
+};
+
+// One new query a sequence against its cache. MLA's absorbed form is G = 1 with v the first columns of k.
+struct DecodeAttentionArgs {
+  TensorView q;        // [B, H, d] act
+  TensorView k;        // [B, capacity, G * d] act, rows strided
+  TensorView v;        // [B, capacity, G * dv] act, rows strided
+  TensorView lengths;  // [B] i32: cached tokens to attend to, the new one included
+  float scale;
+  TensorView o;  // [B, H, dv] act
+};
+
+// h [rows, I] act = silu(gate) * up * row_weights; gate_up is [rows, 2 I]: gate then up.
+struct SwiGluArgs {
+  TensorView gate_up;
+  TensorView row_weights = {};  // [rows] f32
+  TensorView h;
+};
+struct SwiGluBackwardArgs {
+  TensorView gate_up;
+  TensorView row_weights = {};
+  TensorView dh;                  // [rows, I] act
+  TensorView d_gate_up;           // = [rows, 2 I] act, may be gate_up
+  TensorView d_row_weights = {};  // = [rows] f32, with row_weights
+  TensorView h = {};              // = [rows, I] act: recomputed when given (the weight phase needs it), may be dh
+};
+
+// Scores and selection (deepseek.md 1.2). All fp32.
+//   scores = sigmoid(logits) or softmax(logits)
+//   selection by scores (+ bias); groups ranked by the sum of their two best (sigmoid) or their best (softmax);
+//   weights = scores of the chosen, divided by their sum (+ 1e-20) if normalize, times scale.
+// Ties take the lower index; chosen experts are ordered by falling selection score.
+enum class Scoring { kSigmoid, kSoftmax };
+struct RouterSpec {
+  Scoring scoring = Scoring::kSigmoid;
+  int64_t num_groups = 1;
+  int64_t top_groups = 1;
+  int64_t top_k = 1;
+  bool normalize = true;
+  float scale = 1;
+};
+struct RouterArgs {
+  RouterSpec spec;
+  TensorView logits;     // [T, E] f32
+  TensorView bias = {};  // [E] f32: for selection only
+  TensorView scores;     // = [T, E] f32
+  TensorView experts;    // = [T, K] i32
+  TensorView weights;    // = [T, K] f32
+};
+// dlogits = gradient through weights, plus, per sequence s, the balance loss's
+//   sum over its tokens of balance_coefficient[s, e] * d(scores_e / sum scores), plus z_coefficient * d(lse²).
+struct RouterBackwardArgs {
+  RouterSpec spec;
+  TensorView logits;                         // [T, E] f32
+  TensorView scores;                         // [T, E] f32
+  TensorView experts;                        // [T, K] i32
+  TensorView dweights;                       // [T, K] f32
+  TensorView balance_coefficients = {};      // [sequences, E] f32
+  std::span<const int32_t> sequence_starts;  // with balance_coefficients
+  float z_coefficient = 0;
+  TensorView dlogits;  // = [T, E] f32
+};
+// Per sequence of length n: f_e = E / (K n) * count, P_e = mean over its tokens of scores_e / sum scores;
+// loss = sum over e of f_e P_e. counted: the top K of the scores without bias and groups (V3's sequence-wise
+// loss), or the experts really chosen (the classic auxiliary loss) when `experts` is given.
+struct BalanceArgs {
+  TensorView scores;                         // [T, E] f32
+  TensorView experts = {};                   // [T, K] i32
+  int64_t top_k;
+  std::span<const int32_t> sequence_starts;
+  TensorView f;       // = [sequences, E] f32
+  TensorView losses;  // = [sequences] f32
+};
+// z [1] f32 = sum over tokens of logsumexp(logits)².
+struct RouterZArgs {
+  TensorView logits;
+  TensorView z;
+};
+
+// Sorts the T * K choices by expert, stable in token order.
+struct RouteSortArgs {
+  TensorView experts;       // [T, K] i32
+  TensorView offsets;       // = [E + 1] i64: rows of expert e are [offsets[e], offsets[e + 1])
+  TensorView row_of;        // = [T, K] i32: the row that a choice became
+  TensorView choice_of;     // = [T * K] i32: the choice t * K + k that a row came from
+};
+// out [n, hidden] = x [.., hidden] at index[i] / divisor (divisor K turns choices into tokens).
+struct GatherRowsArgs {
+  TensorView x;
+  TensorView index;  // [n] i32
+  int32_t divisor = 1;
+  TensorView out;
+};
+// out [T, hidden] act = add (or 0) + sum over k of rows [R, hidden] act at row_of[t, k], in k order, fp32 sum.
+struct CombineRowsArgs {
+  TensorView rows;
+  TensorView row_of;    // [T, K] i32
+  TensorView add = {};  // [T, hidden] act, may be out
+  TensorView out;
+};
+
+// losses [n] f32 = cross-entropy of logits [n, V] f32 with targets [n] i32 (negative: no loss);
+// dlogits [n, V] act = (softmax - onehot) * scale, may be logits when act is fp32; not wanted when empty.
+struct CrossEntropyArgs {
+  TensorView logits;
+  TensorView targets;
+  TensorView losses;
+  float scale = 0;
+  TensorView dlogits = {};
+};
+
+// y += alpha * x (any of f32/act on both sides; same shape).
+struct AccumulateArgs {
+  TensorView x;
+  TensorView y;
+  float alpha = 1;
+};
+
+// AdamW (Loshchilov and Hutter) on one flat tensor: g = grad * grad_scale; m, v updated; bias-corrected;
+// w -= lr * (m̂ / (sqrt(v̂) + epsilon) + weight_decay * w); weight (act copy) = w; grad = 0 afterwards;
+// ema = decay * ema + (1 - decay) * w when given.
+struct AdamWArgs {
+  TensorView master;       // [n] f32
+  TensorView m;            // [n] f32 or bf16
+  TensorView v;            // [n] f32 or bf16
+  TensorView grad;         // [n] f32
+  TensorView weight = {};  // [n] bf16
+  TensorView ema = {};     // [n] f32
+  float grad_scale = 1;
+  float lr;
+  float beta1;
+  float beta2;
+  float epsilon;
+  float weight_decay;
+  int64_t step;  // 1 for the first update
+  float ema_decay = 0;
+};
+
+}  // namespace moebius

@@ -1,0 +1,36 @@
+// The checked entry points of the kernels: layers call these. Each checks shapes and dtypes once (a mismatch is
+// a CHECK with both shapes), counts the call in the context's profile and hands over to the backend.
+#pragma once
+
+#include "core/backend/context.h"
+#include "core/backend/kernel_args.h"
+
+namespace moebius {
+
+void Zero(const Context& context, TensorView x);
+void Cast(const Context& context, TensorView from, TensorView to);
+void Accumulate(const Context& context, const AccumulateArgs& args);
+void MatMul(const Context& context, const MatMulArgs& args);
+void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args);
+void Embedding(const Context& context, const EmbeddingArgs& args);
+void EmbeddingBackward(const Context& context, const EmbeddingBackwardArgs& args);
+void RmsNorm(const Context& context, const RmsNormArgs& args);
+void RmsNormBackward(const Context& context, const RmsNormBackwardArgs& args);
+void Rope(const Context& context, const RopeArgs& args);
+void Attention(const Context& context, const AttentionArgs& args);
+void AttentionBackward(const Context& context, const AttentionBackwardArgs& args);
+void DecodeAttention(const Context& context, const DecodeAttentionArgs& args);
+void SwiGlu(const Context& context, const SwiGluArgs& args);
+void SwiGluBackward(const Context& context, const SwiGluBackwardArgs& args);
+void Router(const Context& context, const RouterArgs& args);
+void RouterBackward(const Context& context, const RouterBackwardArgs& args);
+void Balance(const Context& context, const BalanceArgs& args);
+void RouterZ(const Context& context, const RouterZArgs& args);
+void RouteSort(const Context& context, const RouteSortArgs& args);
+void GatherRows(const Context& context, const GatherRowsArgs& args);
+void CombineRows(const Context& context, const CombineRowsArgs& args);
+void CrossEntropy(const Context& context, const CrossEntropyArgs& args);
+void AdamW(const Context& context, const AdamWArgs& args);
+void SumSquares(const Context& context, TensorView x, TensorView sum);
+
+}  // namespace moebius

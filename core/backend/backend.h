@@ -50,7 +50,8 @@ class Backend : public Allocator {
 
   virtual void CopyToDevice(Stream& stream, const void* host, TensorView to) = 0;
   virtual void CopyToHost(Stream& stream, TensorView from, void* host) = 0;  // done after Synchronize
-  virtual void Zero(Stream& stream, TensorView x) = 0;
+  virtual void Zero(Stream& stream, TensorView x) = 0;                 // any dtype
+  virtual void Fill(Stream& stream, TensorView x, float value) = 0;    // f32 or bf16
   virtual void Cast(Stream& stream, TensorView from, TensorView to) = 0;  // same shape, f32 and bf16 in any pair
   virtual void Accumulate(Stream& stream, const AccumulateArgs& args) = 0;
 

@@ -8,6 +8,7 @@
 namespace moebius {
 
 void Zero(const Context& context, TensorView x);
+void Fill(const Context& context, TensorView x, float value);
 void Cast(const Context& context, TensorView from, TensorView to);
 void Accumulate(const Context& context, const AccumulateArgs& args);
 void MatMul(const Context& context, const MatMulArgs& args);

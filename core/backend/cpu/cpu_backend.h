@@ -26,6 +26,7 @@ class CpuBackend final : public Backend {
   void CopyToDevice(Stream& stream, const void* host, TensorView to) override;
   void CopyToHost(Stream& stream, TensorView from, void* host) override;
   void Zero(Stream& stream, TensorView x) override;
+  void Fill(Stream& stream, TensorView x, float value) override;
   void Cast(Stream& stream, TensorView from, TensorView to) override;
   void Accumulate(Stream& stream, const AccumulateArgs& args) override;
   void MatMul(Stream& stream, const MatMulArgs& args) override;

@@ -7,7 +7,8 @@
 int main(int argc, char** argv) {
   using moebius::Verb;
   std::vector<Verb> verbs;
-  // Each launch/verb_NAME.h declares a function that returns its verbs; they are listed here in the order of help.
+  // Each launch/verb_NAME.h declares a function that returns its verbs; they are listed here in the order of
+  // help.
   const auto add = [&verbs](std::vector<Verb> more) {
     for (Verb& verb : more) verbs.push_back(std::move(verb));
   };

@@ -1,0 +1,337 @@
+#include "launch/recipe.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/file.h"
+#include "launch/recipe.pb.h"
+
+namespace moebius {
+namespace {
+
+// What ranges cannot say: how fields depend on each other. Every finding is one line "where: what; why; what
+// to do".
+class Checker {
+ public:
+  Checker(const proto::Recipe& recipe, const Origins& origins, std::vector<std::string>* errors)
+      : r_(recipe), origins_(origins), errors_(errors) {}
+
+  void CheckAll() {
+    CheckName();
+    CheckSource();
+    CheckBatch();
+    CheckOptimizer();
+    CheckParallel();
+    CheckExtras();
+  }
+
+ private:
+  void Add(const std::string& path, std::string_view text) {
+    errors_->push_back(Concat(OriginPrefix(origins_, path), text));
+  }
+
+  void CheckName() {
+    const std::string& name = r_.name();
+    const bool plain = !name.empty() && name.size() <= 100 && name[0] != '.' && name[0] != '-' &&
+                       std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                         return std::isalnum(c) || c == '.' || c == '_' || c == '-';
+                       });
+    if (!plain) {
+      Add("name", Concat("name is '", Printable(name),
+                         "'; it becomes a folder: letters, digits and . _ - only, at most "
+                         "100; set another name"));
+    }
+    if (r_.task() != proto::PRETRAIN) {
+      Add("task", Concat("task is ", proto::Task_Name(r_.task()),
+                         "; this build trains PRETRAIN only; set task: PRETRAIN"));
+    }
+  }
+
+  void CheckSource() {
+    if (r_.init().has_from() && r_.init().from().empty()) {
+      Add("init.from", "init.from is empty; it names a Hugging Face folder or a checkpoint; write its path");
+    }
+    if (!r_.init().has_from() && !r_.has_model()) {
+      Add("",
+          "neither init.from nor model is given; a run needs weights or shapes; add init { from: \"DIR\" } "
+          "or "
+          "model { ... }");
+    }
+    if (r_.init().random() && !r_.init().has_from()) {
+      Add("init.random",
+          "init.random is set without init.from; it takes the shapes of that folder; add init.from or "
+          "leave random out: a model { } section starts from random weights anyway");
+    }
+    const bool train = !r_.data().train().empty();
+    if (train && r_.data().mixture_size() > 0) {
+      Add("data.train", "data.train and data.mixture are both given; they contradict; keep one");
+    }
+    if (!train && r_.data().mixture_size() == 0) {
+      Add("data.train",
+          "data.train is missing; a run needs a token file; add data { train: \"train.h5\" } (moebius data "
+          "build makes one)");
+    }
+    for (int i = 0; i < r_.data().mixture_size(); ++i) {
+      if (r_.data().mixture(i).path().empty()) {
+        Add("", Concat("data.mixture[", i,
+                       "].path is missing; a part of the mixture is a token file; write its path"));
+      }
+    }
+    if (r_.fork().has_step() && !r_.fork().has_from()) {
+      Add("fork.step", "fork.step is set without fork.from; it is a step of another run; add its run folder");
+    }
+    if (r_.fork().has_from() && r_.init().has_from()) {
+      Add("fork.from", "fork.from and init.from are both given; the weights come from one of them; keep one");
+    }
+  }
+
+  void CheckBatch() {
+    const auto& batch = r_.batch();
+    const int64_t micro = batch.microbatch_sequences();
+    const auto divides = [&](int64_t sequences, const std::string& path) {
+      if (micro > 0 && sequences > 0 && sequences % micro != 0) {
+        Add(path, Concat(path, " is ", sequences, " and batch.microbatch_sequences ", micro,
+                         "; a batch is a whole number of microbatches; use a divisor, for example ",
+                         LargestDivisor(sequences, micro)));
+      }
+    };
+    divides(batch.sequences(), "batch.sequences");
+    int64_t last = -1;
+    for (int i = 0; i < batch.ramp_size(); ++i) {
+      const std::string path = Concat("batch.ramp[", i, "]");
+      if (!batch.ramp(i).has_at_step() || !batch.ramp(i).has_to_sequences()) {
+        Add(path, path + " lacks at_step or to_sequences; a point of the ramp has both; add what is missing");
+        continue;
+      }
+      if (batch.ramp(i).at_step() <= last) {
+        Add(path + ".at_step", Concat(path, ".at_step is ", batch.ramp(i).at_step(), " after ", last,
+                                      "; the points must rise; put them in order"));
+      }
+      last = batch.ramp(i).at_step();
+      divides(batch.ramp(i).to_sequences(), path + ".to_sequences");
+    }
+  }
+
+  static int64_t LargestDivisor(int64_t n, int64_t limit) {
+    int64_t best = 1;
+    for (int64_t d = 1; d <= std::min(n, limit) && d <= 65536; ++d) {
+      if (n % d == 0) best = d;
+    }
+    return best;
+  }
+
+  void CheckOptimizer() {
+    const auto& o = r_.optimizer();
+    const bool piecewise = o.schedule() == proto::Optimizer::V3_PIECEWISE;
+    if (o.warmup_steps() > r_.steps()) {
+      Add("optimizer.warmup_steps", Concat("optimizer.warmup_steps is ", o.warmup_steps(), " of ", r_.steps(),
+                                           " steps; the run would end while warming up; shorten it"));
+    }
+    if (!piecewise && o.min_lr() > o.lr()) {
+      Add("optimizer.min_lr", Concat("optimizer.min_lr is ", o.min_lr(), " above optimizer.lr ", o.lr(),
+                                     "; schedules only fall; lower it"));
+    }
+    if (piecewise != (o.phase_size() > 0)) {
+      Add("optimizer.schedule",
+          piecewise
+              ? "optimizer.schedule is V3_PIECEWISE without optimizer.phase; it consists of phases; add "
+                "phase { steps from_lr to_lr }"
+              : "optimizer.phase is given; only schedule V3_PIECEWISE has phases; set it or remove them");
+    }
+    for (int i = 0; i < o.phase_size(); ++i) {
+      if (!o.phase(i).has_steps() || !o.phase(i).has_from_lr() || !o.phase(i).has_to_lr()) {
+        Add("", Concat("optimizer.phase[", i,
+                       "] lacks steps, from_lr or to_lr; a phase has all three; add what is missing"));
+      }
+    }
+    if (o.schedule() == proto::Optimizer::WSD &&
+        (o.decay_steps() < 1 || o.decay_steps() + o.warmup_steps() > r_.steps())) {
+      Add("optimizer.decay_steps", Concat("optimizer.decay_steps is ", o.decay_steps(), " of ", r_.steps(),
+                                          " steps with ", o.warmup_steps(),
+                                          " of warm-up; schedule WSD decays in the last decay_steps of the "
+                                          "run; choose 1 to ",
+                                          std::max<int64_t>(1, r_.steps() - o.warmup_steps())));
+    }
+  }
+
+  void CheckParallel() {
+    const auto& p = r_.parallel();
+    const auto one = [&](const std::string& field, int64_t value, int64_t alternative) {
+      if (value == 1 || value == alternative || value < 0) return;
+      Add("parallel." + field, Concat("parallel.", field, " is ", value,
+                                      "; this build runs one rank; set it to 1 or leave the section out"));
+    };
+    one("pipeline", p.pipeline(), 1);
+    one("expert", p.expert(), 1);
+    one("data", p.data(), 0);
+    static const std::vector<std::string> kSchedules = {"gpipe", "1f1b",     "interleaved", "zb_h1",
+                                                        "zbv",   "dualpipe", "dualpipev"};
+    if (std::find(kSchedules.begin(), kSchedules.end(), p.schedule()) == kSchedules.end()) {
+      Add("parallel.schedule", Concat("parallel.schedule is '", Printable(p.schedule()), "'; it is one of ",
+                                      Join(kSchedules), "; correct the name"));
+    }
+  }
+
+  void CheckExtras() {
+    if (r_.validate().every_steps() > 0 && r_.data().validation().empty()) {
+      Add("validate.every_steps",
+          "validate.every_steps is set without data.validation; there is nothing to validate on; "
+          "add data { validation: \"val.h5\" } or set it to 0");
+    }
+    if (r_.sample().every_steps() > 0 && r_.sample().prompts_size() == 0) {
+      Add("sample.every_steps",
+          "sample.every_steps is set without sample.prompts; there is nothing to continue; add "
+          "prompts: \"...\" or set it to 0");
+    }
+    if (r_.sample().has_top_p() && r_.sample().top_p() == 0) {
+      Add("sample.top_p",
+          "sample.top_p is 0; no token would be left; use temperature: 0 for the likeliest token");
+    }
+  }
+
+  const proto::Recipe& r_;
+  const Origins& origins_;
+  std::vector<std::string>* errors_;
+};
+
+// Fields (with all below them) in which a continued run may differ from the run that was started.
+bool MayChange(const std::string& path) {
+  static const std::vector<std::string> kFree = {"name",
+                                                 "steps",
+                                                 "max_minutes",
+                                                 "max_bad_steps",
+                                                 "threads",
+                                                 "parallel",
+                                                 "checkpoint",
+                                                 "validate",
+                                                 "sample",
+                                                 "log",
+                                                 "recompute",
+                                                 "fork",
+                                                 "batch.microbatch_sequences",
+                                                 "data.validation",
+                                                 "data.prefetch_batches"};
+  return std::any_of(kFree.begin(), kFree.end(), [&path](const std::string& field) {
+    return path == field || path.starts_with(field + ".") || path.starts_with(field + "[");
+  });
+}
+
+// Leaf path -> printed value, defaults included, from the printed form of the recipe.
+using Values = std::map<std::string, std::string>;
+
+void CollectValues(const google::protobuf::Message& message, const std::string& path, Values* values) {
+  using Field = google::protobuf::FieldDescriptor;
+  const auto& reflection = *message.GetReflection();
+  const auto& type = *message.GetDescriptor();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const Field* field = type.field(i);
+    const std::string at = path.empty() ? field->name() : path + "." + field->name();
+    const int count = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+    for (int k = 0; k < count; ++k) {
+      const std::string element = field->is_repeated() ? Concat(at, "[", k, "]") : at;
+      if (field->message_type() != nullptr) {
+        CollectValues(field->is_repeated() ? reflection.GetRepeatedMessage(message, field, k)
+                                           : reflection.GetMessage(message, field),
+                      element, values);
+      } else if (field->is_repeated() || reflection.HasField(message, field) || field->has_default_value()) {
+        google::protobuf::TextFormat::PrintFieldValueToString(message, field, field->is_repeated() ? k : -1,
+                                                              &(*values)[element]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Recipe::Recipe() : proto_(std::make_unique<proto::Recipe>()) {}
+Recipe::Recipe(Recipe&&) noexcept = default;
+Recipe& Recipe::operator=(Recipe&&) noexcept = default;
+Recipe::~Recipe() = default;
+
+absl::Status Recipe::Finish(const std::string& path, const std::vector<std::string>& sets) {
+  std::vector<std::string> errors;
+  for (const std::string& set : sets) {
+    if (absl::Status status = ApplyOverride(set, proto_.get(), &origins_); !status.ok()) {
+      errors.emplace_back(status.message());
+    }
+  }
+  if (!proto_->has_name()) {
+    proto_->set_name(RecipeStem(path));
+    origins_["name"] = "name of the recipe's file";
+  }
+  CheckRanges(*proto_, origins_, RecipeRanges(), &errors);
+  Checker(*proto_, origins_, &errors).CheckAll();
+  return errors.empty() ? absl::OkStatus() : UsageError(Join(errors, "\n"));
+}
+
+absl::StatusOr<Recipe> Recipe::Load(const std::string& path, const std::vector<std::string>& sets) {
+  Recipe recipe;
+  RETURN_IF_ERROR(ReadTextproto(path, recipe.proto_.get(), &recipe.origins_));
+  RETURN_IF_ERROR(recipe.Finish(path, sets));
+  return recipe;
+}
+
+absl::StatusOr<Recipe> Recipe::FromText(std::string_view text, const std::string& name,
+                                        const std::vector<std::string>& sets) {
+  Recipe recipe;
+  RETURN_IF_ERROR(ParseTextproto(text, name, recipe.proto_.get(), &recipe.origins_));
+  RETURN_IF_ERROR(recipe.Finish(name, sets));
+  return recipe;
+}
+
+absl::StatusOr<Recipe> Recipe::LoadUnchecked(const std::string& path) {
+  Recipe recipe;
+  RETURN_IF_ERROR(ReadTextproto(path, recipe.proto_.get(), &recipe.origins_));
+  return recipe;
+}
+
+void Recipe::FillModel(const proto::Model& model, const std::string& origin) {
+  proto::Model merged = model;
+  merged.MergeFrom(proto_->model());
+  Values from_config;
+  CollectValues(model, "model", &from_config);
+  *proto_->mutable_model() = merged;
+  for (const auto& [path, value] : from_config) origins_.try_emplace(path, origin);
+}
+
+std::string Recipe::ToText() const {
+  return "# Every value of the recipe and where it comes from; this text is a recipe itself.\n" +
+         PrintTextproto(*proto_, origins_);
+}
+
+absl::Status Recipe::CheckResumable(const Recipe& saved) const {
+  Values before, now;
+  CollectValues(saved.proto(), "", &before);
+  CollectValues(*proto_, "", &now);
+  std::vector<std::string> differences;
+  const auto add = [&](const std::string& path, const std::string& was, const std::string& is) {
+    if (MayChange(path)) return;
+    differences.push_back(
+        Concat(OriginPrefix(origins_, path), path, " was ", was, " and is now ", is,
+               "; a run continues only as it was begun (length, layout, logging and checkpoints may "
+               "change); restore it, or start a new run with another --out"));
+  };
+  for (const auto& [path, value] : before) {
+    const auto it = now.find(path);
+    if (it == now.end() || it->second != value) add(path, value, it == now.end() ? "not set" : it->second);
+  }
+  for (const auto& [path, value] : now) {
+    if (!before.contains(path)) add(path, "not set", value);
+  }
+  return differences.empty() ? absl::OkStatus() : UsageError(Join(differences, "\n"));
+}
+
+std::string RecipeStem(const std::string& path) {
+  const std::string name = FileName(path);
+  const size_t dot = name.find('.');
+  return dot == 0 || dot == std::string::npos ? name : name.substr(0, dot);
+}
+
+}  // namespace moebius

@@ -1,0 +1,321 @@
+#include "launch/recipe.h"
+
+#include <google/protobuf/descriptor.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "core/base/random.h"
+#include "core/base/status.h"
+#include "core/model/model.pb.h"
+#include "launch/recipe.pb.h"
+
+namespace moebius {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kMinimal[] = R"(
+name: "tiny"
+init { from: "model" }
+data { train: "train.h5" validation: "val.h5" shuffle: true pack: CONTIGUOUS }
+batch { sequences: 16 sequence_length: 512 microbatch_sequences: 2 }
+steps: 500
+seed: 1
+)";
+
+absl::StatusOr<Recipe> Read(const std::string& text, const std::vector<std::string>& sets = {}) {
+  return Recipe::FromText(text, "r.textproto", sets);
+}
+
+std::string ErrorOf(const std::string& text, const std::vector<std::string>& sets = {}) {
+  const auto recipe = Read(text, sets);
+  EXPECT_FALSE(recipe.ok());
+  EXPECT_EQ(ExitCode(recipe.status()), kExitUsage);
+  return std::string(recipe.status().message());
+}
+
+void ExpectHas(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "looking for: " << part << "\nin: " << text;
+}
+
+class Folder : public testing::Test {
+ protected:
+  Folder() : path_(fs::temp_directory_path() / ("recipe_test_" + std::to_string(getpid()))) {
+    fs::remove_all(path_);
+    fs::create_directories(path_ / "sub");
+  }
+  ~Folder() override { fs::remove_all(path_); }
+  std::string Write(const std::string& name, const std::string& text) {
+    std::ofstream(path_ / name) << text;
+    return (path_ / name).string();
+  }
+  const fs::path path_;
+};
+
+TEST(Recipe, ReadsTheExampleOfTheContract) {
+  const auto recipe = Read(R"(
+    name: "tiny"   task: PRETRAIN            # SFT DPO GRPO
+    init { from: "DIR" }
+    data { train: "train.h5" validation: "val.h5" shuffle: true pack: CONTIGUOUS }
+    batch { sequences: 16 sequence_length: 512 microbatch_sequences: 2 }
+    steps: 500   seed: 1
+    optimizer { lr: 1e-3 schedule: CONSTANT warmup_steps: 0 beta1: 0.9 beta2: 0.95 epsilon: 1e-8 weight_decay: 0.1 clip_norm: 1.0 }
+    balance { bias_update_speed: 0.001 sequence_loss: 1e-4 auxiliary_loss: 0 router_z_loss: 0 }
+    mtp { loss_weight: 0.3 }
+    precision { compute: AUTO }
+    parallel { pipeline: 1 expert: 1 data: 0 schedule: "1f1b" }
+    checkpoint { every_steps: 100 keep: 2 })");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_EQ(recipe->proto().batch().sequences(), 16);
+  EXPECT_DOUBLE_EQ(recipe->proto().optimizer().lr(), 1e-3);
+  EXPECT_EQ(recipe->proto().checkpoint().keep(), 2);
+}
+
+TEST(Recipe, ReportsEveryUnknownFieldWithPlaceAndNearestName) {
+  const std::string error =
+      ErrorOf(std::string(kMinimal) + "optimizer { lrr: 1\n  wamrup_steps: 3 }\nstpes: 4\nlr: 2\n");
+  ExpectHas(error, "r.textproto:8:13: unknown field 'optimizer.lrr'; did you mean optimizer.lr? ");
+  ExpectHas(
+      error,
+      "r.textproto:9:3: unknown field 'optimizer.wamrup_steps'; did you mean optimizer.warmup_steps? ");
+  ExpectHas(error, "unknown field 'stpes'; did you mean steps? ");
+  ExpectHas(error, "unknown field 'lr'; did you mean optimizer.lr? ");
+}
+
+TEST(Recipe, NamesPlaceAndAdviceForBadSyntaxAndBadEnumValues) {
+  ExpectHas(ErrorOf("steps: many"), "r.textproto:1:8: ");
+  ExpectHas(ErrorOf("precision { compute: BF61 }"), "did you mean BF16? it is one of AUTO, FP32, BF16, FP8");
+  ExpectHas(ErrorOf("steps: 99999999999999999999999"), "r.textproto:1:8");
+  ExpectHas(ErrorOf("optimizer { lr: 1"), "r.textproto:1:");
+}
+
+TEST(Recipe, ReportsAllNumbersOutOfRangeTogetherWithTheirOrigin) {
+  const std::string error = ErrorOf(std::string(kMinimal) + "optimizer { lr: -1 beta1: 1.0\n epsilon: nan }",
+                                    {"sample.top_p=2", "threads=-1"});
+  ExpectHas(error, "r.textproto:8: optimizer.lr is -1; it must be from 0 to 100");
+  ExpectHas(error, "r.textproto:8: optimizer.beta1 is 1; it must be from 0 to below 1");
+  ExpectHas(error, "r.textproto:9: optimizer.epsilon is nan");
+  ExpectHas(error, "--set sample.top_p=2: sample.top_p is 2; it must be from 0 to 1");
+  ExpectHas(error, "threads is -1");
+}
+
+TEST(Recipe, EveryNumberOfARecipeHasARange) {
+  std::vector<std::string> missing = LeafPaths(*proto::Recipe::descriptor(), /*numbers_only=*/true);
+  std::erase_if(missing, [](const std::string& path) {
+    return std::any_of(RecipeRanges().begin(), RecipeRanges().end(),
+                       [&](const NumberRange& r) { return r.path == path; });
+  });
+  EXPECT_EQ(missing, std::vector<std::string>{}) << "add these to launch/recipe_ranges.cc";
+  const auto leaves = LeafPaths(*proto::Recipe::descriptor(), true);
+  for (const NumberRange& range : RecipeRanges()) {
+    EXPECT_EQ(std::count(leaves.begin(), leaves.end(), range.path), 1) << range.path << " names no field";
+  }
+}
+
+TEST(Recipe, ItsDefaultsLieInTheirRanges) { EXPECT_TRUE(Read(kMinimal).ok()) << Read(kMinimal).status(); }
+
+TEST(Recipe, ReportsContradictionsBetweenFields) {
+  ExpectHas(ErrorOf("name: \"x\""), "neither init.from nor model");
+  ExpectHas(ErrorOf("name: \"x\""), "data.train is missing");
+  ExpectHas(ErrorOf(kMinimal, {"batch.microbatch_sequences=6"}),
+            "whole number of microbatches; use a divisor, for example 4");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.schedule=wsd"}), "choose 1 to 500");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.schedule=v3_piecewise"}), "without optimizer.phase");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.warmup_steps=501"}), "while warming up");
+  ExpectHas(ErrorOf(kMinimal, {"name=a/b"}), "it becomes a folder");
+  ExpectHas(ErrorOf(kMinimal, {"sample.every_steps=5"}), "without sample.prompts");
+  ExpectHas(ErrorOf(kMinimal, {"task=GRPO"}), "PRETRAIN only");
+  ExpectHas(ErrorOf(kMinimal,
+                    {"batch.ramp={at_step: 5 to_sequences: 8}", "batch.ramp={at_step: 5 to_sequences: 16}"}),
+            "must rise");
+}
+
+TEST(Recipe, RefusesSeveralRanksUntilTheyExist) {
+  for (const char* set : {"parallel.pipeline=2", "parallel.expert=2", "parallel.data=2"}) {
+    ExpectHas(ErrorOf(kMinimal, {set}), "this build runs one rank");
+  }
+  EXPECT_TRUE(Read(kMinimal, {"parallel.data=1", "parallel.schedule=dualpipe"}).ok());
+}
+
+TEST(Recipe, SetsScalarsEnumsListsAndSections) {
+  const auto recipe =
+      Read(std::string(kMinimal) + "sample { prompts: \"a\" prompts: \"b\" }",
+           {"optimizer.lr=3e-4", "steps=1e3", "optimizer.schedule=cosine", "data.shuffle=false", "name=other",
+            "sample.prompts=Once upon", "sample.prompts=a time", "sample.prompts[1]=a day",
+            "data.validation=\"quoted.h5\"", "mtp={loss_weight: 0.1}", "seed=18446744073709551615"});
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  const proto::Recipe& r = recipe->proto();
+  EXPECT_DOUBLE_EQ(r.optimizer().lr(), 3e-4);
+  EXPECT_EQ(r.steps(), 1000);
+  EXPECT_EQ(r.optimizer().schedule(), proto::Optimizer::COSINE);
+  EXPECT_FALSE(r.data().shuffle());
+  EXPECT_EQ(r.name(), "other");
+  ASSERT_EQ(r.sample().prompts_size(), 2);
+  EXPECT_EQ(r.sample().prompts(0), "Once upon");
+  EXPECT_EQ(r.sample().prompts(1), "a day");
+  EXPECT_EQ(r.data().validation(), "quoted.h5");
+  EXPECT_DOUBLE_EQ(r.mtp().loss_weight(), 0.1);
+  EXPECT_EQ(r.seed(), 18446744073709551615u);
+}
+
+TEST(Recipe, SetsElementsOfRepeatedSections) {
+  const auto recipe = Read(kMinimal, {"optimizer.schedule=V3_PIECEWISE", "optimizer.phase[0].steps=10",
+                                      "optimizer.phase[0].from_lr=1e-3", "optimizer.phase[0].to_lr=1e-4",
+                                      "optimizer.phase={steps: 5 from_lr: 1e-4 to_lr: 0 shape: LINEAR}"});
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  ASSERT_EQ(recipe->proto().optimizer().phase_size(), 2);
+  EXPECT_EQ(recipe->proto().optimizer().phase(1).shape(), proto::Optimizer::LINEAR);
+  ExpectHas(recipe->ToText(), "# --set optimizer.phase[0].steps=10");
+}
+
+TEST(Recipe, SuggestsForWrongOverrides) {
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.lrr=1"}), "did you mean optimizer.lr? ");
+  ExpectHas(ErrorOf(kMinimal, {"lr=1"}), "did you mean optimizer.lr? ");
+  ExpectHas(ErrorOf(kMinimal, {"optimzer.lr=1"}), "did you mean optimizer? ");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.lr"}), "not of the form FIELD=VALUE");
+  ExpectHas(ErrorOf(kMinimal, {"steps=1.5"}), "whole number");
+  ExpectHas(ErrorOf(kMinimal, {"steps.x=1"}), "steps is a value");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer=1"}), "optimizer is a section");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.phase.steps=1"}), "name the element: optimizer.phase[0]");
+  ExpectHas(ErrorOf(kMinimal, {"optimizer.phase[3].steps=1"}), "the next index is 0");
+  ExpectHas(ErrorOf(kMinimal, {"data.shuffle=yes"}), "true or false");
+  ExpectHas(ErrorOf(kMinimal, {"data.pack=CONTIGOUS"}), "did you mean CONTIGUOUS?");
+  ExpectHas(ErrorOf(kMinimal, {"mtp={los_weight: 1}"}), "did you mean mtp.loss_weight?");
+}
+
+TEST(Recipe, PrintsAValidRecipeWithTheOriginOfEveryValue) {
+  const auto recipe = Read(kMinimal, {"optimizer.lr=0.002", "sample.prompts=say \"hi\"\n"});
+  ASSERT_TRUE(recipe.ok());
+  const std::string text = recipe->ToText();
+  ExpectHas(text, "# r.textproto:6");
+  ExpectHas(text, "# --set optimizer.lr=0.002");
+  ExpectHas(text, "# default");
+  const auto again = Read(text);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->CheckResumable(*recipe).ok()) << again->CheckResumable(*recipe);
+  EXPECT_DOUBLE_EQ(again->proto().optimizer().lr(), 0.002);
+  EXPECT_EQ(again->proto().sample().prompts(0), "say \"hi\"\n");
+  EXPECT_TRUE(again->proto().optimizer().has_beta2()) << "defaults are written out";
+}
+
+TEST(Recipe, ContinuesOnlyWithTheFieldsThatMayChange) {
+  const auto saved = Read(kMinimal);
+  for (const char* set : {"steps=900", "checkpoint.keep=9", "max_minutes=3", "batch.microbatch_sequences=4",
+                          "log.every_steps=1", "validate.every_steps=3", "recompute.policy=blocks"}) {
+    EXPECT_TRUE(Read(kMinimal, {set})->CheckResumable(*saved).ok()) << set;
+  }
+  for (const char* set :
+       {"optimizer.lr=1", "seed=2", "batch.sequences=32", "data.train=other.h5", "balance.sequence_loss=0"}) {
+    const absl::Status status = Read(kMinimal, {set})->CheckResumable(*saved);
+    EXPECT_EQ(ExitCode(status), kExitUsage) << set;
+    ExpectHas(std::string(status.message()),
+              std::string(set).substr(0, std::string(set).find('=')) + " was ");
+  }
+}
+
+TEST(Recipe, FillsTheModelFromAConfigButKeepsWhatTheRecipeSays) {
+  auto recipe = Read(std::string(kMinimal) + "model { rope_theta: 5e5 }");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  proto::Model model;
+  model.set_hidden_size(64);
+  model.set_rope_theta(1e4);
+  recipe->FillModel(model, "model/config.json");
+  EXPECT_EQ(recipe->proto().model().hidden_size(), 64);
+  EXPECT_DOUBLE_EQ(recipe->proto().model().rope_theta(), 5e5);
+  ExpectHas(recipe->ToText(), "# model/config.json");
+}
+
+TEST_F(Folder, IncludesMergeBelowTheFileAndListsReplaceLists) {
+  Write("sub/base.textproto",
+        "steps: 7 optimizer { lr: 1 beta1: 0.5 } sample { prompts: \"x\" prompts: \"y\" }");
+  const std::string path =
+      Write("top.textproto", "include: \"sub/base.textproto\"\n" + std::string(kMinimal) +
+                                 "optimizer { lr: 2 }\nsample { prompts: \"z\" }");
+  const auto recipe = Recipe::Load(path, {});
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_DOUBLE_EQ(recipe->proto().optimizer().lr(), 2);
+  EXPECT_DOUBLE_EQ(recipe->proto().optimizer().beta1(), 0.5);
+  EXPECT_EQ(recipe->proto().steps(), 500);
+  EXPECT_EQ(recipe->proto().sample().prompts_size(), 1);
+  ExpectHas(recipe->ToText(), "sub/base.textproto:1");
+  EXPECT_EQ(recipe->ToText().find("include"), std::string::npos);
+}
+
+TEST_F(Folder, EndsCirclesOfIncludesAndNamesMissingFiles) {
+  const auto circle = Recipe::Load(Write("a.textproto", "include: \"a.textproto\""), {});
+  EXPECT_EQ(ExitCode(circle.status()), kExitUsage);
+  const auto missing = Recipe::Load((path_ / "none.textproto").string(), {});
+  EXPECT_EQ(ExitCode(missing.status()), kExitMissing);
+  ExpectHas(std::string(missing.status().message()), "none.textproto");
+  EXPECT_EQ(ExitCode(Recipe::Load(path_.string(), {}).status()), kExitUsage);
+}
+
+TEST(Recipe, TakesItsNameFromTheFile) {
+  EXPECT_EQ(RecipeStem("a/b/quick.v1.textproto"), "quick");
+  EXPECT_EQ(Recipe::FromText(std::string(kMinimal).substr(13), "x/y.textproto", {})->proto().name(), "y");
+}
+
+std::string Repeat(const std::string& part, size_t times) {
+  std::string out;
+  for (size_t i = 0; i < times; ++i) out += part;
+  return out;
+}
+
+TEST(Recipe, SurvivesHostileText) {
+  const std::vector<std::string> hostile = {Repeat("x {", 300000),
+                                            Repeat("x <", 300000),
+                                            Repeat("model {", 1000),
+                                            "x: " + Repeat("[", 300000),
+                                            "[a.b] { " + Repeat("c {", 200000),
+                                            std::string(2 << 20, 'a'),
+                                            std::string("steps: 1\0", 9),
+                                            "\xff\xfe\x00steps",
+                                            "name: \"" + std::string(900000, 'n') + "\"",
+                                            "steps: 1 steps: 2",
+                                            "[type.googleapis.com/moebius.proto.Recipe] { }",
+                                            "1: 2",
+                                            "include: \"/dev/zero\"",
+                                            "model { hidden_size: 0x7fffffffffffffff }",
+                                            "\"",
+                                            "'",
+                                            "{",
+                                            "}",
+                                            "steps:",
+                                            ":",
+                                            Repeat("unknown: 1\n", 50000)};
+  for (const std::string& text : hostile) {
+    const auto recipe = Read(text);
+    EXPECT_EQ(ExitCode(recipe.status()), kExitUsage) << text.substr(0, 40);
+    EXPECT_LT(recipe.status().message().size(), 20000u) << text.substr(0, 40);
+  }
+}
+
+TEST(Recipe, SurvivesRandomDamageToAValidRecipe) {
+  const RandomStream random(7, "recipe damage");
+  const std::string valid = Read(kMinimal)->ToText();
+  uint64_t draw = 0;
+  for (int i = 0; i < 500; ++i) {
+    std::string text = valid;
+    for (uint64_t k = 0; k <= random.Below(draw++, 4); ++k) {
+      const size_t at = random.Below(draw++, text.size());
+      switch (random.Below(draw++, 3)) {
+        case 0:
+          text[at] = static_cast<char>(random.Below(draw++, 256));
+          break;
+        case 1:
+          text.erase(at, random.Below(draw++, 20));
+          break;
+        default:
+          text.insert(at, valid.substr(random.Below(draw++, valid.size()), 15));
+          break;
+      }
+    }
+    const auto recipe = Read(text);
+    EXPECT_TRUE(recipe.ok() || ExitCode(recipe.status()) == kExitUsage) << recipe.status();
+  }
+}
+
+}  // namespace
+}  // namespace moebius

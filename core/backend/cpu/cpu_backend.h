@@ -9,6 +9,8 @@
 
 namespace moebius {
 
+class Products;  // products.h
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options);
@@ -56,8 +58,6 @@ class CpuBackend final : public Backend {
   // Scratch of one pool thread, at least `bytes`, 64-byte aligned, valid until the thread's next call; for the
   // panels and tiles of one task.
   void* ThreadScratch(int thread, int64_t bytes);
-
-  struct Products;  // oneDNN primitives by shape (matmul.cc), bounded
 
   ThreadPool pool_;
   std::unique_ptr<Products> products_;

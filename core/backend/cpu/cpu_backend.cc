@@ -1,0 +1,83 @@
+#include "core/backend/cpu/cpu_backend.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "core/backend/cpu/instruction_set.h"
+#include "core/backend/cpu/products.h"
+#include "core/backend/cpu/streams.h"
+#include "core/base/check.h"
+#include "core/base/strings.h"
+
+namespace moebius {
+
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+int AvailableCores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
+
+}  // namespace
+
+struct CpuBackend::Scratch {
+  struct Block {
+    void* memory = nullptr;
+    int64_t bytes = 0;
+  };
+  explicit Scratch(int threads) : blocks(threads) {}
+  ~Scratch() {
+    for (Block& block : blocks) std::free(block.memory);
+  }
+  std::vector<Block> blocks;
+};
+
+CpuBackend::CpuBackend(const CpuOptions& options)
+    : pool_(options.threads > 0 ? options.threads : AvailableCores()),
+      products_(std::make_unique<Products>()),
+      scratch_(std::make_unique<Scratch>(pool_.num_threads())) {}
+
+CpuBackend::~CpuBackend() = default;
+
+void* CpuBackend::Allocate(int64_t bytes) {
+  // Large blocks lie on huge pages: fewer TLB misses, and one page fault for 512 pages.
+  const int64_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
+  const int64_t size = (std::max<int64_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, size);
+  CHECK(memory != nullptr) << "out of memory: asked for " << bytes << " bytes";
+  if (alignment == kHugePage) madvise(memory, size, MADV_HUGEPAGE);  // a hint: refusal is harmless
+  return memory;
+}
+
+void CpuBackend::Free(void* memory) { std::free(memory); }
+
+std::string CpuBackend::Name() const {
+  return Concat("cpu (", InstructionSetName(), ", ", num_threads(), num_threads() == 1 ? " thread)" : " threads)");
+}
+
+DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 : DType::kF32; }
+
+std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) { return NewCpuStream(kind); }
+std::unique_ptr<Event> CpuBackend::NewEvent() { return NewCpuEvent(); }
+
+void* CpuBackend::ThreadScratch(int thread, int64_t bytes) {
+  Scratch::Block& block = scratch_->blocks[thread];
+  if (block.bytes < bytes) {
+    std::free(block.memory);
+    block.bytes = (bytes + 4095) / 4096 * 4096;
+    block.memory = std::aligned_alloc(64, block.bytes);
+    CHECK(block.memory != nullptr) << "out of memory: asked for " << bytes << " bytes of scratch";
+  }
+  return block.memory;
+}
+
+std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+
+}  // namespace moebius

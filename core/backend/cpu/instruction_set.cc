@@ -1,0 +1,40 @@
+#include "core/backend/cpu/instruction_set.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/backend/cpu/instruction_set.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace moebius::HWY_NAMESPACE {
+const char* CurrentTargetName() { return hwy::TargetName(HWY_TARGET); }
+}  // namespace moebius::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moebius {
+
+HWY_EXPORT(CurrentTargetName);
+
+std::string InstructionSetName() { return HWY_DYNAMIC_DISPATCH(CurrentTargetName)(); }
+
+bool HasAvx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
+bool HasBF16Products() {
+#if defined(__x86_64__)
+  return HasAvx512() && __builtin_cpu_supports("avx512bf16");  // every processor with AMX has it too
+#else
+  return false;
+#endif
+}
+
+}  // namespace moebius
+#endif  // HWY_ONCE

@@ -1,0 +1,115 @@
+#include "core/layers/gqa_attention.h"
+
+#include "core/backend/ops.h"
+
+namespace moebius {
+
+GqaAttention::GqaAttention(SlotCounter& slots, const GqaShape& shape, const GqaParameters& p,
+                           const RotaryTable* rotary)
+    : shape_(shape),
+      parameters_(p),
+      rotary_(rotary),
+      q_(slots, p.q, p.q_bias),
+      k_(slots, p.k, p.k_bias),
+      v_(slots, p.v, p.v_bias),
+      o_(slots, p.o),
+      q_in_(slots.Take()),
+      k_in_(slots.Take()),
+      q_out_(slots.Take()),
+      k_out_(slots.Take()),
+      v_out_(slots.Take()),
+      o_in_(slots.Take()),
+      lse_(slots.Take()) {
+  if (p.q_norm != nullptr) {
+    q_norm_.emplace(slots, p.q_norm, shape.norm_epsilon);
+    k_norm_.emplace(slots, p.k_norm, shape.norm_epsilon);
+  }
+}
+
+void GqaAttention::SetInput(const Pass& pass, TensorView x) const {
+  q_.SetInput(pass, x);
+  k_.SetInput(pass, x);
+  v_.SetInput(pass, x);
+}
+
+void GqaAttention::Rotate(const Pass& pass, TensorView x, bool inverse) const {
+  Rope(pass.context, {.x = x,
+                      .positions = pass.layout.positions,
+                      .cos = rotary_->cos,
+                      .sin = rotary_->sin,
+                      .style = rotary_->style,
+                      .inverse = inverse});
+}
+
+AttentionArgs GqaAttention::Scores(const Pass& pass) const {
+  return {.q = pass.saved[q_out_],
+          .k = pass.saved[k_out_],
+          .v = pass.saved[v_out_],
+          .sequence_starts = pass.layout.attention_starts,
+          .scale = shape_.scale,
+          .o = pass.saved[o_in_],
+          .lse = pass.saved[lse_]};
+}
+
+void GqaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
+  const GqaShape& s = shape_;
+  const int64_t tokens = x.rows();
+  const Shape q_shape{tokens, s.heads, s.head_dim}, kv_shape{tokens, s.kv_heads, s.head_dim};
+  const TensorView q = pass.Keep(q_out_, x.dtype, q_shape);
+  const TensorView k = pass.Keep(k_out_, x.dtype, kv_shape);
+  const TensorView v = pass.Keep(v_out_, x.dtype, kv_shape);
+  const TensorView q_raw = q_norm_ ? pass.Keep(q_in_, x.dtype, q_shape) : q;
+  const TensorView k_raw = k_norm_ ? pass.Keep(k_in_, x.dtype, kv_shape) : k;
+  q_.Forward(pass, x, q_raw.Reshape({tokens, s.heads * s.head_dim}));
+  k_.Forward(pass, x, k_raw.Reshape({tokens, s.kv_heads * s.head_dim}));
+  v_.Forward(pass, x, v.Reshape({tokens, s.kv_heads * s.head_dim}));
+  if (q_norm_) {
+    q_norm_->Forward(pass, q_raw, q);
+    k_norm_->Forward(pass, k_raw, k);
+  }
+  Rotate(pass, q, false);
+  Rotate(pass, k, false);
+  const TensorView o = pass.Keep(o_in_, x.dtype, q_shape);
+  pass.Keep(lse_, DType::kF32, {s.heads, tokens});
+  Attention(pass.context, Scores(pass));
+  o_.Forward(pass, o.Reshape({tokens, s.heads * s.head_dim}), y);
+}
+
+void GqaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const {
+  const GqaShape& s = shape_;
+  const int64_t tokens = dy.rows();
+  const Shape q_shape{tokens, s.heads, s.head_dim}, kv_shape{tokens, s.kv_heads, s.head_dim};
+  Arena& gradients = pass.saved.gradients();
+  ArenaScope scope(pass.context.scratch);
+  const TensorView d_o = pass.context.scratch.New(dy.dtype, q_shape);
+  o_.BackwardInput(pass, dy, d_o.Reshape({tokens, s.heads * s.head_dim}));
+  const TensorView dq = gradients.New(dy.dtype, q_shape);
+  const TensorView dk = gradients.New(dy.dtype, kv_shape);
+  const TensorView dv = gradients.New(dy.dtype, kv_shape);
+  AttentionBackward(pass.context, {.forward = Scores(pass), .d_o = d_o, .dq = dq, .dk = dk, .dv = dv});
+  Rotate(pass, dq, true);
+  Rotate(pass, dk, true);
+  if (q_norm_) {
+    q_norm_->BackwardInput(pass, dq, dq);
+    k_norm_->BackwardInput(pass, dk, dk);
+  }
+  const TensorView part = pass.context.scratch.New(dy.dtype, dx.shape);
+  q_.BackwardInput(pass, dq.Reshape({tokens, s.heads * s.head_dim}), dx);
+  k_.BackwardInput(pass, dk.Reshape({tokens, s.kv_heads * s.head_dim}), part);
+  Accumulate(pass.context, {.x = part, .y = dx});
+  v_.BackwardInput(pass, dv.Reshape({tokens, s.kv_heads * s.head_dim}), part);
+  Accumulate(pass.context, {.x = part, .y = dx});
+}
+
+void GqaAttention::BackwardWeight(const Pass& pass) const {
+  o_.BackwardWeight(pass);
+  q_.BackwardWeight(pass);
+  k_.BackwardWeight(pass);
+  v_.BackwardWeight(pass);
+  if (q_norm_) {
+    q_norm_->BackwardWeight(pass);
+    k_norm_->BackwardWeight(pass);
+  }
+}
+
+}  // namespace moebius

@@ -1,0 +1,68 @@
+// The layer seam: three phases as peers. There is no tape: explicit phases are what zero-bubble and DualPipe
+// schedules, recomputation and exact memory accounting need.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/backend/context.h"
+#include "core/layers/saved.h"
+
+namespace moebius {
+
+// How a microbatch's T tokens lie: sequences one after another.
+struct TokenLayout {
+  TensorView positions;                   // [T] i32: position of each token in its sequence
+  std::vector<int32_t> sequence_starts;   // [sequences + 1], first 0, last T: what balance losses average over
+  std::vector<int32_t> attention_starts;  // the same, or finer under a document mask: what attention sees
+
+  int64_t tokens() const { return sequence_starts.back(); }
+  int64_t sequences() const { return static_cast<int64_t>(sequence_starts.size()) - 1; }
+};
+
+// What the forward throws away and the backward computes again. V3's choice: norms, MLA up-projection, SwiGLU.
+struct RecomputePolicy {
+  bool norms = false;
+  bool mla_up = false;
+  bool swiglu = true;
+  bool blocks = false;  // whole blocks: only their inputs are kept
+};
+
+// Factors of the auxiliary terms of the trained objective, already divided by what they are averaged over in
+// the global batch (sequences, or tokens for z), so that splitting a batch never changes a gradient.
+struct BalanceFactors {
+  float sequence = 0;   // V3's sequence-wise balance loss
+  float auxiliary = 0;  // the classic loss over the experts really chosen
+  float z = 0;          // logsumexp(router logits)²
+};
+
+// One microbatch on its way through the layers.
+struct Pass {
+  const Context& context;
+  const TokenLayout& layout;
+  Saved& saved;
+  RecomputePolicy recompute = {};
+  BalanceFactors balance = {};
+
+  TensorView Keep(int slot, DType dtype, Shape shape) const {  // a slot filled by the forward
+    return saved[slot] = saved.activations().New(dtype, shape);
+  }
+  TensorView KeepGradient(int slot, DType dtype, Shape shape) const {  // by BackwardInput
+    return saved[slot] = saved.gradients().New(dtype, shape);
+  }
+};
+
+// Phases of a layer on hidden states [T, hidden] act. x, y, dy and dx belong to the caller; x and dy stay valid
+// and unchanged until BackwardWeight of the same microbatch has run. y and dx are overwritten. Weight gradients
+// accumulate (+=) into Parameter::grad().
+class Layer {
+ public:
+  virtual ~Layer() = default;
+  virtual void Forward(const Pass& pass, TensorView x, TensorView y) const = 0;
+  virtual void BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const = 0;
+  virtual void BackwardWeight(const Pass& pass) const = 0;
+  // Replaces the input that the forward kept by the same values elsewhere: for whoever computed them again.
+  virtual void SetInput(const Pass& pass, TensorView x) const = 0;
+};
+
+}  // namespace moebius

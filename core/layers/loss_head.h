@@ -1,0 +1,33 @@
+// Output head with fused cross-entropy: logits = x · Wᵀ are made, turned into losses and gradients, and forgotten
+// chunk by chunk of tokens, so all logits never exist. The exception among layers: dx and dW are computed
+// together in one pass (W's phase is empty in every schedule).
+#pragma once
+
+#include "core/backend/context.h"
+#include "core/layers/parameter.h"
+
+namespace moebius {
+
+struct HeadArgs {
+  TensorView x;        // [T, hidden] act
+  TensorView targets;  // [T] i32; negative: no loss
+  TensorView losses;   // = [T] f32 cross-entropy in nats
+  // With dx, gradients of scale * sum(losses): dx = [T, hidden] act, W's gradient += .
+  float scale = 0;
+  TensorView dx = {};
+};
+
+class LossHead {
+ public:
+  explicit LossHead(Parameter* weight) : weight_(weight) {}  // [V, hidden]
+
+  void Run(const Context& context, const HeadArgs& args) const;
+  // logits [T, V] f32, for sampling.
+  void Logits(const Context& context, TensorView x, TensorView logits) const;
+  int64_t vocab_size() const { return weight_->shape()[0]; }
+
+ private:
+  Parameter* weight_;
+};
+
+}  // namespace moebius

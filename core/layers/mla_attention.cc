@@ -1,0 +1,154 @@
+#include "core/layers/mla_attention.h"
+
+#include "core/backend/ops.h"
+
+namespace moebius {
+namespace {
+
+constexpr float kLatentNormEpsilon = 1e-6f;  // fixed in every released model, whatever rms_norm_eps says
+
+// Columns [begin, begin + count) of each head of [T, heads * width]: [T, heads, count].
+TensorView HeadColumns(TensorView x, int64_t heads, int64_t begin, int64_t count) {
+  return x.Reshape({x.rows(), heads, x.cols() / heads}).Columns(begin, count);
+}
+
+}  // namespace
+
+MlaAttention::MlaAttention(SlotCounter& slots, const MlaShape& shape, const MlaParameters& p,
+                           const RotaryTable* rotary)
+    : shape_(shape),
+      parameters_(p),
+      rotary_(rotary),
+      a_(slots, p.a),
+      q_(slots, p.q),
+      kv_norm_(slots, p.kv_norm, kLatentNormEpsilon),
+      kv_(slots, p.kv),
+      o_(slots, p.o),
+      a_out_(slots.Take()),
+      c_q_(slots.Take()),
+      c_kv_(slots.Take()),
+      q_out_(slots.Take()),
+      kv_out_(slots.Take()),
+      o_in_(slots.Take()),
+      lse_(slots.Take()) {
+  if (shape.q_lora_rank > 0) q_norm_.emplace(slots, p.q_norm, kLatentNormEpsilon);
+  CHECK_EQ(a_.out(), shape.a_dim()) << p.a->name();
+}
+
+void MlaAttention::SetInput(const Pass& pass, TensorView x) const {
+  a_.SetInput(pass, x);
+  if (!q_norm_) q_.SetInput(pass, x);
+}
+
+void MlaAttention::Rotate(const Pass& pass, TensorView x, bool inverse) const {
+  Rope(pass.context, {.x = x,
+                      .positions = pass.layout.positions,
+                      .cos = rotary_->cos,
+                      .sin = rotary_->sin,
+                      .style = rotary_->style,
+                      .inverse = inverse});
+}
+
+void MlaAttention::UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, TensorView q, TensorView kv) const {
+  q_.Forward(pass, c_q, q);
+  kv_.Forward(pass, c_kv, kv);
+  Rotate(pass, HeadColumns(q, shape_.heads, shape_.nope_dim, shape_.rope_dim), false);
+}
+
+AttentionArgs MlaAttention::Scores(const Pass& pass) const {
+  const MlaShape& s = shape_;
+  const TensorView a = pass.saved[a_out_], q = pass.saved[q_out_], kv = pass.saved[kv_out_];
+  const int64_t tokens = a.rows();
+  TensorView k_rope = a.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim);
+  k_rope.shape = {tokens, 1, s.rope_dim};
+  return {.q = q.Reshape({tokens, s.heads, s.qk_dim()}),
+          .k = HeadColumns(kv, s.heads, 0, s.nope_dim),
+          .k_shared = k_rope,
+          .v = HeadColumns(kv, s.heads, s.nope_dim, s.v_dim),
+          .sequence_starts = pass.layout.attention_starts,
+          .scale = s.scale,
+          .o = pass.saved[o_in_].Reshape({tokens, s.heads, s.v_dim}),
+          .lse = pass.saved[lse_]};
+}
+
+void MlaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
+  const MlaShape& s = shape_;
+  const int64_t tokens = x.rows();
+  const TensorView a = pass.Keep(a_out_, x.dtype, {tokens, s.a_dim()});
+  a_.Forward(pass, x, a);
+  TensorView k_rope = a.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim);
+  k_rope.shape = {tokens, 1, s.rope_dim};
+  Rotate(pass, k_rope, false);
+
+  const TensorView c_kv = pass.Keep(c_kv_, x.dtype, {tokens, s.kv_lora_rank});
+  kv_norm_.Forward(pass, a.Columns(s.q_lora_rank, s.kv_lora_rank), c_kv);
+  TensorView c_q = x;
+  if (q_norm_) {
+    c_q = pass.Keep(c_q_, x.dtype, {tokens, s.q_lora_rank});
+    q_norm_->Forward(pass, a.Columns(0, s.q_lora_rank), c_q);
+  }
+  pass.Keep(o_in_, x.dtype, {tokens, s.heads * s.v_dim});
+  pass.Keep(lse_, DType::kF32, {s.heads, tokens});
+  ArenaScope scope(pass.context.scratch);
+  Arena& up = pass.recompute.mla_up ? pass.context.scratch : pass.saved.activations();
+  const TensorView q = pass.saved[q_out_] = up.New(x.dtype, {tokens, s.heads * s.qk_dim()});
+  const TensorView kv = pass.saved[kv_out_] = up.New(x.dtype, {tokens, s.heads * (s.nope_dim + s.v_dim)});
+  UpProject(pass, c_q, c_kv, q, kv);
+  Attention(pass.context, Scores(pass));
+  o_.Forward(pass, pass.saved[o_in_], y);
+}
+
+void MlaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const {
+  const MlaShape& s = shape_;
+  const int64_t tokens = dy.rows();
+  Arena& gradients = pass.saved.gradients();
+  ArenaScope scope(pass.context.scratch);
+  if (pass.recompute.mla_up) {
+    const TensorView q = pass.saved[q_out_] = pass.context.scratch.New(dy.dtype, {tokens, s.heads * s.qk_dim()});
+    const TensorView kv = pass.saved[kv_out_] =
+        pass.context.scratch.New(dy.dtype, {tokens, s.heads * (s.nope_dim + s.v_dim)});
+    UpProject(pass, q_norm_ ? pass.saved[c_q_] : q_.Input(pass), pass.saved[c_kv_], q, kv);
+  }
+  const TensorView d_o = pass.context.scratch.New(dy.dtype, {tokens, s.heads * s.v_dim});
+  o_.BackwardInput(pass, dy, d_o);
+
+  const TensorView dq = gradients.New(dy.dtype, {tokens, s.heads * s.qk_dim()});
+  const TensorView dkv = gradients.New(dy.dtype, {tokens, s.heads * (s.nope_dim + s.v_dim)});
+  const TensorView da = gradients.New(dy.dtype, {tokens, s.a_dim()});
+  TensorView dk_rope = da.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim);
+  dk_rope.shape = {tokens, 1, s.rope_dim};
+  AttentionBackward(pass.context, {.forward = Scores(pass),
+                                   .d_o = d_o.Reshape({tokens, s.heads, s.v_dim}),
+                                   .dq = dq.Reshape({tokens, s.heads, s.qk_dim()}),
+                                   .dk = HeadColumns(dkv, s.heads, 0, s.nope_dim),
+                                   .dk_shared = dk_rope,
+                                   .dv = HeadColumns(dkv, s.heads, s.nope_dim, s.v_dim)});
+  Rotate(pass, HeadColumns(dq, s.heads, s.nope_dim, s.rope_dim), true);
+  Rotate(pass, dk_rope, true);
+
+  const TensorView dc_kv = da.Columns(s.q_lora_rank, s.kv_lora_rank);
+  kv_.BackwardInput(pass, dkv, dc_kv);
+  kv_norm_.BackwardInput(pass, dc_kv, dc_kv);
+  if (q_norm_) {
+    const TensorView dc_q = da.Columns(0, s.q_lora_rank);
+    q_.BackwardInput(pass, dq, dc_q);
+    q_norm_->BackwardInput(pass, dc_q, dc_q);
+    a_.BackwardInput(pass, da, dx);
+  } else {
+    const TensorView dx_q = pass.context.scratch.New(dy.dtype, dx.shape);
+    q_.BackwardInput(pass, dq, dx_q);
+    a_.BackwardInput(pass, da, dx);
+    Accumulate(pass.context, {.x = dx_q, .y = dx});
+  }
+}
+
+void MlaAttention::BackwardWeight(const Pass& pass) const {
+  o_.BackwardWeight(pass);
+  kv_.BackwardWeight(pass);
+  kv_norm_.BackwardWeight(pass);
+  q_.BackwardWeight(pass);
+  if (q_norm_) q_norm_->BackwardWeight(pass);
+  a_.BackwardWeight(pass);
+}
+
+}  // namespace moebius

@@ -1,0 +1,245 @@
+#include "core/layers/moe_mlp.h"
+
+#include "core/backend/ops.h"
+
+namespace moebius {
+
+MoeMlp::MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& p, TokenExchange* exchange)
+    : spec_(spec), parameters_(p), exchange_(exchange) {
+  if (p.shared_gate_up != nullptr) shared_.emplace(slots, p.shared_gate_up, p.shared_down);
+  for (int* slot : {&x_, &logits_, &scores_, &chosen_, &weights_, &f_, &losses_, &auxiliary_f_, &auxiliary_losses_,
+                    &z_, &dlogits_, &rows_, &gate_up_out_, &h_, &out_, &dout_, &d_gate_up_, &d_rows_,
+                    &d_row_weights_, &handle_}) {
+    *slot = slots.Take();
+  }
+}
+
+void MoeMlp::SetInput(const Pass& pass, TensorView x) const {
+  pass.saved[x_] = x;
+  if (shared_) shared_->SetInput(pass, x);
+}
+
+TensorView MoeMlp::InputF32(const Pass& pass, Arena& arena) const {
+  const TensorView x = pass.saved[x_];
+  if (x.dtype == DType::kF32) return x;
+  const TensorView x32 = arena.New(DType::kF32, x.shape);
+  Cast(pass.context, x, x32);
+  return x32;
+}
+
+void MoeMlp::Route(const Pass& pass, TensorView x) const {
+  pass.saved[x_] = x;
+  const int64_t tokens = x.rows(), experts = parameters_.router->shape()[0];
+  const int64_t sequences = pass.layout.sequences();
+  const TensorView logits = pass.Keep(logits_, DType::kF32, {tokens, experts});
+  const TensorView scores = pass.Keep(scores_, DType::kF32, {tokens, experts});
+  const TensorView chosen = pass.Keep(chosen_, DType::kI32, {tokens, spec_.top_k});
+  const TensorView weights = pass.Keep(weights_, DType::kF32, {tokens, spec_.top_k});
+  {
+    ArenaScope scope(pass.context.scratch);
+    MatMul(pass.context, {.a = InputF32(pass, pass.context.scratch),
+                          .b = parameters_.router->weight(),
+                          .c = logits,
+                          .transpose_b = Transpose::kYes});
+  }
+  Router(pass.context, {.spec = spec_,
+                        .logits = logits,
+                        .bias = parameters_.bias != nullptr ? parameters_.bias->weight() : TensorView(),
+                        .scores = scores,
+                        .experts = chosen,
+                        .weights = weights});
+  Balance(pass.context, {.scores = scores,
+                         .top_k = spec_.top_k,
+                         .sequence_starts = pass.layout.sequence_starts,
+                         .f = pass.Keep(f_, DType::kF32, {sequences, experts}),
+                         .losses = pass.Keep(losses_, DType::kF32, {sequences})});
+  if (pass.balance.auxiliary != 0) {
+    Balance(pass.context, {.scores = scores,
+                           .experts = chosen,
+                           .top_k = spec_.top_k,
+                           .sequence_starts = pass.layout.sequence_starts,
+                           .f = pass.Keep(auxiliary_f_, DType::kF32, {sequences, experts}),
+                           .losses = pass.Keep(auxiliary_losses_, DType::kF32, {sequences})});
+  }
+  if (pass.balance.z != 0) RouterZ(pass.context, {.logits = logits, .z = pass.Keep(z_, DType::kF32, {1})});
+}
+
+void MoeMlp::PostDispatch(const Pass& pass) const {
+  pass.saved.exchange(handle_) = exchange_->PostDispatch(pass.context, pass.saved.activations(), pass.saved[x_],
+                                                         pass.saved[chosen_], pass.saved[weights_]);
+}
+
+void MoeMlp::SharedExpert(const Pass& pass, TensorView y) const {
+  if (shared_) shared_->Forward(pass, pass.saved[x_], y);
+}
+
+void MoeMlp::Experts(const Pass& pass) const {
+  const auto [rows, row_weights, offsets] = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_));
+  const int64_t n = rows.rows(), intermediate = parameters_.down->shape()[2];
+  pass.saved[rows_] = rows;
+  const TensorView gate_up = pass.Keep(gate_up_out_, rows.dtype, {n, 2 * intermediate});
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kForward,
+                               .x = rows,
+                               .w = parameters_.gate_up->weight(),
+                               .y = gate_up,
+                               .offsets = offsets});
+  const TensorView out = pass.saved[out_] = pass.saved.transient().New(rows.dtype, rows.shape);
+  ArenaScope scope(pass.context.scratch);
+  const TensorView h = pass.recompute.swiglu ? pass.context.scratch.New(rows.dtype, {n, intermediate})
+                                             : pass.Keep(h_, rows.dtype, {n, intermediate});
+  // The routing weight multiplies h instead of the output: the products commute, and h is narrower.
+  SwiGlu(pass.context, {.gate_up = gate_up, .row_weights = row_weights, .h = h});
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kForward,
+                               .x = h,
+                               .w = parameters_.down->weight(),
+                               .y = out,
+                               .offsets = offsets});
+}
+
+void MoeMlp::PostCombine(const Pass& pass) const {
+  exchange_->PostCombine(pass.context, *pass.saved.exchange(handle_), pass.saved[out_]);
+}
+
+void MoeMlp::WaitCombine(const Pass& pass, TensorView add, TensorView y) const {
+  exchange_->WaitCombine(pass.context, *pass.saved.exchange(handle_), add, y);
+}
+
+void MoeMlp::PostCombineBackward(const Pass& pass, TensorView dy) const {
+  exchange_->PostCombineBackward(pass.context, pass.saved.gradients(), *pass.saved.exchange(handle_), dy);
+}
+
+void MoeMlp::SharedExpertBackward(const Pass& pass, TensorView dy, TensorView dx) const {
+  if (shared_) shared_->BackwardInput(pass, dy, dx);
+}
+
+void MoeMlp::ExpertsBackward(const Pass& pass) const {
+  TokenExchange::Handle& handle = *pass.saved.exchange(handle_);
+  const auto [rows, row_weights, offsets] = exchange_->WaitDispatch(pass.context, handle);
+  const TensorView dout = pass.saved[dout_] = exchange_->WaitCombineBackward(pass.context, handle);
+  const int64_t n = rows.rows(), intermediate = parameters_.down->shape()[2];
+  const TensorView d_gate_up = pass.KeepGradient(d_gate_up_, rows.dtype, {n, 2 * intermediate});
+  const TensorView d_row_weights = pass.saved[d_row_weights_] = pass.saved.transient().New(DType::kF32, {n});
+  const TensorView d_rows = pass.saved[d_rows_] = pass.saved.transient().New(rows.dtype, rows.shape);
+  ArenaScope scope(pass.context.scratch);
+  const TensorView dh = pass.context.scratch.New(rows.dtype, {n, intermediate});
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardInput,
+                               .x = dh,
+                               .w = parameters_.down->weight(),
+                               .y = dout,
+                               .offsets = offsets});
+  SwiGluBackwardArgs args{.gate_up = pass.saved[gate_up_out_],
+                          .row_weights = row_weights,
+                          .dh = dh,
+                          .d_gate_up = d_gate_up,
+                          .d_row_weights = d_row_weights};
+  if (pass.recompute.swiglu) args.h = pass.KeepGradient(h_, rows.dtype, {n, intermediate});
+  SwiGluBackward(pass.context, args);
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardInput,
+                               .x = d_rows,
+                               .w = parameters_.gate_up->weight(),
+                               .y = d_gate_up,
+                               .offsets = offsets});
+}
+
+void MoeMlp::PostDispatchBackward(const Pass& pass) const {
+  exchange_->PostDispatchBackward(pass.context, *pass.saved.exchange(handle_), pass.saved[d_rows_],
+                                  pass.saved[d_row_weights_]);
+}
+
+void MoeMlp::WaitDispatchBackward(const Pass& pass, TensorView add, TensorView dx) const {
+  const TensorView logits = pass.saved[logits_];
+  const int64_t experts = logits.cols(), sequences = pass.layout.sequences();
+  ArenaScope scope(pass.context.scratch);
+  const TensorView dweights = pass.context.scratch.New(DType::kF32, pass.saved[weights_].shape);
+  exchange_->WaitDispatchBackward(pass.context, *pass.saved.exchange(handle_), add, dx, dweights);
+
+  // d(objective)/d(scores_e / sum) for each sequence: factor * f_e / length, from both losses.
+  const TensorView coefficients = pass.context.scratch.New(DType::kF32, {sequences, experts});
+  Zero(pass.context, coefficients);
+  for (int64_t s = 0; s < sequences; ++s) {
+    const float length = pass.layout.sequence_starts[s + 1] - pass.layout.sequence_starts[s];
+    const auto add_loss = [&](float factor, int f) {
+      if (factor == 0) return;
+      Accumulate(pass.context,
+                 {.x = pass.saved[f].Rows(s, 1), .y = coefficients.Rows(s, 1), .alpha = factor / length});
+    };
+    add_loss(pass.balance.sequence, f_);
+    add_loss(pass.balance.auxiliary, auxiliary_f_);
+  }
+  const TensorView dlogits = pass.KeepGradient(dlogits_, DType::kF32, logits.shape);
+  RouterBackward(pass.context, {.spec = spec_,
+                                .logits = logits,
+                                .scores = pass.saved[scores_],
+                                .experts = pass.saved[chosen_],
+                                .dweights = dweights,
+                                .balance_coefficients = coefficients,
+                                .sequence_starts = pass.layout.sequence_starts,
+                                .z_coefficient = pass.balance.z,
+                                .dlogits = dlogits});
+  const TensorView dx_router = pass.context.scratch.New(DType::kF32, dx.shape);
+  MatMul(pass.context, {.a = dlogits, .b = parameters_.router->weight(), .c = dx_router});
+  Accumulate(pass.context, {.x = dx_router, .y = dx});
+}
+
+void MoeMlp::BackwardWeight(const Pass& pass) const {
+  const TensorView offsets = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_)).offsets;
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
+                               .x = pass.saved[h_],
+                               .w = parameters_.down->grad(),
+                               .y = pass.saved[dout_],
+                               .offsets = offsets});
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
+                               .x = pass.saved[rows_],
+                               .w = parameters_.gate_up->grad(),
+                               .y = pass.saved[d_gate_up_],
+                               .offsets = offsets});
+  if (shared_) shared_->BackwardWeight(pass);
+  ArenaScope scope(pass.context.scratch);
+  MatMul(pass.context, {.a = pass.saved[dlogits_],
+                        .b = InputF32(pass, pass.context.scratch),
+                        .c = parameters_.router->grad(),
+                        .transpose_a = Transpose::kYes,
+                        .accumulate = true});
+}
+
+RoutingStatistics MoeMlp::ReadStatistics(const Pass& pass) const {
+  const TensorView chosen = pass.saved[chosen_], losses = pass.saved[losses_];
+  std::vector<int32_t> experts(chosen.elements());
+  std::vector<float> balance(losses.elements()), auxiliary(balance.size());
+  float z = 0;
+  Backend& backend = pass.context.backend;
+  Stream& stream = pass.context.stream;
+  backend.CopyToHost(stream, chosen, experts.data());
+  backend.CopyToHost(stream, losses, balance.data());
+  if (pass.balance.auxiliary != 0) backend.CopyToHost(stream, pass.saved[auxiliary_losses_], auxiliary.data());
+  if (pass.balance.z != 0) backend.CopyToHost(stream, pass.saved[z_], &z);
+  stream.Synchronize();
+  RoutingStatistics out;
+  out.counts.assign(parameters_.router->shape()[0], 0);
+  for (const int32_t expert : experts) ++out.counts[expert];
+  for (const float loss : balance) out.balance_loss_sum += loss;
+  for (const float loss : auxiliary) out.auxiliary_loss_sum += loss;
+  out.z_sum = z;
+  return out;
+}
+
+void MoeLayer::Forward(const Pass& pass, TensorView x, TensorView y) const {
+  ArenaScope scope(pass.saved.transient());
+  moe_->Route(pass, x);
+  moe_->PostDispatch(pass);
+  moe_->SharedExpert(pass, y);
+  moe_->Experts(pass);
+  moe_->PostCombine(pass);
+  moe_->WaitCombine(pass, moe_->has_shared() ? y : TensorView(), y);
+}
+
+void MoeLayer::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const {
+  ArenaScope scope(pass.saved.transient());
+  moe_->PostCombineBackward(pass, dy);
+  moe_->SharedExpertBackward(pass, dy, dx);
+  moe_->ExpertsBackward(pass);
+  moe_->PostDispatchBackward(pass);
+  moe_->WaitDispatchBackward(pass, moe_->has_shared() ? dx : TensorView(), dx);
+}
+
+}  // namespace moebius

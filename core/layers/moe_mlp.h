@@ -1,0 +1,82 @@
+// Mixture-of-experts MLP (DeepSeek-V3 §2.1.2; deepseek.md 1.2-1.3): y = shared(x) + sum of w_e · FFN_e(x) over
+// the chosen experts. Dropless. The phases are cut where tokens travel, so that a schedule can run something
+// else between a post and its wait.
+#pragma once
+
+#include <optional>
+
+#include "core/layers/layer.h"
+#include "core/layers/parameter.h"
+#include "core/layers/swiglu_mlp.h"
+
+namespace moebius {
+
+struct MoeParameters {
+  Parameter* router;           // [experts, hidden] f32
+  Parameter* bias = nullptr;   // [experts] f32: for selection only, not trained by gradient
+  Parameter* gate_up;          // [local experts, 2 I, hidden]
+  Parameter* down;             // [local experts, hidden, I]
+  Parameter* shared_gate_up = nullptr;
+  Parameter* shared_down = nullptr;
+};
+
+// What one microbatch did to one layer's routing.
+struct RoutingStatistics {
+  std::vector<int64_t> counts;   // [experts] tokens that chose each
+  double balance_loss_sum = 0;   // sequence-wise loss without its factor, summed over sequences
+  double auxiliary_loss_sum = 0;
+  double z_sum = 0;              // summed over tokens
+};
+
+class MoeMlp {
+ public:
+  MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& parameters, TokenExchange* exchange);
+
+  // Forward, in this order; x [T, hidden] stays valid until the weight phase.
+  void Route(const Pass& pass, TensorView x) const;
+  void PostDispatch(const Pass& pass) const;
+  void SharedExpert(const Pass& pass, TensorView y) const;  // y = shared(x); nothing when there is none
+  void Experts(const Pass& pass) const;                     // waits for the tokens, runs the experts
+  void PostCombine(const Pass& pass) const;
+  void WaitCombine(const Pass& pass, TensorView add, TensorView y) const;
+
+  // BackwardInput, in this order.
+  void PostCombineBackward(const Pass& pass, TensorView dy) const;
+  void SharedExpertBackward(const Pass& pass, TensorView dy, TensorView dx) const;
+  void ExpertsBackward(const Pass& pass) const;
+  void PostDispatchBackward(const Pass& pass) const;
+  void WaitDispatchBackward(const Pass& pass, TensorView add, TensorView dx) const;  // dx = add + dispatch + router
+
+  void BackwardWeight(const Pass& pass) const;
+  void SetInput(const Pass& pass, TensorView x) const;
+
+  bool has_shared() const { return shared_.has_value(); }
+  const RouterSpec& spec() const { return spec_; }
+  const MoeParameters& parameters() const { return parameters_; }
+  RoutingStatistics ReadStatistics(const Pass& pass) const;  // after Route; waits for the stream
+
+ private:
+  TensorView InputF32(const Pass& pass, Arena& arena) const;
+
+  RouterSpec spec_;
+  MoeParameters parameters_;
+  TokenExchange* exchange_;
+  std::optional<SwiGluMlp> shared_;
+  int x_, logits_, scores_, chosen_, weights_, f_, losses_, auxiliary_f_, auxiliary_losses_, z_, dlogits_;
+  int rows_, gate_up_out_, h_, out_, dout_, d_gate_up_, d_rows_, d_row_weights_, handle_;
+};
+
+// The layer alone, all phases in order and one rank: for tests and for models without overlap.
+class MoeLayer final : public Layer {
+ public:
+  explicit MoeLayer(MoeMlp* moe) : moe_(moe) {}
+  void Forward(const Pass& pass, TensorView x, TensorView y) const override;
+  void BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const override;
+  void BackwardWeight(const Pass& pass) const override { moe_->BackwardWeight(pass); }
+  void SetInput(const Pass& pass, TensorView x) const override { moe_->SetInput(pass, x); }
+
+ private:
+  MoeMlp* moe_;
+};
+
+}  // namespace moebius

@@ -1,0 +1,41 @@
+#include "core/layers/swiglu_mlp.h"
+
+#include "core/backend/ops.h"
+
+namespace moebius {
+
+SwiGluMlp::SwiGluMlp(SlotCounter& slots, Parameter* gate_up, Parameter* down)
+    : gate_up_(slots, gate_up), down_(slots, down), gate_up_out_(slots.Take()), h_(slots.Take()) {
+  CHECK_EQ(gate_up_.out(), 2 * down_.in()) << gate_up->name();
+}
+
+void SwiGluMlp::Forward(const Pass& pass, TensorView x, TensorView y) const {
+  const int64_t rows = x.rows();
+  const TensorView gate_up = pass.Keep(gate_up_out_, x.dtype, {rows, gate_up_.out()});
+  gate_up_.Forward(pass, x, gate_up);
+  ArenaScope scope(pass.context.scratch);
+  const TensorView h = pass.recompute.swiglu ? pass.context.scratch.New(x.dtype, {rows, down_.in()})
+                                             : pass.Keep(h_, x.dtype, {rows, down_.in()});
+  SwiGlu(pass.context, {.gate_up = gate_up, .h = h});
+  down_.Forward(pass, h, y);
+}
+
+void SwiGluMlp::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const {
+  const int64_t rows = dy.rows();
+  ArenaScope scope(pass.context.scratch);
+  const TensorView dh = pass.context.scratch.New(dy.dtype, {rows, down_.in()});
+  down_.BackwardInput(pass, dy, dh);
+  const TensorView d_gate_up = pass.saved.gradients().New(dy.dtype, {rows, gate_up_.out()});
+  SwiGluBackwardArgs args{.gate_up = pass.saved[gate_up_out_], .dh = dh, .d_gate_up = d_gate_up};
+  if (pass.recompute.swiglu) args.h = pass.KeepGradient(h_, dy.dtype, {rows, down_.in()});
+  SwiGluBackward(pass.context, args);
+  down_.SetInput(pass, pass.saved[h_]);
+  gate_up_.BackwardInput(pass, d_gate_up, dx);
+}
+
+void SwiGluMlp::BackwardWeight(const Pass& pass) const {
+  down_.BackwardWeight(pass);
+  gate_up_.BackwardWeight(pass);
+}
+
+}  // namespace moebius

@@ -77,9 +77,8 @@ TEST(Recipe, ReportsEveryUnknownFieldWithPlaceAndNearestName) {
   const std::string error =
       ErrorOf(std::string(kMinimal) + "optimizer { lrr: 1\n  wamrup_steps: 3 }\nstpes: 4\nlr: 2\n");
   ExpectHas(error, "r.textproto:8:13: unknown field 'optimizer.lrr'; did you mean optimizer.lr? ");
-  ExpectHas(
-      error,
-      "r.textproto:9:3: unknown field 'optimizer.wamrup_steps'; did you mean optimizer.warmup_steps? ");
+  ExpectHas(error,
+            "r.textproto:9:3: unknown field 'optimizer.wamrup_steps'; did you mean optimizer.warmup_steps? ");
   ExpectHas(error, "unknown field 'stpes'; did you mean steps? ");
   ExpectHas(error, "unknown field 'lr'; did you mean optimizer.lr? ");
 }

@@ -1,0 +1,173 @@
+#include "launch/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <set>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/atomic_file.h"
+
+namespace moebius {
+namespace {
+
+constexpr const char* kSubfolders[] = {"checkpoints", "log", "samples", "tensorboard"};
+
+// The process that holds the lock, as it wrote it itself; "" when unreadable.
+std::string HolderOf(const std::string& path) {
+  const std::string text = ReadFile(path, 4096).value_or("");
+  return Printable(text.substr(0, text.find('\n')), 60);
+}
+
+absl::Status CannotUse(const std::string& path, const absl::Status& why) {
+  return CannotWriteError(Concat("cannot use ", path, " as run folder; ", why.message(),
+                                 "; choose another folder with --out or make room and permissions"));
+}
+
+}  // namespace
+
+std::optional<int64_t> StepOfName(std::string_view name) {
+  if (!name.starts_with("step-")) return std::nullopt;
+  name.remove_prefix(5);
+  int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
+  return step;
+}
+
+std::string StepName(int64_t step) {
+  char name[40];
+  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
+  return name;
+}
+
+std::string RunFolder::log_path(int rank) const { return File(Concat("log/rank-", rank, ".log")); }
+std::string RunFolder::checkpoint_path(int64_t step) const { return File("checkpoints/" + StepName(step)); }
+
+absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
+  RunFolder run(path);
+  for (const char* name : kSubfolders) {
+    if (absl::Status status = MakeDirs(run.File(name)); !status.ok()) return CannotUse(path, status);
+  }
+  const std::string lock_path = run.File("lock");
+  run.lock_ = FileDescriptor(open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (run.lock_.get() < 0) return CannotUse(path, ErrnoError(errno, "open " + lock_path, /*writing=*/true));
+  if (flock(run.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return CannotUse(path, ErrnoError(errno, "lock " + lock_path, true));
+    return CannotWriteError(
+        Concat("cannot use ", path, " as run folder; ", HolderOf(lock_path),
+               " is using it; wait for it, stop it, or choose another folder with --out"));
+  }
+  const std::string holder = Concat("process ", getpid(), "\n");
+  if (ftruncate(run.lock_.get(), 0) != 0 || pwrite(run.lock_.get(), holder.data(), holder.size(), 0) < 0) {
+    return CannotUse(path, ErrnoError(errno, "write " + lock_path, true));
+  }
+  for (const std::string& folder : {path, run.File("checkpoints"), run.samples_path()}) {
+    if (absl::Status status = RemoveStaleTemporaries(folder); !status.ok()) return CannotUse(path, status);
+  }
+  return run;
+}
+
+absl::StatusOr<RunFolder> RunFolder::OpenForReading(const std::string& path) {
+  RunFolder run(path);
+  if (!FolderExists(path))
+    return MissingError(Concat("no run folder ", path, "; there is no such folder; check the name"));
+  if (!FileExists(run.metrics_path()) && !FileExists(run.recipe_path())) {
+    return MissingError(
+        Concat(path,
+               " is no run folder; it has neither metrics.jsonl nor recipe.resolved.textproto; name "
+               "the folder that moebius train wrote, runs/NAME"));
+  }
+  return run;
+}
+
+absl::Status RunFolder::WriteRecipe(std::string_view text) const {
+  return WriteFileAtomically(recipe_path(), text).status();
+}
+
+absl::Status RunFolder::WriteEnvironment(std::string_view json) const {
+  return WriteFileAtomically(environment_path(), json).status();
+}
+
+absl::Status RunFolder::WriteSamples(int64_t step, const std::vector<SampleRow>& rows) const {
+  std::string lines;
+  for (const SampleRow& row : rows) lines += SampleLine(row) + "\n";
+  return WriteFileAtomically(JoinPath(samples_path(), StepName(step) + ".jsonl"), lines).status();
+}
+
+absl::StatusOr<std::optional<std::string>> RunFolder::LatestCheckpoint() const {
+  const std::string link = File("checkpoints/latest");
+  const absl::StatusOr<std::string> target = ReadSymlink(link);
+  if (!target.ok()) {
+    if (ExitCode(target.status()) == kExitMissing) return std::nullopt;
+    return target.status();
+  }
+  const std::string checkpoint = File("checkpoints/" + *target);
+  if (!FolderExists(checkpoint)) {
+    return DamagedError(Concat(link, " points to ", Printable(*target),
+                               "; no such checkpoint exists; point it to one that "
+                               "does, or start over with another --out"));
+  }
+  return checkpoint;
+}
+
+absl::StatusOr<std::vector<int64_t>> RunFolder::CheckpointSteps() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(File("checkpoints")));
+  std::vector<int64_t> steps;
+  for (const std::string& name : names) {
+    const std::optional<int64_t> step = StepOfName(name);
+    if (step && FolderExists(File("checkpoints/" + name))) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+absl::Status RunFolder::Mark(const std::string& link, int64_t step) const {
+  if (!FolderExists(checkpoint_path(step))) {
+    return DamagedError(Concat(checkpoint_path(step), " vanished; it was to become ", link,
+                               "; look who removes files there"));
+  }
+  RETURN_IF_ERROR(ReplaceSymlink(File("checkpoints/" + link), StepName(step)));
+  return SyncFolder(File("checkpoints"));
+}
+
+absl::Status RunFolder::MarkLatest(int64_t step) const { return Mark("latest", step); }
+absl::Status RunFolder::MarkBest(int64_t step) const { return Mark("best", step); }
+
+absl::Status RunFolder::PruneCheckpoints(int64_t keep) const {
+  ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps());
+  std::set<std::string> marked;
+  for (const char* link : {"checkpoints/latest", "checkpoints/best"}) {
+    if (const auto target = ReadSymlink(File(link)); target.ok()) marked.insert(*target);
+  }
+  const size_t surplus = steps.size() - std::min(steps.size(), static_cast<size_t>(keep));
+  for (size_t i = 0; i < surplus; ++i) {
+    if (marked.contains(StepName(steps[i]))) continue;
+    // Under another name first: a half-removed checkpoint must not look like one.
+    const std::string doomed = File(Concat("checkpoints/.removing-", StepName(steps[i])));
+    if (rename(checkpoint_path(steps[i]).c_str(), doomed.c_str()) != 0) {
+      return ErrnoError(errno, "rename " + checkpoint_path(steps[i]), /*writing=*/true);
+    }
+    RETURN_IF_ERROR(RemoveTree(doomed));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunFolder::CutBackTo(int64_t step) const {
+  RETURN_IF_ERROR(CutJsonLines(metrics_path(), step));
+  RETURN_IF_ERROR(CutJsonLines(expert_load_path(), step));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(samples_path()));
+  for (const std::string& name : names) {
+    const std::optional<int64_t> of = StepOfName(std::string_view(name).substr(0, name.rfind('.')));
+    if (of && *of > step) RETURN_IF_ERROR(RemoveTree(JoinPath(samples_path(), name)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace moebius

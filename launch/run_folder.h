@@ -1,0 +1,71 @@
+// The folder of a run, runs/NAME/ (contract: "The run folder"): its lock, its paths and what a resumed run
+// has to cut back. Checkpoints themselves are written by optim/; which of them stay is decided here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/io/file.h"
+#include "launch/metrics.h"
+
+namespace moebius {
+
+class RunFolder {
+ public:
+  // Makes the folder with its subfolders and locks it until destruction (the kernel drops the lock of a
+  // killed process). 73 when it cannot be written or another process holds it.
+  static absl::StatusOr<RunFolder> Open(const std::string& path);
+  // For reading (report, inspect): no lock, nothing is made. 66 when it is no run folder.
+  static absl::StatusOr<RunFolder> OpenForReading(const std::string& path);
+  RunFolder(RunFolder&&) noexcept = default;
+
+  const std::string& path() const { return path_; }
+  std::string File(std::string_view name) const { return JoinPath(path_, name); }
+  std::string metrics_path() const { return File("metrics.jsonl"); }
+  std::string expert_load_path() const { return File("expert_load.jsonl"); }
+  std::string samples_path() const { return File("samples"); }
+  std::string tensorboard_path() const { return File("tensorboard"); }
+  std::string environment_path() const { return File("environment.json"); }
+  std::string recipe_path() const { return File("recipe.resolved.textproto"); }
+  std::string report_path() const { return File("report.html"); }
+  std::string log_path(int rank) const;
+  std::string checkpoint_path(int64_t step) const;  // checkpoints/step-00001000
+
+  // Atomic; 73 on failure.
+  absl::Status WriteRecipe(std::string_view text) const;
+  absl::Status WriteEnvironment(std::string_view json) const;
+  absl::Status WriteSamples(int64_t step, const std::vector<SampleRow>& rows) const;
+
+  // Where `checkpoints/latest` points. nullopt when there is none yet; 65 when it points to nothing.
+  absl::StatusOr<std::optional<std::string>> LatestCheckpoint() const;
+  // The steps of all complete checkpoints, rising.
+  absl::StatusOr<std::vector<int64_t>> CheckpointSteps() const;
+  // Moves `latest` (or `best`) to the checkpoint of `step`, which must exist.
+  absl::Status MarkLatest(int64_t step) const;
+  absl::Status MarkBest(int64_t step) const;
+  // Removes the oldest checkpoints beyond the newest `keep`; those that `latest` and `best` point to always
+  // stay.
+  absl::Status PruneCheckpoints(int64_t keep) const;
+
+  // Forgets metrics, expert loads and samples of steps above `step`: before the run goes on from that
+  // checkpoint.
+  absl::Status CutBackTo(int64_t step) const;
+
+ private:
+  explicit RunFolder(std::string path) : path_(std::move(path)) {}
+  absl::Status Mark(const std::string& link, int64_t step) const;
+
+  std::string path_;
+  FileDescriptor lock_;
+};
+
+// "step-00001000" -> 1000; nullopt for other names.
+std::optional<int64_t> StepOfName(std::string_view name);
+std::string StepName(int64_t step);
+
+}  // namespace moebius

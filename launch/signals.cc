@@ -1,0 +1,54 @@
+#include "launch/signals.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "core/base/check.h"
+
+namespace moebius {
+namespace {
+
+// A handler has no arguments of ours: the state must be static (the one place where this project has any).
+std::atomic<int> first_signal{0};
+std::atomic<int> hard_signals{0};
+std::atomic<bool> installed{false};
+static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
+
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
+struct sigaction previous[3];
+
+void Handle(int number) {
+  // SIGUSR1 may come again and again and is followed by SIGTERM in batch queues: it never counts as the
+  // second.
+  if (number != SIGUSR1 && hard_signals.fetch_add(1) > 0) {
+    constexpr char kText[] = "\nmoebius: second signal, leaving at once\n";
+    [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, kText, sizeof kText - 1);
+    _exit(128 + number);
+  }
+  int none = 0;
+  first_signal.compare_exchange_strong(none, number);
+}
+
+}  // namespace
+
+StopSignals::StopSignals() {
+  CHECK(!installed.exchange(true)) << "only one StopSignals at a time";
+  first_signal = 0;
+  hard_signals = 0;
+  struct sigaction action = {};
+  action.sa_handler = Handle;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &previous[i]);
+}
+
+StopSignals::~StopSignals() {
+  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &previous[i], nullptr);
+  installed = false;
+}
+
+int StopSignals::signal_number() const { return first_signal; }
+
+}  // namespace moebius

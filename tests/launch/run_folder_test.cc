@@ -1,0 +1,116 @@
+#include "launch/run_folder.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include "core/base/status.h"
+#include "core/io/file.h"
+#include "tests/launch/temp_folder.h"
+
+namespace moebius {
+namespace {
+
+TEST(RunFolder, MakesTheFoldersOfTheContract) {
+  const TempFolder temp;
+  const auto run = RunFolder::Open(temp.File("runs/tiny"));
+  ASSERT_TRUE(run.ok()) << run.status();
+  for (const char* name : {"tensorboard", "samples", "checkpoints", "log"})
+    EXPECT_TRUE(FolderExists(run->File(name)));
+  EXPECT_EQ(run->checkpoint_path(1000), temp.File("runs/tiny/checkpoints/step-00001000"));
+  EXPECT_EQ(run->log_path(3), temp.File("runs/tiny/log/rank-3.log"));
+}
+
+TEST(RunFolder, RefusesASecondProcessAndNamesTheFirst) {
+  const TempFolder temp;
+  auto first = RunFolder::Open(temp.path());
+  ASSERT_TRUE(first.ok());
+  const auto second = RunFolder::Open(temp.path());
+  EXPECT_EQ(ExitCode(second.status()), kExitCannotWrite);
+  EXPECT_NE(std::string(second.status().message()).find("process " + std::to_string(getpid())),
+            std::string::npos)
+      << second.status();
+}
+
+TEST(RunFolder, IsFreeAgainAfterItsProcessWasKilled) {
+  const TempFolder temp;
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto run = RunFolder::Open(temp.path());
+    const char ok = run.ok() ? 'y' : 'n';
+    (void)!write(pipe_fds[1], &ok, 1);
+    pause();
+  }
+  char ok = 0;
+  ASSERT_EQ(read(pipe_fds[0], &ok, 1), 1);
+  ASSERT_EQ(ok, 'y');
+  EXPECT_FALSE(RunFolder::Open(temp.path()).ok());
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_TRUE(RunFolder::Open(temp.path()).ok());
+}
+
+TEST(RunFolder, SaysWhyAFolderCannotBeUsed) {
+  const TempFolder temp;
+  temp.Write("file", "x");
+  const auto run = RunFolder::Open(temp.File("file/run"));
+  EXPECT_EQ(ExitCode(run.status()), kExitCannotWrite);
+  EXPECT_NE(std::string(run.status().message()).find("--out"), std::string::npos);
+  EXPECT_EQ(ExitCode(RunFolder::OpenForReading(temp.File("none")).status()), kExitMissing);
+  EXPECT_EQ(ExitCode(RunFolder::OpenForReading(temp.path()).status()), kExitMissing);
+}
+
+class Checkpoints : public testing::Test {
+ protected:
+  Checkpoints() : run_(*RunFolder::Open(temp_.path())) {
+    for (int step : {100, 200, 300, 400}) {
+      temp_.Write("checkpoints/" + StepName(step) + "/config.json", "{}");
+    }
+  }
+  TempFolder temp_;
+  RunFolder run_;
+};
+
+TEST_F(Checkpoints, LatestIsFoundThroughItsLink) {
+  EXPECT_EQ(*run_.LatestCheckpoint(), std::nullopt);
+  ASSERT_TRUE(run_.MarkLatest(300).ok());
+  EXPECT_EQ(**run_.LatestCheckpoint(), run_.checkpoint_path(300));
+  ASSERT_TRUE(run_.MarkLatest(400).ok());
+  EXPECT_EQ(**run_.LatestCheckpoint(), run_.checkpoint_path(400));
+  EXPECT_EQ(ExitCode(run_.MarkLatest(500)), kExitDamaged);
+  std::filesystem::remove_all(run_.checkpoint_path(400));
+  EXPECT_EQ(ExitCode(run_.LatestCheckpoint().status()), kExitDamaged);
+}
+
+TEST_F(Checkpoints, PruningKeepsTheNewestAndTheMarkedOnes) {
+  ASSERT_TRUE(run_.MarkBest(100).ok());
+  ASSERT_TRUE(run_.MarkLatest(400).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(1).ok());
+  EXPECT_EQ(*run_.CheckpointSteps(), (std::vector<int64_t>{100, 400}));
+  ASSERT_TRUE(run_.PruneCheckpoints(7).ok());
+  EXPECT_EQ(run_.CheckpointSteps()->size(), 2u);
+}
+
+TEST_F(Checkpoints, CuttingBackForgetsLaterMetricsLoadsAndSamples) {
+  temp_.Write("metrics.jsonl", "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+  temp_.Write("expert_load.jsonl", "{\"step\":1,\"load\":[]}\n{\"step\":3,\"load\":[]}\n");
+  ASSERT_TRUE(run_.WriteSamples(2, {{2, "a", "b"}}).ok());
+  ASSERT_TRUE(run_.WriteSamples(3, {{3, "a", "b"}}).ok());
+  ASSERT_TRUE(run_.CutBackTo(2).ok());
+  EXPECT_EQ(temp_.Read("metrics.jsonl"), "{\"step\":1}\n{\"step\":2}\n");
+  EXPECT_EQ(temp_.Read("expert_load.jsonl"), "{\"step\":1,\"load\":[]}\n");
+  EXPECT_EQ(ReadSamples(run_.samples_path())->size(), 1u);
+}
+
+TEST(RunFolder, ReadsStepsFromNames) {
+  EXPECT_EQ(StepOfName("step-00001000"), 1000);
+  EXPECT_EQ(StepName(123456789012), "step-123456789012");
+  for (const char* name :
+       {"step-", "step-1x", "latest", "step--1", ".step-00000001", "step-99999999999999999999"}) {
+    EXPECT_EQ(StepOfName(name), std::nullopt) << name;
+  }
+}
+
+}  // namespace
+}  // namespace moebius

@@ -49,6 +49,7 @@ class Parameter {
   TensorView master() const { return master_; }  // f32; the same memory as weight() where that is f32
   TensorView grad() const { return grad_; }      // f32, accumulated (+=) over microbatches; empty if not trainable
 
+  void KeepF32() { spec_.keep_f32 = true; }  // before Allocate
   void Allocate(Allocator& allocator, const ParameterStorage& storage);
 
  private:

@@ -1,0 +1,101 @@
+// A model, or the contiguous part of one that a pipeline stage holds, assembled from layers. Its phases run one
+// microbatch; schedules, ranks and optimizers live above.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/layers/block.h"
+#include "core/layers/embedding.h"
+#include "core/layers/loss_head.h"
+#include "core/layers/mtp_module.h"
+#include "core/layers/parameter.h"
+#include "core/model/config.h"
+#include "core/model/microbatch.h"
+
+namespace moebius {
+
+// What a stage holds. The default is the whole model.
+struct StageRange {
+  int64_t first_layer = 0;
+  int64_t last_layer = -1;  // one past the last; -1: all
+  bool embedding = true;
+  bool head = true;  // final norm, output head, MTP modules
+};
+
+struct ModelOptions {
+  StageRange stage = {};
+  ParameterStorage storage = {};
+  int64_t max_positions = 0;  // length of the rotary tables; 0: config.max_position_embeddings
+  bool mtp = true;            // false: leave the MTP modules out (generation, scoring)
+};
+
+// What the trained objective multiplies: everything is already divided by the size of the global batch.
+struct Objective {
+  float token_scale = 0;  // 1 / (sequences x sequence_length): of each token's cross-entropy
+  float mtp_scale = 0;    // loss_weight / depths / (sequences x sequence_length); 0: MTP modules are not run
+  BalanceFactors balance = {};
+  RecomputePolicy recompute = {};
+  bool gradients = true;  // false: losses only
+};
+
+// A checkpoint tensor that is a copy of another: released MTP layers store embedding and head again.
+struct PieceAlias {
+  std::string name;
+  std::string of;
+};
+
+class Model {
+ public:
+  // The config must have passed Validate.
+  Model(const ModelConfig& config, Backend& backend, Stream& stream, const ModelOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelOptions& options() const { return options_; }
+  ParameterSet& parameters() { return parameters_; }
+  const ParameterSet& parameters() const { return parameters_; }
+  std::vector<PieceAlias> aliases() const;
+  int num_slots() const { return slots_.count(); }
+
+  // F: losses of the microbatch, its routing statistics and, with objective.gradients, the head's gradients.
+  void Forward(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+  // I and W; kLater leaves W to BackwardWeight, kNow runs it block by block and frees what it needed.
+  enum class WeightPhase { kNow, kLater };
+  void BackwardInput(const Context& context, const Objective& objective, Microbatch& microbatch,
+                     WeightPhase weights) const;
+  void BackwardWeight(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+
+  // Layers with experts, MTP modules last: the order of Microbatch::routing.
+  std::vector<const MoeMlp*> moe_layers() const;
+  const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
+  const TokenEmbedding& embedding() const { return *embedding_; }
+  const Parameter& embedding_table() const { return *embedding_table_; }
+  const RmsNorm& final_norm() const { return *final_norm_; }
+  const LossHead& head() const { return *head_; }
+
+ private:
+  friend class ModelBuilder;
+
+  void ForwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+  void BackwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch,
+                   WeightPhase weights) const;
+  void RunBlock(const Pass& pass, const Block& block, TensorView x, TensorView y, Microbatch& microbatch) const;
+
+  ModelConfig config_;
+  ModelOptions options_;
+  SlotCounter slots_;
+  ParameterSet parameters_;
+  RotaryTable rotary_;
+  std::vector<std::unique_ptr<TokenExchange>> exchanges_;
+  Parameter* embedding_table_ = nullptr;
+  std::optional<TokenEmbedding> embedding_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::optional<RmsNorm> final_norm_;
+  std::optional<LossHead> head_;
+  std::vector<std::unique_ptr<MtpModule>> mtp_;
+  std::vector<std::unique_ptr<TokenEmbedding>> mtp_embeddings_;
+};
+
+}  // namespace moebius

@@ -17,8 +17,6 @@ void CpuBackend::EmbeddingBackward(Stream&, const EmbeddingBackwardArgs&) { CHEC
 void CpuBackend::RmsNorm(Stream&, const RmsNormArgs&) { CHECK(false) << "RmsNorm"; }
 void CpuBackend::RmsNormBackward(Stream&, const RmsNormBackwardArgs&) { CHECK(false) << "RmsNormBackward"; }
 void CpuBackend::Rope(Stream&, const RopeArgs&) { CHECK(false) << "Rope"; }
-void CpuBackend::Attention(Stream&, const AttentionArgs&) { CHECK(false) << "Attention"; }
-void CpuBackend::AttentionBackward(Stream&, const AttentionBackwardArgs&) { CHECK(false) << "AttentionBackward"; }
 void CpuBackend::DecodeAttention(Stream&, const DecodeAttentionArgs&) { CHECK(false) << "DecodeAttention"; }
 void CpuBackend::SwiGlu(Stream&, const SwiGluArgs&) { CHECK(false) << "SwiGlu"; }
 void CpuBackend::SwiGluBackward(Stream&, const SwiGluBackwardArgs&) { CHECK(false) << "SwiGluBackward"; }

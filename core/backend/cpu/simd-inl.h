@@ -70,7 +70,7 @@ HWY_INLINE void Store(VF v, T* p, Whole) {
 }
 template <typename T>
 HWY_INLINE void Store(VF v, T* p, Part part) {
-  HWY_ALIGN T lanes[HWY_MAX_BYTES / sizeof(float)];
+  HWY_ALIGN T lanes[HWY_MAX_BYTES / sizeof(float)] = {};
   Store(v, lanes);
   for (int64_t i = 0; i < part.n; ++i) p[i] = lanes[i];
 }
@@ -92,20 +92,21 @@ HWY_INLINE float Max(VF v) { return hn::GetLane(hn::MaxOfLanes(F32(), v)); }
 HWY_INLINE VF Exp(VF x) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  const VF clamped = hn::Min(hn::Max(x, Set(-87.3f)), Set(89.0f));
-  const auto n = hn::NearestInt(hn::Mul(clamped, Set(1.44269504088896341f)));
-  const VF nf = hn::ConvertTo(d, n);
-  VF r = hn::NegMulAdd(nf, Set(0.693359375f), clamped);
-  r = hn::NegMulAdd(nf, Set(-2.12194440e-4f), r);
+  // Of Min and Max the second operand is the result when one is NaN (SSE's rule, and scalar code's).
+  const VF clamped = hn::Max(Set(-87.3f), hn::Min(Set(89.0f), x));
+  // n = round(x / ln 2) by adding 1.5 * 2^23: the low bits of the sum are then n.
+  const VF shifted = hn::MulAdd(clamped, Set(1.44269504088896341f), Set(12582912.0f));
+  const VF n = hn::Sub(shifted, Set(12582912.0f));
+  VF r = hn::NegMulAdd(n, Set(0.693359375f), clamped);
+  r = hn::NegMulAdd(n, Set(-2.12194440e-4f), r);
   VF p = hn::MulAdd(Set(1.9875691500e-4f), r, Set(1.3981999507e-3f));
   p = hn::MulAdd(p, r, Set(8.3334519073e-3f));
   p = hn::MulAdd(p, r, Set(4.1665795894e-2f));
   p = hn::MulAdd(p, r, Set(1.6666665459e-1f));
   p = hn::MulAdd(p, r, Set(5.0000001201e-1f));
   p = hn::MulAdd(p, hn::Mul(r, r), hn::Add(r, Set(1.0f)));
-  const VF scale = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
-  const VF result = hn::IfThenElseZero(hn::Ge(x, Set(-87.3f)), hn::Mul(p, scale));
-  return hn::IfThenElse(hn::IsNaN(x), x, result);
+  const VF scale = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted), hn::Set(di, 127))));
+  return hn::IfThenZeroElse(hn::Lt(x, Set(-87.3f)), hn::Mul(p, scale));
 }
 
 // 1 / (1 + e^-x).

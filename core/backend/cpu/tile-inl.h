@@ -20,22 +20,25 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
+using WordTag = hn::RebindToUnsigned<F32>;
+using HalfWidthTag = hn::Rebind<uint16_t, F32>;  // as many 16-bit lanes as F32 has lanes
+inline constexpr int64_t kLanes = hn::MaxLanes(F32());  // exact on every target that we compile for
 inline constexpr int64_t kPanel = 2 * kLanes;
 inline constexpr int kStrip = kLanes >= 16 ? 12 : 6;  // rows of C held in registers: 2 vectors each
 
-HWY_INLINE FloatVec MulAddUnit(const float* a, hn::Vec<FloatTag> b, FloatVec sum) {
-  return hn::MulAdd(hn::Set(FloatTag(), *a), b, sum);
+HWY_INLINE VF MulAddUnit(const float* a, VF b, VF sum) {
+  return hn::MulAdd(hn::Set(F32(), *a), b, sum);
 }
 // Two products of bf16 a lane, summed in fp32. Where the processor lacks the instruction this is the same
 // arithmetic by shifts: slower than fp32 units, and there for tests of the layout.
-HWY_INLINE FloatVec MulAddUnit(const BF16Pair* a, hn::Vec<WordTag> b, FloatVec sum) {
+HWY_INLINE VF MulAddUnit(const BF16Pair* a, hn::Vec<WordTag> b, VF sum) {
 #if HWY_TARGET == HWY_AVX3
   // Highway 1.0.3 has no AVX512-BF16 target, so the instruction is written out; callers check for it.
   asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(b.raw), "m"(*a));
   return sum;
 #else
   const WordTag dw;
-  const FloatTag d;
+  const F32 d;
   const auto va = hn::Set(dw, a->bits);
   const auto high = hn::Set(dw, 0xFFFF0000u);
   sum = hn::MulAdd(hn::BitCast(d, hn::And(va, high)), hn::BitCast(d, hn::And(b, high)), sum);
@@ -43,15 +46,15 @@ HWY_INLINE FloatVec MulAddUnit(const BF16Pair* a, hn::Vec<WordTag> b, FloatVec s
 #endif
 }
 
-HWY_INLINE hn::Vec<FloatTag> LoadUnits(const float* p) { return hn::LoadU(FloatTag(), p); }
+HWY_INLINE VF LoadUnits(const float* p) { return hn::LoadU(F32(), p); }
 HWY_INLINE hn::Vec<WordTag> LoadUnits(const BF16Pair* p) { return hn::LoadU(WordTag(), &p->bits); }
 
 // Rows of C against one panel; k in units.
 template <int kRows, class Unit>
 HWY_INLINE void TileStrip(int64_t k, const Unit* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
                           const Unit* HWY_RESTRICT b, int64_t ldb, float* HWY_RESTRICT c, int64_t ldc, bool accumulate) {
-  const FloatTag d;
-  FloatVec sum0[kRows], sum1[kRows];
+  const F32 d;
+  VF sum0[kRows], sum1[kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) sum0[r] = sum1[r] = hn::Zero(d);
   for (int64_t i = 0; i < k; ++i) {

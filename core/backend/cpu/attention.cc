@@ -1,0 +1,245 @@
+#include "core/backend/cpu/attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/backend/cpu/cpu_backend.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/backend/cpu/attention.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "core/backend/cpu/attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace moebius {
+namespace HWY_NAMESPACE {
+
+// One chunk of queries of one head, over all keys before them, keys block by block with a running maximum and
+// sum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; FlashAttention).
+template <class Unit>
+struct ForwardScratch {
+  ForwardScratch(const AttentionProblem& p, void* memory) : carver(memory) {
+    const int64_t ldd = Padded(p.d());
+    const int64_t ldv = Padded(p.dv);
+    keys = carver.Take<Unit>(kKeyBlock * ldd);
+    keys_transposed = carver.Take<Unit>(kKeyBlock * ldd);
+    values = carver.Take<Unit>(kKeyBlock * ldv);
+    values_paired = TakePaired(carver, values, kKeyBlock * ldv);
+    queries = carver.Take<Unit>(kQueryBlock * ldd);
+    scores = carver.Take<float>(kQueryBlock * kScoreStride);
+    out = carver.Take<float>(kQueryChunk * ldv);
+    max = carver.Take<float>(kQueryChunk);
+    sum = carver.Take<float>(kQueryChunk);
+  }
+  Carver carver;
+  Unit* keys;             // [kKeyBlock, ldd]
+  Unit* keys_transposed;  // for the scores
+  Unit* values;           // [kKeyBlock, ldv]
+  Unit* values_paired;    // for the output
+  Unit* queries;          // [kQueryBlock, ldd]
+  float* scores;          // [kQueryBlock, kScoreStride], then the probabilities in the same place
+  float* out;             // [kQueryChunk, ldv], not yet divided by
+  float* sum;             // [kQueryChunk]
+  float* max;             // [kQueryChunk], of unscaled scores
+};
+
+// Turns the first `valid` scores of a row into exp(scale * (score - max)), zeros after them; returns their sum.
+template <class Unit>
+HWY_INLINE float ExpRow(float* row, int64_t valid, float scale, float max) {
+  const F32 d;
+  const auto vscale = hn::Set(d, scale);
+  const auto shift = hn::Set(d, max * scale);
+  auto sum = hn::Zero(d);
+  const auto store = [row](VF v, int64_t at) HWY_ATTR {
+    if constexpr (kElements<Unit> == 2) {
+      // In place: bf16 element i lies before the fp32 element i that is still to be read.
+      hn::StoreU(RoundToBF16(v), HalfWidthTag(), reinterpret_cast<uint16_t*>(row) + at);
+    } else {
+      hn::StoreU(v, F32(), row + at);
+    }
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= valid; i += kLanes) {
+    const auto p = Exp(hn::MulSub(hn::LoadU(d, row + i), vscale, shift));
+    sum = hn::Add(sum, p);
+    store(p, i);
+  }
+  if (i < valid) {
+    auto p = Exp(hn::MulSub(hn::LoadU(d, row + i), vscale, shift));
+    p = hn::IfThenElseZero(hn::FirstN(d, valid - i), p);
+    sum = hn::Add(sum, p);
+    store(p, i);
+    i += kLanes;
+  }
+  for (; i < std::min(valid + kZeros, kScoreStride - kLanes); i += kLanes) store(hn::Zero(d), i);
+  return Sum(sum);
+}
+
+HWY_INLINE float MaxOfRow(const float* row, int64_t valid) {
+  const F32 d;
+  auto max = hn::Set(d, std::numeric_limits<float>::lowest());
+  int64_t i = 0;
+  for (; i + kLanes <= valid; i += kLanes) max = hn::Max(max, hn::LoadU(d, row + i));
+  if (i < valid) max = hn::IfThenElse(hn::FirstN(d, valid - i), hn::Max(max, hn::LoadU(d, row + i)), max);
+  return Max(max);
+}
+
+template <class Unit>
+void ForwardBlock(const AttentionProblem& p, const AttentionTask& task, ForwardScratch<Unit>& s, int64_t first_key,
+                  int64_t num_keys, int64_t first_query, int64_t num_queries) {
+  const F32 d;
+  const int64_t ldd = Padded(p.d());
+  const int64_t ldv = Padded(p.dv);
+  const int64_t diagonal = first_query - first_key;
+  CopyRows(p.q, (task.start + first_query) * p.heads + task.head, p.heads, num_queries, p.d(), s.queries, ldd);
+  PadRows(s.queries, num_queries, p.d(), ldd);
+  TileProduct<Bound::kColumns>(Tile<Unit>{num_queries, num_keys, p.d(), s.queries, ldd / kElements<Unit>, 1, s.keys_transposed,
+                                          UnitsOf<Unit>(p.d()) * kPanel, kPanel, s.scores, kScoreStride, false},
+                               diagonal);
+  const int64_t at = first_query - task.begin;
+  for (int64_t r = 0; r < num_queries; ++r) {
+    float* row = s.scores + r * kScoreStride;
+    const int64_t valid = std::min(num_keys, r + diagonal + 1);
+    const float old_max = s.max[at + r];
+    const float max = std::max(old_max, MaxOfRow(row, valid));
+    const float sum = ExpRow<Unit>(row, valid, p.scale, max);
+    s.max[at + r] = max;
+    if (first_key == 0) {
+      s.sum[at + r] = sum;
+      continue;
+    }
+    const float shrink = std::exp((old_max - max) * p.scale);
+    s.sum[at + r] = s.sum[at + r] * shrink + sum;
+    if (shrink == 1) continue;
+    const auto factor = hn::Set(d, shrink);
+    float* out = s.out + (at + r) * ldv;
+    for (int64_t c = 0; c < ldv; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, out + c), factor), d, out + c);
+  }
+  TileProduct<Bound::kReduceTo>(
+      Tile<Unit>{num_queries, p.dv, num_keys, reinterpret_cast<const Unit*>(s.scores), kScoreStride, 1, s.values_paired, kPanel,
+                 ldv, s.out + at * ldv, ldv, first_key > 0},
+      diagonal);
+}
+
+template <typename T>
+void WriteRow(const float* from, float factor, T* to, int64_t n) {
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(hn::Mul(Load(from + i, part), Set(factor)), to + i, part); });
+}
+
+template <class Unit>
+void ForwardTask(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task, void* memory) {
+  ForwardScratch<Unit> s(p, memory);
+  const int64_t ldd = Padded(p.d());
+  const int64_t ldv = Padded(p.dv);
+  const int64_t group = task.head / (p.heads / p.groups);
+  std::fill(s.max, s.max + (task.end - task.begin), -std::numeric_limits<float>::infinity());
+  for (int64_t key = 0; key < task.end; key += kKeyBlock) {
+    const int64_t num_keys = std::min(kKeyBlock, task.end - key);
+    CopyKeys(p, task.start + key, num_keys, group, s.keys, ldd);
+    PackTransposed(s.keys, num_keys, UnitsOf<Unit>(p.d()), ldd / kElements<Unit>, s.keys_transposed);
+    CopyRows(p.v, (task.start + key) * p.groups + group, p.groups, num_keys, p.dv, s.values, ldv);
+    PadRows(s.values, num_keys, p.dv, ldv);
+    PairRows(s.values, num_keys, ldv, s.values_paired);
+    for (int64_t query = task.begin; query < task.end; query += kQueryBlock) {
+      const int64_t end = std::min(query + kQueryBlock, task.end);
+      const int64_t first = std::max(query, key);
+      if (first < end) ForwardBlock(p, task, s, key, num_keys, first, end - first);
+    }
+  }
+  for (int64_t r = 0; r < task.end - task.begin; ++r) {
+    const int64_t token = task.start + task.begin + r;
+    const int64_t at = (token * p.heads + task.head) * out.o.stride;
+    const float* row = s.out + r * ldv;
+    if (out.o.dtype == DType::kF32) {
+      WriteRow(row, 1 / s.sum[r], static_cast<float*>(out.o.data) + at, p.dv);
+    } else {
+      WriteRow(row, 1 / s.sum[r], static_cast<BF16*>(out.o.data) + at, p.dv);
+    }
+    static_cast<float*>(out.lse.data)[task.head * out.lse.stride + token] = s.max[r] * p.scale + std::log(s.sum[r]);
+  }
+}
+
+void ForwardTaskF32(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task, void* memory) {
+  ForwardTask<float>(p, out, task, memory);
+}
+void ForwardTaskPairs(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task, void* memory) {
+  ForwardTask<BF16Pair>(p, out, task, memory);
+}
+int64_t ForwardBytes(const AttentionProblem& p) {
+  return std::max(ForwardScratch<float>(p, nullptr).carver.bytes(), ForwardScratch<BF16Pair>(p, nullptr).carver.bytes());
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace moebius
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moebius {
+
+HWY_EXPORT(ForwardTaskF32);
+HWY_EXPORT(ForwardTaskPairs);
+HWY_EXPORT(ForwardBytes);
+
+int64_t ForwardScratchBytes(const AttentionProblem& problem) { return HWY_DYNAMIC_DISPATCH(ForwardBytes)(problem); }
+
+void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const ForwardOutputs& out,
+                    const AttentionTask& task, void* memory) {
+  if (unit == UnitKind::kBF16Pair) {
+    HWY_DYNAMIC_DISPATCH(ForwardTaskPairs)(problem, out, task, memory);
+  } else {
+    HWY_DYNAMIC_DISPATCH(ForwardTaskF32)(problem, out, task, memory);
+  }
+}
+
+AttentionProblem::AttentionProblem(const AttentionArgs& args)
+    : heads(args.q.shape[1]),
+      groups(args.k.shape[1]),
+      dk(args.k.cols()),
+      dr(args.k_shared ? args.k_shared.cols() : 0),
+      dv(args.v.cols()),
+      scale(args.scale),
+      q(args.q),
+      k(args.k),
+      k_shared(args.k_shared),
+      v(args.v) {
+  CHECK_GT(scale, 0.0f);  // the running maximum is kept of unscaled scores
+}
+
+void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work work,
+                 std::vector<AttentionTask>& tasks) {
+  const int64_t length = end - start;
+  const int64_t chunks = (length + chunk - 1) / chunk;
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t begin = (work == Work::kGrows ? chunks - 1 - i : i) * chunk;
+    for (int64_t head = 0; head < heads; ++head) {
+      tasks.push_back({start, length, begin, std::min(begin + chunk, length), head});
+    }
+  }
+}
+
+UnitKind ChooseUnit(DType act) {
+  // Highway must have chosen its AVX3 code too: that holds the instruction.
+#if HWY_ARCH_X86
+  const bool has_bf16 = __builtin_cpu_supports("avx512bf16") && (hwy::SupportedTargets() & HWY_AVX3) != 0;
+#else
+  const bool has_bf16 = false;
+#endif
+  return act == DType::kBF16 && has_bf16 ? UnitKind::kBF16Pair : UnitKind::kFloat;
+}
+
+void CpuBackend::Attention(Stream&, const AttentionArgs& args) {
+  const AttentionProblem problem(args);
+  const ForwardOutputs out{RowsOf(args.o), RowsOf(args.lse)};
+  const UnitKind unit = ChooseUnit(args.q.dtype);
+  const int64_t bytes = ForwardScratchBytes(problem);
+  std::vector<AttentionTask> tasks;
+  for (size_t i = 0; i + 1 < args.sequence_starts.size(); ++i) {
+    CutSequence(args.sequence_starts[i], args.sequence_starts[i + 1], problem.heads, kQueryChunk, Work::kGrows, tasks);
+  }
+  pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t task, int thread) {
+    RunForwardTask(unit, problem, out, tasks[task], ThreadScratch(thread, bytes));
+  });
+}
+
+}  // namespace moebius
+#endif  // HWY_ONCE

@@ -57,6 +57,7 @@ class Backend : public Allocator {
 
   virtual void MatMul(Stream& stream, const MatMulArgs& args) = 0;
   virtual void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) = 0;
+  virtual void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) = 0;
 
   virtual void Embedding(Stream& stream, const EmbeddingArgs& args) = 0;
   virtual void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) = 0;
@@ -75,6 +76,7 @@ class Backend : public Allocator {
   virtual void RouterZ(Stream& stream, const RouterZArgs& args) = 0;
   virtual void RouteSort(Stream& stream, const RouteSortArgs& args) = 0;
   virtual void GatherRows(Stream& stream, const GatherRowsArgs& args) = 0;
+  virtual void ScatterRows(Stream& stream, const ScatterRowsArgs& args) = 0;
   virtual void CombineRows(Stream& stream, const CombineRowsArgs& args) = 0;
 
   virtual void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) = 0;

@@ -39,6 +39,13 @@ struct GroupedMatMulArgs {
   TensorView offsets;  // [groups + 1] i64
 };
 
+// One product a head: c[t, h] = a[t, h] · w[h]ᵀ. What absorbed MLA does on both sides of its latent cache.
+struct HeadMatMulArgs {
+  TensorView a;  // [T, H, k] act
+  TensorView w;  // [H, n, k] act
+  TensorView c;  // = [T, H, n] act
+};
+
 // out [T, hidden] act = table [V, hidden] act at ids [T] i32.
 struct EmbeddingArgs {
   TensorView table;
@@ -197,6 +204,12 @@ struct GatherRowsArgs {
   TensorView x;
   TensorView index;  // [n] i32
   int32_t divisor = 1;
+  TensorView out;
+};
+// out [.., hidden] at index[i] = row i of x [n, hidden]; other rows stay. No index occurs twice.
+struct ScatterRowsArgs {
+  TensorView x;
+  TensorView index;  // [n] i32
   TensorView out;
 };
 // out [T, hidden] act = add (or 0) + sum over k of rows [R, hidden] act at row_of[t, k], in k order, fp32 sum.

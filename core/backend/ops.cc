@@ -75,6 +75,18 @@ void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args) {
       [&] { context.backend.GroupedMatMul(context.stream, args); });
 }
 
+void HeadMatMul(const Context& context, const HeadMatMulArgs& args) {
+  CHECK(args.a.shape.rank() == 3 && args.w.shape.rank() == 3) << "a is " << args.a << ", w is " << args.w;
+  const DType act = args.a.dtype;
+  CHECK(IsAct(act)) << "a is " << args.a;
+  const int64_t tokens = args.a.shape[0], heads = args.w.shape[0], n = args.w.shape[1], k = args.w.shape[2];
+  CheckShape(args.a, "a", act, {tokens, heads, k});
+  CheckFlat(args.w, "w", act, heads * n * k);
+  CheckShape(args.c, "c", act, {tokens, heads, n});
+  Run(context, "HeadMatMul", 2.0 * tokens * heads * n * k, Bytes(args.a, args.w, args.c),
+      [&] { context.backend.HeadMatMul(context.stream, args); });
+}
+
 void Embedding(const Context& context, const EmbeddingArgs& args) {
   const int64_t tokens = args.ids.elements(), hidden = args.table.cols();
   CHECK(IsAct(args.table.dtype)) << "table is " << args.table;

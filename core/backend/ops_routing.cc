@@ -95,6 +95,16 @@ void GatherRows(const Context& context, const GatherRowsArgs& args) {
       [&] { context.backend.GatherRows(context.stream, args); });
 }
 
+void ScatterRows(const Context& context, const ScatterRowsArgs& args) {
+  const int64_t n = args.index.elements(), hidden = args.x.cols();
+  CHECK(IsAct(args.x.dtype)) << "x is " << args.x;
+  CheckMatrix(args.x, "x", args.x.dtype, n, hidden);
+  CheckFlat(args.index, "index", DType::kI32, n);
+  CheckMatrix(args.out, "out", args.x.dtype, args.out.rows(), hidden);
+  Run(context, "ScatterRows", 0, Bytes(args.index, args.x, args.x),
+      [&] { context.backend.ScatterRows(context.stream, args); });
+}
+
 void CombineRows(const Context& context, const CombineRowsArgs& args) {
   const int64_t tokens = args.out.rows(), hidden = args.out.cols(), k = args.row_of.cols();
   const DType act = args.out.dtype;

@@ -5,8 +5,6 @@
 namespace moebius {
 namespace {
 
-constexpr float kLatentNormEpsilon = 1e-6f;  // fixed in every released model, whatever rms_norm_eps says
-
 // Columns [begin, begin + count) of each head of [T, heads * width]: [T, heads, count].
 TensorView HeadColumns(TensorView x, int64_t heads, int64_t begin, int64_t count) {
   return x.Reshape({x.rows(), heads, x.cols() / heads}).Columns(begin, count);

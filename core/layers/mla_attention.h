@@ -37,6 +37,9 @@ struct MlaParameters {
   Parameter* o;                  // [hidden, heads * v_dim]
 };
 
+// Of the norms inside MLA: fixed in every released model, whatever rms_norm_eps says.
+inline constexpr float kLatentNormEpsilon = 1e-6f;
+
 class MlaAttention final : public Layer {
  public:
   MlaAttention(SlotCounter& slots, const MlaShape& shape, const MlaParameters& parameters, const RotaryTable* rotary);

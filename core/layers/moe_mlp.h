@@ -53,6 +53,7 @@ class MoeMlp {
   bool has_shared() const { return shared_.has_value(); }
   const RouterSpec& spec() const { return spec_; }
   const MoeParameters& parameters() const { return parameters_; }
+  TokenExchange& exchange() const { return *exchange_; }
   RoutingStatistics ReadStatistics(const Pass& pass) const;  // after Route; waits for the stream
 
  private:

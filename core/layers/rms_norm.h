@@ -20,6 +20,9 @@ class RmsNorm final : public Layer {
   void BackwardWeight(const Pass& pass) const override;
   void SetInput(const Pass& pass, TensorView x) const override { pass.saved[x_] = x; }
 
+  const Parameter& gain() const { return *gain_; }
+  float epsilon() const { return epsilon_; }
+
   // y again from what the forward kept.
   void Recompute(const Pass& pass, TensorView y) const;
 

@@ -14,6 +14,9 @@ class SwiGluMlp final : public Layer {
   void BackwardWeight(const Pass& pass) const override;
   void SetInput(const Pass& pass, TensorView x) const override { gate_up_.SetInput(pass, x); }
 
+  const Linear& gate_up() const { return gate_up_; }
+  const Linear& down() const { return down_; }
+
  private:
   Linear gate_up_;
   Linear down_;

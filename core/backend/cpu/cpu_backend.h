@@ -33,6 +33,7 @@ class CpuBackend final : public Backend {
   void Accumulate(Stream& stream, const AccumulateArgs& args) override;
   void MatMul(Stream& stream, const MatMulArgs& args) override;
   void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) override;
+  void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) override;
   void Embedding(Stream& stream, const EmbeddingArgs& args) override;
   void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) override;
   void RmsNorm(Stream& stream, const RmsNormArgs& args) override;
@@ -49,6 +50,7 @@ class CpuBackend final : public Backend {
   void RouterZ(Stream& stream, const RouterZArgs& args) override;
   void RouteSort(Stream& stream, const RouteSortArgs& args) override;
   void GatherRows(Stream& stream, const GatherRowsArgs& args) override;
+  void ScatterRows(Stream& stream, const ScatterRowsArgs& args) override;
   void CombineRows(Stream& stream, const CombineRowsArgs& args) override;
   void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) override;
   void AdamW(Stream& stream, const AdamWArgs& args) override;

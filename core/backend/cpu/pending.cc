@@ -12,6 +12,8 @@ void CpuBackend::Cast(Stream&, TensorView, TensorView) { CHECK(false) << "Cast";
 void CpuBackend::Accumulate(Stream&, const AccumulateArgs&) { CHECK(false) << "Accumulate"; }
 void CpuBackend::MatMul(Stream&, const MatMulArgs&) { CHECK(false) << "MatMul"; }
 void CpuBackend::GroupedMatMul(Stream&, const GroupedMatMulArgs&) { CHECK(false) << "GroupedMatMul"; }
+void CpuBackend::HeadMatMul(Stream&, const HeadMatMulArgs&) { CHECK(false) << "HeadMatMul"; }
+void CpuBackend::ScatterRows(Stream&, const ScatterRowsArgs&) { CHECK(false) << "ScatterRows"; }
 void CpuBackend::Embedding(Stream&, const EmbeddingArgs&) { CHECK(false) << "Embedding"; }
 void CpuBackend::EmbeddingBackward(Stream&, const EmbeddingBackwardArgs&) { CHECK(false) << "EmbeddingBackward"; }
 void CpuBackend::RmsNorm(Stream&, const RmsNormArgs&) { CHECK(false) << "RmsNorm"; }

@@ -27,11 +27,12 @@ int64_t LengthOf(const TokenLayout& layout) { return layout.tokens() / layout.se
 
 Model::Model(const ModelConfig& config, Backend& backend, Stream& stream, const ModelOptions& options)
     : config_(config), options_(options) {
+  ModelBuilder(*this).Build();
+  if (!options.allocate) return;
   const int64_t positions = options.max_positions > 0 ? options.max_positions : config.max_position_embeddings;
   rotary_ = MakeRotaryTable(
       backend, stream, positions, config.rope_dim(), config.rope_theta, config.rope_scaling,
       config.attention == AttentionKind::kMla ? RopeStyle::kInterleaved : RopeStyle::kHalf);
-  ModelBuilder(*this).Build();
   parameters_.Allocate(backend, stream, options.storage);
 }
 

@@ -29,6 +29,7 @@ struct ModelOptions {
   StageRange stage = {};
   ParameterStorage storage = {};
   int64_t max_positions = 0;  // length of the rotary tables; 0: config.max_position_embeddings
+  bool allocate = true;       // false: shapes and names only; nothing can run
   bool mtp = true;            // false: leave the MTP modules out (generation, scoring)
 };
 

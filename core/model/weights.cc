@@ -1,0 +1,204 @@
+#include "core/model/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "core/base/strings.h"
+
+namespace moebius {
+namespace {
+
+constexpr int64_t kScaleBlock = 128;  // FP8 weights share one scale per 128 x 128 block
+
+std::vector<int64_t> Dims(const Shape& shape) {
+  std::vector<int64_t> dims;
+  for (int i = 0; i < shape.rank(); ++i) dims.push_back(shape[i]);
+  return dims;
+}
+
+template <typename From, typename Convert>
+std::vector<float> Converted(std::span<const std::byte> bytes, Convert convert) {
+  std::vector<float> out(bytes.size() / sizeof(From));
+  for (size_t i = 0; i < out.size(); ++i) {
+    From value;
+    std::memcpy(&value, bytes.data() + i * sizeof(From), sizeof(From));
+    out[i] = convert(value);
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<float>> Dequantise(const SafetensorsFolder& folder, const std::string& source,
+                                              const TensorInfo& info, std::span<const std::byte> bytes) {
+  std::vector<float> out = Converted<uint8_t>(bytes, F8E4M3ToFloat);
+  const std::string scale_name = info.name + "_scale_inv";
+  const TensorInfo* scale_info = folder.Find(scale_name);
+  if (scale_info == nullptr || info.shape.size() != 2) {
+    return DamagedError(Concat(source, ": tensor ", info.name, " is FP8 without its block scales; ", scale_name,
+                               " is missing; fetch the whole checkpoint"));
+  }
+  const int64_t rows = info.shape[0], cols = info.shape[1];
+  const int64_t row_blocks = (rows + kScaleBlock - 1) / kScaleBlock, col_blocks = (cols + kScaleBlock - 1) / kScaleBlock;
+  if (scale_info->shape != std::vector<int64_t>{row_blocks, col_blocks}) {
+    return DamagedError(Concat(source, ": tensor ", scale_name, " does not have one scale per 128 x 128 block: expected [",
+                               row_blocks, ", ", col_blocks, "]"));
+  }
+  ASSIGN_OR_RETURN(const std::vector<float> scales, ReadTensorF32(folder, source, scale_name));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) out[r * cols + c] *= scales[r / kScaleBlock * col_blocks + c / kScaleBlock];
+  }
+  return out;
+}
+
+// Names in a folder that no parameter wants and that a reader may pass over.
+bool MayBeIgnored(const std::string& name, const ModelConfig& config, const std::set<std::string>& aliases) {
+  if (name.ends_with("_scale_inv") || name.ends_with("rotary_emb.inv_freq")) return true;
+  if (name == "lm_head.weight" && config.tie_word_embeddings) return true;
+  if (aliases.contains(name)) return true;
+  // MTP layers: left out by ModelOptions, or present while the config says none.
+  const std::string prefix = "model.layers.";
+  return name.starts_with(prefix) && std::atoll(name.c_str() + prefix.size()) >= config.num_hidden_layers;
+}
+
+absl::Status CheckShape(const std::string& source, const TensorInfo& info, const Shape& wanted) {
+  if (info.shape == Dims(wanted)) return absl::OkStatus();
+  std::vector<std::string> found;
+  for (const int64_t dim : info.shape) found.push_back(std::to_string(dim));
+  return DamagedError(Concat(source, ": tensor ", info.name, " has shape [", Join(found), "], but config.json asks for ",
+                             wanted, "; the weights belong to another model"));
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
+  const std::string path = JoinPath(folder, "config.json");
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{16} << 20));
+  return ConfigFromJson(text, path);
+}
+
+absl::StatusOr<std::vector<float>> ReadTensorF32(const SafetensorsFolder& folder, const std::string& source,
+                                                 const std::string& name) {
+  const TensorInfo* info = folder.Find(name);
+  if (info == nullptr) {
+    return DamagedError(Concat(source, ": tensor ", name, " is missing; the checkpoint is incomplete or of another model"));
+  }
+  std::vector<std::byte> bytes(info->bytes);
+  RETURN_IF_ERROR(folder.Read(name, 0, bytes));
+  if (info->dtype == DType::kF32) return Converted<float>(bytes, [](float v) { return v; });
+  if (info->dtype == DType::kBF16) return Converted<uint16_t>(bytes, [](uint16_t v) { return BF16{v}.ToFloat(); });
+  if (info->dtype == DType::kF16) return Converted<uint16_t>(bytes, F16ToFloat);
+  if (info->dtype == DType::kF8E4M3) return Dequantise(folder, source, *info, bytes);
+  return DamagedError(Concat(source, ": tensor ", name, " has type ", info->dtype_name,
+                             "; weights are read from F32, BF16, F16 and F8_E4M3"));
+}
+
+absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model) {
+  ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder));
+  std::set<std::string> wanted, aliases;
+  for (const PieceAlias& alias : model.aliases()) aliases.insert(alias.name);
+  for (const auto& parameter : model.parameters().all()) {
+    for (const Piece& piece : parameter->spec().pieces) {
+      wanted.insert(piece.name);
+      ASSIGN_OR_RETURN(const std::vector<float> values, ReadTensorF32(files, folder, piece.name));
+      RETURN_IF_ERROR(CheckShape(folder, *files.Find(piece.name), piece.shape));
+      SetParameter(backend, stream, *parameter, piece.offset, values);
+    }
+  }
+  for (const std::string& name : files.names()) {
+    if (!wanted.contains(name) && !MayBeIgnored(name, model.config(), aliases)) {
+      return DamagedError(Concat(folder, ": tensor ", Printable(name), " has no place in a model of type ",
+                                 model.config().model_type, " with this config.json; the weights belong to another model"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, Backend& backend, Stream& stream,
+                                      const ModelOptions& options) {
+  LoadedModel out;
+  ASSIGN_OR_RETURN(out.config, LoadConfig(folder));
+  out.model = std::make_unique<Model>(out.config, backend, stream, options);
+  RETURN_IF_ERROR(LoadWeights(folder, backend, stream, *out.model));
+  return out;
+}
+
+std::vector<TensorSpec> CheckpointTensors(const ModelConfig& config, DType dtype) {
+  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+  const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
+  ModelOptions options;
+  options.allocate = false;
+  const Model model(config, *backend, *stream, options);
+  std::vector<TensorSpec> out;
+  std::map<std::string, TensorSpec> by_name;
+  for (const auto& parameter : model.parameters().all()) {
+    for (const Piece& piece : parameter->spec().pieces) {
+      const TensorSpec spec{piece.name, parameter->spec().trainable ? dtype : DType::kF32, Dims(piece.shape)};
+      out.push_back(spec);
+      by_name[piece.name] = spec;
+    }
+  }
+  for (const PieceAlias& alias : model.aliases()) {
+    TensorSpec spec = by_name.at(alias.of);
+    spec.name = alias.name;
+    out.push_back(spec);
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder, const std::vector<TensorSpec>& tensors,
+                                                      const TensorReader& read, const std::string& stem) {
+  const std::vector<ShardPlan> shards = PlanShards(tensors, kDefaultShardBytes, stem);
+  std::vector<WrittenFile> written;
+  for (const ShardPlan& shard : shards) {
+    ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(JoinPath(folder, shard.file), shard.tensors));
+    for (const TensorSpec& spec : writer.order()) {
+      ASSIGN_OR_RETURN(const std::vector<float> values, read(spec.name));
+      if (spec.dtype == DType::kF32) {
+        RETURN_IF_ERROR(writer.Append(spec.name, std::as_bytes(std::span(values))));
+        continue;
+      }
+      CHECK(spec.dtype == DType::kBF16) << spec.dtype;
+      std::vector<BF16> rounded(values.size());
+      std::transform(values.begin(), values.end(), rounded.begin(), BF16::FromFloat);
+      RETURN_IF_ERROR(writer.Append(spec.name, std::as_bytes(std::span(rounded))));
+    }
+    ASSIGN_OR_RETURN(const FileHash hash, writer.Commit());
+    written.push_back({shard.file, hash});
+  }
+  RETURN_IF_ERROR(WriteShardIndex(folder, shards, stem));
+  const std::string index = stem + ".safetensors.index.json";
+  if (FileExists(JoinPath(folder, index))) {
+    ASSIGN_OR_RETURN(const FileHash hash, HashFile(JoinPath(folder, index)));
+    written.push_back({index, hash});
+  }
+  return written;
+}
+
+absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend, Stream& stream,
+                                                     const Model& model, DType dtype) {
+  struct Place {
+    const Parameter* parameter;
+    const Piece* piece;
+  };
+  std::map<std::string, Place> places;
+  for (const auto& parameter : model.parameters().all()) {
+    for (const Piece& piece : parameter->spec().pieces) places[piece.name] = {parameter.get(), &piece};
+  }
+  for (const PieceAlias& alias : model.aliases()) places[alias.name] = places.at(alias.of);
+  ASSIGN_OR_RETURN(std::vector<WrittenFile> written,
+                   WriteTensors(folder, CheckpointTensors(model.config(), dtype),
+                                [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+                                  const Place& place = places.at(name);
+                                  return GetParameter(backend, stream, *place.parameter, place.piece->offset,
+                                                      place.piece->shape.elements());
+                                },
+                                "model"));
+  ASSIGN_OR_RETURN(const FileHash hash,
+                   WriteFileAtomically(JoinPath(folder, "config.json"),
+                                       ConfigToJson(model.config(), dtype == DType::kF32 ? "float32" : "bfloat16")));
+  written.push_back({"config.json", hash});
+  return written;
+}
+
+}  // namespace moebius

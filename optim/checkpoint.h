@@ -1,0 +1,37 @@
+// Checkpoints: a Hugging Face folder that transformers loads as it lies, with what training needs beside it
+// (contract; architecture.md section 4):
+//   config.json  tokenizer.json  model-*.safetensors (fp32 masters)
+//   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME")  trainer_state.json  manifest.json (SHA-256 of all)
+// Everything is stored by logical tensor, so any layout loads any other layout's checkpoint.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "optim/trainer.h"
+
+namespace moebius {
+
+struct CheckpointOptions {
+  std::string tokenizer_json = {};         // "" where unknown
+  std::string tokenizer_config_json = {};  // for transformers, beside tokenizer.json
+  std::string instruction_set = {};        // resume is bit-exact on the same one only; recorded
+};
+
+// Writes to a temporary folder, reads every file back, fsyncs and renames: `folder` appears whole or not at all.
+absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend, Stream& stream,
+                            const CheckpointOptions& options);
+
+// Weights, moments and counters of `folder` into `trainer`, whose model must have the same config. Every file is
+// checked against the manifest first (DamagedError). `warning`: set when bit-exactness is lost (another
+// instruction set), else "".
+absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, Backend& backend, Stream& stream,
+                            const std::string& instruction_set, std::string* warning);
+
+// OK if the folder has a manifest and every file in it has the hash that the manifest says.
+absl::Status VerifyCheckpoint(const std::string& folder);
+
+// Only the counters of trainer_state.json.
+absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder);
+
+}  // namespace moebius

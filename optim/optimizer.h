@@ -1,0 +1,51 @@
+// AdamW over the parameters of a model: fp32 master weights, moments in fp32 or bf16, an optional moving average
+// of the weights. One update is one fused pass that also clears the gradient.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/backend/context.h"
+#include "core/layers/parameter.h"
+
+namespace moebius {
+
+struct AdamWConfig {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;  // matrices only
+  DType moments = DType::kF32;
+  double ema_decay = 0;  // 0: no moving average
+};
+
+class AdamWOptimizer {
+ public:
+  // What is kept of one trainable parameter; shapes are the parameter's.
+  struct State {
+    Parameter* parameter;
+    Tensor m;
+    Tensor v;
+    Tensor ema;  // empty without moving average
+  };
+
+  AdamWOptimizer(ParameterSet& parameters, Backend& backend, Stream& stream, const AdamWConfig& config);
+
+  // Euclidean norm of all gradients, summed in double in a fixed order.
+  double GradientNorm(const Context& context) const;
+  // Update number `step` (1 for the first) with gradients multiplied by grad_scale; they are zero afterwards.
+  void Step(const Context& context, double lr, double grad_scale, int64_t step);
+  void ClearGradients(const Context& context);
+  // The moving average starts at the weights: call once they are there.
+  void ResetEma(const Context& context);
+
+  const AdamWConfig& config() const { return config_; }
+  const std::vector<State>& states() const { return states_; }
+  int64_t bytes() const;
+
+ private:
+  AdamWConfig config_;
+  std::vector<State> states_;
+};
+
+}  // namespace moebius

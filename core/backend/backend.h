@@ -43,6 +43,8 @@ class Stream {
 class Backend : public Allocator {
  public:
   virtual std::string Name() const = 0;    // "cpu (AVX3_ZEN4, 2 threads)"
+  // What results depend on bit for bit, beside the inputs: "AVX2", "sm_90". Checkpoints record it.
+  virtual std::string InstructionSet() const = 0;
   virtual DType AutoCompute() const = 0;   // what `compute: AUTO` means here: kBF16 where products gain from it
   virtual int num_threads() const = 0;
   virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;

@@ -62,6 +62,8 @@ std::string CpuBackend::Name() const {
   return Concat("cpu (", InstructionSetName(), ", ", num_threads(), num_threads() == 1 ? " thread)" : " threads)");
 }
 
+std::string CpuBackend::InstructionSet() const { return InstructionSetName(); }
+
 DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 : DType::kF32; }
 
 std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) { return NewCpuStream(kind); }

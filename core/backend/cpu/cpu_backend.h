@@ -20,6 +20,7 @@ class CpuBackend final : public Backend {
   void Free(void* memory) override;
 
   std::string Name() const override;
+  std::string InstructionSet() const override;
   DType AutoCompute() const override;
   int num_threads() const override { return pool_.num_threads(); }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;

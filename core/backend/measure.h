@@ -1,0 +1,13 @@
+// The limits of this machine, measured through the backend's own kernels: what shares and expected times refer to.
+#pragma once
+
+#include "core/backend/backend.h"
+
+namespace moebius {
+
+// FLOP/s of a product of 1024 x 1024 x 1024 in `dtype`, best of about `seconds` of tries.
+double MeasureProductPeak(Backend& backend, DType dtype, double seconds = 0.1);
+// Bytes/s of reading a buffer that no cache holds, best of a few passes.
+double MeasureReadBandwidth(Backend& backend, int64_t bytes = int64_t{256} << 20);
+
+}  // namespace moebius

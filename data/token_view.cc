@@ -3,21 +3,26 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "core/base/status.h"
 
 namespace moebius {
 
 TokenView::TokenView(std::unique_ptr<TokenFile> file)
     : file_(std::move(file)), num_tokens_(file_->num_tokens()) {}
 
-TokenView::TokenView(std::unique_ptr<TokenFile> file, double rate, uint64_t seed, FimTokens tokens,
-                     std::optional<int32_t> end_of_document)
-    : file_(std::move(file)), fim_(Fim{rate, seed, tokens, end_of_document, {}}) {
-  const auto documents = static_cast<int64_t>(file_->document_starts().size());
-  fim_->starts.reserve(documents);
+absl::StatusOr<TokenView> TokenView::WithFim(std::unique_ptr<TokenFile> file, double rate, uint64_t seed,
+                                             FimTokens tokens, std::optional<int32_t> end_of_document) {
+  TokenView view(std::move(file));
+  view.fim_ = Fim{rate, seed, tokens, end_of_document, {}};
+  view.num_tokens_ = 0;
+  const auto documents = static_cast<int64_t>(view.file_->document_starts().size());
+  view.fim_->starts.reserve(documents);
   for (int64_t d = 0; d < documents; ++d) {
-    fim_->starts.push_back(num_tokens_);
-    num_tokens_ += FileLength(d) + (ChooseFimCuts(seed, d, rate, BodyLength(d)) ? 3 : 0);
+    view.fim_->starts.push_back(view.num_tokens_);
+    ASSIGN_OR_RETURN(const int64_t body, view.BodyLength(d));
+    view.num_tokens_ += view.FileLength(d) + (ChooseFimCuts(seed, d, rate, body) ? 3 : 0);
   }
+  return view;
 }
 
 int64_t TokenView::FileLength(int64_t d) const {
@@ -26,15 +31,15 @@ int64_t TokenView::FileLength(int64_t d) const {
   return (next < starts.size() ? starts[next] : file_->num_tokens()) - starts[d];
 }
 
-int64_t TokenView::BodyLength(int64_t d) const {
+absl::StatusOr<int64_t> TokenView::BodyLength(int64_t d) const {
   const int64_t length = FileLength(d);
   if (length == 0 || !fim_->end_of_document) return length;
   int32_t last = 0;
-  file_->Read(file_->document_starts()[d] + length - 1, {&last, 1});
+  RETURN_IF_ERROR(file_->Read(file_->document_starts()[d] + length - 1, {&last, 1}));
   return length - (last == *fim_->end_of_document ? 1 : 0);
 }
 
-void TokenView::Read(int64_t begin, std::span<int32_t> out) const {
+absl::Status TokenView::Read(int64_t begin, std::span<int32_t> out) const {
   CHECK(begin >= 0 && begin + static_cast<int64_t>(out.size()) <= num_tokens_)
       << "tokens " << begin << " + " << out.size() << " of " << num_tokens_;
   if (!fim_) return file_->Read(begin, out);
@@ -43,15 +48,17 @@ void TokenView::Read(int64_t begin, std::span<int32_t> out) const {
   while (!out.empty()) {
     const int64_t end = d + 1 < static_cast<int64_t>(starts.size()) ? starts[d + 1] : num_tokens_;
     const size_t count = std::min(out.size(), static_cast<size_t>(end - begin));
-    ReadDocument(d, begin - starts[d], out.first(count));
+    RETURN_IF_ERROR(ReadDocument(d, begin - starts[d], out.first(count)));
     out = out.subspan(count);
     begin += static_cast<int64_t>(count);
     ++d;
   }
+  return absl::OkStatus();
 }
 
-void TokenView::ReadDocument(int64_t d, int64_t begin, std::span<int32_t> out) const {
-  const int64_t start = file_->document_starts()[d], length = FileLength(d), body = BodyLength(d);
+absl::Status TokenView::ReadDocument(int64_t d, int64_t begin, std::span<int32_t> out) const {
+  const int64_t start = file_->document_starts()[d], length = FileLength(d);
+  ASSIGN_OR_RETURN(const int64_t body, BodyLength(d));
   const auto cuts = ChooseFimCuts(fim_->seed, d, fim_->rate, body);
   if (!cuts) return file_->Read(start + begin, out);
   // A piece is one literal token, or tokens [from, from + length) of the document in the file.
@@ -65,7 +72,7 @@ void TokenView::ReadDocument(int64_t d, int64_t begin, std::span<int32_t> out) c
       {-1, 1, fim_->tokens.end},   {cuts->middle_begin, cuts->middle_end - cuts->middle_begin, 0},
       {body, length - body, 0}};
   for (const Piece& piece : pieces) {
-    if (out.empty()) return;
+    if (out.empty()) break;
     if (begin >= piece.length) {
       begin -= piece.length;
       continue;
@@ -74,11 +81,12 @@ void TokenView::ReadDocument(int64_t d, int64_t begin, std::span<int32_t> out) c
     if (piece.from < 0) {
       out[0] = piece.literal;
     } else {
-      file_->Read(start + piece.from + begin, out.first(count));
+      RETURN_IF_ERROR(file_->Read(start + piece.from + begin, out.first(count)));
     }
     out = out.subspan(count);
     begin = 0;
   }
+  return absl::OkStatus();
 }
 
 }  // namespace moebius

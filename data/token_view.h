@@ -23,15 +23,15 @@ class TokenView {
   explicit TokenView(std::unique_ptr<TokenFile> file);
   // Cuts fall between tokens; a last token equal to `end_of_document` stays last. Document d of the file is
   // rearranged or not by (seed, d), the same way in every epoch.
-  TokenView(std::unique_ptr<TokenFile> file, double rate, uint64_t seed, FimTokens tokens,
-            std::optional<int32_t> end_of_document);
+  static absl::StatusOr<TokenView> WithFim(std::unique_ptr<TokenFile> file, double rate, uint64_t seed,
+                                           FimTokens tokens, std::optional<int32_t> end_of_document);
 
   const TokenFile& file() const { return *file_; }
   int64_t num_tokens() const { return num_tokens_; }
   std::span<const int64_t> document_starts() const { return fim_ ? fim_->starts : file_->document_starts(); }
 
   // Tokens [begin, begin + out.size()).
-  void Read(int64_t begin, std::span<int32_t> out) const;
+  absl::Status Read(int64_t begin, std::span<int32_t> out) const;
 
  private:
   struct Fim {
@@ -42,9 +42,9 @@ class TokenView {
     std::vector<int64_t> starts;
   };
   // Tokens [begin, begin + out.size()) of document d, counted from its own start.
-  void ReadDocument(int64_t d, int64_t begin, std::span<int32_t> out) const;
-  int64_t FileLength(int64_t d) const;  // tokens of document d in the file
-  int64_t BodyLength(int64_t d) const;  // without its end-of-document token
+  absl::Status ReadDocument(int64_t d, int64_t begin, std::span<int32_t> out) const;
+  int64_t FileLength(int64_t d) const;                  // tokens of document d in the file
+  absl::StatusOr<int64_t> BodyLength(int64_t d) const;  // without its end-of-document token
 
   std::unique_ptr<TokenFile> file_;
   std::optional<Fim> fim_;

@@ -1,0 +1,258 @@
+#include "data/build.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/atomic_file.h"
+#include "core/io/file.h"
+#include "core/io/json.h"
+#include "data/build_options.h"
+#include "data/data.pb.h"
+#include "data/document_set.h"
+#include "data/encode_documents.h"
+#include "data/special_tokens.h"
+#include "data/token_file.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/train_bpe.h"
+
+namespace moebius {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Say = std::function<void(const std::string&)>;
+
+constexpr int kManifestVersion = 1;
+constexpr const char* kMadeFiles[] = {"train.h5", "val.h5", "tokenizer.json", "manifest.json"};
+
+std::string Megabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+// Everything in the recipe that decides the result, and what was read: equal values mean equal outputs.
+Json SettingsOf(const proto::DataBuild& recipe, const DocumentSet& set, const std::string& given_tokenizer) {
+  Json settings;
+  settings["tokenizer"] = recipe.has_tokenizer() ? Sha256Hex(given_tokenizer) : "trained";
+  if (!recipe.has_tokenizer()) {
+    settings["vocab_size"] = recipe.vocab_size();
+    settings["pre_tokenizer"] = recipe.pre_tokenizer();
+    settings["special_tokens"] =
+        std::vector<std::string>(recipe.special_token().begin(), recipe.special_token().end());
+  }
+  settings["held_out"] = set.options().held_out;
+  settings["held_out_fraction"] = recipe.held_out_fraction();
+  settings["seed"] = recipe.seed();
+  settings["deduplicate"] = recipe.deduplicate();
+  settings["invalid_text"] = proto::DataBuild::InvalidText_Name(recipe.invalid_text());
+  settings["fim_rate"] = recipe.fim_rate();
+  return settings;
+}
+
+Json SourcesOf(const DocumentSet& set) {
+  Json sources = Json::array();
+  for (size_t s = 0; s < set.reports().size(); ++s) {
+    const SourceOptions& options = set.options().sources[s];
+    const SourceReport& report = set.reports()[s];
+    Json source;
+    source["name"] = options.name;
+    if (!options.corpus.empty()) source["package"] = report.package;
+    if (!report.version.empty()) source["version"] = report.version;
+    if (!options.text.empty()) source["text"] = options.text;
+    if (!options.jsonl.empty()) source["jsonl"] = options.jsonl;
+    source["documents"] = report.documents;
+    source["held_out"] = report.held_out;
+    source["bytes"] = report.bytes;
+    source["duplicates"] = report.duplicates;
+    source["blank"] = report.blank;
+    source["replaced"] = report.replaced;
+    source["sha256"] = report.sha256;
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+// The numbers of a folder that already holds exactly this build; nullopt when it does not.
+std::optional<BuildReport> UpToDate(const std::string& out, const Json& settings, const Json& sources) {
+  const auto manifest = ReadJsonFile(JoinPath(out, "manifest.json"));
+  if (!manifest.ok() || !manifest->is_object()) return std::nullopt;
+  for (const char* field : {"settings", "sources", "outputs", "train", "held_out", "tokenizer"}) {
+    if (!manifest->contains(field)) return std::nullopt;
+  }
+  if (manifest->value("format_version", 0) != kManifestVersion ||
+      DumpJson((*manifest)["settings"]) != DumpJson(nlohmann::json(settings)) ||
+      DumpJson((*manifest)["sources"]) != DumpJson(nlohmann::json(sources)) ||
+      !(*manifest)["outputs"].is_object()) {
+    return std::nullopt;
+  }
+  for (const auto& [name, entry] : (*manifest)["outputs"].items()) {
+    const auto sha256 = GetString(entry, "sha256", name);
+    const auto bytes = GetInt(entry, "bytes", name, 0);
+    if (!IsPlainFileName(name) || !sha256.ok() || !bytes.ok() ||
+        !VerifyFileHash(JoinPath(out, name), {*sha256, *bytes}).ok()) {
+      return std::nullopt;
+    }
+  }
+  BuildReport report;
+  report.up_to_date = true;
+  report.out = out;
+  const auto number = [&](const char* part, const char* field) {
+    return GetInt((*manifest)[part], field, part, 0).value_or(0);
+  };
+  report.train_documents = number("train", "documents");
+  report.train_bytes = number("train", "bytes");
+  report.train_tokens = number("train", "tokens");
+  report.held_out_documents = number("held_out", "documents");
+  report.held_out_bytes = number("held_out", "bytes");
+  report.held_out_tokens = number("held_out", "tokens");
+  report.vocab_size = number("tokenizer", "vocab_size");
+  return report;
+}
+
+// A folder is replaced as a whole, so it must hold nothing but what a build makes.
+absl::Status CheckReplaceable(const std::string& out) {
+  if (FileExists(out))
+    return CannotWriteError(Concat(out, ": is a file; the build makes a folder; give another out"));
+  if (!FolderExists(out)) return absl::OkStatus();
+  const std::set<std::string> made(std::begin(kMadeFiles), std::end(kMadeFiles));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(out));
+  for (const std::string& name : names) {
+    if (!made.contains(name)) {
+      return CannotWriteError(Concat(out, ": holds '", Printable(name),
+                                     "', which a data build did not make; the folder would be "
+                                     "replaced as a whole; give a new or empty folder"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Tokenizer> TrainTokenizer(const proto::DataBuild& recipe, const DocumentSet& set,
+                                         const Say& say) {
+  say(Concat("tokenizer: training ", recipe.vocab_size(), " tokens on ",
+             Megabytes(set.bytes(Split::kTrain))));
+  const auto kind = PreTokenizerFromName(recipe.pre_tokenizer());
+  BpeTrainer::Options options;
+  options.vocab_size = static_cast<int32_t>(recipe.vocab_size());
+  options.pre_tokenizer = *kind;
+  options.special_tokens = BuiltInSpecialTokens();
+  options.special_tokens.insert(options.special_tokens.end(), recipe.special_token().begin(),
+                                recipe.special_token().end());
+  BpeTrainer trainer(options);
+  RETURN_IF_ERROR(set.ForEach([&](const Document& document, const DocumentSet::Place& place) {
+    if (place.split == Split::kTrain) trainer.Add(document.text);
+    return absl::OkStatus();
+  }));
+  ASSIGN_OR_RETURN(const TokenizerSpec spec, trainer.Train());
+  return Tokenizer::FromJson(WriteTokenizerJson(spec), "trained tokenizer");
+}
+
+absl::Status CheckRecipe(const proto::DataBuild& recipe) {
+  if (recipe.out().empty()) return UsageError("out: no folder to make; set it");
+  if (recipe.has_tokenizer()) return absl::OkStatus();
+  if (!PreTokenizerFromName(recipe.pre_tokenizer())) {
+    return UsageError(Concat("pre_tokenizer: '", Printable(recipe.pre_tokenizer()), "' is not one of ",
+                             Join(PreTokenizerNames()), "; correct the recipe"));
+  }
+  const int64_t least =
+      256 + static_cast<int64_t>(BuiltInSpecialTokens().size()) + recipe.special_token_size();
+  if (recipe.vocab_size() < least || recipe.vocab_size() > kMaxTokenId) {
+    return UsageError(Concat("vocab_size: ", recipe.vocab_size(), " is outside ", least,
+                             " (256 bytes and the special tokens) to ", kMaxTokenId, "; correct the recipe"));
+  }
+  return absl::OkStatus();
+}
+
+void SayReports(const DocumentSet& set, const Say& say) {
+  for (size_t s = 0; s < set.reports().size(); ++s) {
+    const SourceReport& report = set.reports()[s];
+    std::string line = Concat(set.options().sources[s].name, ": ", WithCommas(report.documents),
+                              " documents, ", Megabytes(report.bytes));
+    if (!report.package.empty())
+      line += Concat(" (", report.package, report.version.empty() ? "" : " ", report.version, ")");
+    if (report.held_out > 0) line += Concat(", ", WithCommas(report.held_out), " held out");
+    if (report.duplicates > 0) line += Concat(", ", WithCommas(report.duplicates), " duplicates left out");
+    if (report.blank > 0) line += Concat(", ", WithCommas(report.blank), " blank left out");
+    if (report.replaced > 0) line += Concat(", ", WithCommas(report.replaced), " runs of bad bytes replaced");
+    say(line);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, const Say& say) {
+  RETURN_IF_ERROR(CheckRecipe(recipe));
+  ASSIGN_OR_RETURN(DocumentSetOptions options, DocumentSetOptionsFrom(recipe));
+  RETURN_IF_ERROR(CheckReplaceable(recipe.out()));
+  std::optional<Tokenizer> tokenizer;
+  if (recipe.has_tokenizer()) {
+    ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(recipe.tokenizer()));
+  }
+  ASSIGN_OR_RETURN(const DocumentSet set, DocumentSet::Scan(std::move(options)));
+  SayReports(set, say);
+  const bool holds_out = recipe.held_out_size() > 0 || recipe.held_out_fraction() > 0;
+  if (holds_out && set.documents(Split::kHeldOut) == 0) {
+    return UsageError(Concat("held_out_fraction: ", recipe.held_out_fraction(), " of ",
+                             set.documents(Split::kTrain),
+                             " documents came to none; take a larger share or name documents in held_out"));
+  }
+  if (set.documents(Split::kTrain) == 0) {
+    return UsageError("held_out: every document is held out, which leaves none to train on; hold out less");
+  }
+  const Json settings = SettingsOf(recipe, set, tokenizer ? tokenizer->json() : ""), sources = SourcesOf(set);
+  if (auto done = UpToDate(recipe.out(), settings, sources)) return *std::move(done);
+  if (!tokenizer) {
+    ASSIGN_OR_RETURN(tokenizer, TrainTokenizer(recipe, set, say));
+  }
+
+  RETURN_IF_ERROR(MakeDirs(ParentPath(recipe.out())));
+  ASSIGN_OR_RETURN(AtomicDirectory folder, AtomicDirectory::Create(recipe.out()));
+  ASSIGN_OR_RETURN(const EncodedDocuments encoded, EncodeDocuments(set, *tokenizer,
+                                                                   {.folder = folder.temporary_path(),
+                                                                    .seed = recipe.seed(),
+                                                                    .fim_rate = recipe.fim_rate()}));
+  ASSIGN_OR_RETURN(
+      const FileHash tokenizer_hash,
+      WriteFileAtomically(JoinPath(folder.temporary_path(), "tokenizer.json"), tokenizer->json()));
+
+  Json manifest;
+  manifest["format"] = "moebius-data";
+  manifest["format_version"] = kManifestVersion;
+  manifest["settings"] = settings;
+  manifest["sources"] = sources;
+  manifest["tokenizer"] = {{"sha256", tokenizer_hash.sha256}, {"vocab_size", tokenizer->vocab_size()}};
+  BuildReport report{.up_to_date = false, .out = recipe.out(), .vocab_size = tokenizer->vocab_size()};
+  Json outputs;
+  outputs["tokenizer.json"] = {{"bytes", tokenizer_hash.bytes}, {"sha256", tokenizer_hash.sha256}};
+  const auto add = [&](const char* key, const char* file, Split split, const EncodedSplit& part) {
+    const int64_t documents = set.documents(split), bytes = set.bytes(split);
+    manifest[key] = {{"documents", documents}, {"bytes", bytes}, {"tokens", part.tokens}};
+    if (documents == 0) return;
+    outputs[file] = {{"bytes", part.hash.bytes}, {"sha256", part.hash.sha256}};
+    char ratio[32];
+    std::snprintf(ratio, sizeof ratio, "%.3f", static_cast<double>(bytes) / static_cast<double>(part.tokens));
+    say(Concat(file, ": ", WithCommas(documents), " documents, ", Megabytes(bytes), ", ",
+               WithCommas(part.tokens), " tokens (", ratio, " bytes each), ", Megabytes(part.hash.bytes),
+               " on disk"));
+  };
+  add("train", "train.h5", Split::kTrain, encoded.train);
+  add("held_out", "val.h5", Split::kHeldOut, encoded.held_out);
+  manifest["outputs"] = outputs;
+  RETURN_IF_ERROR(
+      WriteFileAtomically(JoinPath(folder.temporary_path(), "manifest.json"), DumpJson(manifest, 2) + "\n")
+          .status());
+  RETURN_IF_ERROR(folder.Commit(AtomicDirectory::OnExisting::kReplace));
+  report.train_documents = set.documents(Split::kTrain);
+  report.train_bytes = set.bytes(Split::kTrain);
+  report.train_tokens = encoded.train.tokens;
+  report.held_out_documents = set.documents(Split::kHeldOut);
+  report.held_out_bytes = set.bytes(Split::kHeldOut);
+  report.held_out_tokens = encoded.held_out.tokens;
+  return report;
+}
+
+}  // namespace moebius

@@ -61,9 +61,10 @@ int32_t AddedTokenMatcher::Child(int32_t node, unsigned char byte) const {
   return child;
 }
 
-AddedTokenMatcher::Match AddedTokenMatcher::Next(std::string_view text, size_t from) const {
-  if (tokens_.empty()) return {text.size(), text.size(), -1};
-  for (size_t begin = from; begin < text.size(); ++begin) {
+AddedTokenMatcher::Match AddedTokenMatcher::Next(std::string_view text, size_t search, size_t from) const {
+  const Match none = {text.size(), text.size(), text.size(), -1};
+  if (tokens_.empty()) return none;
+  for (size_t begin = search; begin < text.size(); ++begin) {
     if (only_first_byte_ >= 0) {
       const void* found = std::memchr(text.data() + begin, only_first_byte_, text.size() - begin);
       if (found == nullptr) break;
@@ -82,11 +83,10 @@ AddedTokenMatcher::Match AddedTokenMatcher::Next(std::string_view text, size_t f
     }
     if (longest < 0) continue;
     const AddedToken& token = tokens_[longest];
-    if (token.lstrip) begin = SkipSpaceBackward(text, begin, from);
-    if (token.rstrip) end = SkipSpaceForward(text, end);
-    return {begin, end, token.id};
+    return {token.lstrip ? SkipSpaceBackward(text, begin, from) : begin,
+            token.rstrip ? SkipSpaceForward(text, end) : end, end, token.id};
   }
-  return {text.size(), text.size(), -1};
+  return none;
 }
 
 }  // namespace moebius

@@ -25,11 +25,13 @@ class AddedTokenMatcher {
   explicit AddedTokenMatcher(const std::vector<AddedToken>& tokens);
 
   struct Match {
-    size_t begin, end;
-    int32_t id;  // -1: no further match
+    size_t begin, end;  // with the white space that lstrip and rstrip take
+    size_t search;      // where HF looks for the next match: behind the token, before that white space
+    int32_t id;         // -1: no further match
   };
-  // The first match at or after `from`; white space that lstrip takes is not taken from before `from`.
-  Match Next(std::string_view text, size_t from) const;
+  // The first match that begins at or after `search`; lstrip takes no white space from before `from`, where the
+  // previous match ended.
+  Match Next(std::string_view text, size_t search, size_t from) const;
   bool empty() const { return tokens_.empty(); }
 
  private:

@@ -242,14 +242,23 @@ size_t PreTokenizer::Split(std::string_view text, size_t begin, size_t max_piece
 
 size_t PreTokenizer::SafeCut(std::string_view text, size_t limit) {
   CHECK_LT(limit, text.size());
-  const auto letter = [text](size_t i) { return IsAsciiLetter(static_cast<Byte>(text[i])); };
-  // Between a word and the blank that the next word takes with it, or behind a lone line end.
+  const UnicodeClasses& classes = GetUnicodeClasses();
+  const Byte* const base = reinterpret_cast<const Byte*>(text.data());
+  const auto letter = [base](size_t i) { return IsAsciiLetter(base[i]); };
+  const auto space_at = [&](size_t i) { return classes.At(base + i, base + text.size()).char_class & kSpace; };
+  const auto space_before = [&](size_t i) {
+    size_t start = i - 1;
+    while (start > 0 && i - start < 4 && (base[start] & 0xC0) == 0x80) --start;
+    return space_at(start);
+  };
   for (size_t i = limit; i > limit / 2 && i >= 2; --i) {
-    if (text[i] == ' ' && i + 1 < text.size() && letter(i - 1) && letter(i + 1)) return i;
-    if (text[i - 1] == '\n' && letter(i - 2) && letter(i)) return i;
+    // Between a word and the blank that the next word takes with it.
+    if (base[i] == ' ' && i + 1 < text.size() && letter(i - 1) && letter(i + 1)) return i;
+    // Behind a line end that stands alone.
+    if (base[i - 1] == '\n' && !space_at(i) && !space_before(i - 1)) return i;
   }
   size_t cut = limit;
-  while (cut > 1 && limit - cut < 3 && (text[cut] & 0xC0) == 0x80) --cut;
+  while (cut > 1 && limit - cut < 3 && (base[cut] & 0xC0) == 0x80) --cut;
   return cut;
 }
 

@@ -52,8 +52,8 @@ class PreTokenizer {
   size_t Split(std::string_view text, size_t begin, size_t max_pieces, std::vector<size_t>* ends) const;
 
   // An offset in (0, limit] where cutting `text` in two leaves every piece as it is, as large as possible but
-  // not below limit / 2; else (no blank between ASCII letters there) the start of a character at or below
-  // `limit`. limit < text.size().
+  // not below limit / 2; else (no line end and no blank between ASCII letters there) the start of a character at
+  // or below `limit`. 0 < limit < text.size(). Not for kNone, whose one piece every cut divides.
   static size_t SafeCut(std::string_view text, size_t limit);
 
  private:

@@ -128,13 +128,14 @@ Tokenizer::Impl::Impl(TokenizerSpec spec, std::string json_text)
 
 void Tokenizer::Impl::EncodeRaw(std::string_view text, BpeModel::Scratch* scratch,
                                 std::vector<int32_t>* ids) const {
-  size_t from = 0;
-  while (from < text.size()) {
-    const AddedTokenMatcher::Match match = raw_matcher.Next(text, from);
-    EncodeNormalized(text.substr(from, match.begin - from), true, scratch, ids);
+  size_t from = 0, search = 0;
+  for (;;) {
+    const AddedTokenMatcher::Match match = raw_matcher.Next(text, search, from);
+    if (match.begin > from) EncodeNormalized(text.substr(from, match.begin - from), true, scratch, ids);
     if (match.id < 0) return;
     ids->push_back(match.id);
     from = match.end;
+    search = match.search;
   }
 }
 
@@ -146,13 +147,14 @@ void Tokenizer::Impl::EncodeNormalized(std::string_view text, bool parse_special
     text = normalized;
   }
   if (!parse_special || normalized_matcher.empty()) return EncodePlain(text, scratch, ids);
-  size_t from = 0;
-  while (from < text.size()) {
-    const AddedTokenMatcher::Match match = normalized_matcher.Next(text, from);
-    EncodePlain(text.substr(from, match.begin - from), scratch, ids);
+  size_t from = 0, search = 0;
+  for (;;) {
+    const AddedTokenMatcher::Match match = normalized_matcher.Next(text, search, from);
+    if (match.begin > from) EncodePlain(text.substr(from, match.begin - from), scratch, ids);
     if (match.id < 0) return;
     ids->push_back(match.id);
     from = match.end;
+    search = match.search;
   }
 }
 

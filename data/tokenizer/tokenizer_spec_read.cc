@@ -1,11 +1,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <unordered_map>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/json.h"
 #include "data/tokenizer/byte_alphabet.h"
+#include "data/tokenizer/token_index.h"
+#include "data/tokenizer/tokenizer_json.h"
 #include "data/tokenizer/tokenizer_spec.h"
 
 namespace moebius {
@@ -75,7 +78,8 @@ absl::Status Flatten(const Json& component, const char* list, const Where& where
 
 class Reader {
  public:
-  Reader(const Json& root, const std::string& source) : root_(root), source_(source) {}
+  Reader(const Json& root, const VocabAndMerges& model, const std::string& source)
+      : root_(root), model_(model), source_(source) {}
 
   absl::StatusOr<TokenizerSpec> Read() {
     const Where top{source_, ""};
@@ -94,8 +98,8 @@ class Reader {
 
  private:
   absl::Status ReadModel(const Where& where);
-  absl::Status ReadVocab(const Json& model, const Where& where);
-  absl::Status ReadMerges(const Json& model, const Where& where);
+  absl::Status ReadVocab(const Where& where);
+  absl::Status ReadMerges(const Where& where);
   absl::Status ReadAddedTokens(const Where& where);
   absl::Status ReadAddedToken(const Json& entry, const Where& where);
   absl::Status ReadNormalizer(const Where& where);
@@ -105,9 +109,10 @@ class Reader {
   absl::Status ReadDecoder(const Where& where);
 
   const Json& root_;
+  const VocabAndMerges& model_;
   const std::string& source_;
   TokenizerSpec spec_;
-  std::unordered_map<std::string_view, int32_t> ids_;         // vocab; views into root_
+  std::optional<TokenIndex> index_;                           // of spec_.vocab
   std::unordered_map<std::string_view, int32_t> added_ids_;   // added tokens; views into root_
   std::unordered_map<int32_t, std::string_view> added_names_;
 };
@@ -117,8 +122,8 @@ absl::Status Reader::ReadModel(const Where& where) {
   if (model == nullptr || !model->is_object()) return Wrong(where, "is missing or not an object");
   const std::string type = TypeOf(*model);
   if (type != "BPE") return Unsupported(where.Below("type"), Concat("is ", Quoted(type), ", not \"BPE\""));
-  RETURN_IF_ERROR(ReadVocab(*model, where.Below("vocab")));
-  RETURN_IF_ERROR(ReadMerges(*model, where.Below("merges")));
+  RETURN_IF_ERROR(ReadVocab(where.Below("vocab")));
+  RETURN_IF_ERROR(ReadMerges(where.Below("merges")));
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json* affix = Member(*model, name);
     if (affix != nullptr && *affix != "") return Unsupported(where.Below(name), "is set");
@@ -132,80 +137,59 @@ absl::Status Reader::ReadModel(const Where& where) {
   if (byte_fallback) {
     const ByteAlphabet alphabet;
     for (int b = 0; b < 256; ++b) {
-      if (ids_.contains(alphabet.Character(b))) continue;
+      if (index_->Find(alphabet.Character(b)) >= 0) continue;
       return Unsupported(where.Below("byte_fallback"), Concat("is set, and byte ", b, " has no token"));
     }
   }
   if (const Json* unknown = Member(*model, "unk_token"); unknown != nullptr && *unknown != "") {
     if (!unknown->is_string()) return Wrong(where.Below("unk_token"), "is not a string");
-    const auto found = ids_.find(unknown->get_ref<const std::string&>());
-    if (found == ids_.end()) {
+    spec_.unknown_id = index_->Find(unknown->get_ref<const std::string&>());
+    if (spec_.unknown_id < 0) {
       return Wrong(where.Below("unk_token"), Concat("names ", DescribeJson(*unknown), ", which is not in vocab"));
     }
-    spec_.unknown_id = found->second;
   }
   return absl::OkStatus();
 }
 
-absl::Status Reader::ReadVocab(const Json& model, const Where& where) {
-  const Json* vocab = Member(model, "vocab");
-  if (vocab == nullptr || !vocab->is_object() || vocab->empty()) {
+absl::Status Reader::ReadVocab(const Where& where) {
+  if (!model_.has_vocab || model_.ids.empty()) {
     return Wrong(where, "is missing, empty or not an object of token: id");
   }
-  ids_.reserve(vocab->size());
-  for (const auto& [token, value] : vocab->items()) {
-    const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
-    if (!value.is_number_integer() || id < 0 || id > kMaxTokenId) {
-      return Wrong(where, Concat("gives token ", Quoted(token), " the id ", DescribeJson(value), ", not 0 to ",
-                                 kMaxTokenId));
-    }
+  spec_.vocab.resize(*std::max_element(model_.ids.begin(), model_.ids.end()) + 1);
+  for (size_t i = 0; i < model_.ids.size(); ++i) {
+    const int32_t id = model_.ids[i];
+    const std::string_view token = model_.tokens[i];
     if (token.empty()) return Wrong(where, Concat("gives the id ", id, " to an empty token"));
-    if (spec_.vocab.size() <= static_cast<size_t>(id)) spec_.vocab.resize(id + 1);
     if (!spec_.vocab[id].empty()) {
       return Wrong(where, Concat("gives the id ", id, " to ", Quoted(spec_.vocab[id]), " and ", Quoted(token)));
     }
     spec_.vocab[id] = token;
   }
-  for (auto entry = vocab->begin(); entry != vocab->end(); ++entry) {
-    ids_.emplace(entry.key(), entry->get<int32_t>());
+  index_.emplace(spec_.vocab);
+  if (const int32_t id = index_->duplicate(); id >= 0) {
+    return Wrong(where, Concat("has token ", Quoted(spec_.vocab[id]), " twice"));
   }
   return absl::OkStatus();
 }
 
-
-absl::Status Reader::ReadMerges(const Json& model, const Where& where) {
-  const Json* merges = Member(model, "merges");
-  if (merges == nullptr || !merges->is_array()) return Wrong(where, "is missing or not a list");
-  spec_.merges.reserve(merges->size());
+absl::Status Reader::ReadMerges(const Where& where) {
+  if (!model_.has_merges) return Wrong(where, "is missing or not a list");
+  const size_t num_merges = model_.merge_parts.size() / 2;
+  spec_.merges.reserve(num_merges);
   std::string joined;
-  for (size_t i = 0; i < merges->size(); ++i) {
-    const Json& merge = (*merges)[i];
-    std::string_view left, right;
-    if (merge.is_string()) {  // the older form "left right"
-      const std::string_view both = merge.get_ref<const std::string&>();
-      const size_t blank = both.find(' ');
-      if (blank == both.npos || both.find(' ', blank + 1) != both.npos) {
-        return Wrong(where.At(i), Concat("is ", Quoted(both), ", not two tokens with a blank between"));
-      }
-      left = both.substr(0, blank);
-      right = both.substr(blank + 1);
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      left = merge[0].get_ref<const std::string&>();
-      right = merge[1].get_ref<const std::string&>();
-    } else {
-      return Wrong(where.At(i), Concat("is ", DescribeJson(merge), ", not a pair of tokens"));
-    }
+  int32_t guess = 0;  // results mostly stand in vocab one after the other: a look before a search
+  for (size_t i = 0; i < num_merges; ++i) {
+    const std::string_view left = model_.merge_parts[2 * i], right = model_.merge_parts[2 * i + 1];
     joined.assign(left).append(right);
-    TokenizerSpec::Merge read;
-    for (const auto& [token, id] : {std::pair(left, &read.left), std::pair(right, &read.right),
-                                    std::pair(std::string_view(joined), &read.result)}) {
-      const auto found = ids_.find(token);
-      if (found == ids_.end()) {
-        return Wrong(where.At(i), Concat("names ", Quoted(token), ", which is not in vocab"));
-      }
-      *id = found->second;
+    const bool guessed = static_cast<size_t>(guess) < spec_.vocab.size() && spec_.vocab[guess] == joined;
+    const TokenizerSpec::Merge merge = {index_->Find(left), index_->Find(right),
+                                        guessed && !joined.empty() ? guess : index_->Find(joined)};
+    if (merge.left < 0 || merge.right < 0 || merge.result < 0) {
+      const std::string_view unknown = merge.left < 0 ? left : merge.right < 0 ? right : joined;
+      return Wrong(where.At(i), Concat("names ", Quoted(unknown), ", which is not in vocab"));
     }
-    spec_.merges.push_back(read);
+    guess = merge.result + 1;
+    spec_.merges.push_back(merge);
   }
   return absl::OkStatus();
 }
@@ -240,8 +224,8 @@ absl::Status Reader::ReadAddedToken(const Json& entry, const Where& where) {
   ASSIGN_OR_RETURN(token.lstrip, Flag(entry, "lstrip", false, where));
   ASSIGN_OR_RETURN(token.rstrip, Flag(entry, "rstrip", false, where));
 
-  if (const auto found = ids_.find(name); found != ids_.end() && found->second != token.id) {
-    return Wrong(where, Concat("gives ", Quoted(name), " the id ", token.id, ", model.vocab ", found->second));
+  if (const int32_t in_vocab = index_->Find(name); in_vocab >= 0 && in_vocab != token.id) {
+    return Wrong(where, Concat("gives ", Quoted(name), " the id ", token.id, ", model.vocab ", in_vocab));
   }
   if (static_cast<size_t>(token.id) < spec_.vocab.size() && !spec_.vocab[token.id].empty() &&
       spec_.vocab[token.id] != name) {
@@ -413,8 +397,10 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view json, const st
     return DamagedError(Concat(source, ": has ", HumanBytes(json.size()), ", more than the ",
                                HumanBytes(kMaxTokenizerJsonBytes), " that a tokenizer may have"));
   }
-  ASSIGN_OR_RETURN(const Json root, ParseJson(json, source));
-  return Reader(root, source).Read();
+  Json root;
+  VocabAndMerges model;
+  RETURN_IF_ERROR(ReadTokenizerJson(json, source, &root, &model));
+  return Reader(root, model, source).Read();
 }
 
 }  // namespace moebius

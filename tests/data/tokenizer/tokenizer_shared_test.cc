@@ -1,7 +1,7 @@
 // Real tokenizers against Hugging Face's results for them; needs the folder of golden data.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "core/io/file.h"
@@ -56,12 +56,12 @@ TEST_P(RealTokenizer, EncodesWholeFilesToTheGoldenHashes) {
   }
 }
 
-TEST_P(RealTokenizer, LoadsInUnderHalfASecond) {
-  const auto start = std::chrono::steady_clock::now();
+TEST_P(RealTokenizer, LoadsInUnderHalfASecondOfProcessorTime) {
+  // Processor time: other processes of the machine must not fail the test.
+  const std::clock_t start = std::clock();
   ASSERT_TRUE(Tokenizer::Load(kShared + "/data/" + GetParam().folder).ok());
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LT(took.count(), 0.5);
+  EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 0.5);
 #endif
 }
 

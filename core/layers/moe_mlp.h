@@ -51,6 +51,7 @@ class MoeMlp {
   void SetInput(const Pass& pass, TensorView x) const;
 
   bool has_shared() const { return shared_.has_value(); }
+  const SwiGluMlp& shared() const { return *shared_; }  // with has_shared
   const RouterSpec& spec() const { return spec_; }
   const MoeParameters& parameters() const { return parameters_; }
   TokenExchange& exchange() const { return *exchange_; }

@@ -1,0 +1,18 @@
+#include "core/generate/cached_attention.h"
+
+#include "core/generate/cached_gqa.h"
+#include "core/generate/cached_mla.h"
+
+namespace moebius {
+
+std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
+                                                     DType act) {
+  if (const auto* mla = dynamic_cast<const MlaAttention*>(&attention)) {
+    return std::make_unique<CachedMla>(backend, stream, *mla, act);
+  }
+  const auto* gqa = dynamic_cast<const GqaAttention*>(&attention);
+  CHECK(gqa != nullptr) << "no cache for this kind of attention";
+  return std::make_unique<CachedGqa>(*gqa, act);
+}
+
+}  // namespace moebius

@@ -1,0 +1,61 @@
+// Attention that remembers: the keys and values of earlier tokens lie in a cache, one sequence a slot, so that a
+// new token costs one query. GQA caches keys and values of each key head. MLA caches the normalised latent and the
+// rotated shared key, [kv_lora_rank + rope] a token, and attends in latent space (deepseek.md 1.4, "absorbed"):
+//   score = (W_ukᵀ q_nope) · c_kv + q_rope · k_rope,   o = W_uv (sum of weights · c_kv)
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "core/layers/layer.h"
+
+namespace moebius {
+
+// Where the T tokens of a call belong.
+struct TokenPlaces {
+  TensorView positions;             // [T] i32, each in its sequence
+  TensorView cache_rows;            // [T] i32: slot * capacity + position
+  std::span<const int32_t> starts;  // prompts: [sequences + 1] as in AttentionArgs; empty when each is a step's token
+};
+
+// One query a sequence, its newest token; sequence i of B is in slot first_slot + i.
+struct QueryPlaces {
+  TensorView positions;  // [B] i32
+  TensorView lengths;    // [B] i32: cached tokens, the newest included
+  int64_t first_slot = 0;
+};
+
+class CachedAttention {
+ public:
+  // What Append computed on the way and the Attend calls use again; in the context's scratch.
+  struct Projected {
+    TensorView latents = {};  // MLA: [T, q_lora_rank + kv_lora_rank + rope_dim]
+    TensorView k = {};        // GQA: [T, G, head_dim]
+    TensorView v = {};
+  };
+
+  virtual ~CachedAttention() = default;
+
+  // Room for `slots` sequences of `capacity` tokens; what was cached is gone.
+  virtual void Reserve(Backend& backend, int64_t slots, int64_t capacity) = 0;
+  // The first `length` tokens of slot `from`, in slot `to` as well.
+  virtual void Copy(const Context& context, int64_t from, int64_t to, int64_t length) = 0;
+
+  // Stores keys and values of x [T, hidden] act.
+  virtual Projected Append(const Context& context, const TokenPlaces& places, TensorView x) = 0;
+  // y [T, hidden] = attention of every token of new sequences to those before it.
+  virtual void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x,
+                             const Projected& projected, TensorView y) const = 0;
+  // y [B, hidden] = attention of the newest tokens, whose rows x and projected.latents hold, to their caches.
+  virtual void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
+                            const Projected& projected, TensorView y) const = 0;
+
+  virtual int64_t bytes_per_token() const = 0;
+};
+
+// For a MlaAttention or GqaAttention with weights of dtype `act`. MLA's up-projection is copied, arranged for the
+// absorbed products: make a new one after the weights have changed.
+std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
+                                                     DType act);
+
+}  // namespace moebius

@@ -1,0 +1,202 @@
+#include "core/generate/decoder.h"
+
+#include <algorithm>
+
+#include "core/backend/ops.h"
+#include "core/generate/forward_mlp.h"
+
+namespace moebius {
+namespace {
+
+// s = x + add, y = norm(s), s in x's memory.
+void AddNorm(const Context& context, TensorView x, TensorView add, const class RmsNorm& norm, TensorView y) {
+  ArenaScope scope(context.scratch);
+  RmsNorm(context, {.x = x,
+                    .add = add,
+                    .sum = add ? x : TensorView(),
+                    .gain = norm.gain().weight(),
+                    .y = y,
+                    .rstd = context.scratch.New(DType::kF32, {x.rows()}),
+                    .epsilon = norm.epsilon()});
+}
+
+TensorView Gather(const Context& context, TensorView x, TensorView index) {
+  const TensorView out = context.scratch.New(x.dtype, {index.elements(), x.cols()});
+  GatherRows(context, {.x = x, .index = index, .out = out});
+  return out;
+}
+
+}  // namespace
+
+// One pass through the model: tokens of whole new prompts, or the newest token of each live sequence.
+struct Decoder::Call {
+  TensorView ids;  // [T] i32
+  TokenPlaces tokens;
+  QueryPlaces queries;  // of the newest tokens
+  TensorView newest;    // [B] i32: their rows among the T; empty at a step, where they are all
+};
+
+Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options)
+    : model_(model),
+      backend_(backend),
+      stream_(stream),
+      options_(options),
+      act_(model.options().storage.act),
+      vocab_(model.config().vocab_size),
+      scratch_(backend),
+      context_{backend, stream, scratch_, options.profile} {
+  const StageRange& stage = model.options().stage;
+  CHECK(stage.embedding && stage.head && stage.first_layer == 0) << "generation needs the whole model";
+  CHECK_EQ(static_cast<int64_t>(model.blocks().size()), model.config().num_hidden_layers);
+  CHECK_GE(options.prefill_tokens, 1);
+  for (const auto& block : model.blocks()) {
+    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_));
+  }
+  max_positions_ = model.options().max_positions > 0 ? model.options().max_positions
+                                                     : model.config().max_position_embeddings;
+}
+
+int64_t Decoder::cache_bytes_per_token() const {
+  int64_t bytes = 0;
+  for (const auto& attention : attention_) bytes += attention->bytes_per_token();
+  return bytes;
+}
+
+void Decoder::Reserve(int64_t slots, int64_t capacity) {
+  CHECK(slots > 0 && capacity > 0 && capacity <= max_positions_) << slots << " slots of " << capacity << " tokens";
+  lengths_.clear();
+  if (slots <= slots_ && capacity <= capacity_) return;
+  slots_ = std::max(slots, slots_);
+  capacity_ = std::max(capacity, capacity_);
+  CHECK_LT(slots_ * capacity_, int64_t{1} << 31) << "cache rows are numbered in 32 bits";
+  for (const auto& attention : attention_) attention->Reserve(backend_, slots_, capacity_);
+}
+
+Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot) {
+  const bool step = starts.empty();
+  const int64_t tokens = ids.size(), batch = step ? tokens : std::ssize(starts) - 1;
+  host_ints_.clear();
+  const auto put = [&](int64_t count, const auto& value) {
+    for (int64_t i = 0; i < count; ++i) host_ints_.push_back(static_cast<int32_t>(value(i)));
+  };
+  put(tokens, [&](int64_t i) { return ids[i]; });
+  const auto each_token = [&](const auto& value) {  // value(slot, position)
+    for (int64_t s = 0; s < batch; ++s) {
+      const int64_t before = lengths_[first_slot + s], count = step ? 1 : starts[s + 1] - starts[s];
+      CHECK_LE(before + count, capacity_) << "slot " << first_slot + s << " is full";
+      put(count, [&](int64_t i) { return value(first_slot + s, before + i); });
+    }
+  };
+  each_token([](int64_t, int64_t position) { return position; });
+  each_token([&](int64_t slot, int64_t position) { return slot * capacity_ + position; });
+  const auto length = [&](int64_t s) { return lengths_[first_slot + s] + (step ? 1 : starts[s + 1] - starts[s]); };
+  put(batch, length);
+  put(batch, [&](int64_t s) { return length(s) - 1; });
+  if (!step) put(batch, [&](int64_t s) { return starts[s + 1] - 1; });
+
+  const int64_t size = host_ints_.size();
+  if (!device_ints_ || device_ints_.view().elements() < size) device_ints_ = Tensor(backend_, DType::kI32, {2 * size});
+  backend_.CopyToDevice(stream_, host_ints_.data(), device_ints_.view().Rows(0, size));
+  int64_t next = 0;
+  const auto take = [&](int64_t count) { return device_ints_.view().Rows(std::exchange(next, next + count), count); };
+  Call call;
+  call.ids = take(tokens);
+  call.tokens = {.positions = take(tokens), .cache_rows = take(tokens), .starts = starts};
+  const TensorView lengths = take(batch);
+  call.queries = {.positions = take(batch), .lengths = lengths, .first_slot = first_slot};
+  if (!step) call.newest = take(batch);
+  return call;
+}
+
+std::span<const float> Decoder::Prefill(std::span<const std::span<const int32_t>> prompts) {
+  CHECK_LE(live() + std::ssize(prompts), slots_) << "no free slot";
+  logits_.resize(prompts.size() * vocab_);
+  for (size_t begin = 0, end = 0; begin < prompts.size(); begin = end) {
+    int64_t tokens = 0;
+    for (; end < prompts.size(); ++end) {
+      CHECK(!prompts[end].empty()) << "prompt " << end << " is empty";
+      tokens += std::ssize(prompts[end]);
+      if (tokens > options_.prefill_tokens && end > begin) break;
+    }
+    PrefillSome(prompts.subspan(begin, end - begin), logits_.data() + begin * vocab_);
+  }
+  return logits_;
+}
+
+void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, float* logits) {
+  std::vector<int32_t> ids, starts{0};
+  for (const std::span<const int32_t> prompt : prompts) {
+    ids.insert(ids.end(), prompt.begin(), prompt.end());
+    starts.push_back(static_cast<int32_t>(ids.size()));
+  }
+  const int64_t first_slot = live();
+  lengths_.resize(first_slot + prompts.size(), 0);
+  Run(Place(ids, starts, first_slot), logits);
+  for (size_t i = 0; i < prompts.size(); ++i) lengths_[first_slot + i] = static_cast<int32_t>(prompts[i].size());
+}
+
+std::span<const float> Decoder::Step(std::span<const int32_t> tokens) {
+  CHECK_EQ(std::ssize(tokens), live());
+  logits_.resize(tokens.size() * vocab_);
+  if (tokens.empty()) return logits_;
+  Run(Place(tokens, {}, 0), logits_.data());
+  for (int32_t& length : lengths_) ++length;
+  return logits_;
+}
+
+void Decoder::Run(const Call& call, float* logits) {
+  ArenaScope scope(scratch_);
+  const Shape shape{call.ids.elements(), model_.config().hidden_size};
+  // The residual stream, a norm's output, and what a sublayer adds to the stream.
+  TensorView h = scratch_.New(act_, shape), n = scratch_.New(act_, shape), y = scratch_.New(act_, shape);
+  Embedding(context_, {.table = model_.embedding_table().weight(), .ids = call.ids, .out = h});
+  TensorView add;
+  for (size_t b = 0; b < attention_.size(); ++b) {
+    const Block& block = *model_.blocks()[b];
+    AddNorm(context_, h, add, block.norm1(), n);
+    add = y;
+    const Arena::Mark mark = scratch_.mark();
+    CachedAttention::Projected projected = attention_[b]->Append(context_, call.tokens, n);
+    if (call.newest && b + 1 == attention_.size()) {
+      // Of the last layer only the newest tokens' results are wanted.
+      if (projected.latents) projected.latents = Gather(context_, projected.latents, call.newest);
+      h = Gather(context_, h, call.newest);
+      n = Gather(context_, n, call.newest);
+      add = y = y.Rows(0, call.newest.elements());
+      attention_[b]->AttendNewest(context_, call.queries, n, projected, y);
+    } else {
+      call.newest ? attention_[b]->AttendPrompts(context_, call.tokens, n, projected, y)
+                  : attention_[b]->AttendNewest(context_, call.queries, n, projected, y);
+      scratch_.Release(mark);
+    }
+    AddNorm(context_, h, y, block.norm2(), n);
+    ForwardMlp(context_, block, n, y);
+  }
+  AddNorm(context_, h, add, model_.final_norm(), n);
+  const TensorView out = scratch_.New(DType::kF32, {n.rows(), vocab_});
+  model_.head().Logits(context_, n, out);
+  backend_.CopyToHost(stream_, out, logits);
+  stream_.Synchronize();
+}
+
+void Decoder::Copy(int64_t from, int64_t to) {
+  for (const auto& attention : attention_) attention->Copy(context_, from, to, lengths_[from]);
+}
+
+void Decoder::Fork(int64_t slot) {
+  CHECK(slot < live() && live() < slots_) << "fork of slot " << slot << " with " << live() << " of " << slots_;
+  Copy(slot, live());
+  lengths_.push_back(lengths_[slot]);
+}
+
+void Decoder::Drop(int64_t slot) {
+  CHECK(slot >= 0 && slot < live()) << slot;
+  const int64_t last = live() - 1;
+  if (slot != last) {
+    Copy(last, slot);
+    lengths_[slot] = lengths_[last];
+  }
+  lengths_.pop_back();
+}
+
+}  // namespace moebius

@@ -1,0 +1,73 @@
+// The decode engine: runs a model over prompts and then token by token, with cached keys and values. It knows
+// nothing of sampling: generate.h does the whole job. Sequences live in slots [0, live()).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/generate/cached_attention.h"
+#include "core/model/model.h"
+
+namespace moebius {
+
+struct DecoderOptions {
+  int64_t prefill_tokens = 2048;     // prompts are run together up to about this many tokens
+  KernelProfile* profile = nullptr;  // counts the time of every kernel when given
+};
+
+class Decoder {
+ public:
+  // The model must be whole (all stages) and outlive the decoder. Make a new one after the weights have changed.
+  Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options);
+
+  int64_t vocab_size() const { return vocab_; }
+  int64_t max_positions() const { return max_positions_; }  // longest sequence that the rotary tables serve
+  int64_t cache_bytes_per_token() const;
+
+  // Room for `slots` sequences of `capacity` tokens each, which is at most max_positions(). All slots become free.
+  void Reserve(int64_t slots, int64_t capacity);
+  int64_t slots() const { return slots_; }
+  int64_t live() const { return static_cast<int64_t>(lengths_.size()); }
+  int64_t length(int64_t slot) const { return lengths_[slot]; }  // cached tokens
+
+  // All results: logits [n, V], one row a sequence, in host memory, valid until the next call.
+
+  // Runs prompts, none empty, into the next free slots, in order; logits of what follows each prompt.
+  std::span<const float> Prefill(std::span<const std::span<const int32_t>> prompts);
+  // Appends one token to every live sequence.
+  std::span<const float> Step(std::span<const int32_t> tokens);
+
+  // The next free slot becomes a copy of `slot`.
+  void Fork(int64_t slot);
+  // Frees `slot`; the last live slot moves there.
+  void Drop(int64_t slot);
+
+ private:
+  struct Call;
+
+  void PrefillSome(std::span<const std::span<const int32_t>> prompts, float* logits);
+  void Run(const Call& call, float* logits);
+  Call Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot);
+  void Copy(int64_t from, int64_t to);
+
+  const Model& model_;
+  Backend& backend_;
+  Stream& stream_;
+  DecoderOptions options_;
+  DType act_;
+  int64_t vocab_;
+  int64_t max_positions_;
+  Arena scratch_;
+  Context context_;
+  std::vector<std::unique_ptr<CachedAttention>> attention_;  // of each block
+  int64_t slots_ = 0;
+  int64_t capacity_ = 0;
+  std::vector<int32_t> lengths_;  // of each live slot
+  std::vector<float> logits_;
+  std::vector<int32_t> host_ints_;  // of the current call; see Place
+  Tensor device_ints_;
+};
+
+}  // namespace moebius

@@ -1,0 +1,81 @@
+#include "core/generate/forward_mlp.h"
+
+#include "core/backend/ops.h"
+
+namespace moebius {
+namespace {
+
+void ForwardDense(const Context& context, const SwiGluMlp& mlp, TensorView x, TensorView y) {
+  ArenaScope scope(context.scratch);
+  const TensorView gate_up = context.scratch.New(x.dtype, {x.rows(), mlp.gate_up().out()});
+  const TensorView h = context.scratch.New(x.dtype, {x.rows(), mlp.down().in()});
+  MatMul(context,
+         {.a = x, .b = mlp.gate_up().weight().weight(), .c = gate_up, .transpose_b = Transpose::kYes});
+  SwiGlu(context, {.gate_up = gate_up, .h = h});
+  MatMul(context, {.a = h, .b = mlp.down().weight().weight(), .c = y, .transpose_b = Transpose::kYes});
+}
+
+struct Route {
+  TensorView experts;  // [T, K] i32
+  TensorView weights;  // [T, K] f32
+};
+
+Route ChooseExperts(const Context& context, const MoeMlp& moe, TensorView x) {
+  const MoeParameters& p = moe.parameters();
+  const int64_t tokens = x.rows(), experts = p.router->shape()[0];
+  const Route route{.experts = context.scratch.New(DType::kI32, {tokens, moe.spec().top_k}),
+                    .weights = context.scratch.New(DType::kF32, {tokens, moe.spec().top_k})};
+  ArenaScope scope(context.scratch);
+  TensorView x32 = x;
+  if (x.dtype != DType::kF32) {
+    x32 = context.scratch.New(DType::kF32, x.shape);
+    Cast(context, x, x32);
+  }
+  const TensorView logits = context.scratch.New(DType::kF32, {tokens, experts});
+  MatMul(context, {.a = x32, .b = p.router->weight(), .c = logits, .transpose_b = Transpose::kYes});
+  Router(context, {.spec = moe.spec(),
+                   .logits = logits,
+                   .bias = p.bias != nullptr ? p.bias->weight() : TensorView(),
+                   .scores = context.scratch.New(DType::kF32, {tokens, experts}),
+                   .experts = route.experts,
+                   .weights = route.weights});
+  return route;
+}
+
+TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const TokenExchange::Dispatched& in) {
+  const MoeParameters& p = moe.parameters();
+  const int64_t rows = in.rows.rows(), intermediate = p.down->shape()[2];
+  const DType act = in.rows.dtype;
+  const TensorView out = context.scratch.New(act, in.rows.shape);
+  ArenaScope scope(context.scratch);
+  const TensorView gate_up = context.scratch.New(act, {rows, 2 * intermediate});
+  const TensorView h = context.scratch.New(act, {rows, intermediate});
+  GroupedMatMul(context, {.kind = GroupedKind::kForward,
+                          .x = in.rows,
+                          .w = p.gate_up->weight(),
+                          .y = gate_up,
+                          .offsets = in.offsets});
+  SwiGlu(context, {.gate_up = gate_up, .row_weights = in.row_weights, .h = h});
+  GroupedMatMul(
+      context, {.kind = GroupedKind::kForward, .x = h, .w = p.down->weight(), .y = out, .offsets = in.offsets});
+  return out;
+}
+
+void ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorView y) {
+  ArenaScope scope(context.scratch);
+  TokenExchange& exchange = moe.exchange();
+  const Route route = ChooseExperts(context, moe, x);
+  const auto handle = exchange.PostDispatch(context, context.scratch, x, route.experts, route.weights);
+  if (moe.has_shared()) ForwardDense(context, moe.shared(), x, y);
+  const TensorView out = ForwardExperts(context, moe, exchange.WaitDispatch(context, *handle));
+  exchange.PostCombine(context, *handle, out);
+  exchange.WaitCombine(context, *handle, moe.has_shared() ? y : TensorView(), y);
+}
+
+}  // namespace
+
+void ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView y) {
+  block.moe() != nullptr ? ForwardMoe(context, *block.moe(), x, y) : ForwardDense(context, *block.dense(), x, y);
+}
+
+}  // namespace moebius

@@ -1,0 +1,150 @@
+#include "core/generate/generate.h"
+
+#include <algorithm>
+
+#include "core/base/strings.h"
+
+namespace moebius {
+namespace {
+
+absl::Status Check(const GenerateRequest& r, size_t index, const Decoder& decoder) {
+  const std::string name = Concat("request ", index);
+  if (r.prompt.empty()) return UsageError(name + ": the prompt has no tokens; give at least one");
+  if (r.max_new < 1) return UsageError(Concat(name, ": max_new = ", r.max_new, " is out of range; use 1 or more"));
+  for (const int32_t id : r.prompt) {
+    if (id < 0 || id >= decoder.vocab_size()) {
+      return UsageError(Concat(name, ": token id ", id, " is outside the vocabulary of ", decoder.vocab_size(),
+                               "; encode the prompt with this model's tokenizer"));
+    }
+  }
+  const int64_t length = std::ssize(r.prompt) + r.max_new;
+  if (length > decoder.max_positions()) {
+    return UsageError(Concat(name, ": ", r.prompt.size(), " prompt tokens and ", r.max_new, " new ones exceed the ",
+                             decoder.max_positions(), " positions of the model; shorten one of them"));
+  }
+  return Annotate(Validate(r.sampling), name);
+}
+
+class Generation {
+ public:
+  Generation(Decoder& decoder, std::span<const GenerateRequest> requests, const GenerateOptions& options)
+      : decoder_(decoder), requests_(requests), options_(options), results_(requests.size()) {}
+
+  absl::StatusOr<std::vector<GenerateResult>> Run() {
+    int64_t capacity = 1;
+    for (size_t i = 0; i < requests_.size(); ++i) {
+      RETURN_IF_ERROR(Check(requests_[i], i, decoder_));
+      capacity = std::max(capacity, std::ssize(requests_[i].prompt) + requests_[i].max_new - 1);
+    }
+    batch_ = std::clamp<int64_t>(requests_.size(), 1, options_.max_batch);
+    decoder_.Reserve(batch_, capacity);
+    while (next_ < requests_.size() || !sequences_.empty()) {
+      RETURN_IF_ERROR(Admit());
+      RETURN_IF_ERROR(Step());
+    }
+    return std::move(results_);
+  }
+
+ private:
+  struct Sequence {  // of slot i
+    size_t request;
+    Sampler sampler;
+    int32_t token;  // the newest, not yet in the cache
+    bool done = false;
+  };
+
+  // Fills free slots with waiting requests, some at a time: a prefill of several is cheaper than several.
+  absl::Status Admit() {
+    const int64_t free = batch_ - std::ssize(sequences_);
+    const int64_t waiting = requests_.size() - next_;
+    if (waiting == 0 || (free < std::min(waiting, std::max<int64_t>(1, batch_ / 8)) && !sequences_.empty())) {
+      return absl::OkStatus();
+    }
+    const size_t begin = next_, end = begin + std::min(free, waiting);
+    std::vector<std::span<const int32_t>> prompts;
+    std::vector<int64_t> prompt_of;  // of each admitted request, an index into prompts
+    for (size_t i = begin; i < end; ++i) {
+      if (i == begin || requests_[i].prompt != requests_[i - 1].prompt) prompts.push_back(requests_[i].prompt);
+      prompt_of.push_back(std::ssize(prompts) - 1);
+    }
+    next_ = end;
+    const int64_t first_slot = decoder_.live();
+    const std::span<const float> logits = decoder_.Prefill(prompts);
+    // First those in whose slots the prompts are, then the copies.
+    for (int64_t p = 0; p < std::ssize(prompts); ++p) {
+      const size_t i = begin + (std::find(prompt_of.begin(), prompt_of.end(), p) - prompt_of.begin());
+      RETURN_IF_ERROR(Start(i, logits, p));
+    }
+    for (size_t i = begin + 1; i < end; ++i) {
+      const int64_t p = prompt_of[i - begin];
+      if (p != prompt_of[i - begin - 1]) continue;
+      decoder_.Fork(first_slot + p);
+      RETURN_IF_ERROR(Start(i, logits, p));
+    }
+    DropDone();
+    return absl::OkStatus();
+  }
+
+  absl::Status Start(size_t request, std::span<const float> logits, int64_t row) {
+    const GenerateRequest& r = requests_[request];
+    sequences_.push_back({request, Sampler(r.sampling, r.sequence, r.logprobs), 0});
+    return Sample(sequences_.back(), logits, row);
+  }
+
+  absl::Status Step() {
+    if (sequences_.empty()) return absl::OkStatus();
+    tokens_.clear();
+    for (const Sequence& s : sequences_) tokens_.push_back(s.token);
+    const std::span<const float> logits = decoder_.Step(tokens_);
+    for (size_t i = 0; i < sequences_.size(); ++i) RETURN_IF_ERROR(Sample(sequences_[i], logits, i));
+    DropDone();
+    return absl::OkStatus();
+  }
+
+  absl::Status Sample(Sequence& s, std::span<const float> logits, int64_t row) {
+    const GenerateRequest& r = requests_[s.request];
+    GenerateResult& result = results_[s.request];
+    const int64_t vocab = decoder_.vocab_size(), position = r.prompt.size() + result.tokens.size();
+    auto token = s.sampler.Sample(logits.subspan(row * vocab, vocab), position);
+    if (!token.ok()) return Annotate(token.status(), Concat("request ", s.request));
+    s.token = token->id;
+    result.tokens.push_back(token->id);
+    if (r.logprobs == LogProbs::kYes) {
+      result.logprobs.push_back(token->logprob);
+      result.sampling_logprobs.push_back(token->sampling_logprob);
+    }
+    const bool stop = std::find(r.stop.begin(), r.stop.end(), token->id) != r.stop.end();
+    if (stop) result.reason = StopReason::kStopToken;
+    s.done = stop || std::ssize(result.tokens) >= r.max_new;
+    if (options_.on_token != nullptr && !options_.on_token(s.request, *token)) s.done = true;
+    return absl::OkStatus();
+  }
+
+  // From the end, as the last slot moves into the freed one.
+  void DropDone() {
+    for (int64_t i = std::ssize(sequences_); i-- > 0;) {
+      if (!sequences_[i].done) continue;
+      decoder_.Drop(i);
+      if (i + 1 < std::ssize(sequences_)) sequences_[i] = std::move(sequences_.back());
+      sequences_.pop_back();
+    }
+  }
+
+  Decoder& decoder_;
+  std::span<const GenerateRequest> requests_;
+  const GenerateOptions& options_;
+  std::vector<GenerateResult> results_;
+  std::vector<Sequence> sequences_;  // one a live slot, in order
+  std::vector<int32_t> tokens_;
+  size_t next_ = 0;  // request to admit
+  int64_t batch_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<GenerateResult>> Generate(Decoder& decoder, std::span<const GenerateRequest> requests,
+                                                     const GenerateOptions& options) {
+  return Generation(decoder, requests, options).Run();
+}
+
+}  // namespace moebius

@@ -1,0 +1,46 @@
+// Text generation over token ids: many requests through one Decoder, in a batch that sequences join when there is
+// room and leave when they end.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "core/base/status.h"
+#include "core/generate/decoder.h"
+#include "core/generate/sampler.h"
+
+namespace moebius {
+
+struct GenerateRequest {
+  std::vector<int32_t> prompt;  // not empty
+  int64_t max_new = 128;        // 1 or more
+  SamplingParams sampling = {};
+  uint64_t sequence = 0;          // tells apart requests of one seed (samples of one prompt); below 2^32
+  std::vector<int32_t> stop = {};  // ids that end the sequence
+  LogProbs logprobs = LogProbs::kNo;
+};
+
+enum class StopReason { kStopToken, kLength };
+
+struct GenerateResult {
+  std::vector<int32_t> tokens;           // new tokens, the stop token included
+  std::vector<float> logprobs;           // of each, when asked for: see SampledToken
+  std::vector<float> sampling_logprobs;  // likewise
+  StopReason reason = StopReason::kLength;
+};
+
+struct GenerateOptions {
+  int64_t max_batch = 64;  // sequences decoded at once
+  // Called for every token as it is drawn; false ends that request.
+  std::function<bool(size_t request, const SampledToken& token)> on_token = nullptr;
+};
+
+// Results in the order of the requests. Neither batch size nor company changes a request's random numbers (its
+// logits only by rounding). Requests in a row with the same prompt share its prefill. UsageError names the request
+// whose prompt is empty, holds an unknown id or is too long; BadNumbersError when logits are not finite.
+absl::StatusOr<std::vector<GenerateResult>> Generate(Decoder& decoder, std::span<const GenerateRequest> requests,
+                                                     const GenerateOptions& options);
+
+}  // namespace moebius

@@ -1,0 +1,56 @@
+// Choosing the next token from logits: temperature, top-k, top-p. Random numbers are a pure function of (seed,
+// sequence, position), so a token does not depend on which other sequences are decoded beside it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/random.h"
+#include "core/base/status.h"
+
+namespace moebius {
+
+// In this order, as Hugging Face applies them: logits / temperature; the top_k best (equal logits: the lower
+// ids); the smallest set of the best whose probability reaches top_p; one drawn in proportion.
+struct SamplingParams {
+  double temperature = 1;  // 0: greedy, the lowest id among equals
+  int64_t top_k = 0;       // 0: all
+  double top_p = 1;        // in (0, 1]
+  uint64_t seed = 0;
+};
+
+// UsageError when a value is outside its range.
+absl::Status Validate(const SamplingParams& params);
+
+struct SampledToken {
+  int32_t id = 0;
+  float logprob = 0;           // ln of the model's own probability, as `score` gives it; NaN when not asked for
+  float sampling_logprob = 0;  // ln of the probability under the distribution drawn from; NaN likewise
+};
+
+enum class LogProbs { kNo, kYes };
+
+class Sampler {
+ public:
+  // `sequence` numbers sequences of one seed; below 2^32.
+  Sampler(const SamplingParams& params, uint64_t sequence, LogProbs logprobs);
+
+  // logits [V]. `position` of the new token in its sequence. BadNumbersError when a logit is NaN or +infinity, or
+  // all are -infinity.
+  absl::StatusOr<SampledToken> Sample(std::span<const float> logits, int64_t position);
+
+ private:
+  SampledToken Draw(int64_t position) const;
+  SampledToken DrawAmong(std::span<const float> logits, float max, int64_t position);
+
+  SamplingParams params_;
+  RandomStream random_;
+  uint64_t sequence_;
+  LogProbs logprobs_;
+  // Kept between calls for their memory.
+  std::vector<float> weights_;
+  std::vector<int32_t> candidates_;
+};
+
+}  // namespace moebius

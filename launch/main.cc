@@ -3,6 +3,12 @@
 #include <vector>
 
 #include "launch/cli.h"
+#include "launch/verb_convert.h"
+#include "launch/verb_doctor.h"
+#include "launch/verb_inspect.h"
+#include "launch/verb_report.h"
+#include "launch/verb_score.h"
+#include "launch/verb_train.h"
 
 int main(int argc, char** argv) {
   using moebius::Verb;
@@ -12,6 +18,11 @@ int main(int argc, char** argv) {
   const auto add = [&verbs](std::vector<Verb> more) {
     for (Verb& verb : more) verbs.push_back(std::move(verb));
   };
-  add({});
+  add(moebius::TrainVerbs());
+  add(moebius::ScoreVerbs());
+  add(moebius::ConvertVerbs());
+  add(moebius::InspectVerbs());
+  add(moebius::ReportVerbs());
+  add(moebius::DoctorVerbs());
   return moebius::RunProgram(verbs, std::vector<std::string>(argv + 1, argv + argc));
 }

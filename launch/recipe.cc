@@ -223,10 +223,9 @@ bool MayChange(const std::string& path) {
   });
 }
 
-// Leaf path -> printed value, defaults included, from the printed form of the recipe.
-using Values = std::map<std::string, std::string>;
+using ValueMap = std::map<std::string, std::string>;
 
-void CollectValues(const google::protobuf::Message& message, const std::string& path, Values* values) {
+void CollectValues(const google::protobuf::Message& message, const std::string& path, ValueMap* values) {
   using Field = google::protobuf::FieldDescriptor;
   const auto& reflection = *message.GetReflection();
   const auto& type = *message.GetDescriptor();
@@ -295,7 +294,7 @@ absl::StatusOr<Recipe> Recipe::LoadUnchecked(const std::string& path) {
 void Recipe::FillModel(const proto::Model& model, const std::string& origin) {
   proto::Model merged = model;
   merged.MergeFrom(proto_->model());
-  Values from_config;
+  ValueMap from_config;
   CollectValues(model, "model", &from_config);
   *proto_->mutable_model() = merged;
   for (const auto& [path, value] : from_config) origins_.try_emplace(path, origin);
@@ -306,10 +305,14 @@ std::string Recipe::ToText() const {
          PrintTextproto(*proto_, origins_);
 }
 
+std::map<std::string, std::string> Recipe::Values() const {
+  ValueMap values;
+  CollectValues(*proto_, "", &values);
+  return values;
+}
+
 absl::Status Recipe::CheckResumable(const Recipe& saved) const {
-  Values before, now;
-  CollectValues(saved.proto(), "", &before);
-  CollectValues(*proto_, "", &now);
+  const ValueMap before = saved.Values(), now = Values();
   std::vector<std::string> differences;
   const auto add = [&](const std::string& path, const std::string& was, const std::string& is) {
     if (MayChange(path)) return;

@@ -2,6 +2,7 @@
 // are handed on as messages; who reads them includes "launch/recipe.pb.h" in its .cc.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -41,6 +42,9 @@ class Recipe {
 
   // Every value with its origin, as recipe.resolved.textproto and --print-config show it.
   std::string ToText() const;
+
+  // Leaf path -> value as protobuf text, defaults included: for comparing recipes.
+  std::map<std::string, std::string> Values() const;
 
   // 64 with each difference unless `*this` may continue a run that was started with `saved`: only length,
   // layout, logging, sampling and checkpoint fields may have changed.

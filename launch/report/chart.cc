@@ -1,0 +1,300 @@
+#include "launch/report/chart.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+#include "core/base/strings.h"
+
+namespace moebius {
+namespace {
+
+constexpr double kWidth = 640, kHeight = 300;
+constexpr double kLeft = 62, kRight = 14, kTop = 14, kBottom = 44;
+constexpr size_t kMaxPoints = 600;
+
+template <typename... Args>
+std::string Format(const char* format, Args... args) {
+  char text[256];
+  std::snprintf(text, sizeof text, format, args...);
+  return text;
+}
+
+struct Axis {
+  double low = 0, high = 1;
+  bool log = false;
+  double from = 0, to = 1;  // pixels
+
+  double At(double value) const {
+    const double share = log ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+    return from + share * (to - from);
+  }
+};
+
+// Extremes of each of kMaxPoints / 2 buckets, in order: spikes survive, pixels suffice.
+std::vector<Point> Thin(const std::vector<Point>& points) {
+  if (points.size() <= kMaxPoints) return points;
+  std::vector<Point> out;
+  const size_t buckets = kMaxPoints / 2;
+  const auto lower = [](const Point& a, const Point& b) { return a.y < b.y; };
+  for (size_t i = 0; i < buckets; ++i) {
+    const auto begin = points.begin() + i * points.size() / buckets;
+    const auto end = points.begin() + (i + 1) * points.size() / buckets;
+    auto [low, high] = std::minmax_element(begin, end, lower);
+    if (low > high) std::swap(low, high);
+    out.push_back(*low);
+    if (low != high) out.push_back(*high);
+  }
+  out.front() = points.front();
+  out.back() = points.back();
+  return out;
+}
+
+std::string ColourClass(const Series& series) { return Concat("c", series.colour % 8); }
+
+Axis ValueAxis(const Chart& chart) {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  for (const Series& series : chart.series) {
+    for (const Point& p : series.points) {
+      low = std::min(low, p.y);
+      high = std::max(high, p.y);
+    }
+  }
+  if (chart.from_zero) low = std::min(low, 0.0);
+  if (chart.log_y) {
+    const double margin = high / low < 1.5 ? 1.5 : std::pow(high / low, 0.06);
+    low /= margin;
+    high *= margin;
+  } else {
+    double margin = (high - low) * 0.06;
+    if (margin == 0) margin = std::max(std::fabs(high) * 0.1, 1e-12);
+    if (!chart.from_zero || low < 0) low -= margin;
+    high += margin;
+  }
+  return {.low = low, .high = high, .log = chart.log_y, .from = kHeight - kBottom, .to = kTop};
+}
+
+Axis StepAxis(const Chart& chart) {
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  for (const Series& series : chart.series) {
+    if (series.points.empty()) continue;
+    low = std::min(low, series.points.front().x);
+    high = std::max(high, series.points.back().x);
+  }
+  // From the origin unless the run is far from it: lines of compared runs then start at the same place.
+  if (low <= 0.1 * high || low == high) low = std::min(low, 0.0);
+  if (high == low) high = low + 1;
+  return {.low = low, .high = high, .log = false, .from = kLeft, .to = kWidth - kRight};
+}
+
+std::string RenderAxes(const Chart& chart, const Axis& x, const Axis& y) {
+  std::string out;
+  // Bytes are round in powers of 1024.
+  const double unit = chart.y_style == NumberStyle::kBytes
+                          ? std::pow(1024.0, std::floor(std::log2(std::max(y.high, 1.0)) / 10))
+                          : 1.0;
+  for (const double scaled : Ticks(y.low / unit, y.high / unit, 5, y.log)) {
+    const double tick = scaled * unit;
+    const double at = y.At(tick);
+    out += Format("<line class='grid' x1='%.0f' x2='%.0f' y1='%.1f' y2='%.1f'/>", kLeft, kWidth - kRight, at,
+                  at);
+    out += Format("<text class='tick' text-anchor='end' x='%.0f' y='%.1f'>", kLeft - 8, at + 4) +
+           FormatNumber(tick, chart.y_style) + "</text>";
+  }
+  for (const double tick : Ticks(x.low, x.high, 6, false)) {
+    const double at = x.At(tick);
+    out += Format("<line class='axis' x1='%.1f' x2='%.1f' y1='%.0f' y2='%.0f'/>", at, at, kHeight - kBottom,
+                  kHeight - kBottom + 4);
+    out += Format("<text class='tick' text-anchor='middle' x='%.1f' y='%.0f'>", at, kHeight - kBottom + 18) +
+           FormatNumber(tick, NumberStyle::kCount) + "</text>";
+  }
+  out += Format("<line class='axis' x1='%.0f' x2='%.0f' y1='%.0f' y2='%.0f'/>", kLeft, kWidth - kRight,
+                kHeight - kBottom, kHeight - kBottom);
+  out += Format("<text class='label' text-anchor='middle' x='%.0f' y='%.0f'>", (kLeft + kWidth - kRight) / 2,
+                kHeight - 6) +
+         EscapeHtml(chart.x_label) + "</text>";
+  return out;
+}
+
+std::string RenderLine(const Series& series, const Axis& x, const Axis& y) {
+  static constexpr const char* kClasses[] = {"solid", "faint", "thin", "dashed"};
+  std::string path, dots;
+  for (const Point& p : series.points) {
+    path += Format(path.empty() ? "M%.1f %.1f" : "L%.1f %.1f", x.At(p.x), y.At(p.y));
+    if (series.style == LineStyle::kDotted || series.points.size() == 1) {
+      dots += Format("<circle class='dot %s' r='3' cx='%.1f' cy='%.1f'/>", ColourClass(series).c_str(),
+                     x.At(p.x), y.At(p.y));
+    }
+  }
+  return Concat("<path class='line ", kClasses[static_cast<int>(series.style)], " ", ColourClass(series),
+                "' d='", path, "'/>", dots);
+}
+
+std::string RenderLegend(const Chart& chart) {
+  std::string out;
+  for (const Series& series : chart.series) {
+    if (series.style == LineStyle::kFaint) continue;
+    const char* mark = series.style == LineStyle::kDotted   ? "mark round"
+                       : series.style == LineStyle::kDashed ? "mark gap"
+                                                            : "mark";
+    out += Concat("<span class='", ColourClass(series), "'><i class='", mark, "'></i>",
+                  EscapeHtml(series.name), "</span>");
+  }
+  return "<div class='legend'>" + out + "</div>";
+}
+
+// {"x":[left,right,low,high],"y":[bottom,top,low,high,log],"s":[{"n":name,"c":class,"p":[[step,value,text]...]}]}
+std::string PointerData(const Chart& chart, const Axis& x, const Axis& y) {
+  std::string out = Format("{\"x\":[%g,%g,%.9g,%.9g],\"y\":[%g,%g,%.9g,%.9g,%d],\"s\":[", x.from, x.to, x.low,
+                           x.high, y.from, y.to, y.low, y.high, y.log ? 1 : 0);
+  bool first = true;
+  for (const Series& series : chart.series) {
+    if (series.style == LineStyle::kFaint) continue;
+    std::string name;
+    for (const char c : series.name)
+      name += c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20 ? '\'' : c;
+    out += Concat(first ? "" : ",", "{\"n\":\"", name, "\",\"c\":\"", ColourClass(series), "\",\"p\":[");
+    for (size_t i = 0; i < series.points.size(); ++i) {
+      const Point& p = series.points[i];
+      out += Format(i == 0 ? "[%.9g,%.6g," : ",[%.9g,%.6g,", p.x, p.y) + "\"" +
+             FormatNumber(p.y, chart.y_style) + "\"]";
+    }
+    out += "]}";
+    first = false;
+  }
+  return EscapeHtml(out + "]}");
+}
+
+}  // namespace
+
+std::vector<double> Ticks(double low, double high, int wanted, bool log) {
+  std::vector<double> ticks;
+  if (log) {
+    const double decades = std::log10(high / low);
+    for (int e = static_cast<int>(std::floor(std::log10(low))); e <= std::ceil(std::log10(high)); ++e) {
+      for (const double digit : {1.0, 2.0, 5.0}) {
+        if (digit != 1.0 && decades > 2.2) continue;
+        const double tick = digit * std::pow(10.0, e);
+        if (tick >= low && tick <= high) ticks.push_back(tick);
+      }
+    }
+    if (ticks.size() >= 2) return ticks;
+    ticks.clear();
+  }
+  const double raw = (high - low) / wanted;
+  const double base = std::pow(10.0, std::floor(std::log10(raw)));
+  const double step = raw / base < 1.5   ? base
+                      : raw / base < 3.5 ? 2 * base
+                      : raw / base < 7.5 ? 5 * base
+                                         : 10 * base;
+  for (double n = std::ceil(low / step - 1e-9); n * step <= high + 1e-9 * step; ++n)
+    ticks.push_back(n * step == 0 ? 0 : n * step);
+  return ticks;
+}
+
+std::string FormatNumber(double value, NumberStyle style) {
+  if (!std::isfinite(value)) return "–";
+  const double size = std::fabs(value);
+  switch (style) {
+    case NumberStyle::kBytes:
+      return HumanBytes(value);
+    case NumberStyle::kSeconds:
+      return size < 1     ? Format("%.3g ms", value * 1e3)
+             : size < 100 ? Format("%.3g s", value)
+                          : HumanSeconds(value);
+    case NumberStyle::kPercent:
+      return Format("%.3g %%", value * 100);
+    case NumberStyle::kCount:
+      if (size >= 1e12) return Format("%.4gT", value / 1e12);
+      if (size >= 1e9) return Format("%.4gG", value / 1e9);
+      if (size >= 1e6) return Format("%.4gM", value / 1e6);
+      if (size >= 1e4) return Format("%.4gk", value / 1e3);
+      return Format("%.4g", value);
+    case NumberStyle::kPlain:
+      break;
+  }
+  if (size != 0 && (size < 1e-3 || size >= 1e6)) {
+    // 3e-4 rather than 0.0003.
+    const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
+    return Format("%.3ge%d", value / std::pow(10.0, exponent), exponent);
+  }
+  return Format("%.4g", value);
+}
+
+std::string EscapeHtml(std::string_view text) {
+  std::string out;
+  size_t start = 0;
+  // Line ends and tabs stay; Printable turns other control characters and bad UTF-8 into \xNN.
+  while (start <= text.size()) {
+    size_t end = text.find_first_of("\n\t", start);
+    if (end == std::string_view::npos) end = text.size();
+    for (const char c : Printable(text.substr(start, end - start), std::numeric_limits<size_t>::max())) {
+      switch (c) {
+        case '&':
+          out += "&amp;";
+          break;
+        case '<':
+          out += "&lt;";
+          break;
+        case '>':
+          out += "&gt;";
+          break;
+        case '"':
+          out += "&quot;";
+          break;
+        case '\'':
+          out += "&#39;";
+          break;
+        default:
+          out += c;
+      }
+    }
+    if (end < text.size()) out += text[end];
+    start = end + 1;
+  }
+  return out;
+}
+
+std::vector<Series> SmoothedSeries(const std::string& name, int colour, const std::vector<Point>& points) {
+  if (points.size() < 40)
+    return {{.name = name, .colour = colour, .style = LineStyle::kSolid, .points = points}};
+  // Exponential mean over about 1 % of the run, corrected for its start; backwards and forwards averaged so
+  // that the line does not lag behind the values.
+  const double keep = 1.0 - 1.0 / std::max(3.0, 0.012 * static_cast<double>(points.size()));
+  std::vector<Point> smooth = points;
+  for (Point& p : smooth) p.y = 0;
+  const auto sweep = [&](auto begin, auto end, auto target) {
+    double mean = 0, weight = 0;
+    for (auto it = begin; it != end; ++it, ++target) {
+      mean = keep * mean + (1 - keep) * it->y;
+      weight = keep * weight + (1 - keep);
+      target->y += 0.5 * mean / weight;
+    }
+  };
+  sweep(points.begin(), points.end(), smooth.begin());
+  sweep(points.rbegin(), points.rend(), smooth.rbegin());
+  return {{.name = name, .colour = colour, .style = LineStyle::kFaint, .points = points},
+          {.name = name, .colour = colour, .style = LineStyle::kSolid, .points = std::move(smooth)}};
+}
+
+std::string RenderChart(const Chart& given) {
+  Chart chart = given;
+  for (Series& series : chart.series) {
+    if (chart.log_y) std::erase_if(series.points, [](const Point& p) { return !(p.y > 0); });
+    series.points = Thin(series.points);
+  }
+  std::erase_if(chart.series, [](const Series& series) { return series.points.empty(); });
+  if (chart.series.empty()) return "";
+  const Axis x = StepAxis(chart), y = ValueAxis(chart);
+  std::string out =
+      Concat("<figure class='chart'><figcaption><h3>", EscapeHtml(chart.title), "</h3><span class='unit'>",
+             EscapeHtml(chart.y_label), "</span>", RenderLegend(chart), "</figcaption>");
+  out += Format("<svg viewBox='0 0 %.0f %.0f' role='img' aria-label='", kWidth, kHeight) +
+         EscapeHtml(chart.title) + "' data-chart='" + PointerData(chart, x, y) + "'>";
+  out += RenderAxes(chart, x, y);
+  for (const Series& series : chart.series) out += RenderLine(series, x, y);
+  return out + "<g class='pointer'></g></svg></figure>\n";
+}
+
+}  // namespace moebius

@@ -1,0 +1,111 @@
+#include "launch/report/run_data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/file.h"
+#include "core/io/json.h"
+#include "launch/recipe.h"
+#include "launch/run_folder.h"
+
+namespace moebius {
+namespace {
+
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+
+// The objects of `environment.json` in file order. ParseJson sorts keys, so the order comes from the text.
+absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ReadEnvironmentFile(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
+  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, path));
+  std::vector<std::pair<std::string, std::string>> out;
+  if (!json.is_object())
+    return DamagedError(Concat(path, ": not a JSON object; the file is damaged; remove it"));
+  for (const auto& [key, value] : json.items()) {
+    std::string shown = value.is_string() ? value.get<std::string>() : DumpJson(value);
+    if (value.is_array()) {
+      std::vector<std::string> parts;
+      for (const auto& part : value)
+        parts.push_back(part.is_string() ? part.get<std::string>() : DumpJson(part));
+      shown = Join(parts, " ");
+    }
+    if (key.ends_with("_bytes") && value.is_number()) shown = HumanBytes(value.get<double>());
+    out.emplace_back(key, shown);
+  }
+  std::stable_sort(out.begin(), out.end(), [&text](const auto& a, const auto& b) {
+    return text.find("\"" + a.first + "\"") < text.find("\"" + b.first + "\"");
+  });
+  return out;
+}
+
+}  // namespace
+
+std::vector<Point> RunData::Series(std::string_view metric) const {
+  std::vector<Point> points;
+  for (const MetricsRow& row : metrics) {
+    const std::optional<double> value = row.Get(metric);
+    if (value && std::isfinite(*value)) points.push_back({static_cast<double>(row.step), *value});
+  }
+  return points;
+}
+
+std::string RunData::RecipeValue(const std::string& path) const {
+  const auto it = recipe.find(path);
+  if (it == recipe.end()) return "";
+  const std::string& text = it->second;
+  return text.size() >= 2 && text.front() == '"' ? text.substr(1, text.size() - 2) : text;
+}
+
+absl::StatusOr<RunData> ReadRun(const std::string& path) {
+  ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::OpenForReading(path));
+  RunData run;
+  run.path = path;
+  run.name = FileName(path);
+  ASSIGN_OR_RETURN(run.metrics, ReadMetrics(folder.metrics_path()));
+  if (FileExists(folder.expert_load_path())) {
+    ASSIGN_OR_RETURN(run.loads, ReadExpertLoad(folder.expert_load_path()));
+  }
+  if (FolderExists(folder.samples_path())) {
+    ASSIGN_OR_RETURN(run.samples, ReadSamples(folder.samples_path()));
+  }
+  if (FileExists(folder.recipe_path())) {
+    ASSIGN_OR_RETURN(const Recipe recipe, Recipe::LoadUnchecked(folder.recipe_path()));
+    run.recipe = recipe.Values();
+    ASSIGN_OR_RETURN(run.recipe_text, ReadFile(folder.recipe_path(), 4 << 20));
+    if (const std::string name = run.RecipeValue("name"); !name.empty() && run.name.empty()) run.name = name;
+  }
+  if (FileExists(folder.environment_path())) {
+    ASSIGN_OR_RETURN(run.environment, ReadEnvironmentFile(folder.environment_path()));
+  }
+  return run;
+}
+
+double LastValue(const std::vector<Point>& series) { return series.empty() ? kNone : series.back().y; }
+
+double LowestValue(const std::vector<Point>& series) {
+  double low = kNone;
+  for (const Point& p : series) low = std::isnan(low) ? p.y : std::min(low, p.y);
+  return low;
+}
+
+double MedianValue(const std::vector<Point>& series) {
+  if (series.empty()) return kNone;
+  std::vector<double> values;
+  for (const Point& p : series) values.push_back(p.y);
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+double TailMean(const std::vector<Point>& series, size_t count) {
+  if (series.empty() || count == 0) return kNone;
+  double sum = 0;
+  const size_t begin = series.size() - std::min(count, series.size());
+  for (size_t i = begin; i < series.size(); ++i) sum += series[i].y;
+  return sum / static_cast<double>(series.size() - begin);
+}
+
+}  // namespace moebius

@@ -87,8 +87,12 @@ class Backend : public Allocator {
   virtual void SumSquares(Stream& stream, TensorView x, TensorView sum) = 0;
 };
 
+// What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16: AVX512-BF16), our
+// own kernel elsewhere. The others are for tests and comparison.
+enum class ProductEngine { kAuto, kOneDnn, kOurs };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use
+  ProductEngine products = ProductEngine::kAuto;
 };
 std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options);
 

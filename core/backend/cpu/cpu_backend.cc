@@ -31,17 +31,29 @@ struct CpuBackend::Scratch {
   struct Block {
     void* memory = nullptr;
     int64_t bytes = 0;
+
+    void* AtLeast(CpuBackend& backend, int64_t wanted) {
+      if (bytes < wanted) {
+        backend.Free(memory);
+        bytes = (wanted + 4095) / 4096 * 4096;
+        memory = backend.Allocate(bytes);
+      }
+      return memory;
+    }
   };
   explicit Scratch(int threads) : blocks(threads) {}
   ~Scratch() {
     for (Block& block : blocks) std::free(block.memory);
+    std::free(shared.memory);
   }
-  std::vector<Block> blocks;
+  std::vector<Block> blocks;  // one a thread
+  Block shared;
 };
 
 CpuBackend::CpuBackend(const CpuOptions& options)
-    : pool_(options.threads > 0 ? options.threads : AvailableCores()),
-      products_(std::make_unique<Products>()),
+    : engine_(options.products),
+      pool_(options.threads > 0 ? options.threads : AvailableCores()),
+      products_(std::make_unique<Products>(pool_.num_threads())),
       scratch_(std::make_unique<Scratch>(pool_.num_threads())) {}
 
 CpuBackend::~CpuBackend() = default;
@@ -69,16 +81,8 @@ DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 
 std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) { return NewCpuStream(kind); }
 std::unique_ptr<Event> CpuBackend::NewEvent() { return NewCpuEvent(); }
 
-void* CpuBackend::ThreadScratch(int thread, int64_t bytes) {
-  Scratch::Block& block = scratch_->blocks[thread];
-  if (block.bytes < bytes) {
-    std::free(block.memory);
-    block.bytes = (bytes + 4095) / 4096 * 4096;
-    block.memory = std::aligned_alloc(64, block.bytes);
-    CHECK(block.memory != nullptr) << "out of memory: asked for " << bytes << " bytes of scratch";
-  }
-  return block.memory;
-}
+void* CpuBackend::ThreadScratch(int thread, int64_t bytes) { return scratch_->blocks[thread].AtLeast(*this, bytes); }
+void* CpuBackend::SharedScratch(int64_t bytes) { return scratch_->shared.AtLeast(*this, bytes); }
 
 std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
 

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/backend/backend.h"
 #include "core/backend/cpu/thread_pool.h"
 
 namespace moebius {
 
-class Products;  // products.h
+class Products;   // products.h
+struct Product;   // gemm.h
 
 class CpuBackend final : public Backend {
  public:
@@ -61,7 +63,16 @@ class CpuBackend final : public Backend {
   // Scratch of one pool thread, at least `bytes`, 64-byte aligned, valid until the thread's next call; for the
   // panels and tiles of one task.
   void* ThreadScratch(int thread, int64_t bytes);
+  // Scratch of a whole kernel, for what its tasks share; valid until the next call.
+  void* SharedScratch(int64_t bytes);
 
+  // matmul.cc
+  bool UsesOneDnn(const Product& product) const;
+  void RunProduct(const Product& product, int thread);
+  void RunProducts(const std::vector<Product>& tasks);
+  void RunLargeProduct(const Product& product);
+
+  ProductEngine engine_;
   ThreadPool pool_;
   std::unique_ptr<Products> products_;
   struct Scratch;

@@ -10,26 +10,13 @@ void CpuBackend::Zero(Stream&, TensorView) { CHECK(false) << "Zero"; }
 void CpuBackend::Fill(Stream&, TensorView, float) { CHECK(false) << "Fill"; }
 void CpuBackend::Cast(Stream&, TensorView, TensorView) { CHECK(false) << "Cast"; }
 void CpuBackend::Accumulate(Stream&, const AccumulateArgs&) { CHECK(false) << "Accumulate"; }
-void CpuBackend::MatMul(Stream&, const MatMulArgs&) { CHECK(false) << "MatMul"; }
-void CpuBackend::GroupedMatMul(Stream&, const GroupedMatMulArgs&) { CHECK(false) << "GroupedMatMul"; }
-void CpuBackend::HeadMatMul(Stream&, const HeadMatMulArgs&) { CHECK(false) << "HeadMatMul"; }
-void CpuBackend::ScatterRows(Stream&, const ScatterRowsArgs&) { CHECK(false) << "ScatterRows"; }
 void CpuBackend::Embedding(Stream&, const EmbeddingArgs&) { CHECK(false) << "Embedding"; }
 void CpuBackend::EmbeddingBackward(Stream&, const EmbeddingBackwardArgs&) { CHECK(false) << "EmbeddingBackward"; }
 void CpuBackend::RmsNorm(Stream&, const RmsNormArgs&) { CHECK(false) << "RmsNorm"; }
 void CpuBackend::RmsNormBackward(Stream&, const RmsNormBackwardArgs&) { CHECK(false) << "RmsNormBackward"; }
 void CpuBackend::Rope(Stream&, const RopeArgs&) { CHECK(false) << "Rope"; }
-void CpuBackend::DecodeAttention(Stream&, const DecodeAttentionArgs&) { CHECK(false) << "DecodeAttention"; }
 void CpuBackend::SwiGlu(Stream&, const SwiGluArgs&) { CHECK(false) << "SwiGlu"; }
 void CpuBackend::SwiGluBackward(Stream&, const SwiGluBackwardArgs&) { CHECK(false) << "SwiGluBackward"; }
-void CpuBackend::Router(Stream&, const RouterArgs&) { CHECK(false) << "Router"; }
-void CpuBackend::RouterBackward(Stream&, const RouterBackwardArgs&) { CHECK(false) << "RouterBackward"; }
-void CpuBackend::Balance(Stream&, const BalanceArgs&) { CHECK(false) << "Balance"; }
-void CpuBackend::RouterZ(Stream&, const RouterZArgs&) { CHECK(false) << "RouterZ"; }
-void CpuBackend::RouteSort(Stream&, const RouteSortArgs&) { CHECK(false) << "RouteSort"; }
-void CpuBackend::GatherRows(Stream&, const GatherRowsArgs&) { CHECK(false) << "GatherRows"; }
-void CpuBackend::CombineRows(Stream&, const CombineRowsArgs&) { CHECK(false) << "CombineRows"; }
-void CpuBackend::CrossEntropy(Stream&, const CrossEntropyArgs&) { CHECK(false) << "CrossEntropy"; }
 void CpuBackend::AdamW(Stream&, const AdamWArgs&) { CHECK(false) << "AdamW"; }
 void CpuBackend::SumSquares(Stream&, TensorView, TensorView) { CHECK(false) << "SumSquares"; }
 

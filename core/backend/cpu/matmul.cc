@@ -1,0 +1,196 @@
+// Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and which
+// kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere, matrix-vector kernels for few rows.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/backend/cpu/cpu_backend.h"
+#include "core/backend/cpu/gemm.h"
+#include "core/backend/cpu/instruction_set.h"
+#include "core/backend/cpu/matvec.h"
+#include "core/backend/cpu/products.h"
+
+namespace moebius {
+
+namespace {
+
+constexpr int64_t kPanelRows = 96;               // rows of a task of ours: its block of a fills a part of L2
+constexpr int64_t kPanelColumns = 256;           // no narrower: a is packed again for every column panel
+constexpr int64_t kGroupRows = 512;              // rows of a task of a grouped product
+constexpr int64_t kWantedTasks = 16;             // enough to keep some threads busy to the end
+constexpr int64_t kPackedBytes = 32 << 20;       // b packed for all threads at once
+constexpr int64_t kTaskPackedBytes = 2 << 20;    // b packed by one task for itself
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+GemmOperand Operand(const TensorView& x, Transpose transpose = Transpose::kNo) {
+  return {.data = x.data, .dtype = x.dtype, .stride = x.stride, .transposed = transpose == Transpose::kYes};
+}
+GemmResult Result(const TensorView& c, bool accumulate = false) {
+  return {.data = c.data, .dtype = c.dtype, .stride = c.stride, .accumulate = accumulate};
+}
+
+bool IsMatVec(const Product& p) { return p.m <= kMatVecRows && !p.a.transposed; }
+
+MatVecArgs ToMatVec(const Product& p) {
+  return {.m = p.m,
+          .n = p.n,
+          .k = p.k,
+          .x = p.a.data,
+          .x_dtype = p.a.dtype,
+          .ldx = p.a.stride,
+          .w = p.b.data,
+          .w_dtype = p.b.dtype,
+          .ldw = p.b.stride,
+          .order = p.b.transposed ? WeightOrder::kOutIn : WeightOrder::kInOut,
+          .y = p.c.data,
+          .y_dtype = p.c.dtype,
+          .ldy = p.c.stride,
+          .bias = p.c.bias,
+          .accumulate = p.c.accumulate};
+}
+
+// Cuts p into a grid of at most `rows` x `columns` a task.
+void AddGrid(const Product& p, int64_t rows, int64_t columns, std::vector<Product>& tasks) {
+  for (int64_t i = 0; i < p.m; i += rows) {
+    const Product panel = p.Rows(i, std::min(rows, p.m - i));
+    for (int64_t j = 0; j < p.n; j += columns) tasks.push_back(panel.Columns(j, std::min(columns, p.n - j)));
+  }
+}
+
+// One of several products of a call: few cuts, as the others keep the threads busy too.
+void AddPart(const Product& p, int64_t rows, std::vector<Product>& tasks) {
+  AddGrid(p, rows, IsMatVec(p) ? MatVecColumnsATask(ToMatVec(p)) : p.n, tasks);
+}
+
+void LargestFirst(std::vector<Product>& tasks) {
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const Product& a, const Product& b) { return a.m * a.n * a.k > b.m * b.n * b.k; });
+}
+
+}  // namespace
+
+bool CpuBackend::UsesOneDnn(const Product& p) const {
+  if (p.k == 0) return false;
+  switch (engine_) {
+    case ProductEngine::kOneDnn: return true;
+    case ProductEngine::kOurs: return false;
+    case ProductEngine::kAuto: break;
+  }
+  return HasAvx512() && (p.a.dtype == DType::kF32 || HasBF16Products());
+}
+
+void CpuBackend::RunProduct(const Product& p, int thread) {
+  if (IsMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
+  if (UsesOneDnn(p)) return products_->Run(p, thread);
+  const int64_t columns = std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, 1024);
+  const int64_t rows = std::min(kPanelRows, p.m), width = std::min(columns, p.n);
+  const int64_t packed_bytes = RoundUp(GemmPackedBytes(p.k, width), 64);
+  char* memory = static_cast<char*>(ThreadScratch(thread, packed_bytes + GemmScratchBytes(rows, width)));
+  float* packed = reinterpret_cast<float*>(memory);
+  for (int64_t j = 0; j < p.n; j += columns) {
+    const Product part = p.Columns(j, std::min(columns, p.n - j));
+    GemmPack(part.b, part.k, part.n, packed);
+    for (int64_t i = 0; i < p.m; i += kPanelRows) {
+      const Product panel = part.Rows(i, std::min(kPanelRows, p.m - i));
+      GemmCompute(panel, packed, memory + packed_bytes);
+    }
+  }
+}
+
+void CpuBackend::RunProducts(const std::vector<Product>& tasks) {
+  pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i, int thread) { RunProduct(tasks[i], thread); });
+}
+
+// b is packed once for all row panels, in parallel, then the panels run.
+void CpuBackend::RunLargeProduct(const Product& whole) {
+  const int64_t row_panels = CeilDiv(whole.m, kPanelRows);
+  const int64_t chunk = std::max<int64_t>(kPackedBytes / 4 / std::max<int64_t>(whole.k, 1) / 256 * 256, 256);
+  float* packed = static_cast<float*>(SharedScratch(GemmPackedBytes(whole.k, std::min(chunk, whole.n))));
+  for (int64_t begin = 0; begin < whole.n; begin += chunk) {
+    const Product p = whole.Columns(begin, std::min(chunk, whole.n - begin));
+    // Column panels of 64: whole panels of every target's kernel, so that packed parts lie one after another.
+    pool_.Run(CeilDiv(p.n, 64), [&](int64_t i, int) {
+      const Product part = p.Columns(i * 64, std::min<int64_t>(64, p.n - i * 64));
+      GemmPack(part.b, p.k, part.n, packed + i * 64 * p.k);
+    });
+    int64_t columns = RoundUp(p.n, 64);
+    while (row_panels * CeilDiv(p.n, columns) < kWantedTasks && columns > kPanelColumns) {
+      columns = RoundUp(columns / 2, 64);
+    }
+    const int64_t column_panels = CeilDiv(p.n, columns);
+    pool_.Run(row_panels * column_panels, [&](int64_t task, int thread) {
+      const int64_t i = task / column_panels * kPanelRows, j = task % column_panels * columns;
+      const Product part = p.Rows(i, std::min(kPanelRows, p.m - i)).Columns(j, std::min(columns, p.n - j));
+      GemmCompute(part, packed + j * p.k, ThreadScratch(thread, GemmScratchBytes(part.m, part.n)));
+    });
+  }
+}
+
+void CpuBackend::MatMul(Stream&, const MatMulArgs& args) {
+  Product p{.a = Operand(args.a, args.transpose_a),
+            .b = Operand(args.b, args.transpose_b),
+            .c = Result(args.c, args.accumulate),
+            .m = args.c.rows(),
+            .n = args.c.cols(),
+            .k = args.transpose_a == Transpose::kYes ? args.a.rows() : args.a.cols()};
+  if (args.bias) p.c.bias = args.bias.as<float>();
+  if (p.m == 0 || p.n == 0) return;
+  if (IsMatVec(p)) return MatVec(pool_, ToMatVec(p));
+  std::vector<Product> tasks;
+  if (UsesOneDnn(p)) {
+    int64_t rows = kGroupRows, columns = std::min<int64_t>(p.n, 1024);
+    const auto num_tasks = [&] { return CeilDiv(p.m, rows) * CeilDiv(p.n, columns); };
+    while (num_tasks() < kWantedTasks && rows > 128) rows /= 2;
+    while (num_tasks() < kWantedTasks && columns > kPanelColumns) columns = RoundUp(columns / 2, 64);
+    AddGrid(p, rows, columns, tasks);
+    RunProducts(tasks);
+  } else if (p.m <= kPanelRows) {
+    AddGrid(p, kPanelRows, 64, tasks);  // every task packs its own columns of b
+    RunProducts(tasks);
+  } else {
+    RunLargeProduct(p);
+  }
+}
+
+void CpuBackend::GroupedMatMul(Stream&, const GroupedMatMulArgs& args) {
+  const int64_t groups = args.w.shape[0], out = args.w.shape[1], in = args.w.shape[2];
+  const int64_t* offsets = args.offsets.as<int64_t>();
+  std::vector<Product> tasks;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t rows = offsets[g + 1] - offsets[g];
+    if (rows == 0 || out == 0 || in == 0) continue;
+    const TensorView x = args.x.Rows(offsets[g], rows), y = args.y.Rows(offsets[g], rows), w = args.w.Index(g);
+    switch (args.kind) {
+      case GroupedKind::kForward:
+        AddPart({Operand(x), Operand(w, Transpose::kYes), Result(y), rows, out, in}, kGroupRows, tasks);
+        break;
+      case GroupedKind::kBackwardInput:
+        AddPart({Operand(y), Operand(w), Result(x), rows, in, out}, kGroupRows, tasks);
+        break;
+      case GroupedKind::kBackwardWeight:
+        AddPart({Operand(y, Transpose::kYes), Operand(x), Result(w, true), out, in, rows}, kGroupRows / 2, tasks);
+        break;
+    }
+  }
+  LargestFirst(tasks);
+  RunProducts(tasks);
+}
+
+void CpuBackend::HeadMatMul(Stream&, const HeadMatMulArgs& args) {
+  const int64_t tokens = args.a.shape[0], heads = args.w.shape[0], n = args.w.shape[1], k = args.w.shape[2];
+  std::vector<Product> tasks;
+  for (int64_t h = 0; h < heads && tokens > 0; ++h) {
+    const auto head = [&](const TensorView& x) {  // rows of one head: `heads` rows of the view apart
+      TensorView out = x.Rows(0, 1).Reshape({heads, x.cols()}).Rows(h, 1);
+      out.stride = x.stride * heads;
+      return out;
+    };
+    AddPart({Operand(head(args.a)), Operand(args.w.Index(h), Transpose::kYes), Result(head(args.c)), tokens, n, k},
+            kGroupRows, tasks);
+  }
+  RunProducts(tasks);
+}
+
+}  // namespace moebius

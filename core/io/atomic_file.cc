@@ -25,15 +25,6 @@ constexpr size_t kBufferBytes = 256 * 1024;
 constexpr std::string_view kInfix = ".tmp-";
 constexpr int kMaxAttempts = 10000;
 
-absl::Status CannotWrite(int error, std::string_view verb, const std::string& path) {
-  std::string what = Concat("cannot ", verb, " ", Printable(path, 400), "; ", std::strerror(error));
-  if (error == ENOSPC || error == EDQUOT) what += "; free some space and run again";
-  if (error == EACCES || error == EROFS || error == EPERM) what += "; choose a folder that may be written";
-  if (error == ENOENT || error == ENOTDIR) what += "; make the folder first";
-  if (error == EFBIG) what += "; raise the limit on file sizes (ulimit -f)";
-  return CannotWriteError(what);
-}
-
 std::string TemporaryName(const std::string& path, int attempt) {
   return JoinPath(ParentPath(path), Concat(".", FileName(path), kInfix, getpid(), "-", attempt));
 }
@@ -73,6 +64,15 @@ absl::Status SyncTree(const std::string& path) {
 
 }  // namespace
 
+absl::Status CannotWrite(int error, std::string_view verb, const std::string& path) {
+  std::string what = Concat("cannot ", verb, " ", Printable(path, 400), "; ", std::strerror(error));
+  if (error == ENOSPC || error == EDQUOT) what += "; free some space and run again";
+  if (error == EACCES || error == EROFS || error == EPERM) what += "; choose a folder that may be written";
+  if (error == ENOENT || error == ENOTDIR) what += "; make the folder first";
+  if (error == EFBIG) what += "; raise the limit on file sizes (ulimit -f)";
+  return CannotWriteError(what);
+}
+
 absl::Status WriteFully(int fd, std::span<const std::byte> bytes, const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t n = write(fd, bytes.data(), bytes.size());
@@ -87,7 +87,8 @@ absl::StatusOr<TemporaryFile> TemporaryFile::Create(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
     return CannotWriteError(Concat("cannot write ", Printable(path, 400), "; it exists and is ",
-                                   S_ISDIR(info.st_mode) ? "a folder" : "not a regular file", "; choose another name"));
+                                   S_ISDIR(info.st_mode) ? "a folder" : "not a regular file",
+                                   "; choose another name"));
   }
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     std::string temporary = TemporaryName(path, attempt);
@@ -95,7 +96,8 @@ absl::StatusOr<TemporaryFile> TemporaryFile::Create(const std::string& path) {
     if (fd >= 0) return TemporaryFile(path, std::move(temporary), FileDescriptor(fd));
     if (errno != EEXIST && errno != EINTR) return CannotWrite(errno, "write", path);
   }
-  return CannotWriteError(Concat("cannot write ", Printable(path, 400), "; its folder is full of temporary files"));
+  return CannotWriteError(
+      Concat("cannot write ", Printable(path, 400), "; its folder is full of temporary files"));
 }
 
 TemporaryFile::TemporaryFile(TemporaryFile&& other) noexcept
@@ -167,7 +169,8 @@ absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(const std::string& path)
     if (mkdir(temporary.c_str(), 0777) == 0) return AtomicDirectory(path, std::move(temporary));
     if (errno != EEXIST) return CannotWrite(errno, "make folder", path);
   }
-  return CannotWriteError(Concat("cannot make folder ", Printable(path, 400), "; its parent is full of temporaries"));
+  return CannotWriteError(
+      Concat("cannot make folder ", Printable(path, 400), "; its parent is full of temporaries"));
 }
 
 AtomicDirectory::AtomicDirectory(AtomicDirectory&& other) noexcept
@@ -187,7 +190,8 @@ absl::Status AtomicDirectory::Commit(OnExisting on_existing) {
   struct stat info;
   const bool exists = lstat(path_.c_str(), &info) == 0;
   if (exists && on_existing == OnExisting::kFail) {
-    return CannotWriteError(Concat("cannot make folder ", Printable(path_, 400), "; it exists; remove or rename it"));
+    return CannotWriteError(
+        Concat("cannot make folder ", Printable(path_, 400), "; it exists; remove or rename it"));
   }
   // A file system without renameat2 answers EINVAL: then there is a moment with neither folder in place, and
   // a process killed in it leaves the new one under its temporary name.

@@ -17,6 +17,9 @@
 
 namespace moebius {
 
+// "cannot VERB PATH; why; what to do" for an errno, as CannotWriteError.
+absl::Status CannotWrite(int error, std::string_view verb, const std::string& path);
+
 // Writes all of `bytes` to `fd`, through short writes and EINTR; `path` is for the message.
 absl::Status WriteFully(int fd, std::span<const std::byte> bytes, const std::string& path);
 
@@ -77,8 +80,8 @@ class AtomicDirectory {
   AtomicDirectory& operator=(AtomicDirectory&&) = delete;
   ~AtomicDirectory();  // removes the temporary folder unless committed
   const std::string& temporary_path() const { return temporary_; }
-  // fsyncs every file and folder inside, renames, fsyncs the parent. kFail: an existing `path` is an error and
-  // stays as it was. kReplace: it is swapped out in one step where the file system can, then removed.
+  // fsyncs every file and folder inside, renames, fsyncs the parent. kFail: an existing `path` is an error
+  // and stays as it was. kReplace: it is swapped out in one step where the file system can, then removed.
   absl::Status Commit(OnExisting on_existing = OnExisting::kFail);
 
  private:

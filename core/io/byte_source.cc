@@ -23,7 +23,8 @@ constexpr size_t kInputBytes = 128 * 1024;
 // The raw file behind one buffer; the decoders take from available() and call Consume.
 class FileInput {
  public:
-  FileInput(std::string path, FileDescriptor fd) : path_(std::move(path)), fd_(std::move(fd)), buffer_(kInputBytes) {}
+  FileInput(std::string path, FileDescriptor fd)
+      : path_(std::move(path)), fd_(std::move(fd)), buffer_(kInputBytes) {}
 
   // More bytes behind those not consumed yet; false at the end of the file.
   absl::StatusOr<bool> Fill() {
@@ -181,7 +182,8 @@ class LimitedSource : public ByteSource {
     if (!error_.ok()) return error_;
     absl::StatusOr<size_t> n = source_->Read(out);
     if (n.ok() && static_cast<int64_t>(*n) > left_) {
-      n = DamagedError(Concat(Printable(path_, 400), ": holds more than the limit of ", max_bytes_, " bytes"));
+      n = DamagedError(
+          Concat(Printable(path_, 400), ": holds more than the limit of ", max_bytes_, " bytes"));
     }
     if (n.ok()) left_ -= static_cast<int64_t>(*n);
     error_ = n.status();

@@ -24,9 +24,10 @@ class ByteSource {
 inline constexpr int64_t kNoByteLimit = std::numeric_limits<int64_t>::max();
 
 // Opens `path`. Reading more than max_bytes of (decompressed) content is a DamagedError: a guard against
-// files of a few kilobytes that unpack to terabytes. A name ending in .gz, .dz or .zst whose content is neither
-// empty nor of that kind is a DamagedError.
-absl::StatusOr<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path, int64_t max_bytes = kNoByteLimit);
+// files of a few kilobytes that unpack to terabytes. A name ending in .gz, .dz or .zst whose content is
+// neither empty nor of that kind is a DamagedError.
+absl::StatusOr<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path,
+                                                           int64_t max_bytes = kNoByteLimit);
 
 // The rest of a source in memory.
 absl::StatusOr<std::string> ReadAll(ByteSource& source);

@@ -68,10 +68,19 @@ absl::StatusOr<RandomAccessFile> RandomAccessFile::Open(const std::string& path)
   return RandomAccessFile(path, std::move(fd), info.st_size);
 }
 
+absl::StatusOr<RandomAccessFile> RandomAccessFile::FromDescriptor(const std::string& path,
+                                                                  FileDescriptor fd) {
+  struct stat info;
+  if (fstat(fd.get(), &info) != 0) return ErrnoError(errno, Quoted("stat", path));
+  if (!S_ISREG(info.st_mode)) return DamagedError(Concat(Quoted("open", path), ": is not a regular file"));
+  return RandomAccessFile(path, std::move(fd), info.st_size);
+}
+
 absl::Status RandomAccessFile::Read(int64_t offset, std::span<std::byte> out) const {
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = pread(fd_.get(), out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
+    const ssize_t n =
+        pread(fd_.get(), out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoError(errno, Quoted("read", path_));
     if (n == 0) {
@@ -122,8 +131,8 @@ void MappedFile::Unmap() {
 
 absl::StatusOr<std::span<const std::byte>> MappedFile::Slice(uint64_t offset, uint64_t size) const {
   if (offset > size_ || size > size_ - offset) {
-    return DamagedError(Concat(Quoted("read", path_), ": bytes ", offset, " + ", size, " lie outside the file of ",
-                               size_, " bytes"));
+    return DamagedError(Concat(Quoted("read", path_), ": bytes ", offset, " + ", size,
+                               " lie outside the file of ", size_, " bytes"));
   }
   return bytes().subspan(offset, size);
 }
@@ -213,7 +222,8 @@ absl::Status ReplaceSymlink(const std::string& link, const std::string& target) 
   if (lstat(link.c_str(), &info) == 0 && !S_ISLNK(info.st_mode)) {
     return CannotWriteError(Concat(Quoted("replace link", link), ": is not a link; move it away"));
   }
-  const std::string temp = JoinPath(ParentPath(link), Concat(".", FileName(link), ".tmp-", getpid(), "-link"));
+  const std::string temp =
+      JoinPath(ParentPath(link), Concat(".", FileName(link), ".tmp-", getpid(), "-link"));
   if (unlink(temp.c_str()) != 0 && errno != ENOENT) return ErrnoError(errno, Quoted("remove", temp), true);
   if (symlink(target.c_str(), temp.c_str()) != 0) return ErrnoError(errno, Quoted("make link", temp), true);
   if (rename(temp.c_str(), link.c_str()) != 0) {

@@ -33,6 +33,8 @@ class RandomAccessFile {
  public:
   // MissingError if absent; DamagedError if it is not a regular file.
   static absl::StatusOr<RandomAccessFile> Open(const std::string& path);
+  // The regular file behind an open descriptor; `path` is for messages.
+  static absl::StatusOr<RandomAccessFile> FromDescriptor(const std::string& path, FileDescriptor fd);
   // Fills `out` from byte `offset` on; DamagedError when the file ends before.
   absl::Status Read(int64_t offset, std::span<std::byte> out) const;
   int64_t size() const { return size_; }
@@ -47,8 +49,8 @@ class RandomAccessFile {
   int64_t size_;
 };
 
-// A whole file mapped read-only. Reading a page that another process has cut off raises SIGBUS: for files that
-// nobody changes under us (our own checkpoints, released models); else RandomAccessFile.
+// A whole file mapped read-only. Reading a page that another process has cut off raises SIGBUS: for files
+// that nobody changes under us (our own checkpoints, released models); else RandomAccessFile.
 class MappedFile {
  public:
   static absl::StatusOr<MappedFile> Open(const std::string& path);

@@ -15,7 +15,9 @@
 namespace moebius {
 
 struct Sha256::Context {
-  Context() : evp(EVP_MD_CTX_new()) { CHECK(evp != nullptr && EVP_DigestInit_ex(evp, EVP_sha256(), nullptr) == 1); }
+  Context() : evp(EVP_MD_CTX_new()) {
+    CHECK(evp != nullptr && EVP_DigestInit_ex(evp, EVP_sha256(), nullptr) == 1);
+  }
   ~Context() { EVP_MD_CTX_free(evp); }
   EVP_MD_CTX* evp;
 };

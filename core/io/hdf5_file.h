@@ -1,9 +1,9 @@
 // HDF5 files of one-dimensional arrays (token files, rollout archives, tables), serial HDF5 1.10.
 //
-// HDF5 reports success on many kinds of damage, follows links and external storage out of a file, and reads what
-// was never written as zeros. So: a file is written whole through a temporary and its hash is returned; a file is
-// opened after its hash was compared or, without one, after a child process survived reading all of it; and only
-// plain data are accepted. All calls are thread-safe (one lock for the whole process).
+// HDF5 reports success on many kinds of damage, follows links and external storage out of a file, and reads
+// what was never written as zeros. So: a file is written whole through a temporary and its hash is returned;
+// a file is opened after its hash was compared or, without one, after a child process survived reading all of
+// it; and only plain data are accepted. All calls are thread-safe (one lock for the whole process).
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@
 
 namespace moebius {
 
-// Datasets are named by path from the root ("tokens" and "/tokens" are one); element types are kU8, kU16, kU32,
-// kI32, kI64, kF32 and kF64.
+// Datasets are named by path from the root ("tokens" and "/tokens" are one); element types are kU8, kU16,
+// kU32, kI32, kI64, kF32 and kF64.
 
 // Writes one file. After an error every further call returns it; without Commit no trace is left.
 class Hdf5Writer {
@@ -36,7 +36,8 @@ class Hdf5Writer {
   Hdf5Writer& operator=(Hdf5Writer&&) noexcept;
   ~Hdf5Writer();
 
-  // A dataset to append to. Up to a chunk of it is buffered; one that never fills a chunk is stored contiguous.
+  // A dataset to append to. Up to a chunk of it is buffered; one that never fills a chunk is stored
+  // contiguous.
   absl::Status CreateDataset(std::string_view name, DType dtype, const DatasetOptions& options);
   absl::Status CreateDataset(std::string_view name, DType dtype) { return CreateDataset(name, dtype, {}); }
   // Appends elements; T must be the dataset's type.
@@ -54,7 +55,9 @@ class Hdf5Writer {
   absl::Status SetAttribute(std::string_view name, int64_t value);
   absl::Status SetAttribute(std::string_view name, double value);
   absl::Status SetAttribute(std::string_view name, std::string_view value);
-  absl::Status SetAttribute(std::string_view name, const char* value) { return SetAttribute(name, std::string_view(value)); }
+  absl::Status SetAttribute(std::string_view name, const char* value) {
+    return SetAttribute(name, std::string_view(value));
+  }
   absl::Status SetAttribute(std::string_view name, int value) { return SetAttribute(name, int64_t{value}); }
 
   // Flushes, closes, hashes, publishes (atomic_file.h). The same calls give the same bytes.
@@ -66,16 +69,17 @@ class Hdf5Writer {
   std::unique_ptr<State> state_;
 };
 
-// A file open for reading.
+// A file open for reading. Compressed, big-endian and compact datasets are unpacked into memory at Open (4
+// GiB at most).
 class Hdf5File {
  public:
   struct Options {
     // SHA-256 (hex) that the file must have; compared before HDF5 sees a byte. Empty: unknown.
-    std::string expected_sha256;
-    // With no hash: fork a child that reads everything first, under limits of time and memory. A file on which the
-    // library crashes, hangs or eats memory is then a DamagedError. Reads the whole file; turn off to open again
-    // what this process has opened before.
-    bool probe = true;
+    std::string expected_sha256 = "";
+    // With no hash: let a forked child with limits of time and memory run the library. A file on which it
+    // crashes, hangs or eats memory is then a DamagedError. Turn off only for files that this process has
+    // written.
+    bool isolate = true;
   };
   struct Dataset {
     std::string name;  // path from the root without the leading '/'
@@ -87,8 +91,9 @@ class Hdf5File {
     int64_t file_offset = 0;       // bytes
   };
 
-  // MissingError; DamagedError for anything that is not a plain HDF5 file: hash, superblock, truncation, links other
-  // than hard ones, external or virtual storage, datasets whose declared size is not all stored in this file.
+  // MissingError; DamagedError for anything that is not a plain HDF5 file: hash, superblock, truncation,
+  // links other than hard ones, external or virtual storage, datasets whose declared size is not all stored
+  // in this file.
   static absl::StatusOr<Hdf5File> Open(const std::string& path, const Options& options);
   static absl::StatusOr<Hdf5File> Open(const std::string& path) { return Open(path, Options()); }
   Hdf5File(Hdf5File&&) noexcept;
@@ -96,14 +101,14 @@ class Hdf5File {
   ~Hdf5File();
 
   const std::string& path() const;
-  // Readable datasets by name. Others (two-dimensional, text, compound, other filters) are left out here; Find says
-  // of them what they are.
+  // Readable datasets by name. Others (two-dimensional, text, compound, other filters) are left out here;
+  // Find says of them what they are.
   const std::vector<Dataset>& datasets() const;
   absl::StatusOr<Dataset> Find(std::string_view name) const;
   bool Has(std::string_view name) const { return Find(name).ok(); }
 
-  // Elements [first, first + out.size()). T must be the dataset's type; int32 also reads uint8, uint16 and uint32
-  // (values above 2^31 - 1 are a DamagedError), int64 reads every integer type, double reads float.
+  // Elements [first, first + out.size()). T must be the dataset's type; int32 also reads uint8, uint16 and
+  // uint32 (values above 2^31 - 1 are a DamagedError), int64 reads every integer type, double reads float.
   absl::Status Read(std::string_view name, int64_t first, std::span<uint8_t> out) const;
   absl::Status Read(std::string_view name, int64_t first, std::span<uint16_t> out) const;
   absl::Status Read(std::string_view name, int64_t first, std::span<uint32_t> out) const;

@@ -122,8 +122,8 @@ class Builder {
   }
 
   Json* root_;
-  std::vector<Json*> open_;   // containers from the root to the current one
-  Json* member_ = nullptr;    // the member that `key` announced
+  std::vector<Json*> open_;  // containers from the root to the current one
+  Json* member_ = nullptr;   // the member that `key` announced
   std::string error_;
   size_t position_ = 0;
 };

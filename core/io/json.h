@@ -18,9 +18,9 @@ namespace moebius {
 // copies, prints or destroys: 100,000 nested arrays end the process).
 inline constexpr int kMaxJsonDepth = 64;
 
-// One JSON value and nothing after it but white space. Refused as DamagedError with `source`, line and column:
-// syntax errors, invalid UTF-8, lone surrogates, duplicate keys, NaN and infinities, numbers beyond double,
-// depth above kMaxJsonDepth. Never throws. `source` is what a message calls the text, mostly a path.
+// One JSON value and nothing after it but white space. Refused as DamagedError with `source`, line and
+// column: syntax errors, invalid UTF-8, lone surrogates, duplicate keys, NaN and infinities, numbers beyond
+// double, depth above kMaxJsonDepth. Never throws. `source` is what a message calls the text, mostly a path.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& source);
 
 // MissingError when there is no such file; DamagedError when larger than max_bytes or not JSON.
@@ -41,10 +41,11 @@ bool HasJsonField(const nlohmann::json& object, std::string_view field);
 // Getters. DamagedError "SOURCE: field "f" is missing / is WHAT, expected KIND / is V, outside MIN to MAX".
 // Pointers live as long as `object`. Integers must be written as integers (1.0 is refused); GetDouble takes
 // both and only finite values.
-absl::StatusOr<int64_t> GetInt(const nlohmann::json& object, std::string_view field, const std::string& source,
-                               int64_t min = std::numeric_limits<int64_t>::min(),
+absl::StatusOr<int64_t> GetInt(const nlohmann::json& object, std::string_view field,
+                               const std::string& source, int64_t min = std::numeric_limits<int64_t>::min(),
                                int64_t max = std::numeric_limits<int64_t>::max());
-absl::StatusOr<double> GetDouble(const nlohmann::json& object, std::string_view field, const std::string& source,
+absl::StatusOr<double> GetDouble(const nlohmann::json& object, std::string_view field,
+                                 const std::string& source,
                                  double min = std::numeric_limits<double>::lowest(),
                                  double max = std::numeric_limits<double>::max());
 absl::StatusOr<bool> GetBool(const nlohmann::json& object, std::string_view field, const std::string& source);
@@ -65,8 +66,7 @@ absl::StatusOr<std::vector<std::string>> GetStringArray(const nlohmann::json& ob
 
 // The same with a default for a field that is absent or null; a present one of the wrong kind is an error.
 absl::StatusOr<int64_t> GetIntOr(const nlohmann::json& object, std::string_view field, int64_t otherwise,
-                                 const std::string& source,
-                                 int64_t min = std::numeric_limits<int64_t>::min(),
+                                 const std::string& source, int64_t min = std::numeric_limits<int64_t>::min(),
                                  int64_t max = std::numeric_limits<int64_t>::max());
 absl::StatusOr<double> GetDoubleOr(const nlohmann::json& object, std::string_view field, double otherwise,
                                    const std::string& source,

@@ -1,5 +1,5 @@
-// The lines of a text file, streamed: plain, gzip or zstd (byte_source.h). JSONL is LineReader + ParseJson with
-// Where() as the source of its messages.
+// The lines of a text file, streamed: plain, gzip or zstd (byte_source.h). JSONL is LineReader + ParseJson
+// with Where() as the source of its messages.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,9 @@ class LineReader {
   static absl::StatusOr<LineReader> Open(const std::string& path, Options options);
   static absl::StatusOr<LineReader> Open(const std::string& path) { return Open(path, Options()); }
 
-  // The next line without its end ("\n" or "\r\n"), valid until the next call; false after the last one. A byte
-  // order mark at the start of the file is dropped. A line above max_line_bytes is a DamagedError naming it; the
-  // next call goes on behind it. Any other error (damaged compression, I/O) stays.
+  // The next line without its end ("\n" or "\r\n"), valid until the next call; false after the last one. A
+  // byte order mark at the start of the file is dropped. A line above max_line_bytes is a DamagedError naming
+  // it; the next call goes on behind it. Any other error (damaged compression, I/O) stays.
   absl::StatusOr<bool> Next(std::string_view* line);
 
   // Number of the line that Next gave last, from 1 (0 before the first call).

@@ -23,17 +23,19 @@ inline constexpr int64_t kMaxSafetensorsHeader = 100'000'000;
 
 struct TensorInfo {
   std::string name;
-  std::string dtype_name;       // as in the file
-  std::optional<DType> dtype;   // nothing for legal types that we do not compute with (U64, C64, F8_E8M0, F4, ...)
-  std::vector<int64_t> shape;   // row-major; empty for a scalar
-  int64_t begin = 0;            // bytes from the start of the data part
+  std::string dtype_name;  // as in the file
+  std::optional<DType>
+      dtype;  // nothing for legal types that we do not compute with (U64, C64, F8_E8M0, F4, ...)
+  std::vector<int64_t> shape;  // row-major; empty for a scalar
+  int64_t begin = 0;           // bytes from the start of the data part
   int64_t bytes = 0;
 
-  int64_t elements() const;     // product of the shape, 1 for a scalar
+  int64_t elements() const;  // product of the shape, 1 for a scalar
 };
 
-// One open file, checked: header at most kMaxSafetensorsHeader, no key twice, known dtypes, dimensions not negative,
-// shape x dtype = bytes without overflow, tensors cover the data part exactly. Reading is thread-safe.
+// One open file, checked: header at most kMaxSafetensorsHeader, no key twice, known dtypes, dimensions not
+// negative, shape x dtype = bytes without overflow, tensors cover the data part exactly. Reading is
+// thread-safe.
 class SafetensorsFile {
  public:
   // MissingError, or DamagedError naming file, tensor and field.
@@ -44,7 +46,8 @@ class SafetensorsFile {
   const TensorInfo* Find(std::string_view name) const;                 // null when absent
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
-  // Bytes [offset, offset + out.size()) of a tensor of this file, by pread: a file cut short meanwhile is an error.
+  // Bytes [offset, offset + out.size()) of a tensor of this file, by pread: a file cut short meanwhile is an
+  // error.
   absl::Status Read(const TensorInfo& tensor, int64_t offset, std::span<std::byte> out) const;
   // The tensor where it lies in the mapped file (of any alignment; see MappedFile about SIGBUS).
   std::span<const std::byte> Mapped(const TensorInfo& tensor) const;

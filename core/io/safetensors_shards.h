@@ -1,5 +1,5 @@
-// A set of tensors over several safetensors files in one folder, with Hugging Face's index: STEM.safetensors alone,
-// or STEM-00001-of-00003.safetensors ... beside STEM.safetensors.index.json.
+// A set of tensors over several safetensors files in one folder, with Hugging Face's index: STEM.safetensors
+// alone, or STEM-00001-of-00003.safetensors ... beside STEM.safetensors.index.json.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +25,10 @@ struct ShardPlan {
   std::vector<TensorSpec> tensors;
 };
 
-// Fills files with the tensors in the given order up to max_bytes of data each (a larger tensor gets a file of its
-// own). No tensors give one empty file. Write each with SafetensorsWriter, then WriteShardIndex.
-std::vector<ShardPlan> PlanShards(const std::vector<TensorSpec>& tensors, int64_t max_bytes = kDefaultShardBytes,
-                                  std::string_view stem = "model");
+// Fills files with the tensors in the given order up to max_bytes of data each (a larger tensor gets a file
+// of its own). No tensors give one empty file. Write each with SafetensorsWriter, then WriteShardIndex.
+std::vector<ShardPlan> PlanShards(const std::vector<TensorSpec>& tensors,
+                                  int64_t max_bytes = kDefaultShardBytes, std::string_view stem = "model");
 
 // Writes FOLDER/STEM.safetensors.index.json, or nothing when there is a single shard.
 absl::Status WriteShardIndex(const std::string& folder, const std::vector<ShardPlan>& shards,
@@ -37,9 +37,9 @@ absl::Status WriteShardIndex(const std::string& folder, const std::vector<ShardP
 // The tensors of a folder, whatever the number of files.
 class SafetensorsFolder {
  public:
-  // Reads the index, else the single file. MissingError naming the file that is missing; DamagedError when the
-  // index names tensors that its files lack, or files outside the folder. Tensors that the index does not list are
-  // left out, as Hugging Face does.
+  // Reads the index, else the single file. MissingError naming the file that is missing; DamagedError when
+  // the index names tensors that its files lack, or files outside the folder. Tensors that the index does not
+  // list are left out, as Hugging Face does.
   static absl::StatusOr<SafetensorsFolder> Open(const std::string& folder, std::string_view stem = "model");
 
   const std::vector<std::string>& names() const { return names_; }  // sorted

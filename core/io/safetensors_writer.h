@@ -36,19 +36,20 @@ class SafetensorsWriter {
 
   // The order in which Append expects the tensors.
   const std::vector<TensorSpec>& order() const { return order_; }
-  // The next bytes of tensor `name`, which is the first one in order() that is not complete. As many pieces as you
-  // like; what does not fit the plan is a CHECK.
+  // The next bytes of tensor `name`, which is the first one in order() that is not complete. As many pieces
+  // as you like; what does not fit the plan is a CHECK.
   absl::Status Append(std::string_view name, std::span<const std::byte> bytes);
   // All tensors must be complete. Returns size and SHA-256 of the file.
   absl::StatusOr<FileHash> Commit();
 
  private:
-  SafetensorsWriter(AtomicFile file, std::vector<TensorSpec> order) : file_(std::move(file)), order_(std::move(order)) {}
+  SafetensorsWriter(AtomicFile file, std::vector<TensorSpec> order)
+      : file_(std::move(file)), order_(std::move(order)) {}
   void SkipComplete();
   AtomicFile file_;
   std::vector<TensorSpec> order_;
-  size_t current_ = 0;    // position in order_
-  int64_t written_ = 0;   // bytes of that tensor
+  size_t current_ = 0;   // position in order_
+  int64_t written_ = 0;  // bytes of that tensor
 };
 
 }  // namespace moebius

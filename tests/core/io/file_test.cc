@@ -75,8 +75,10 @@ TEST(File, MakesListsAndRemovesFolders) {
   ASSERT_EQ(symlink("../outside", scratch.path("x/link").c_str()), 0);
   EXPECT_EQ(*ListDir(scratch.path("x")), (std::vector<std::string>{"b", "link", "y"}));
   EXPECT_EQ(*ListTree(scratch.path("x")), (std::vector<std::string>{"b", "y/c"}));
-  EXPECT_TRUE(FolderExists(scratch.path("x")) && FileExists(scratch.path("x/b")) && FileExists(scratch.path("x/link")));
-  EXPECT_FALSE(FileExists(scratch.path("x")) || FolderExists(scratch.path("x/b")) || FileExists(scratch.path("no")));
+  EXPECT_TRUE(FolderExists(scratch.path("x")) && FileExists(scratch.path("x/b")) &&
+              FileExists(scratch.path("x/link")));
+  EXPECT_FALSE(FileExists(scratch.path("x")) || FolderExists(scratch.path("x/b")) ||
+               FileExists(scratch.path("no")));
   EXPECT_EQ(ExitCode(MakeDirs(scratch.path("x/b/c"))), kExitCannotWrite);
   EXPECT_EQ(ExitCode(MakeDirs(scratch.path("x/b"))), kExitCannotWrite);
   ASSERT_TRUE(RemoveTree(scratch.path("x")).ok());
@@ -112,7 +114,8 @@ TEST(File, SplitsAndJoinsPaths) {
   EXPECT_EQ(FileName("a/b/"), "b");
   EXPECT_EQ(FileName("b"), "b");
   EXPECT_TRUE(IsPlainFileName("model-00001.safetensors"));
-  for (const std::string name : {"", ".", "..", "a/b", "../a", "/a"}) EXPECT_FALSE(IsPlainFileName(name)) << name;
+  for (const std::string name : {"", ".", "..", "a/b", "../a", "/a"})
+    EXPECT_FALSE(IsPlainFileName(name)) << name;
   EXPECT_FALSE(IsPlainFileName(std::string("a\0b", 3)));
 }
 
@@ -144,7 +147,8 @@ TEST(Hash, HashesAndVerifiesFiles) {
   EXPECT_EQ(ExitCode(VerifyFileHash(path, *hash)), kExitDamaged);
   WriteRaw(path, "short");
   const absl::Status status = VerifyFileHash(path, *hash);
-  EXPECT_NE(std::string(status.message()).find("has 5 bytes, 3000000 are recorded"), std::string::npos) << status;
+  EXPECT_NE(std::string(status.message()).find("has 5 bytes, 3000000 are recorded"), std::string::npos)
+      << status;
   EXPECT_EQ(ExitCode(HashFile(scratch.path("gone")).status()), kExitMissing);
 }
 

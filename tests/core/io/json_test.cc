@@ -26,7 +26,8 @@ void ExpectError(const std::string& text, const std::string& part) {
 }
 
 TEST(Json, ParsesEveryKindOfValue) {
-  const auto value = ParseJson(R"( {"a": [1, -2, 2.5, true, null, "\u00e9\ud83d\ude00"], "b": {"c": {}}} )", "x");
+  const auto value =
+      ParseJson(R"( {"a": [1, -2, 2.5, true, null, "\u00e9\ud83d\ude00"], "b": {"c": {}}} )", "x");
   ASSERT_TRUE(value.ok()) << value.status();
   EXPECT_EQ(DumpJson(*value), "{\"a\":[1,-2,2.5,true,null,\"é😀\"],\"b\":{\"c\":{}}}");
   EXPECT_EQ(*ParseJson("3", "x"), 3);
@@ -66,7 +67,8 @@ TEST(Json, RefusesDuplicateKeysAtAnyLevel) {
 TEST(Json, RefusesNumbersThatNoDoubleHolds) {
   ExpectError("[1e999]", "line 1");
   ExpectError("[-1e999]", "line 1");
-  EXPECT_TRUE(ParseJson("[18446744073709551615, -9223372036854775808, 1e308, 36893488147419103232]", "x").ok());
+  EXPECT_TRUE(
+      ParseJson("[18446744073709551615, -9223372036854775808, 1e308, 36893488147419103232]", "x").ok());
 }
 
 TEST(Json, CapsTheDepthWhileParsing) {
@@ -96,9 +98,10 @@ TEST(Json, ReportsAMissingAndATooLargeFile) {
 }
 
 TEST(Json, GettersReturnFieldsAndSayWhatIsWrong) {
-  const nlohmann::json config =
-      *ParseJson(R"({"n": 7, "big": 18446744073709551615, "f": 1.5, "s": "x", "b": true, "z": null, "o": {"k": 1},
-                     "ints": [1, 2], "mixed": [1, "two"], "names": ["p", "q"]})", "config.json");
+  const nlohmann::json config = *ParseJson(
+      R"({"n": 7, "big": 18446744073709551615, "f": 1.5, "s": "x", "b": true, "z": null, "o": {"k": 1},
+                     "ints": [1, 2], "mixed": [1, "two"], "names": ["p", "q"]})",
+      "config.json");
   const std::string source = "config.json";
   const auto message = [](const auto& result) {
     EXPECT_EQ(ExitCode(result.status()), kExitDamaged);
@@ -117,15 +120,19 @@ TEST(Json, GettersReturnFieldsAndSayWhatIsWrong) {
 
   EXPECT_EQ(message(GetInt(config, "gone", source)), "config.json: field \"gone\" is missing");
   EXPECT_EQ(message(GetInt(config, "n", source, 8, 10)), "config.json: field \"n\" is 7, outside 8 to 10");
-  EXPECT_EQ(message(GetInt(config, "s", source)), "config.json: field \"s\" is string \"x\", expected an integer");
-  EXPECT_EQ(message(GetInt(config, "f", source)), "config.json: field \"f\" is number 1.5, expected an integer");
+  EXPECT_EQ(message(GetInt(config, "s", source)),
+            "config.json: field \"s\" is string \"x\", expected an integer");
+  EXPECT_EQ(message(GetInt(config, "f", source)),
+            "config.json: field \"f\" is number 1.5, expected an integer");
   EXPECT_NE(message(GetInt(config, "big", source)).find("expected an integer"), std::string::npos);
   EXPECT_NE(message(GetInt(config, "z", source)).find("is null"), std::string::npos);
   EXPECT_NE(message(GetDouble(config, "f", source, 2, 3)).find("outside 2 to 3"), std::string::npos);
   EXPECT_NE(message(GetBool(config, "n", source)).find("expected true or false"), std::string::npos);
-  EXPECT_NE(message(GetString(config, "ints", source)).find("array of 2, expected a string"), std::string::npos);
+  EXPECT_NE(message(GetString(config, "ints", source)).find("array of 2, expected a string"),
+            std::string::npos);
   EXPECT_NE(message(GetObject(config, "ints", source)).find("expected an object"), std::string::npos);
-  EXPECT_NE(message(GetIntArray(config, "mixed", source)).find("field \"mixed\", element 1"), std::string::npos);
+  EXPECT_NE(message(GetIntArray(config, "mixed", source)).find("field \"mixed\", element 1"),
+            std::string::npos);
   EXPECT_NE(message(GetInt(nlohmann::json(3), "n", source)).find("expected an object"), std::string::npos);
 }
 
@@ -148,7 +155,10 @@ TEST(Json, OptionalGettersTakeTheDefaultOnlyForAbsentOrNullFields) {
 }
 
 TEST(Json, DumpNeverThrows) {
-  EXPECT_EQ(DumpJson(nlohmann::json("a\xff" "b")), "\"a\xEF\xBF\xBD" "b\"");
+  EXPECT_EQ(DumpJson(nlohmann::json("a\xff"
+                                    "b")),
+            "\"a\xEF\xBF\xBD"
+            "b\"");
   EXPECT_EQ(DumpJson(nlohmann::json(std::numeric_limits<double>::quiet_NaN())), "null");
   EXPECT_EQ(DumpJson(nlohmann::json(0.1f)), DumpJson(nlohmann::json(double(0.1f))));
   nlohmann::ordered_json ordered;

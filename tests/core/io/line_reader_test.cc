@@ -35,7 +35,8 @@ std::string Zstd(const std::string& text) {
 
 std::string SomeText(int num_lines) {
   std::string text;
-  for (int i = 0; i < num_lines; ++i) text += "line " + std::to_string(i * 7919) + std::string(i % 200, 'x') + "\n";
+  for (int i = 0; i < num_lines; ++i)
+    text += "line " + std::to_string(i * 7919) + std::string(i % 200, 'x') + "\n";
   return text;
 }
 
@@ -73,14 +74,16 @@ TEST(ByteSource, ReadsPlainGzipAndZstdAlike) {
   WriteRaw(scratch.path("a.gz"), Gzip(text));
   WriteRaw(scratch.path("a.zst"), Zstd(text));
   WriteRaw(scratch.path("unnamed"), Gzip(text));
-  for (const char* name : {"a", "a.gz", "a.zst", "unnamed"}) EXPECT_TRUE(Content(scratch.path(name)) == text) << name;
+  for (const char* name : {"a", "a.gz", "a.zst", "unnamed"})
+    EXPECT_TRUE(Content(scratch.path(name)) == text) << name;
 }
 
 TEST(ByteSource, ReadsSeveralMembersAndPadding) {
   const Scratch scratch;
   WriteRaw(scratch.path("a.gz"), Gzip("one ") + Gzip("") + Gzip("two") + std::string(500, '\0'));
   EXPECT_EQ(Content(scratch.path("a.gz")), "one two");
-  WriteRaw(scratch.path("a.zst"), std::string("\x51\x2a\x4d\x18\x02\0\0\0hi", 10) + Zstd("one ") + Zstd("two"));
+  WriteRaw(scratch.path("a.zst"),
+           std::string("\x51\x2a\x4d\x18\x02\0\0\0hi", 10) + Zstd("one ") + Zstd("two"));
   EXPECT_EQ(Content(scratch.path("a.zst")), "one two");
 }
 
@@ -179,8 +182,8 @@ TEST(LineReader, TellsWhetherTheLastLineIsComplete) {
 
 TEST(LineReader, NamesATooLongLineAndGoesOnBehindIt) {
   const Scratch scratch;
-  WriteRaw(scratch.path("a"), "one\n" + std::string(3000000, 'x') + "\ntwo\n" + std::string(11, 'y') + "\nthree\n" +
-                                  std::string(1000, 'z'));
+  WriteRaw(scratch.path("a"), "one\n" + std::string(3000000, 'x') + "\ntwo\n" + std::string(11, 'y') +
+                                  "\nthree\n" + std::string(1000, 'z'));
   auto reader = LineReader::Open(scratch.path("a"), {.max_line_bytes = 10});
   ASSERT_TRUE(reader.ok());
   std::string seen;

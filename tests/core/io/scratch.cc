@@ -88,7 +88,8 @@ int InChildWithReadOnlyFolder(const std::string& folder, const std::function<int
 
 std::string RunPython(const std::string& program, const Scratch& scratch) {
   WriteRaw(scratch.path("program.py"), program);
-  const std::string command = std::string("cd '") + scratch.folder() + "' && " + kOraclePython + " program.py";
+  const std::string command =
+      std::string("cd '") + scratch.folder() + "' && " + kOraclePython + " program.py";
   FILE* pipe = popen(command.c_str(), "r");
   CHECK(pipe != nullptr);
   std::string out;

@@ -4,7 +4,9 @@
 
 #include "launch/cli.h"
 #include "launch/verb_convert.h"
+#include "launch/verb_data.h"
 #include "launch/verb_doctor.h"
+#include "launch/verb_generate.h"
 #include "launch/verb_inspect.h"
 #include "launch/verb_report.h"
 #include "launch/verb_score.h"
@@ -19,7 +21,9 @@ int main(int argc, char** argv) {
     for (Verb& verb : more) verbs.push_back(std::move(verb));
   };
   add(moebius::TrainVerbs());
+  add(moebius::DataVerbs());
   add(moebius::ScoreVerbs());
+  add(moebius::GenerateVerbs());
   add(moebius::ConvertVerbs());
   add(moebius::InspectVerbs());
   add(moebius::ReportVerbs());

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/backend/ops.h"
+#include "core/model/score.h"
 
 namespace moebius {
 namespace {
@@ -152,27 +153,9 @@ void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {
   }
 }
 
-std::vector<std::vector<float>> Trainer::Score(std::span<const int32_t> ids, std::span<const int32_t> starts) {
-  Microbatch& mb = microbatch_;
-  mb.LoadRagged(stream_, ids, starts);
-  Objective objective;
-  objective.gradients = false;
-  model_.Forward(context(), objective, mb);
-  std::vector<float> losses(mb.losses.elements());
-  backend_.CopyToHost(stream_, mb.losses, losses.data());
-  stream_.Synchronize();
-  mb.saved.Reset();
-  std::vector<std::vector<float>> out;
-  for (size_t s = 0; s + 1 < starts.size(); ++s) {
-    std::vector<float>& row = out.emplace_back();
-    for (int32_t i = starts[s]; i + 1 < starts[s + 1]; ++i) row.push_back(-losses[i]);
-  }
-  return out;
-}
-
 double Trainer::Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts) {
   double sum = 0;
-  for (const auto& row : Score(ids, starts)) {
+  for (const auto& row : ScoreSequences(model_, context(), microbatch_, ids, starts)) {
     for (const float logprob : row) sum -= logprob;
   }
   return sum;

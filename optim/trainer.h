@@ -74,8 +74,6 @@ class Trainer {
   StepMetrics Step(const StepBatch& batch);
   // Sum of cross-entropies in nats over all tokens of sequences of any lengths: starts [n + 1] into ids.
   double Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts);
-  // Log-probabilities (natural) of tokens 1..n-1 of each sequence.
-  std::vector<std::vector<float>> Score(std::span<const int32_t> ids, std::span<const int32_t> starts);
 
   Model& model() { return model_; }
   const Model& model() const { return model_; }

@@ -200,7 +200,9 @@ absl::StatusOr<ModelConfig> ConfigFromProto(const proto::Model& m) {
   MOEBIUS_TAKE(initializer_range);
   MOEBIUS_TAKE(bos_token_id);
   MOEBIUS_TAKE(eos_token_id);
+  MOEBIUS_TAKE(decoder_sparse_step);
 #undef MOEBIUS_TAKE
+  c.mlp_only_layers.assign(m.mlp_only_layers().begin(), m.mlp_only_layers().end());
   if (m.has_scoring_func()) {
     if (m.scoring_func() != "sigmoid" && m.scoring_func() != "softmax") {
       return UsageError(Concat("model.scoring_func = \"", Printable(m.scoring_func()),
@@ -218,6 +220,57 @@ absl::StatusOr<ModelConfig> ConfigFromProto(const proto::Model& m) {
   if (type == "mixtral" && c.moe_intermediate_size == 0) c.moe_intermediate_size = c.intermediate_size;
   RETURN_IF_ERROR(Validate(c, "model"));
   return c;
+}
+
+void ConfigToProto(const ModelConfig& c, proto::Model* m) {
+#define MOEBIUS_PUT(field) m->set_##field(c.field)
+  MOEBIUS_PUT(model_type);
+  MOEBIUS_PUT(vocab_size);
+  MOEBIUS_PUT(hidden_size);
+  MOEBIUS_PUT(intermediate_size);
+  MOEBIUS_PUT(moe_intermediate_size);
+  MOEBIUS_PUT(num_hidden_layers);
+  MOEBIUS_PUT(num_attention_heads);
+  MOEBIUS_PUT(num_key_value_heads);
+  MOEBIUS_PUT(head_dim);
+  MOEBIUS_PUT(n_shared_experts);
+  MOEBIUS_PUT(n_routed_experts);
+  MOEBIUS_PUT(num_experts_per_tok);
+  MOEBIUS_PUT(n_group);
+  MOEBIUS_PUT(topk_group);
+  MOEBIUS_PUT(routed_scaling_factor);
+  MOEBIUS_PUT(norm_topk_prob);
+  MOEBIUS_PUT(first_k_dense_replace);
+  MOEBIUS_PUT(kv_lora_rank);
+  MOEBIUS_PUT(q_lora_rank);
+  MOEBIUS_PUT(qk_rope_head_dim);
+  MOEBIUS_PUT(qk_nope_head_dim);
+  MOEBIUS_PUT(v_head_dim);
+  MOEBIUS_PUT(num_nextn_predict_layers);
+  MOEBIUS_PUT(max_position_embeddings);
+  MOEBIUS_PUT(rope_theta);
+  MOEBIUS_PUT(rms_norm_eps);
+  MOEBIUS_PUT(tie_word_embeddings);
+  MOEBIUS_PUT(attention_bias);
+  MOEBIUS_PUT(qk_norm);
+  MOEBIUS_PUT(initializer_range);
+  MOEBIUS_PUT(bos_token_id);
+  MOEBIUS_PUT(eos_token_id);
+  MOEBIUS_PUT(decoder_sparse_step);
+#undef MOEBIUS_PUT
+  m->set_scoring_func(c.scoring == Scoring::kSigmoid ? "sigmoid" : "softmax");
+  for (const int64_t layer : c.mlp_only_layers) m->add_mlp_only_layers(layer);
+  if (c.rope_scaling.kind == RopeScalingKind::kNone) return;
+  proto::RopeScaling* r = m->mutable_rope_scaling();
+  r->set_rope_type(c.rope_scaling.kind == RopeScalingKind::kYarn ? "yarn" : "llama3");
+  r->set_factor(c.rope_scaling.factor);
+  r->set_original_max_position_embeddings(c.rope_scaling.original_max_position_embeddings);
+  r->set_beta_fast(c.rope_scaling.beta_fast);
+  r->set_beta_slow(c.rope_scaling.beta_slow);
+  r->set_mscale(c.rope_scaling.mscale);
+  r->set_mscale_all_dim(c.rope_scaling.mscale_all_dim);
+  r->set_low_freq_factor(c.rope_scaling.low_freq_factor);
+  r->set_high_freq_factor(c.rope_scaling.high_freq_factor);
 }
 
 }  // namespace moebius

@@ -82,6 +82,9 @@ std::vector<std::string> ModelTypes();
 // From a recipe's `model { ... }`; unset fields take the family's defaults.
 absl::StatusOr<ModelConfig> ConfigFromProto(const proto::Model& model);
 
+// The same as a recipe's model section, every field set.
+void ConfigToProto(const ModelConfig& config, proto::Model* model);
+
 // From the text of a config.json: the released form (rope_theta, rope_scaling, torch_dtype) and the newer one
 // (rope_parameters, dtype). `source` is the path for messages. Anything that would change the mathematics and is
 // not supported is an error, never ignored.

@@ -1,0 +1,135 @@
+#include "core/model/convert.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/base/strings.h"
+#include "core/io/atomic_file.h"
+#include "core/io/json.h"
+#include "core/model/weights.h"
+
+namespace moebius {
+namespace {
+
+// What travels beside the weights, unchanged.
+constexpr const char* kCompanions[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                       "generation_config.json", "chat_template.jinja"};
+
+DType StoredAs(DType source) {
+  switch (source) {
+    case DType::kBF16:
+    case DType::kF8E4M3: return DType::kBF16;
+    default: return DType::kF32;
+  }
+}
+
+// True if the folder lacks every tensor of the MTP layers.
+bool LacksMtp(const ModelConfig& config, const SafetensorsFolder& files) {
+  return std::none_of(files.names().begin(), files.names().end(), [&](const std::string& name) {
+    for (int64_t k = 0; k < config.num_nextn_predict_layers; ++k) {
+      if (name.starts_with(Concat("model.layers.", config.num_hidden_layers + k, "."))) return true;
+    }
+    return false;
+  });
+}
+
+// The tensor of `files` that holds `name`: itself, or what it is a copy of.
+std::string SourceOf(const std::string& name, const SafetensorsFolder& files, const ModelConfig& config) {
+  if (files.Has(name)) return name;
+  if (name.ends_with(".embed_tokens.weight")) return "model.embed_tokens.weight";
+  if (name.ends_with(".shared_head.head.weight")) {
+    return config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+  }
+  return name;
+}
+
+float Rounded(float value, DType dtype) { return dtype == DType::kBF16 ? BF16::FromFloat(value).ToFloat() : value; }
+
+absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpec>& specs, const TensorReader& read) {
+  ASSIGN_OR_RETURN(const SafetensorsFolder written, SafetensorsFolder::Open(folder));
+  for (const TensorSpec& spec : specs) {
+    ASSIGN_OR_RETURN(const std::vector<float> wanted, read(spec.name));
+    ASSIGN_OR_RETURN(const std::vector<float> found, ReadTensorF32(written, folder, spec.name));
+    const bool same = found.size() == wanted.size() &&
+                      std::equal(wanted.begin(), wanted.end(), found.begin(), [&](float a, float b) {
+                        const float r = Rounded(a, spec.dtype);
+                        return r == b || (r != r && b != b);
+                      });
+    if (!same) return CannotWriteError(Concat(folder, ": tensor ", spec.name, " reads back differently; the disk is unreliable"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckShapes(const std::string& from, const SafetensorsFolder& files, const ModelConfig& config,
+                         const std::vector<TensorSpec>& specs) {
+  for (const TensorSpec& spec : specs) {
+    const std::string source = SourceOf(spec.name, files, config);
+    const TensorInfo* info = files.Find(source);
+    if (info == nullptr) {
+      return DamagedError(Concat(from, ": tensor ", source, " is missing; the checkpoint is incomplete or of another model"));
+    }
+    if (info->shape != spec.shape) {
+      return DamagedError(Concat(from, ": tensor ", source, " does not have the shape that config.json asks for; the weights "
+                                 "belong to another model"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const std::string& to,
+                                                const ConvertOptions& options) {
+  ASSIGN_OR_RETURN(ModelConfig config, LoadConfig(from));
+  ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(from));
+  if (FileExists(to) || FolderExists(to)) {
+    return CannotWriteError(Concat("cannot write ", to, "; it exists already; name a new folder or remove it"));
+  }
+  ConvertResult result;
+  if (config.num_nextn_predict_layers > 0 && LacksMtp(config, files)) {
+    config.num_nextn_predict_layers = 0;
+    result.mtp_dropped = true;
+  }
+  std::vector<TensorSpec> specs = CheckpointTensors(config, options.dtype.value_or(DType::kF32));
+  RETURN_IF_ERROR(CheckShapes(from, files, config, specs));
+  DType common = options.dtype.value_or(DType::kBF16);
+  for (TensorSpec& spec : specs) {
+    const TensorInfo& info = *files.Find(SourceOf(spec.name, files, config));
+    const bool selection_bias = spec.name.ends_with("e_score_correction_bias");
+    if (!options.dtype && !selection_bias) spec.dtype = StoredAs(info.dtype.value_or(DType::kF32));
+    if (!options.dtype && !selection_bias && spec.dtype == DType::kF32) common = DType::kF32;
+    result.bytes += spec.bytes();
+  }
+  result.tensors = specs.size();
+  ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(to));
+  const std::string& temporary = directory.temporary_path();
+  const TensorReader read = [&](const std::string& name) {
+    return ReadTensorF32(files, from, SourceOf(name, files, config));
+  };
+  ASSIGN_OR_RETURN(std::vector<WrittenFile> written, WriteTensors(temporary, specs, read, "model"));
+  RETURN_IF_ERROR(CheckWritten(temporary, specs, read));
+  const auto add = [&](const std::string& name, const std::string& text) -> absl::Status {
+    ASSIGN_OR_RETURN(const FileHash hash, WriteFileAtomically(JoinPath(temporary, name), text));
+    written.push_back({name, hash});
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(add("config.json", ConfigToJson(config, common == DType::kF32 ? "float32" : "bfloat16")));
+  for (const char* name : kCompanions) {
+    if (!FileExists(JoinPath(from, name))) continue;
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(from, name), int64_t{256} << 20));
+    RETURN_IF_ERROR(add(name, text));
+  }
+  if (options.manifest) {
+    nlohmann::ordered_json manifest;
+    manifest["format_version"] = 1;
+    for (const WrittenFile& file : written) {
+      manifest["files"][file.name] = nlohmann::ordered_json{{"sha256", file.hash.sha256}, {"bytes", file.hash.bytes}};
+    }
+    RETURN_IF_ERROR(WriteFileAtomically(JoinPath(temporary, "manifest.json"), DumpJson(manifest, 2) + "\n").status());
+  }
+  RETURN_IF_ERROR(directory.Commit());
+  return result;
+}
+
+}  // namespace moebius

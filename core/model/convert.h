@@ -1,0 +1,31 @@
+// Checkpoint folders in, checkpoint folders out: import and export stream tensor by tensor, so that a model larger
+// than memory passes.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/base/status.h"
+#include "core/tensor/dtype.h"
+
+namespace moebius {
+
+struct ConvertOptions {
+  // Type of the written tensors; nothing: as stored (FP8 becomes BF16, F16 becomes F32).
+  std::optional<DType> dtype;
+  bool manifest = false;  // write manifest.json, which marks a folder as ours
+};
+
+struct ConvertResult {
+  int64_t tensors = 0;
+  int64_t bytes = 0;
+  bool mtp_dropped = false;  // the config promises MTP modules that the folder has not (transformers drops them)
+};
+
+// Reads the Hugging Face folder `from`, checks every tensor against its config.json, and writes `to` (which must
+// not exist) in the released names: config.json, model-*.safetensors, and tokenizer and generation files as they
+// are. What it wrote is read back and compared before the folder appears.
+absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const std::string& to,
+                                                const ConvertOptions& options);
+
+}  // namespace moebius

@@ -1,0 +1,19 @@
+// The training loop: batches in, steps, and everything around them that a person or a script sees: metrics,
+// progress, validation, samples, checkpoints, stopping.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "launch/recipe.h"
+#include "launch/run_folder.h"
+#include "launch/train/setup.h"
+
+namespace moebius {
+
+// Runs `recipe` in `folder` from its latest checkpoint (or fork.from's, or step 0) to recipe.steps.
+// StoppedError (75) after saving on SIGINT, SIGTERM, SIGUSR1 or max_minutes; BadNumbersError (76) after
+// max_bad_steps steps in a row with NaN or infinity, the last good checkpoint kept.
+absl::Status RunTraining(const Recipe& recipe, const ModelConfig& config, RunFolder& folder);
+
+}  // namespace moebius

@@ -1,0 +1,49 @@
+#include "launch/train/sampling.h"
+
+#include "core/base/strings.h"
+#include "core/generate/decoder.h"
+#include "core/generate/generate.h"
+#include "data/special_tokens.h"
+#include "launch/recipe.pb.h"
+
+namespace moebius {
+
+absl::StatusOr<std::unique_ptr<PromptSampler>> PromptSampler::Make(const proto::Recipe& recipe, const Training& training,
+                                                                   const TokenizerFiles& files) {
+  if (files.tokenizer_json.empty()) {
+    return UsageError("sample.every_steps is set, but no tokenizer is known; the token file carries none and init.from has "
+                      "no tokenizer.json; build the data with moebius data build, or leave sample out");
+  }
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::FromJson(files.tokenizer_json, "tokenizer of the token file"));
+  return std::unique_ptr<PromptSampler>(new PromptSampler(recipe, training, std::move(tokenizer)));
+}
+
+absl::StatusOr<std::vector<SampleRow>> PromptSampler::Run(int64_t step) const {
+  const auto& sample = recipe_.sample();
+  Decoder decoder(*training_.model, *training_.backend, *training_.stream, {});
+  const std::optional<int32_t> end = FindEndOfDocument(tokenizer_);
+  std::vector<GenerateRequest> requests;
+  for (int i = 0; i < sample.prompts_size(); ++i) {
+    GenerateRequest& request = requests.emplace_back();
+    request.prompt = tokenizer_.Encode(sample.prompts(i), EncodeOptions{.parse_special = false});
+    // What an empty prompt continues: the end of some earlier document.
+    if (request.prompt.empty()) request.prompt.push_back(end.value_or(0));
+    request.max_new = sample.max_new();
+    request.sampling = {.temperature = sample.temperature(),
+                        .top_k = sample.top_k(),
+                        .top_p = sample.top_p(),
+                        .seed = recipe_.seed() + static_cast<uint64_t>(step)};
+    request.sequence = i;
+    if (end) request.stop.push_back(*end);
+  }
+  ASSIGN_OR_RETURN(const std::vector<GenerateResult> results, Generate(decoder, requests, {}));
+  std::vector<SampleRow> rows;
+  for (int i = 0; i < sample.prompts_size(); ++i) {
+    rows.push_back({.step = step,
+                    .prompt = sample.prompts(i),
+                    .text = tokenizer_.DecodeText(results[i].ids, SpecialTokens::kSkip)});
+  }
+  return rows;
+}
+
+}  // namespace moebius

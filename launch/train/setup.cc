@@ -1,0 +1,176 @@
+#include "launch/train/setup.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/base/strings.h"
+#include "core/model/cost.h"
+#include "core/model/weights.h"
+#include "launch/environment.h"
+#include "launch/recipe.pb.h"
+
+namespace moebius {
+namespace {
+
+DecayShape ShapeOf(proto::Optimizer::Shape shape) {
+  switch (shape) {
+    case proto::Optimizer::LINEAR: return DecayShape::kLinear;
+    case proto::Optimizer::ONE_MINUS_SQRT: return DecayShape::kOneMinusSqrt;
+    case proto::Optimizer::HALF_COSINE: return DecayShape::kHalfCosine;
+  }
+  return DecayShape::kLinear;
+}
+
+ScheduleConfig ScheduleOf(const proto::Optimizer& o) {
+  ScheduleConfig s{.lr = o.lr(), .min_lr = o.min_lr(), .warmup_steps = o.warmup_steps(), .decay_steps = o.decay_steps(),
+                   .decay_shape = ShapeOf(o.decay_shape()), .phases = {}};
+  switch (o.schedule()) {
+    case proto::Optimizer::CONSTANT: s.kind = ScheduleKind::kConstant; break;
+    case proto::Optimizer::COSINE: s.kind = ScheduleKind::kCosine; break;
+    case proto::Optimizer::WSD: s.kind = ScheduleKind::kWsd; break;
+    case proto::Optimizer::V3_PIECEWISE: s.kind = ScheduleKind::kPiecewise; break;
+  }
+  for (const auto& phase : o.phase()) {
+    s.phases.push_back({phase.steps(), phase.from_lr(), phase.to_lr(), ShapeOf(phase.shape())});
+  }
+  return s;
+}
+
+RecomputePolicy RecomputeOf(const proto::Recompute& recompute) {
+  switch (recompute.policy()) {
+    case proto::Recompute::NONE: return {.swiglu = false};
+    case proto::Recompute::SELECTIVE: return {.norms = true, .mla_up = true, .swiglu = true};
+    case proto::Recompute::BLOCKS: return {.swiglu = true, .blocks = true};
+  }
+  return {};
+}
+
+// Rotary tables as long as the run needs: a model made for 160k positions and trained at 512 keeps small ones.
+int64_t PositionsOf(const proto::Recipe& recipe, const ModelConfig& config) {
+  int64_t prompts = 0;
+  for (const std::string& prompt : recipe.sample().prompts()) {
+    prompts = std::max<int64_t>(prompts, prompt.size());  // a token is a byte at least
+  }
+  const int64_t needed = std::max(recipe.batch().sequence_length() + 1, prompts + recipe.sample().max_new() + 8);
+  return std::max(needed, std::min<int64_t>(config.max_position_embeddings, 4096));
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
+  if (recipe.proto().init().has_from()) {
+    ASSIGN_OR_RETURN(const ModelConfig from, LoadConfig(recipe.proto().init().from()));
+    proto::Model model;
+    ConfigToProto(from, &model);
+    recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json"));
+  }
+  return ConfigFromProto(recipe.proto().model());
+}
+
+TrainConfig TrainConfigOf(const proto::Recipe& r) {
+  const proto::Optimizer& o = r.optimizer();
+  return {.steps = r.steps(),
+          .microbatch_sequences = r.batch().microbatch_sequences(),
+          .schedule = ScheduleOf(o),
+          .optimizer = {.beta1 = o.beta1(),
+                        .beta2 = o.beta2(),
+                        .epsilon = o.epsilon(),
+                        .weight_decay = o.weight_decay(),
+                        .moments = o.moments() == proto::Optimizer::BF16 ? DType::kBF16 : DType::kF32,
+                        .ema_decay = o.ema_decay()},
+          .clip_norm = o.clip_norm(),
+          .bias_update_speed = r.balance().bias_update_speed(),
+          .sequence_loss = r.balance().sequence_loss(),
+          .auxiliary_loss = r.balance().auxiliary_loss(),
+          .router_z_loss = r.balance().router_z_loss(),
+          .mtp_loss_weight = r.mtp().loss_weight(),
+          .recompute = RecomputeOf(r.recompute())};
+}
+
+LoaderOptions LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) {
+  LoaderOptions options;
+  if (!r.data().train().empty()) options.parts.push_back({r.data().train(), 1});
+  for (const auto& part : r.data().mixture()) options.parts.push_back({part.path(), part.weight()});
+  options.sequence_length = r.batch().sequence_length();
+  options.shuffle = r.data().shuffle();
+  options.packing = r.data().pack() == proto::Data::DOCUMENTS ? Packing::kDocuments : Packing::kContiguous;
+  options.seed = r.seed();
+  options.vocab_size = model.vocab_size;
+  options.fim_rate = r.data().fim_rate();
+  return options;
+}
+
+absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend) {
+  switch (recipe.precision().compute()) {
+    case proto::Precision::AUTO: return backend.AutoCompute();
+    case proto::Precision::FP32: return DType::kF32;
+    case proto::Precision::BF16: return DType::kBF16;
+    case proto::Precision::FP8: break;
+  }
+  return UsageError("precision.compute is FP8; the CPU backend computes in FP32 and BF16; set precision { compute: AUTO }");
+}
+
+int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
+  int64_t sequences = recipe.batch().sequences();
+  for (const auto& point : recipe.batch().ramp()) {
+    if (step >= point.at_step()) sequences = point.to_sequences();
+  }
+  return sequences;
+}
+
+absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config) {
+  Training t;
+  t.backend = MakeCpuBackend({.threads = static_cast<int>(recipe.threads())});
+  ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe, *t.backend));
+  t.stream = t.backend->NewStream(StreamKind::kCompute);
+  ModelOptions options;
+  options.storage = {.act = act, .training = true};
+  options.max_positions = PositionsOf(recipe, config);
+  t.model = std::make_unique<Model>(config, *t.backend, *t.stream, options);
+  t.trainer = std::make_unique<Trainer>(*t.model, *t.backend, *t.stream, TrainConfigOf(recipe));
+  return t;
+}
+
+absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
+  if (recipe.init().has_from() && !recipe.init().random()) {
+    RETURN_IF_ERROR(LoadWeights(recipe.init().from(), *t.backend, *t.stream, *t.model));
+  } else {
+    t.model->parameters().Initialize(*t.backend, *t.stream, recipe.seed(),
+                                     static_cast<float>(t.model->config().initializer_range));
+  }
+  t.trainer->optimizer().ResetEma(t.trainer->context());
+  return absl::OkStatus();
+}
+
+std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, const Backend& backend, double peak_flops) {
+  const int64_t length = r.batch().sequence_length();
+  const ModelCost cost = CostOf(config, length);
+  const bool mtp = r.mtp().loss_weight() > 0 && config.num_nextn_predict_layers > 0;
+  const double flops = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
+  int64_t tokens = 0;
+  for (int64_t step = 1; step <= r.steps(); ++step) tokens += SequencesOfStep(r, step) * length;
+  const absl::StatusOr<DType> act = ComputeOf(r, backend);
+  const double stored = static_cast<double>(cost.parameters + cost.mtp_parameters);
+  const double moments = r.optimizer().moments() == proto::Optimizer::BF16 ? 2 : 4;
+  const double copy = act.ok() && *act == DType::kBF16 ? 2 : 0;
+  const double ema = r.optimizer().ema_decay() > 0 ? 4 : 0;
+  const double state = stored * (4 + 4 + 2 * moments + copy + ema);
+  // Half of the product peak is what the benchmark model reaches at least; small models come lower.
+  const double seconds = static_cast<double>(tokens) * flops / (0.5 * peak_flops);
+  char line[256];
+  std::string out = Concat("model        ", config.model_type, ", ", WithCommas(cost.parameters), " parameters (",
+                           WithCommas(cost.active), " active)");
+  if (mtp) out += Concat(" + ", WithCommas(cost.mtp_parameters), " in MTP modules");
+  std::snprintf(line, sizeof line, "\ncompute      %.4g GFLOP a token trained, %.4g PFLOP in all", flops / 1e9,
+                flops * static_cast<double>(tokens) / 1e15);
+  out += line;
+  out += Concat("\ndata         ", WithCommas(tokens), " tokens in ", WithCommas(r.steps()), " steps of ",
+                r.batch().sequences(), " x ", length);
+  out += Concat("\nmemory       ", HumanBytes(state), " for weights, gradients and moments; activations come on top");
+  out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
+                static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
+  out += Concat("\nbackend      ", backend.Name(), act.ok() ? Concat(", computing in ", *act) : "", "\n");
+  return out;
+}
+
+}  // namespace moebius

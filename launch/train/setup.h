@@ -1,0 +1,41 @@
+// From a recipe to what runs: model config, training config, data, backend. Nothing here starts a step.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "data/loader.h"
+#include "launch/recipe.h"
+#include "optim/trainer.h"
+
+namespace moebius {
+
+// A recipe with its model known: init.from's config.json is read and what the recipe leaves open is filled in.
+absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
+
+TrainConfig TrainConfigOf(const proto::Recipe& recipe);
+LoaderOptions LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);
+
+// Compute dtype of precision.compute on this backend. UsageError for FP8, which the CPU has not.
+absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend);
+
+// Global batch, in sequences, of step `step` (1 for the first) under the batch ramp.
+int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step);
+
+// Everything that a training process holds.
+struct Training {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Stream> stream;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Trainer> trainer;
+};
+// Builds backend, model and trainer; weights are undefined until InitializeWeights or LoadCheckpoint.
+absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config);
+// Step 0: from init.from, or random from the seed.
+absl::Status InitializeWeights(const proto::Recipe& recipe, Training& training);
+
+// What --dry-run prints: parameters, FLOPs, memory and time expected (from this machine's measured product peak).
+std::string DescribePlan(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend,
+                         double peak_flops);
+
+}  // namespace moebius

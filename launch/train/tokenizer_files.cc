@@ -1,0 +1,46 @@
+#include "launch/train/tokenizer_files.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/io/file.h"
+#include "core/io/json.h"
+#include "data/special_tokens.h"
+#include "data/tokenizer/tokenizer.h"
+
+namespace moebius {
+namespace {
+
+absl::StatusOr<std::string> MakeConfig(const std::string& tokenizer_json, const std::string& source) {
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromJson(tokenizer_json, source));
+  nlohmann::ordered_json o;
+  o["tokenizer_class"] = "PreTrainedTokenizerFast";
+  const std::vector<std::string> built_in = BuiltInSpecialTokens();  // begin, end, padding, ...
+  if (tokenizer.TokenToId(built_in[0])) o["bos_token"] = built_in[0];
+  if (const auto eos = FindEndOfDocument(tokenizer)) o["eos_token"] = std::string(tokenizer.TokenBytes(*eos));
+  if (tokenizer.TokenToId(built_in[2])) o["pad_token"] = built_in[2];
+  return DumpJson(o, 2) + "\n";
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerFiles> FindTokenizer(const Loader& loader, const std::string& init_from) {
+  TokenizerFiles files;
+  files.tokenizer_json = loader.file(0).info().tokenizer_json;
+  std::string source = loader.file(0).path() + ": /tokenizer_json";
+  if (files.tokenizer_json.empty() && !init_from.empty()) {
+    source = JoinPath(init_from, "tokenizer.json");
+    if (FileExists(source)) {
+      ASSIGN_OR_RETURN(files.tokenizer_json, ReadFile(source, int64_t{256} << 20));
+    }
+  }
+  if (files.tokenizer_json.empty()) return files;
+  const std::string existing = JoinPath(init_from, "tokenizer_config.json");
+  if (!init_from.empty() && FileExists(existing)) {
+    ASSIGN_OR_RETURN(files.tokenizer_config_json, ReadFile(existing, int64_t{16} << 20));
+    return files;
+  }
+  ASSIGN_OR_RETURN(files.tokenizer_config_json, MakeConfig(files.tokenizer_json, source));
+  return files;
+}
+
+}  // namespace moebius

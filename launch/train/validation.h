@@ -1,0 +1,33 @@
+// Loss on held-out text, in nats a token and bits a byte (contract: "val/bpb").
+#pragma once
+
+#include <string>
+
+#include "data/loader.h"
+#include "optim/trainer.h"
+
+namespace moebius {
+
+class Validation {
+ public:
+  // max_tokens: stop after that many labels, 0 for the whole file.
+  static absl::StatusOr<Validation> Open(const std::string& path, int64_t sequence_length, int64_t vocab_size,
+                                         int64_t max_tokens);
+
+  struct Result {
+    double loss = 0;           // mean cross-entropy of the predicted tokens, nats
+    double bits_per_byte = 0;  // of the whole file's text; an estimate when only a part was read
+    bool whole_file = true;
+  };
+  absl::StatusOr<Result> Run(Trainer& trainer) const;
+
+ private:
+  Validation(EvaluationPass pass, int64_t sequence_length, int64_t max_tokens)
+      : pass_(std::move(pass)), sequence_length_(sequence_length), max_tokens_(max_tokens) {}
+
+  EvaluationPass pass_;
+  int64_t sequence_length_;
+  int64_t max_tokens_;
+};
+
+}  // namespace moebius

@@ -1,0 +1,61 @@
+#include "launch/verb_convert.h"
+
+#include <cstdio>
+
+#include "core/base/strings.h"
+#include "core/io/file.h"
+#include "core/model/convert.h"
+#include "optim/checkpoint.h"
+
+namespace moebius {
+namespace {
+
+Flag DTypeFlag() {
+  return {.name = "dtype",
+          .placeholder = "TYPE",
+          .fallback = "keep",
+          .help = "type of the written weights; keep: as stored, FP8 becomes bf16",
+          .choices = {"keep", "fp32", "bf16"}};
+}
+
+absl::Status Convert(const ParsedArgs& args, bool manifest) {
+  const std::string& from = args.positional()[0];
+  const std::string& to = args.positional()[1];
+  ConvertOptions options{.dtype = std::nullopt, .manifest = manifest};
+  if (args.Text("dtype") == "fp32") options.dtype = DType::kF32;
+  if (args.Text("dtype") == "bf16") options.dtype = DType::kBF16;
+  if (FileExists(JoinPath(from, "manifest.json"))) RETURN_IF_ERROR(VerifyCheckpoint(from));
+  ASSIGN_OR_RETURN(const ConvertResult result, ConvertCheckpoint(from, to, options));
+  if (result.mtp_dropped) {
+    std::printf("note: %s has no tensors of the MTP modules that its config.json promises; written without them\n",
+                from.c_str());
+  }
+  std::printf("%s: %s tensors, %s, verified\n", to.c_str(), WithCommas(result.tensors).c_str(),
+              HumanBytes(static_cast<double>(result.bytes)).c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<Verb> ConvertVerbs() {
+  return {{.name = "import",
+           .summary = "a Hugging Face folder (FP8 block-scaled ones too) as a checkpoint of ours",
+           .usage = "HF_DIR OUT [flags]",
+           .flags = {DTypeFlag()},
+           .examples = {"moebius import downloads/DeepSeek-V2-Lite models/v2-lite",
+                        "moebius import downloads/DeepSeek-V3 models/v3 --dtype bf16"},
+           .min_positional = 2,
+           .max_positional = 2,
+           .run = [](const ParsedArgs& args) { return Convert(args, true); }},
+          {.name = "export",
+           .summary = "a checkpoint as a plain Hugging Face folder that transformers loads",
+           .usage = "CKPT OUT [flags]",
+           .flags = {DTypeFlag()},
+           .examples = {"moebius export runs/quickstart/checkpoints/latest exported",
+                        "moebius export runs/quickstart/checkpoints/best exported --dtype bf16"},
+           .min_positional = 2,
+           .max_positional = 2,
+           .run = [](const ParsedArgs& args) { return Convert(args, false); }}};
+}
+
+}  // namespace moebius

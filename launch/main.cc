@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "launch/cli.h"
+#include "launch/verb_bench.h"
 #include "launch/verb_convert.h"
 #include "launch/verb_data.h"
 #include "launch/verb_doctor.h"
@@ -10,6 +11,7 @@
 #include "launch/verb_inspect.h"
 #include "launch/verb_report.h"
 #include "launch/verb_score.h"
+#include "launch/verb_tokenizer.h"
 #include "launch/verb_train.h"
 
 int main(int argc, char** argv) {
@@ -22,11 +24,13 @@ int main(int argc, char** argv) {
   };
   add(moebius::TrainVerbs());
   add(moebius::DataVerbs());
+  add(moebius::TokenizerVerbs());
   add(moebius::ScoreVerbs());
   add(moebius::GenerateVerbs());
   add(moebius::ConvertVerbs());
   add(moebius::InspectVerbs());
   add(moebius::ReportVerbs());
+  add(moebius::BenchVerbs());
   add(moebius::DoctorVerbs());
   return moebius::RunProgram(verbs, std::vector<std::string>(argv + 1, argv + argc));
 }

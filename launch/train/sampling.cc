@@ -41,7 +41,7 @@ absl::StatusOr<std::vector<SampleRow>> PromptSampler::Run(int64_t step) const {
   for (int i = 0; i < sample.prompts_size(); ++i) {
     rows.push_back({.step = step,
                     .prompt = sample.prompts(i),
-                    .text = tokenizer_.DecodeText(results[i].ids, SpecialTokens::kSkip)});
+                    .text = tokenizer_.DecodeText(results[i].tokens, SpecialTokens::kSkip)});
   }
   return rows;
 }

@@ -26,12 +26,12 @@ absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer) const {
   const int64_t at_once = std::max<int64_t>(1, kTokensAtOnce / sequence_length_);
   double nats = 0;
   int64_t labels = 0;
-  std::vector<int32_t> tokens, ids;
+  std::vector<int32_t> tokens, ids, document_starts;
   for (int64_t i = 0; i < pass_.num_sequences() && labels < wanted;) {
     ids.clear();
     std::vector<int32_t> starts{0};
     for (int64_t k = 0; k < at_once && i < pass_.num_sequences() && labels < wanted; ++k, ++i) {
-      RETURN_IF_ERROR(pass_.GetSequence(i, &tokens, nullptr));
+      RETURN_IF_ERROR(pass_.GetSequence(i, &tokens, &document_starts));
       ids.insert(ids.end(), tokens.begin(), tokens.end());
       starts.push_back(static_cast<int32_t>(ids.size()));
       labels += static_cast<int64_t>(tokens.size()) - 1;

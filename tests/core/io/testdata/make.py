@@ -40,3 +40,17 @@ with h5py.File("hole.h5", "w") as f:
     d[2000:3000] = 2
 with h5py.File("other_filter.h5", "w") as f:
     f.create_dataset("tokens", data=np.arange(1000, dtype=np.uint16), chunks=(100,), compression="lzf")
+
+from safetensors.numpy import save_file
+
+save_file({
+    "b.f32": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "a.i64": np.array([1, -2], dtype=np.int64),
+    "c.u8": np.array([7, 8, 9], dtype=np.uint8),
+    "d.f16": np.array([[1.5]], dtype=np.float16),
+    "e.scalar": np.array(2.5, dtype=np.float64),
+    "f.empty": np.zeros((0, 4), dtype=np.float32),
+    "g.bool": np.array([True, False]),
+    "\u00e9.i32": np.array([3], dtype=np.int32),
+}, "python.safetensors", metadata={"format": "pt"})
+save_file({"a.u64": np.array([1 << 63], dtype=np.uint64)}, "other_dtype.safetensors")

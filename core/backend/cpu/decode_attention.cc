@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/backend/cpu/cpu_backend.h"
+#include "core/backend/cpu/pack.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/backend/cpu/decode_attention.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "core/backend/cpu/matvec-inl.h"
+
+// The decode kernel's view of its operands, and one piece of work: a chunk of one sequence's cache for one key/value
+// head and all query heads that share it (all heads at once for MLA), so every cached row is read once.
+#ifndef MOEBIUS_CORE_BACKEND_CPU_DECODE_ATTENTION_CC_
+#define MOEBIUS_CORE_BACKEND_CPU_DECODE_ATTENTION_CC_
+namespace moebius {
+
+struct DecodeProblem {
+  explicit DecodeProblem(const DecodeAttentionArgs& args)
+      : heads(args.q.shape[1]),
+        d(args.q.cols()),
+        dv(args.o.cols()),
+        groups(args.k.cols() / d),
+        capacity(args.k.shape[1]),
+        scale(args.scale),
+        q(args.q),
+        k(args.k),
+        v(args.v) {}
+  int64_t heads, d, dv, groups, capacity;
+  float scale;
+  TensorView q, k, v;
+
+  int64_t per_group() const { return heads / groups; }
+  // Few heads a group: small chunks give threads work early. Many: the partial sums of a chunk are as large as
+  // the cache rows they stand for, so chunks are longer.
+  int64_t chunk() const { return per_group() <= 16 ? 128 : 512; }
+};
+
+struct DecodeTask {
+  int64_t sequence, group, begin, end;
+};
+
+// What a chunk leaves, by head: out [per_group, dv] not yet divided by sum; max of unscaled scores.
+struct DecodePartial {
+  float* out;
+  float* max;
+  float* sum;
+};
+
+inline constexpr int64_t kDecodeBlock = 128;  // cached tokens whose rows stay in the second-level cache
+inline constexpr int64_t kDecodeHeads = 4;
+
+}  // namespace moebius
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace moebius {
+namespace HWY_NAMESPACE {
+
+// Scores to exponentials under the new maximum; shrinks what was summed under the old one.
+HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, int64_t dv, float& max, float& sum) {
+  float new_max = max;
+  for (int64_t i = 0; i < n; ++i) new_max = std::max(new_max, scores[i]);
+  const float shrink = std::exp((max - new_max) * scale);
+  VF total = Set(0);
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
+    VF p = Exp(hn::Mul(hn::Sub(Load(scores + i, part), Set(new_max)), Set(scale)));
+    Store(p, scores + i, part);
+    if constexpr (std::is_same_v<decltype(part), Part>) p = hn::IfThenElseZero(hn::FirstN(F32(), part.n), p);
+    total = hn::Add(total, p);
+  });
+  sum = sum * shrink + Sum(total);
+  max = new_max;
+  if (shrink != 1) {
+    Sweep(dv, [&](int64_t i, auto part) HWY_ATTR { Store(hn::Mul(Load(out + i, part), Set(shrink)), out + i, part); });
+  }
+}
+
+template <typename T>
+void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
+  const int64_t per_group = p.per_group();
+  const T* q = static_cast<const T*>(p.q.data) + (task.sequence * p.heads + task.group * per_group) * p.q.stride;
+  const T* keys = static_cast<const T*>(p.k.data) + task.sequence * p.capacity * p.k.stride + task.group * p.d;
+  const T* values = static_cast<const T*>(p.v.data) + task.sequence * p.capacity * p.v.stride + task.group * p.dv;
+  std::fill_n(partial.out, per_group * p.dv, 0.0f);
+  std::fill_n(partial.max, per_group, std::numeric_limits<float>::lowest());
+  std::fill_n(partial.sum, per_group, 0.0f);
+  HWY_ALIGN float scores[kDecodeHeads * kDecodeBlock];
+  for (int64_t token = task.begin; token < task.end; token += kDecodeBlock) {
+    const int64_t n = std::min(kDecodeBlock, task.end - token);
+    for (int64_t head = 0; head < per_group; head += kDecodeHeads) {
+      const int64_t m = std::min(kDecodeHeads, per_group - head);
+      DotBlock(m, n, p.d, q + head * p.q.stride, p.q.stride, keys + token * p.k.stride, p.k.stride,
+               [&](int64_t r, int64_t c, float dot) { scores[r * kDecodeBlock + c] = dot; });
+      float* out = partial.out + head * p.dv;
+      for (int64_t r = 0; r < m; ++r) {
+        SoftmaxStep(scores + r * kDecodeBlock, n, p.scale, out + r * p.dv, p.dv, partial.max[head + r],
+                    partial.sum[head + r]);
+      }
+      AddWeightedRows(m, p.dv, n, scores, kDecodeBlock, values + token * p.v.stride, p.v.stride, out, p.dv);
+    }
+  }
+}
+
+void DecodeChunkOf(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
+  if (p.q.dtype == DType::kF32) {
+    DecodeChunk<float>(p, task, partial);
+  } else {
+    DecodeChunk<BF16>(p, task, partial);
+  }
+}
+
+// One head of one sequence from its `count` chunks, in order; chunk i lies i * distance (of heads) further on.
+void MergeHead(const DecodePartial& first, int64_t count, int64_t distance, const DecodeProblem& p, TensorView o,
+               int64_t row) {
+  float max = first.max[0];
+  for (int64_t i = 1; i < count; ++i) max = std::max(max, first.max[i * distance]);
+  float sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += first.sum[i * distance] * std::exp((first.max[i * distance] - max) * p.scale);
+  const auto merged = [&](int64_t c, auto part) HWY_ATTR {
+    VF out = Set(0);
+    for (int64_t i = 0; i < count; ++i) {
+      const float weight = count == 1 ? 1.0f : std::exp((first.max[i * distance] - max) * p.scale);
+      out = hn::MulAdd(Load(first.out + i * distance * p.dv + c, part), Set(weight), out);
+    }
+    return hn::Mul(out, Set(1 / sum));
+  };
+  if (o.dtype == DType::kF32) {
+    float* to = static_cast<float*>(o.data) + row * o.stride;
+    Sweep(p.dv, [&](int64_t c, auto part) HWY_ATTR { Store(merged(c, part), to + c, part); });
+  } else {
+    BF16* to = static_cast<BF16*>(o.data) + row * o.stride;
+    Sweep(p.dv, [&](int64_t c, auto part) HWY_ATTR { Store(merged(c, part), to + c, part); });
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace moebius
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moebius {
+
+HWY_EXPORT(DecodeChunkOf);
+HWY_EXPORT(MergeHead);
+
+void CpuBackend::DecodeAttention(Stream&, const DecodeAttentionArgs& args) {
+  const DecodeProblem problem(args);
+  const int64_t batch = args.q.shape[0];
+  const int64_t per_group = problem.per_group();
+  const int32_t* lengths = args.lengths.as<int32_t>();
+  const int64_t chunk = problem.chunk();
+  std::vector<DecodeTask> tasks;                     // by sequence, chunk, group: a sequence's heads lie together
+  std::vector<int64_t> first_task(batch);
+  for (int64_t b = 0; b < batch; ++b) {
+    CHECK(lengths[b] >= 1 && lengths[b] <= problem.capacity) << "sequence " << b << " has " << lengths[b]
+                                                             << " cached tokens of " << problem.capacity;
+    first_task[b] = static_cast<int64_t>(tasks.size());
+    for (int64_t begin = 0; begin < lengths[b]; begin += chunk) {
+      const int64_t end = std::min<int64_t>(begin + chunk, lengths[b]);
+      for (int64_t group = 0; group < problem.groups; ++group) tasks.push_back({b, group, begin, end});
+    }
+  }
+  const int64_t heads_in_all = static_cast<int64_t>(tasks.size()) * per_group;
+  const Tensor memory(*this, DType::kF32, {heads_in_all * (problem.dv + 2)});
+  float* base = memory.view().as<float>();
+  const auto partial = [&](int64_t head) {
+    return DecodePartial{base + head * problem.dv, base + heads_in_all * problem.dv + head,
+                         base + heads_in_all * (problem.dv + 1) + head};
+  };
+  const auto chunk_of = HWY_DYNAMIC_DISPATCH(DecodeChunkOf);
+  pool_.Run(static_cast<int64_t>(tasks.size()),
+            [&](int64_t i, int) { chunk_of(problem, tasks[i], partial(i * per_group)); });
+  const auto merge = HWY_DYNAMIC_DISPATCH(MergeHead);
+  pool_.Run(batch, [&](int64_t b, int) {
+    const int64_t chunks = (lengths[b] + chunk - 1) / chunk;
+    for (int64_t head = 0; head < problem.heads; ++head) {
+      merge(partial(first_task[b] * per_group + head), chunks, problem.heads, problem, args.o, b * problem.heads + head);
+    }
+  });
+}
+
+}  // namespace moebius
+#endif  // HWY_ONCE

@@ -1,0 +1,102 @@
+// Cross-entropy and its gradient against double precision.
+#include <cmath>
+#include <vector>
+
+#include "tests/core/backend/arrays.h"
+
+namespace moebius {
+namespace {
+
+struct Loss {
+  std::vector<double> losses, gradients;
+};
+
+Loss Reference(const TensorView& logits, const std::vector<int32_t>& targets, double scale) {
+  Loss out;
+  for (int64_t r = 0; r < logits.rows(); ++r) {
+    double max = -1e300, sum = 0;
+    for (int64_t c = 0; c < logits.cols(); ++c) max = std::max(max, ValueAt(logits, r, c));
+    for (int64_t c = 0; c < logits.cols(); ++c) sum += std::exp(ValueAt(logits, r, c) - max);
+    const double lse = max + std::log(sum);
+    const bool counts = targets[r] >= 0;
+    out.losses.push_back(counts ? lse - ValueAt(logits, r, targets[r]) : 0);
+    for (int64_t c = 0; c < logits.cols(); ++c) {
+      out.gradients.push_back(counts ? scale * (std::exp(ValueAt(logits, r, c) - lse) - (c == targets[r])) : 0);
+    }
+  }
+  return out;
+}
+
+std::vector<int32_t> Targets(int64_t rows, int64_t vocabulary) {
+  std::vector<int32_t> out;
+  for (int64_t r = 0; r < rows; ++r) out.push_back(r % 5 == 3 ? -1 : static_cast<int32_t>(r * 37 % vocabulary));
+  return out;
+}
+
+TEST(CrossEntropyTest, MeetsDoublePrecision) {
+  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  for (const int64_t vocabulary : {1, 2, 13, 1024, 5003}) {
+    const int64_t rows = 20;
+    const Tensor wide = RandomTensor(*backend, DType::kF32, {rows, vocabulary + 3}, "logits", 8);
+    const TensorView logits = wide.view().Columns(2, vocabulary);
+    const std::vector<int32_t> targets = Targets(rows, vocabulary);
+    const Tensor target = Int32Tensor(*backend, targets);
+    const Tensor losses = DirtyTensor(*backend, DType::kF32, {rows});
+    const Loss want = Reference(logits, targets, 0.25);
+    const Tensor exact = DirtyTensor(*backend, DType::kF32, {rows, vocabulary});
+    const Tensor rounded = DirtyTensor(*backend, DType::kBF16, {rows, vocabulary});
+    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = rounded});
+    ExpectNear(Values(rounded), want.gradients, 4e-3, "bf16 gradients", 1e-6);
+    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = exact});
+    ExpectNear(Values(exact), want.gradients, 1e-6, "gradients", 0.25);
+    ExpectNear(Values(losses), want.losses, 1e-6, "losses");
+    std::memset(losses.view().data, 0x7F, losses.view().bytes());
+    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses});
+    ExpectNear(Values(losses), want.losses, 1e-6, "losses alone");
+    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = logits});
+    ExpectNear(Values(logits), want.gradients, 1e-6, "gradients in place", 0.25);
+  }
+}
+
+TEST(CrossEntropyTest, StaysFiniteForLogitsInTheThousands) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const Tensor logits = RandomTensor(*backend, DType::kF32, {4, 3000}, "logits", 3000);
+  const std::vector<int32_t> targets = {0, 1, 2, 2999};
+  const Tensor target = Int32Tensor(*backend, targets), losses = DirtyTensor(*backend, DType::kF32, {4});
+  const Loss want = Reference(logits, targets, 1);
+  backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 1, .dlogits = logits});
+  ExpectNear(Values(losses), want.losses, 1e-6, "losses");
+  ExpectNear(Values(logits), want.gradients, 1e-3, "gradients");
+}
+
+TEST(CrossEntropyTest, ANaNLogitMakesANaNLoss) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const Tensor logits = RandomTensor(*backend, DType::kF32, {1, 100}, "logits");
+  SetAt(logits, 0, 57, std::nan(""));
+  const Tensor target = Int32Tensor(*backend, {3}), losses = DirtyTensor(*backend, DType::kF32, {1});
+  backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses});
+  EXPECT_TRUE(std::isnan(ValueAt(losses, 0, 0)));
+}
+
+TEST(CrossEntropyTest, GivesTheSameBitsForAnyNumberOfThreads) {
+  std::vector<Tensor> gradients, losses;
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (const int threads : {1, 2, 3}) {
+    Backend& backend = *backends.emplace_back(MakeCpuBackend({.threads = threads}));
+    const auto stream = backend.NewStream(StreamKind::kCompute);
+    gradients.push_back(RandomTensor(backend, DType::kF32, {101, 1500}, "logits"));
+    losses.push_back(DirtyTensor(backend, DType::kF32, {101}));
+    const Tensor target = Int32Tensor(backend, Targets(101, 1500));
+    backend.CrossEntropy(*stream, {.logits = gradients.back(), .targets = target, .losses = losses.back(), .scale = 1, .dlogits = gradients.back()});
+    EXPECT_TRUE(SameBits(gradients.back(), gradients.front()));
+    EXPECT_TRUE(SameBits(losses.back(), losses.front()));
+  }
+  gradients.clear();
+  losses.clear();
+}
+
+}  // namespace
+}  // namespace moebius

@@ -1,0 +1,134 @@
+// Products with few rows against double precision, in both orders of the weights.
+#include "core/backend/cpu/matvec.h"
+
+#include <vector>
+
+#include "tests/core/backend/arrays.h"
+
+namespace moebius {
+namespace {
+
+// The product of views: w is [n, k] or [k, n] by `order`.
+MatVecArgs Product(const TensorView& x, const TensorView& w, WeightOrder order, const TensorView& y) {
+  return {.m = x.rows(),
+          .n = y.cols(),
+          .k = x.cols(),
+          .x = x.data,
+          .x_dtype = x.dtype,
+          .ldx = x.stride,
+          .w = w.data,
+          .w_dtype = w.dtype,
+          .ldw = w.stride,
+          .order = order,
+          .y = y.data,
+          .y_dtype = y.dtype,
+          .ldy = y.stride};
+}
+
+std::vector<double> Reference(const TensorView& x, const TensorView& w, WeightOrder order, int64_t n,
+                              const std::vector<double>& start) {
+  std::vector<double> out = start;
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    for (int64_t c = 0; c < n; ++c) {
+      for (int64_t k = 0; k < x.cols(); ++k) {
+        out[r * n + c] += ValueAt(x, r, k) * (order == WeightOrder::kOutIn ? ValueAt(w, c, k) : ValueAt(w, k, c));
+      }
+    }
+  }
+  return out;
+}
+
+class MatVecTest : public testing::TestWithParam<WeightOrder> {};
+
+TEST_P(MatVecTest, MeetsDoublePrecisionForAnyShapeAndTypes) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  ThreadPool pool(2);
+  const DType types[] = {DType::kF32, DType::kBF16};
+  for (const int64_t m : {1, 2, 3, 5, 8, 11}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {5, 7}, {130, 64}, {700, 33}}) {
+      for (const DType x_type : types) {
+        for (const DType w_type : types) {
+          const Tensor x = RandomTensor(*backend, x_type, {m, k + 3}, "x");
+          const bool out_in = GetParam() == WeightOrder::kOutIn;
+          const Tensor w = RandomTensor(*backend, w_type, {out_in ? n : k, (out_in ? k : n) + 2}, "w");
+          const TensorView wv = w.view().Columns(2, out_in ? k : n), xv = x.view().Columns(3, k);
+          const Tensor y = DirtyTensor(*backend, DType::kF32, {m, n});
+          const std::vector<double> want = Reference(xv, wv, GetParam(), n, std::vector<double>(m * n, 0));
+          MatVec(pool, Product(xv, wv, GetParam(), y));
+          ExpectNear(Values(y), want, 2e-6, "y");
+          const Tensor rounded = DirtyTensor(*backend, DType::kBF16, {m, n});
+          MatVec(pool, Product(xv, wv, GetParam(), rounded));
+          ExpectNear(Values(rounded), want, 4e-3, "bf16 y");
+        }
+      }
+    }
+  }
+}
+
+TEST_P(MatVecTest, AddsABiasAndAccumulates) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  ThreadPool pool(2);
+  const bool out_in = GetParam() == WeightOrder::kOutIn;
+  const Tensor x = RandomTensor(*backend, DType::kF32, {3, 20}, "x");
+  const Tensor w = RandomTensor(*backend, DType::kF32, {out_in ? 50 : 20, out_in ? 20 : 50}, "w");
+  const Tensor bias = RandomTensor(*backend, DType::kF32, {50}, "bias");
+  const Tensor y = RandomTensor(*backend, DType::kF32, {3, 50}, "y");
+  std::vector<double> start = Values(y);
+  for (int64_t i = 0; i < 150; ++i) start[i] += ValueAt(bias, 0, i % 50);
+  MatVecArgs args = Product(x, w, GetParam(), y);
+  args.bias = bias.view().as<float>();
+  args.accumulate = true;
+  MatVec(pool, args);
+  ExpectNear(Values(y), Reference(x, w, GetParam(), 50, start), 2e-6, "y");
+}
+
+TEST_P(MatVecTest, ARowDependsOnNeitherItsBatchNorTheThreads) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const bool out_in = GetParam() == WeightOrder::kOutIn;
+  const Tensor x = RandomTensor(*backend, DType::kBF16, {7, 500}, "x");
+  const Tensor w = RandomTensor(*backend, DType::kBF16, {out_in ? 900 : 500, out_in ? 500 : 900}, "w");
+  const Tensor want = DirtyTensor(*backend, DType::kF32, {7, 900});
+  ThreadPool one(1);
+  MatVec(one, Product(x, w, GetParam(), want));
+  for (const int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    const Tensor y = DirtyTensor(*backend, DType::kF32, {7, 900});
+    MatVec(pool, Product(x, w, GetParam(), y));
+    EXPECT_TRUE(SameBits(y, want));
+    for (int64_t r = 0; r < 7; ++r) {
+      const Tensor row = DirtyTensor(*backend, DType::kF32, {1, 900});
+      MatVec(pool, Product(x.view().Rows(r, 1), w, GetParam(), row));
+      EXPECT_TRUE(SameBits(row, want.view().Rows(r, 1))) << "row " << r;
+    }
+  }
+}
+
+TEST_P(MatVecTest, ABatchOfHeadsIsOneProductEach) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  ThreadPool pool(2);
+  const bool out_in = GetParam() == WeightOrder::kOutIn;
+  const int64_t tokens = 3, heads = 5, k = 24, n = 40;
+  const Tensor x = RandomTensor(*backend, DType::kF32, {tokens, heads, k}, "x");
+  const Tensor w = RandomTensor(*backend, DType::kF32, {heads, out_in ? n : k, out_in ? k : n}, "w");
+  const Tensor y = DirtyTensor(*backend, DType::kF32, {tokens, heads, n});
+  MatVecArgs first = Product(x.view().Reshape({tokens * heads, k}), w.view().Index(0), GetParam(), y);
+  first.m = tokens;
+  first.ldx *= heads;
+  first.ldy *= heads;
+  BatchedMatVec(pool, first, {heads, k, n * k, n});
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const TensorView xv = x.view().Reshape({tokens * heads, k}).Rows(t * heads + h, 1);
+      const TensorView yv = y.view().Reshape({tokens * heads, n}).Rows(t * heads + h, 1);
+      ExpectNear(Values(yv), Reference(xv, w.view().Index(h), GetParam(), n, std::vector<double>(n, 0)), 2e-6, "y");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Orders, MatVecTest, testing::Values(WeightOrder::kOutIn, WeightOrder::kInOut),
+                         [](const auto& info) {
+                           return std::string(info.param == WeightOrder::kOutIn ? "OutIn" : "InOut");
+                         });
+
+}  // namespace
+}  // namespace moebius

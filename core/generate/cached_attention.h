@@ -1,6 +1,7 @@
-// Attention that remembers: the keys and values of earlier tokens lie in a cache, one sequence a slot, so that a
-// new token costs one query. GQA caches keys and values of each key head. MLA caches the normalised latent and the
-// rotated shared key, [kv_lora_rank + rope] a token, and attends in latent space (deepseek.md 1.4, "absorbed"):
+// Attention that remembers: the keys and values of earlier tokens lie in a cache, one sequence a slot, so
+// that a new token costs one query. GQA caches keys and values of each key head. MLA caches the normalised
+// latent and the rotated shared key, [kv_lora_rank + rope] a token, and attends in latent space
+// (deepseek.md 1.4, "absorbed"):
 //   score = (W_ukᵀ q_nope) · c_kv + q_rope · k_rope,   o = W_uv (sum of weights · c_kv)
 #pragma once
 
@@ -13,9 +14,10 @@ namespace moebius {
 
 // Where the T tokens of a call belong.
 struct TokenPlaces {
-  TensorView positions;             // [T] i32, each in its sequence
-  TensorView cache_rows;            // [T] i32: slot * capacity + position
-  std::span<const int32_t> starts;  // prompts: [sequences + 1] as in AttentionArgs; empty when each is a step's token
+  TensorView positions;   // [T] i32, each in its sequence
+  TensorView cache_rows;  // [T] i32: slot * capacity + position
+  std::span<const int32_t>
+      starts;  // prompts: [sequences + 1] as in AttentionArgs; empty when each is a step's token
 };
 
 // One query a sequence, its newest token; sequence i of B is in slot first_slot + i.
@@ -53,8 +55,8 @@ class CachedAttention {
   virtual int64_t bytes_per_token() const = 0;
 };
 
-// For a MlaAttention or GqaAttention with weights of dtype `act`. MLA's up-projection is copied, arranged for the
-// absorbed products: make a new one after the weights have changed.
+// For a MlaAttention or GqaAttention with weights of dtype `act`. MLA's up-projection is copied, arranged for
+// the absorbed products: make a new one after the weights have changed.
 std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
                                                      DType act);
 

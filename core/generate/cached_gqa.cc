@@ -39,7 +39,8 @@ TensorView CachedGqa::Heads(const Context& context, TensorView x, int64_t heads,
 
 void CachedGqa::Rotate(const Context& context, TensorView x, TensorView positions) const {
   const RotaryTable& rotary = layer_.rotary();
-  Rope(context, {.x = x, .positions = positions, .cos = rotary.cos, .sin = rotary.sin, .style = rotary.style});
+  Rope(context,
+       {.x = x, .positions = positions, .cos = rotary.cos, .sin = rotary.sin, .style = rotary.style});
 }
 
 TensorView CachedGqa::Query(const Context& context, TensorView x, TensorView positions) const {
@@ -49,7 +50,8 @@ TensorView CachedGqa::Query(const Context& context, TensorView x, TensorView pos
   return q;
 }
 
-CachedAttention::Projected CachedGqa::Append(const Context& context, const TokenPlaces& places, TensorView x) {
+CachedAttention::Projected CachedGqa::Append(const Context& context, const TokenPlaces& places,
+                                             TensorView x) {
   const GqaParameters& p = layer_.parameters();
   const TensorView k = Heads(context, x, shape_.kv_heads, *p.k, p.k_bias, p.k_norm);
   const TensorView v = Heads(context, x, shape_.kv_heads, *p.v, p.v_bias, nullptr);
@@ -81,8 +83,8 @@ void CachedGqa::AttendPrompts(const Context& context, const TokenPlaces& places,
   Output(context, o, y);
 }
 
-void CachedGqa::AttendNewest(const Context& context, const QueryPlaces& places, TensorView x, const Projected&,
-                             TensorView y) const {
+void CachedGqa::AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
+                             const Projected&, TensorView y) const {
   const int64_t batch = x.rows();
   ArenaScope scope(context.scratch);
   const TensorView q = Query(context, x, places.positions);

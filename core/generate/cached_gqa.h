@@ -13,16 +13,16 @@ class CachedGqa final : public CachedAttention {
   void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;
   void Copy(const Context& context, int64_t from, int64_t to, int64_t length) override;
   Projected Append(const Context& context, const TokenPlaces& places, TensorView x) override;
-  void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x, const Projected& projected,
-                     TensorView y) const override;
-  void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x, const Projected& projected,
-                    TensorView y) const override;
+  void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x,
+                     const Projected& projected, TensorView y) const override;
+  void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
+                    const Projected& projected, TensorView y) const override;
   int64_t bytes_per_token() const override;
 
  private:
   // x · wᵀ (+ bias), each head normalised where the model has it, then rotated: [rows, heads, head_dim].
-  TensorView Heads(const Context& context, TensorView x, int64_t heads, const Parameter& weight, const Parameter* bias,
-                   const Parameter* norm) const;
+  TensorView Heads(const Context& context, TensorView x, int64_t heads, const Parameter& weight,
+                   const Parameter* bias, const Parameter* norm) const;
   void Rotate(const Context& context, TensorView x, TensorView positions) const;
   TensorView Query(const Context& context, TensorView x, TensorView positions) const;
   void Output(const Context& context, TensorView o, TensorView y) const;

@@ -65,10 +65,12 @@ int64_t CachedMla::bytes_per_token() const { return (shape_.kv_lora_rank + shape
 
 void CachedMla::Rotate(const Context& context, TensorView x, TensorView positions) const {
   const RotaryTable& rotary = layer_.rotary();
-  Rope(context, {.x = x, .positions = positions, .cos = rotary.cos, .sin = rotary.sin, .style = rotary.style});
+  Rope(context,
+       {.x = x, .positions = positions, .cos = rotary.cos, .sin = rotary.sin, .style = rotary.style});
 }
 
-CachedAttention::Projected CachedMla::Append(const Context& context, const TokenPlaces& places, TensorView x) {
+CachedAttention::Projected CachedMla::Append(const Context& context, const TokenPlaces& places,
+                                             TensorView x) {
   const MlaParameters& p = layer_.parameters();
   const TensorView a = context.scratch.New(act_, {x.rows(), shape_.a_dim()});
   MatMul(context, {.a = x, .b = p.a->weight(), .c = a, .transpose_b = Transpose::kYes});

@@ -13,14 +13,15 @@ class CachedMla final : public CachedAttention {
   void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;
   void Copy(const Context& context, int64_t from, int64_t to, int64_t length) override;
   Projected Append(const Context& context, const TokenPlaces& places, TensorView x) override;
-  void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x, const Projected& projected,
-                     TensorView y) const override;
-  void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x, const Projected& projected,
-                    TensorView y) const override;
+  void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x,
+                     const Projected& projected, TensorView y) const override;
+  void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
+                    const Projected& projected, TensorView y) const override;
   int64_t bytes_per_token() const override;
 
  private:
-  TensorView Query(const Context& context, TensorView x, TensorView latents) const;  // [rows, H, qk_dim], not rotated
+  TensorView Query(const Context& context, TensorView x,
+                   TensorView latents) const;  // [rows, H, qk_dim], not rotated
   void Rotate(const Context& context, TensorView x, TensorView positions) const;
 
   const MlaAttention& layer_;

@@ -63,7 +63,8 @@ int64_t Decoder::cache_bytes_per_token() const {
 }
 
 void Decoder::Reserve(int64_t slots, int64_t capacity) {
-  CHECK(slots > 0 && capacity > 0 && capacity <= max_positions_) << slots << " slots of " << capacity << " tokens";
+  CHECK(slots > 0 && capacity > 0 && capacity <= max_positions_)
+      << slots << " slots of " << capacity << " tokens";
   lengths_.clear();
   if (slots <= slots_ && capacity <= capacity_) return;
   slots_ = std::max(slots, slots_);
@@ -72,7 +73,8 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   for (const auto& attention : attention_) attention->Reserve(backend_, slots_, capacity_);
 }
 
-Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot) {
+Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32_t> starts,
+                             int64_t first_slot) {
   const bool step = starts.empty();
   const int64_t tokens = ids.size(), batch = step ? tokens : std::ssize(starts) - 1;
   host_ints_.clear();
@@ -89,16 +91,21 @@ Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32
   };
   each_token([](int64_t, int64_t position) { return position; });
   each_token([&](int64_t slot, int64_t position) { return slot * capacity_ + position; });
-  const auto length = [&](int64_t s) { return lengths_[first_slot + s] + (step ? 1 : starts[s + 1] - starts[s]); };
+  const auto length = [&](int64_t s) {
+    return lengths_[first_slot + s] + (step ? 1 : starts[s + 1] - starts[s]);
+  };
   put(batch, length);
   put(batch, [&](int64_t s) { return length(s) - 1; });
   if (!step) put(batch, [&](int64_t s) { return starts[s + 1] - 1; });
 
   const int64_t size = host_ints_.size();
-  if (!device_ints_ || device_ints_.view().elements() < size) device_ints_ = Tensor(backend_, DType::kI32, {2 * size});
+  if (!device_ints_ || device_ints_.view().elements() < size)
+    device_ints_ = Tensor(backend_, DType::kI32, {2 * size});
   backend_.CopyToDevice(stream_, host_ints_.data(), device_ints_.view().Rows(0, size));
   int64_t next = 0;
-  const auto take = [&](int64_t count) { return device_ints_.view().Rows(std::exchange(next, next + count), count); };
+  const auto take = [&](int64_t count) {
+    return device_ints_.view().Rows(std::exchange(next, next + count), count);
+  };
   Call call;
   call.ids = take(tokens);
   call.tokens = {.positions = take(tokens), .cache_rows = take(tokens), .starts = starts};
@@ -132,7 +139,8 @@ void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, flo
   const int64_t first_slot = live();
   lengths_.resize(first_slot + prompts.size(), 0);
   Run(Place(ids, starts, first_slot), logits);
-  for (size_t i = 0; i < prompts.size(); ++i) lengths_[first_slot + i] = static_cast<int32_t>(prompts[i].size());
+  for (size_t i = 0; i < prompts.size(); ++i)
+    lengths_[first_slot + i] = static_cast<int32_t>(prompts[i].size());
 }
 
 std::span<const float> Decoder::Step(std::span<const int32_t> tokens) {
@@ -184,7 +192,8 @@ void Decoder::Copy(int64_t from, int64_t to) {
 }
 
 void Decoder::Fork(int64_t slot) {
-  CHECK(slot < live() && live() < slots_) << "fork of slot " << slot << " with " << live() << " of " << slots_;
+  CHECK(slot < live() && live() < slots_)
+      << "fork of slot " << slot << " with " << live() << " of " << slots_;
   Copy(slot, live());
   lengths_.push_back(lengths_[slot]);
 }

@@ -19,14 +19,16 @@ struct DecoderOptions {
 
 class Decoder {
  public:
-  // The model must be whole (all stages) and outlive the decoder. Make a new one after the weights have changed.
+  // The model must be whole (all stages) and outlive the decoder. Make a new one after the weights have
+  // changed.
   Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options);
 
   int64_t vocab_size() const { return vocab_; }
   int64_t max_positions() const { return max_positions_; }  // longest sequence that the rotary tables serve
   int64_t cache_bytes_per_token() const;
 
-  // Room for `slots` sequences of `capacity` tokens each, which is at most max_positions(). All slots become free.
+  // Room for `slots` sequences of `capacity` tokens each, which is at most max_positions(). All slots become
+  // free.
   void Reserve(int64_t slots, int64_t capacity);
   int64_t slots() const { return slots_; }
   int64_t live() const { return static_cast<int64_t>(lengths_.size()); }

@@ -57,7 +57,8 @@ TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const Token
                           .offsets = in.offsets});
   SwiGlu(context, {.gate_up = gate_up, .row_weights = in.row_weights, .h = h});
   GroupedMatMul(
-      context, {.kind = GroupedKind::kForward, .x = h, .w = p.down->weight(), .y = out, .offsets = in.offsets});
+      context,
+      {.kind = GroupedKind::kForward, .x = h, .w = p.down->weight(), .y = out, .offsets = in.offsets});
   return out;
 }
 
@@ -75,7 +76,8 @@ void ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorV
 }  // namespace
 
 void ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView y) {
-  block.moe() != nullptr ? ForwardMoe(context, *block.moe(), x, y) : ForwardDense(context, *block.dense(), x, y);
+  block.moe() != nullptr ? ForwardMoe(context, *block.moe(), x, y)
+                         : ForwardDense(context, *block.dense(), x, y);
 }
 
 }  // namespace moebius

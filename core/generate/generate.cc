@@ -10,17 +10,19 @@ namespace {
 absl::Status Check(const GenerateRequest& r, size_t index, const Decoder& decoder) {
   const std::string name = Concat("request ", index);
   if (r.prompt.empty()) return UsageError(name + ": the prompt has no tokens; give at least one");
-  if (r.max_new < 1) return UsageError(Concat(name, ": max_new = ", r.max_new, " is out of range; use 1 or more"));
+  if (r.max_new < 1)
+    return UsageError(Concat(name, ": max_new = ", r.max_new, " is out of range; use 1 or more"));
   for (const int32_t id : r.prompt) {
     if (id < 0 || id >= decoder.vocab_size()) {
-      return UsageError(Concat(name, ": token id ", id, " is outside the vocabulary of ", decoder.vocab_size(),
-                               "; encode the prompt with this model's tokenizer"));
+      return UsageError(Concat(name, ": token id ", id, " is outside the vocabulary of ",
+                               decoder.vocab_size(), "; encode the prompt with this model's tokenizer"));
     }
   }
   const int64_t length = std::ssize(r.prompt) + r.max_new;
   if (length > decoder.max_positions()) {
-    return UsageError(Concat(name, ": ", r.prompt.size(), " prompt tokens and ", r.max_new, " new ones exceed the ",
-                             decoder.max_positions(), " positions of the model; shorten one of them"));
+    return UsageError(Concat(name, ": ", r.prompt.size(), " prompt tokens and ", r.max_new,
+                             " new ones exceed the ", decoder.max_positions(),
+                             " positions of the model; shorten one of them"));
   }
   return Annotate(Validate(r.sampling), name);
 }
@@ -64,7 +66,8 @@ class Generation {
     std::vector<std::span<const int32_t>> prompts;
     std::vector<int64_t> prompt_of;  // of each admitted request, an index into prompts
     for (size_t i = begin; i < end; ++i) {
-      if (i == begin || requests_[i].prompt != requests_[i - 1].prompt) prompts.push_back(requests_[i].prompt);
+      if (i == begin || requests_[i].prompt != requests_[i - 1].prompt)
+        prompts.push_back(requests_[i].prompt);
       prompt_of.push_back(std::ssize(prompts) - 1);
     }
     next_ = end;
@@ -142,7 +145,8 @@ class Generation {
 
 }  // namespace
 
-absl::StatusOr<std::vector<GenerateResult>> Generate(Decoder& decoder, std::span<const GenerateRequest> requests,
+absl::StatusOr<std::vector<GenerateResult>> Generate(Decoder& decoder,
+                                                     std::span<const GenerateRequest> requests,
                                                      const GenerateOptions& options) {
   return Generation(decoder, requests, options).Run();
 }

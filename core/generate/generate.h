@@ -1,5 +1,5 @@
-// Text generation over token ids: many requests through one Decoder, in a batch that sequences join when there is
-// room and leave when they end.
+// Text generation over token ids: many requests through one Decoder, in a batch that sequences join when
+// there is room and leave when they end.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct GenerateRequest {
   std::vector<int32_t> prompt;  // not empty
   int64_t max_new = 128;        // 1 or more
   SamplingParams sampling = {};
-  uint64_t sequence = 0;          // tells apart requests of one seed (samples of one prompt); below 2^32
+  uint64_t sequence = 0;           // tells apart requests of one seed (samples of one prompt); below 2^32
   std::vector<int32_t> stop = {};  // ids that end the sequence
   LogProbs logprobs = LogProbs::kNo;
 };
@@ -37,10 +37,12 @@ struct GenerateOptions {
   std::function<bool(size_t request, const SampledToken& token)> on_token = nullptr;
 };
 
-// Results in the order of the requests. Neither batch size nor company changes a request's random numbers (its
-// logits only by rounding). Requests in a row with the same prompt share its prefill. UsageError names the request
-// whose prompt is empty, holds an unknown id or is too long; BadNumbersError when logits are not finite.
-absl::StatusOr<std::vector<GenerateResult>> Generate(Decoder& decoder, std::span<const GenerateRequest> requests,
+// Results in the order of the requests. Neither batch size nor company changes a request's random numbers
+// (its logits only by rounding). Requests in a row with the same prompt share its prefill. UsageError names
+// the request whose prompt is empty, holds an unknown id or is too long; BadNumbersError when logits are not
+// finite.
+absl::StatusOr<std::vector<GenerateResult>> Generate(Decoder& decoder,
+                                                     std::span<const GenerateRequest> requests,
                                                      const GenerateOptions& options);
 
 }  // namespace moebius

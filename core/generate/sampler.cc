@@ -11,7 +11,8 @@
 namespace moebius {
 namespace {
 
-constexpr int64_t kBlock = 64;  // partial sums: in double between blocks, so that a draw is exact to a float's ulp
+constexpr int64_t kBlock =
+    64;  // partial sums: in double between blocks, so that a draw is exact to a float's ulp
 constexpr double kMaxScale = 1e30;  // of 1 / temperature: 0 * scale must stay 0
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
@@ -45,7 +46,9 @@ void Exponentials(std::span<const float> x, float max, float scale, std::vector<
   for (int64_t i = 0; i < n; ++i) to[i] = Exp((from[i] - max) * scale);
 }
 
-float Scale(const SamplingParams& params) { return static_cast<float>(std::min(1 / params.temperature, kMaxScale)); }
+float Scale(const SamplingParams& params) {
+  return static_cast<float>(std::min(1 / params.temperature, kMaxScale));
+}
 
 double BlockSum(std::span<const float> x, int64_t begin) {
   const int64_t end = std::min<int64_t>(begin + kBlock, x.size());
@@ -104,7 +107,8 @@ absl::Status Validate(const SamplingParams& p) {
     return UsageError(Concat("temperature = ", p.temperature, " is out of range; use 0 (greedy) or more"));
   }
   if (p.top_k < 0) return UsageError(Concat("top_k = ", p.top_k, " is out of range; use 0 (all) or more"));
-  if (!(p.top_p > 0 && p.top_p <= 1)) return UsageError(Concat("top_p = ", p.top_p, " is out of range; it must be in (0, 1]"));
+  if (!(p.top_p > 0 && p.top_p <= 1))
+    return UsageError(Concat("top_p = ", p.top_p, " is out of range; it must be in (0, 1]"));
   return absl::OkStatus();
 }
 
@@ -115,9 +119,10 @@ absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits, int6
   const int64_t best = ArgMax(logits);
   const float max = logits[best];
   if (!std::isfinite(max) || AnyNaN(logits)) {
-    return BadNumbersError(Concat("the logits of position ", position,
-                                  " are not finite; the weights are damaged or training has diverged; use an earlier "
-                                  "checkpoint"));
+    return BadNumbersError(
+        Concat("the logits of position ", position,
+               " are not finite; the weights are damaged or training has diverged; use an earlier "
+               "checkpoint"));
   }
   const bool all = (params_.top_k == 0 || params_.top_k >= std::ssize(logits)) && params_.top_p >= 1;
   SampledToken token;
@@ -165,38 +170,53 @@ SampledToken Sampler::Draw(int64_t position) const {
 }
 
 SampledToken Sampler::DrawAmong(std::span<const float> logits, float max, int64_t position) {
-  const int64_t vocab = logits.size();
-  const int64_t limit = params_.top_k == 0 ? vocab : std::min(params_.top_k, vocab);
-  const float scale = Scale(params_);
-  const auto weight = [&](int32_t id) { return Exp((logits[id] - max) * scale); };
-  const auto better = [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
-  candidates_.resize(vocab);
+  Exponentials(logits, max, Scale(params_), weights_);
+  const auto better = [&](int32_t a, int32_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+  };
+  candidates_.resize(logits.size());
   std::iota(candidates_.begin(), candidates_.end(), 0);
-  if (limit < vocab) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + limit, candidates_.end(), better);
-    candidates_.resize(limit);
+  if (params_.top_k > 0 && params_.top_k < std::ssize(candidates_)) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(), better);
+    candidates_.resize(params_.top_k);
   }
-  if (params_.top_p < 1) {
-    double total = 0;
-    for (const int32_t id : candidates_) total += weight(id);
-    // Only the best few are sorted, more of them while they do not reach the mass.
-    int64_t sorted = 0, kept = 0;
-    for (double sum = 0; kept < std::ssize(candidates_) && sum < params_.top_p * total; ++kept) {
-      if (kept == sorted) {
-        sorted = std::min<int64_t>(std::max<int64_t>(64, 4 * sorted), candidates_.size());
-        std::partial_sort(candidates_.begin() + kept, candidates_.begin() + sorted, candidates_.end(), better);
-      }
-      sum += weight(candidates_[kept]);
-    }
-    candidates_.resize(std::max<int64_t>(kept, 1));
-  }
+  if (params_.top_p < 1) KeepTopP(better);
   // In order of ids, so that a draw does not depend on how they were found.
   std::sort(candidates_.begin(), candidates_.end());
-  weights_.clear();
-  for (const int32_t id : candidates_) weights_.push_back(weight(id));
+  for (size_t i = 0; i < candidates_.size(); ++i) weights_[i] = weights_[candidates_[i]];
+  weights_.resize(candidates_.size());
   SampledToken token = Draw(position);
   token.id = candidates_[token.id];
   return token;
+}
+
+template <typename Better>
+void Sampler::KeepTopP(const Better& better) {
+  const auto mass = [&](auto begin, auto end) {
+    double sum = 0;
+    for (; begin != end; ++begin) sum += weights_[*begin];
+    return sum;
+  };
+  const double total = mass(candidates_.begin(), candidates_.end());
+  // Most of a vocabulary has so little weight that all of it together is not needed.
+  const double needless = (1 - params_.top_p) * total / (2 * static_cast<double>(candidates_.size()));
+  std::erase_if(candidates_, [&](int32_t id) { return weights_[id] < needless; });
+  // [0, low) is kept, [high, end) is not; between them the better half is split off and weighed, again and
+  // again.
+  int64_t low = 0, high = candidates_.size();
+  for (double wanted = params_.top_p * total; high - low > 1;) {
+    const auto begin = candidates_.begin();
+    const int64_t middle = (low + high) / 2;
+    std::nth_element(begin + low, begin + middle, begin + high, better);
+    const double half = mass(begin + low, begin + middle);
+    if (half >= wanted) {
+      high = middle;
+    } else {
+      wanted -= half;
+      low = middle;
+    }
+  }
+  candidates_.resize(high);
 }
 
 }  // namespace moebius

@@ -1,5 +1,5 @@
-// Choosing the next token from logits: temperature, top-k, top-p. Random numbers are a pure function of (seed,
-// sequence, position), so a token does not depend on which other sequences are decoded beside it.
+// Choosing the next token from logits: temperature, top-k, top-p. Random numbers are a pure function of
+// (seed, sequence, position), so a token does not depend on which other sequences are decoded beside it.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ absl::Status Validate(const SamplingParams& params);
 
 struct SampledToken {
   int32_t id = 0;
-  float logprob = 0;           // ln of the model's own probability, as `score` gives it; NaN when not asked for
+  float logprob = 0;  // ln of the model's own probability, as `score` gives it; NaN when not asked for
   float sampling_logprob = 0;  // ln of the probability under the distribution drawn from; NaN likewise
 };
 
@@ -36,13 +36,15 @@ class Sampler {
   // `sequence` numbers sequences of one seed; below 2^32.
   Sampler(const SamplingParams& params, uint64_t sequence, LogProbs logprobs);
 
-  // logits [V]. `position` of the new token in its sequence. BadNumbersError when a logit is NaN or +infinity, or
-  // all are -infinity.
+  // logits [V]. `position` of the new token in its sequence. BadNumbersError when a logit is NaN or
+  // +infinity, or all are -infinity.
   absl::StatusOr<SampledToken> Sample(std::span<const float> logits, int64_t position);
 
  private:
   SampledToken Draw(int64_t position) const;
   SampledToken DrawAmong(std::span<const float> logits, float max, int64_t position);
+  template <typename Better>
+  void KeepTopP(const Better& better);
 
   SamplingParams params_;
   RandomStream random_;

@@ -1,0 +1,316 @@
+#include "launch/verb_generate.h"
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/base/strings.h"
+#include "core/generate/generate.h"
+#include "core/io/json.h"
+#include "core/io/line_reader.h"
+#include "core/model/weights.h"
+#include "data/tokenizer/tokenizer.h"
+
+namespace moebius {
+namespace {
+
+// Encodes with the model's tokenizer.json, which only text needs.
+class Text {
+ public:
+  static absl::StatusOr<Text> Load(const std::string& folder, const ModelConfig& config) {
+    Text text;
+    text.folder_ = folder;
+    text.start_ = config.bos_token_id >= 0 ? config.bos_token_id : config.eos_token_id;
+    if (std::filesystem::exists(std::filesystem::path(folder) / "tokenizer.json")) {
+      ASSIGN_OR_RETURN(text.tokenizer_, Tokenizer::Load(folder));
+    }
+    return text;
+  }
+
+  const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+
+  absl::StatusOr<std::vector<int32_t>> Prompt(const std::string& prompt) const {
+    if (!tokenizer_) {
+      return MissingError(
+          folder_ +
+          " has no tokenizer.json, so text cannot become tokens; put one there, or give token "
+          "ids with --batch");
+    }
+    std::vector<int32_t> ids = tokenizer_->Encode(prompt, {.parse_special = true, .add_special = true});
+    if (ids.empty() && start_ >= 0) ids.push_back(static_cast<int32_t>(start_));
+    if (ids.empty()) {
+      return UsageError(
+          "the prompt is empty and the model has neither bos_token_id nor eos_token_id to start from; "
+          "give --prompt some text");
+    }
+    return ids;
+  }
+
+ private:
+  std::string folder_;
+  int64_t start_ = -1;  // what an empty prompt starts with
+  std::optional<Tokenizer> tokenizer_;
+};
+
+// Ids that end a text: the config's eos and those of generation_config.json (one or a list).
+absl::StatusOr<std::vector<int32_t>> StopIds(const std::string& folder, const ModelConfig& config) {
+  std::vector<int32_t> stop;
+  if (config.eos_token_id >= 0) stop.push_back(static_cast<int32_t>(config.eos_token_id));
+  const std::string path = (std::filesystem::path(folder) / "generation_config.json").string();
+  if (!std::filesystem::exists(path)) return stop;
+  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{1} << 20));
+  if (!HasJsonField(json, "eos_token_id")) return stop;
+  std::vector<int64_t> ids;
+  if (json["eos_token_id"].is_array()) {
+    ASSIGN_OR_RETURN(ids, GetIntArray(json, "eos_token_id", path, 0, config.vocab_size - 1));
+  } else {
+    ASSIGN_OR_RETURN(const int64_t id, GetInt(json, "eos_token_id", path, 0, config.vocab_size - 1));
+    ids.push_back(id);
+  }
+  stop.insert(stop.end(), ids.begin(), ids.end());
+  return stop;
+}
+
+// "auto" keeps what the checkpoint was stored in: bf16 weights decode in bf16, fp32 ones as exactly as they
+// score.
+absl::StatusOr<DType> ComputeType(const std::string& choice, const std::string& folder) {
+  if (choice == "fp32") return DType::kF32;
+  if (choice == "bf16") return DType::kBF16;
+  const std::string path = (std::filesystem::path(folder) / "config.json").string();
+  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{16} << 20));
+  for (const char* field : {"dtype", "torch_dtype"}) {
+    if (!HasJsonField(json, field) || !json[field].is_string()) continue;
+    return json[field] == "float32" ? DType::kF32 : DType::kBF16;
+  }
+  return DType::kF32;
+}
+
+// Lines {"ids": [...]} or {"prompt": "text"}.
+absl::StatusOr<std::vector<std::vector<int32_t>>> ReadBatch(const std::string& path,
+                                                            const ModelConfig& config, const Text& text) {
+  std::vector<std::vector<int32_t>> prompts;
+  ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path));
+  std::string_view line;
+  while (true) {
+    ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
+    if (!more) return prompts;
+    if (line.empty()) continue;
+    ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, lines.Where()));
+    if (HasJsonField(object, "prompt")) {
+      ASSIGN_OR_RETURN(const std::string prompt, GetString(object, "prompt", lines.Where()));
+      auto ids = text.Prompt(prompt);
+      if (!ids.ok()) return Annotate(ids.status(), lines.Where());
+      prompts.push_back(*std::move(ids));
+      continue;
+    }
+    ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
+                     GetIntArray(object, "ids", lines.Where(), 0, config.vocab_size - 1));
+    if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
+    prompts.emplace_back(ids.begin(), ids.end());
+  }
+}
+
+nlohmann::ordered_json ToJson(const GenerateResult& result, const Tokenizer* tokenizer) {
+  nlohmann::ordered_json json;
+  json["ids"] = result.tokens;
+  if (tokenizer != nullptr) json["text"] = tokenizer->DecodeText(result.tokens, SpecialTokens::kSkip);
+  json["finish_reason"] = result.reason == StopReason::kStopToken ? "stop" : "length";
+  if (!result.logprobs.empty()) json["logprobs"] = result.logprobs;
+  return json;
+}
+
+void Print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+struct Run {
+  Decoder& decoder;
+  const Tokenizer* tokenizer;
+  std::vector<GenerateRequest> requests;
+  int64_t max_batch;
+};
+
+// One text, written as it grows, after its prompt.
+absl::StatusOr<std::vector<GenerateResult>> Stream1(const Run& run) {
+  StreamDecoder stream(*run.tokenizer, SpecialTokens::kSkip);
+  Print(run.tokenizer->DecodeText(run.requests[0].prompt, SpecialTokens::kSkip));
+  auto results = Generate(run.decoder, run.requests,
+                          {.max_batch = 1, .on_token = [&](size_t, const SampledToken& token) {
+                             Print(stream.Push(token.id));
+                             return true;
+                           }});
+  Print(stream.Finish() + "\n");
+  return results;
+}
+
+absl::StatusOr<std::vector<GenerateResult>> PrintAll(const Run& run, bool json) {
+  auto results = Generate(run.decoder, run.requests, {.max_batch = run.max_batch});
+  if (!results.ok()) return results;
+  for (size_t i = 0; i < results->size(); ++i) {
+    const GenerateResult& result = (*results)[i];
+    if (json || run.tokenizer == nullptr) {
+      Print(DumpJson(ToJson(result, run.tokenizer)) + "\n");
+      continue;
+    }
+    std::vector<int32_t> all = run.requests[i].prompt;
+    all.insert(all.end(), result.tokens.begin(), result.tokens.end());
+    Print(Concat("--- ", i + 1, "\n", run.tokenizer->DecodeText(all, SpecialTokens::kSkip), "\n"));
+  }
+  return results;
+}
+
+absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, const std::string& folder,
+                                                      const ModelConfig& config, const Text& text) {
+  std::vector<std::vector<int32_t>> prompts;
+  if (args.Given("batch")) {
+    ASSIGN_OR_RETURN(prompts, ReadBatch(args.Text("batch"), config, text));
+  }
+  for (const std::string& prompt : args.All("prompt")) {
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(prompt));
+    prompts.push_back(std::move(ids));
+  }
+  if (prompts.empty() && !args.Given("batch")) {
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(""));
+    prompts.push_back(std::move(ids));
+  }
+  std::vector<int32_t> stop;
+  if (!args.On("ignore-eos")) {
+    ASSIGN_OR_RETURN(stop, StopIds(folder, config));
+  }
+  std::vector<GenerateRequest> requests;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    for (int64_t sample = 0; sample < args.Integer("samples"); ++sample) {
+      requests.push_back({.prompt = prompt,
+                          .max_new = args.Integer("max-new"),
+                          .sampling = {.temperature = args.Number("temperature"),
+                                       .top_k = args.Integer("top-k"),
+                                       .top_p = args.Number("top-p"),
+                                       .seed = static_cast<uint64_t>(args.Integer("seed"))},
+                          .sequence = requests.size(),
+                          .stop = stop,
+                          .logprobs = args.On("logprobs") ? LogProbs::kYes : LogProbs::kNo});
+    }
+  }
+  return requests;
+}
+
+absl::Status RunGenerate(const ParsedArgs& args) {
+  const std::string& folder = args.positional()[0];
+  const std::unique_ptr<Backend> backend =
+      MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
+  const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
+  ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
+  ASSIGN_OR_RETURN(const Text text, Text::Load(folder, config));
+  ASSIGN_OR_RETURN(std::vector<GenerateRequest> requests, Requests(args, folder, config, text));
+  ASSIGN_OR_RETURN(const DType act, ComputeType(args.Text("compute"), folder));
+  ModelOptions options;
+  options.storage = {.act = act, .training = false};
+  options.mtp = false;
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(folder, *backend, *stream, options));
+  Decoder decoder(*loaded.model, *backend, *stream, {});
+
+  const bool json = args.On("json") || args.Given("batch");
+  Run run{decoder, text.tokenizer(), std::move(requests), args.Integer("batch-size")};
+  const auto start = std::chrono::steady_clock::now();
+  const bool stream1 = run.requests.size() == 1 && !json && run.tokenizer != nullptr;
+  ASSIGN_OR_RETURN(const std::vector<GenerateResult> results, stream1 ? Stream1(run) : PrintAll(run, json));
+  if (args.On("stats")) {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    int64_t tokens = 0;
+    for (const GenerateResult& result : results) tokens += std::ssize(result.tokens);
+    std::fprintf(stderr, "%lld tokens in %.3f s: %.1f tokens/s\n", static_cast<long long>(tokens), seconds,
+                 tokens / seconds);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<Verb> GenerateVerbs() {
+  return {
+      {.name = "generate",
+       .summary = "continue prompts with sampled text",
+       .usage = "MODEL [--prompt TEXT]... [--batch FILE.jsonl] [flags]",
+       .flags = {{.name = "prompt",
+                  .kind = FlagKind::kRepeatedText,
+                  .placeholder = "TEXT",
+                  .help = "text to continue; may be given several times"},
+                 {.name = "batch",
+                  .placeholder = "FILE",
+                  .help = "lines {\"ids\": [...]} or {\"prompt\": TEXT}; - is standard input; answers are "
+                          "JSON lines in the same order"},
+                 {.name = "max-new",
+                  .kind = FlagKind::kInteger,
+                  .placeholder = "N",
+                  .fallback = "128",
+                  .help = "new tokens at most",
+                  .min = 1,
+                  .max = 1e9},
+                 {.name = "temperature",
+                  .kind = FlagKind::kNumber,
+                  .placeholder = "T",
+                  .fallback = "1",
+                  .help = "0 takes the most probable token always",
+                  .min = 0},
+                 {.name = "top-k",
+                  .kind = FlagKind::kInteger,
+                  .placeholder = "N",
+                  .fallback = "0",
+                  .help = "draw among the N best, 0 for all",
+                  .min = 0},
+                 {.name = "top-p",
+                  .kind = FlagKind::kNumber,
+                  .placeholder = "P",
+                  .fallback = "1",
+                  .help = "draw among the best that together have probability P",
+                  .min = 0,
+                  .max = 1},
+                 {.name = "seed",
+                  .kind = FlagKind::kInteger,
+                  .placeholder = "N",
+                  .fallback = "0",
+                  .help = "of the random numbers: the same seed gives the same text",
+                  .min = 0},
+                 {.name = "samples",
+                  .kind = FlagKind::kInteger,
+                  .placeholder = "N",
+                  .fallback = "1",
+                  .help = "texts a prompt",
+                  .min = 1,
+                  .max = 1e6},
+                 {.name = "ignore-eos", .kind = FlagKind::kSwitch, .help = "go on after end-of-text tokens"},
+                 {.name = "json",
+                  .kind = FlagKind::kSwitch,
+                  .help = "one line {\"ids\", \"text\", \"finish_reason\"} a text, without its prompt"},
+                 {.name = "logprobs",
+                  .kind = FlagKind::kSwitch,
+                  .help = "add the natural log-probability of every new token to the JSON"},
+                 {.name = "stats", .kind = FlagKind::kSwitch, .help = "tokens a second on standard error"},
+                 {.name = "batch-size",
+                  .kind = FlagKind::kInteger,
+                  .placeholder = "N",
+                  .fallback = "64",
+                  .help = "texts decoded at once",
+                  .min = 1,
+                  .max = 65536},
+                 {.name = "compute",
+                  .placeholder = "TYPE",
+                  .fallback = "auto",
+                  .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
+                  .choices = {"auto", "fp32", "bf16"}},
+                 ThreadsFlag()},
+       .examples =
+           {"moebius generate runs/quickstart/checkpoints/latest --prompt \"It is a truth\" --max-new 64",
+            "moebius generate some-model --batch prompts.jsonl --temperature 0.7 --top-p 0.95 --samples 8"},
+       .min_positional = 1,
+       .max_positional = 1,
+       .details =
+           "Without a prompt the text starts from the model's begin-of-text token. Texts end at the model's "
+           "end-of-text tokens (config.json, generation_config.json) or after --max-new.",
+       .run = RunGenerate}};
+}
+
+}  // namespace moebius

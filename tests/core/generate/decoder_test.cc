@@ -1,0 +1,154 @@
+#include "core/generate/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/core/generate/tiny_models.h"
+
+namespace moebius {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+std::vector<float> Copy(std::span<const float> x) { return {x.begin(), x.end()}; }
+
+void ExpectNear(std::span<const float> got, const std::vector<float>& want, double tolerance,
+                const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], tolerance) << what << ", logit " << i;
+}
+
+std::vector<float> Prefill(Decoder& decoder, const std::vector<Ids>& prompts) {
+  const std::vector<std::span<const int32_t>> spans(prompts.begin(), prompts.end());
+  return Copy(decoder.Prefill(spans));
+}
+
+class DecoderOfEveryModel : public testing::TestWithParam<std::string> {};
+
+INSTANTIATE_TEST_SUITE_P(Models, DecoderOfEveryModel, testing::ValuesIn(TinyNames()),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(DecoderOfEveryModel, StepsGiveTheLogitsOfTheWholeSequence) {
+  TinyModel tiny(TinyConfig(GetParam()), DType::kF32);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+  decoder.Reserve(1, 64);
+  Ids ids = RandomIds("prompt", 19, 113);
+  std::vector<float> logits = Prefill(decoder, {ids});
+  for (const int32_t next : RandomIds("continuation", 25, 113)) {
+    ExpectNear(logits, tiny.Logits(ids), 1e-4, "after " + std::to_string(ids.size()) + " tokens");
+    ids.push_back(next);
+    logits = Copy(decoder.Step({&next, 1}));
+  }
+}
+
+TEST_P(DecoderOfEveryModel, SequencesOfDifferentLengthsDecodeTogetherAsAlone) {
+  TinyModel tiny(TinyConfig(GetParam()), DType::kF32);
+  // Prompts in several prefills, some too long for one.
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {.prefill_tokens = 20});
+  decoder.Reserve(12, 80);
+  std::vector<Ids> sequences;
+  for (const int64_t length : {7, 1, 33, 12, 2, 60, 5, 3, 9, 20, 21}) {
+    sequences.push_back(RandomIds("prompt" + std::to_string(length), length, 113));
+  }
+  std::vector<float> logits = Prefill(decoder, sequences);
+  for (int step = 0; step < 8; ++step) {
+    const Ids next = RandomIds("step" + std::to_string(step), sequences.size(), 113);
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      ExpectNear(std::span<const float>(logits).subspan(s * 113, 113), tiny.Logits(sequences[s]), 1e-4,
+                 "sequence " + std::to_string(s) + " step " + std::to_string(step));
+      sequences[s].push_back(next[s]);
+    }
+    logits = Copy(decoder.Step(next));
+  }
+}
+
+TEST_P(DecoderOfEveryModel, Bf16WeightsDecodeNearTheirTrainingForward) {
+  TinyModel tiny(TinyConfig(GetParam()), DType::kBF16);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+  decoder.Reserve(4, 64);
+  // Rounding flips near-ties of the router, which changes the logits at once: most positions must agree.
+  double sum = 0, size = 0;
+  for (int s = 0; s < 4; ++s) {
+    Ids ids = RandomIds("bf16" + std::to_string(s), 5 + s, 113);
+    std::vector<float> logits = Prefill(decoder, {ids});
+    for (const int32_t next : RandomIds("more" + std::to_string(s), 12, 113)) {
+      const std::vector<float> want = tiny.Logits(ids);
+      for (size_t i = 0; i < want.size(); ++i) {
+        sum += std::abs(logits[i] - want[i]);
+        size += std::abs(want[i]);
+      }
+      ids.push_back(next);
+      logits = Copy(decoder.Step({&next, 1}));
+    }
+    decoder.Drop(0);
+  }
+  EXPECT_LT(sum / size, 0.03);
+}
+
+TEST(DecoderTest, DroppingASequenceMovesTheLastIntoItsSlot) {
+  TinyModel tiny(TinyConfig("mla"), DType::kF32);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+  decoder.Reserve(4, 64);
+  std::vector<Ids> sequences = {RandomIds("a", 6, 113), RandomIds("b", 11, 113), RandomIds("c", 3, 113),
+                                RandomIds("d", 17, 113)};
+  Prefill(decoder, sequences);
+  decoder.Drop(1);
+  sequences[1] = sequences[3];
+  sequences.pop_back();
+  ASSERT_EQ(decoder.live(), 3);
+  EXPECT_EQ(decoder.length(1), 17);
+  const Ids next = {5, 6, 7};
+  const std::vector<float> logits = Copy(decoder.Step(next));
+  for (size_t s = 0; s < 3; ++s) {
+    sequences[s].push_back(next[s]);
+    ExpectNear(std::span<const float>(logits).subspan(s * 113, 113), tiny.Logits(sequences[s]), 1e-4,
+               std::to_string(s));
+  }
+  // The freed slot serves a new sequence.
+  const Ids fresh = RandomIds("fresh", 9, 113);
+  ExpectNear(Prefill(decoder, {fresh}), tiny.Logits(fresh), 1e-4, "fresh");
+  EXPECT_EQ(decoder.live(), 4);
+}
+
+TEST(DecoderTest, AForkContinuesOnItsOwn) {
+  for (const std::string name : {"mla", "qwen3"}) {
+    TinyModel tiny(TinyConfig(name), DType::kF32);
+    Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+    decoder.Reserve(2, 64);
+    const Ids prompt = RandomIds("fork", 10, 113);
+    Prefill(decoder, {prompt});
+    decoder.Fork(0);
+    std::vector<Ids> sequences = {prompt, prompt};
+    for (int step = 0; step < 4; ++step) {
+      const Ids next = RandomIds("fork" + std::to_string(step), 2, 113);
+      const std::vector<float> logits = Copy(decoder.Step(next));
+      for (size_t s = 0; s < 2; ++s) {
+        sequences[s].push_back(next[s]);
+        ExpectNear(std::span<const float>(logits).subspan(s * 113, 113), tiny.Logits(sequences[s]), 1e-4,
+                   name);
+      }
+    }
+  }
+}
+
+TEST(DecoderTest, AStepTakesNoNewMemory) {
+  TinyModel tiny(TinyConfig("mla"), DType::kF32);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+  decoder.Reserve(2, 100);
+  Prefill(decoder, {RandomIds("a", 6, 113), RandomIds("b", 11, 113)});
+  const Ids next = {1, 2};
+  const float* where = decoder.Step(next).data();
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(decoder.Step(next).data(), where);
+}
+
+TEST(DecoderTest, CacheBytesAreThoseOfTheFormula) {
+  TinyModel mla(TinyConfig("mla"), DType::kBF16);
+  EXPECT_EQ(Decoder(mla.model(), mla.backend(), mla.stream(), {}).cache_bytes_per_token(), 3 * (24 + 6) * 2);
+  TinyModel gqa(TinyConfig("llama"), DType::kF32);
+  EXPECT_EQ(Decoder(gqa.model(), gqa.backend(), gqa.stream(), {}).cache_bytes_per_token(),
+            3 * 2 * 2 * 14 * 4);
+}
+
+}  // namespace
+}  // namespace moebius

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <queue>
 
 #include "core/base/check.h"
 
 namespace moebius {
 namespace {
 
-// Pieces up to this many symbols are merged by scanning for the best pair, longer ones with a heap.
+// Pieces up to this many symbols are merged by scanning for the best pair, longer ones with a queue.
 constexpr size_t kShortPiece = 48;
 // The memory that a longer one took is given back at once.
 constexpr size_t kLargePiece = 1 << 20;
@@ -29,7 +30,8 @@ BpeModel::BpeModel(const BpeModelSpec& spec)
     : pairs_(spec.merges.size()),
       byte_ids_(spec.byte_ids),
       unknown_id_(spec.unknown_id),
-      fuse_unknown_(spec.fuse_unknown) {
+      fuse_unknown_(spec.fuse_unknown),
+      num_ranks_(spec.merges.size()) {
   for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
     const BpeMerge& merge = spec.merges[rank];
     pairs_.Set(merge.left, merge.right, rank << 32 | static_cast<uint32_t>(merge.result));
@@ -126,7 +128,9 @@ void BpeModel::EncodePieces(std::string_view text, size_t begin, std::span<const
 
 void BpeModel::Scratch::Release() {
   symbols_ = previous_ = next_ = result_ = {};
-  merges_ = heap_ = {};
+  merges_ = {};
+  places_ = {};
+  queue_.Release();
 }
 
 void BpeModel::InitialSymbols(std::string_view piece, std::vector<int32_t>* symbols) const {
@@ -183,41 +187,39 @@ void BpeModel::MergeShort(Scratch* scratch) const {
 }
 
 void BpeModel::MergeLong(Scratch* scratch) const {
-  // A doubly linked list of symbols and a heap of `rank << 32 | place`; an entry whose place now has another
-  // merge (or none) is out of date.
+  // A doubly linked list of symbols; a candidate whose place now has another merge (or none) is out of date.
   std::vector<int32_t>& symbols = scratch->symbols_;
   std::vector<int32_t>& previous = scratch->previous_;
   std::vector<int32_t>& next = scratch->next_;
   std::vector<uint64_t>& merges = scratch->merges_;
-  std::vector<uint64_t>& heap = scratch->heap_;
+  RankQueue& queue = scratch->queue_;
   const auto n = static_cast<int32_t>(symbols.size());
   previous.resize(n);
   next.resize(n);
   merges.assign(n, PairTable::kNone);
-  heap.clear();
-  const auto entry = [](uint64_t merge, int32_t place) {
-    return (merge & ~uint64_t{0xFFFFFFFF}) | static_cast<uint32_t>(place);
-  };
+  queue.Reserve(num_ranks_);
   for (int32_t i = 0; i < n; ++i) {
     previous[i] = i - 1;
     next[i] = i + 1;
-    if (i + 1 == n) break;
-    merges[i] = pairs_.Find(symbols[i], symbols[i + 1]);
-    if (merges[i] != PairTable::kNone) heap.push_back(entry(merges[i], i));
+    if (i + 1 < n) merges[i] = pairs_.Find(symbols[i], symbols[i + 1]);
+    if (merges[i] != PairTable::kNone) queue.Push(static_cast<uint32_t>(merges[i] >> 32), i);
   }
-  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+  // Candidates of a rank that is not higher than the one in hand: merges in the order of training make none.
+  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> early;
+  uint32_t rank = 0;
   const auto update = [&](int32_t place) {
     merges[place] = next[place] < n ? pairs_.Find(symbols[place], symbols[next[place]]) : PairTable::kNone;
     if (merges[place] == PairTable::kNone) return;
-    heap.push_back(entry(merges[place], place));
-    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+    const auto new_rank = static_cast<uint32_t>(merges[place] >> 32);
+    if (new_rank > rank) {
+      queue.Push(new_rank, place);
+    } else {
+      early.push(static_cast<uint64_t>(new_rank) << 32 | static_cast<uint32_t>(place));
+    }
   };
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-    const uint64_t top = heap.back();
-    heap.pop_back();
-    const auto place = static_cast<int32_t>(top & 0xFFFFFFFF);
-    if (merges[place] == PairTable::kNone || merges[place] >> 32 != top >> 32) continue;
+  const auto merge_at = [&](uint64_t candidate) {
+    const auto place = static_cast<int32_t>(candidate & 0xFFFFFFFF);
+    if (merges[place] == PairTable::kNone || merges[place] >> 32 != candidate >> 32) return;
     const int32_t gone = next[place];
     symbols[place] = static_cast<int32_t>(merges[place]);
     merges[gone] = PairTable::kNone;
@@ -225,6 +227,22 @@ void BpeModel::MergeLong(Scratch* scratch) const {
     if (next[place] < n) previous[next[place]] = place;
     update(place);
     if (previous[place] >= 0) update(previous[place]);
+  };
+  while (queue.PopLowest(&rank, &scratch->places_)) {
+    for (const uint32_t place : scratch->places_) {
+      const uint64_t candidate = static_cast<uint64_t>(rank) << 32 | place;
+      while (!early.empty() && early.top() < candidate) {
+        const uint64_t first = early.top();
+        early.pop();
+        merge_at(first);
+      }
+      merge_at(candidate);
+    }
+    while (!early.empty()) {
+      const uint64_t first = early.top();
+      early.pop();
+      merge_at(first);
+    }
   }
   scratch->result_.clear();
   for (int32_t i = 0; i < n; i = next[i]) scratch->result_.push_back(symbols[i]);

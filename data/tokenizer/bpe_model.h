@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "data/tokenizer/pair_table.h"
+#include "data/tokenizer/rank_queue.h"
 #include "data/tokenizer/word_cache.h"
 
 namespace moebius {
@@ -46,7 +47,9 @@ class BpeModel {
     WordCache cache_;
     // Of a piece being merged: the symbol at a place, the merge of that symbol and the next one, neighbours.
     std::vector<int32_t> symbols_, previous_, next_;
-    std::vector<uint64_t> merges_, heap_;
+    std::vector<uint64_t> merges_;
+    RankQueue queue_;
+    std::vector<uint32_t> places_;
     std::vector<int32_t> result_;
   };
 
@@ -69,6 +72,7 @@ class BpeModel {
   std::array<int32_t, 256> byte_ids_;
   int32_t unknown_id_;
   bool fuse_unknown_;
+  size_t num_ranks_;
   // Open addressing over the tokens that encode to themselves: offset and size of the bytes in word_bytes_.
   struct WordSlot {
     uint32_t tag, offset;

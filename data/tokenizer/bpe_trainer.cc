@@ -75,7 +75,7 @@ void BpeTrainer::AddDocuments(std::span<const std::string_view> documents) {
 }
 
 absl::StatusOr<Tokenizer> BpeTrainer::Train() {
-  if (bytes_ == 0) return UsageError("no text to train a tokenizer on; the input is empty; give other files");
+  if (bytes_ == 0) return DamagedError("no text to train a tokenizer on; the input is empty; give other files");
   for (size_t t = 1; t < counts_.size(); ++t) {
     counts_[0].Add(counts_[t]);
     counts_[t] = WordCounts();

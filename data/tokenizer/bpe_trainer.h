@@ -41,7 +41,7 @@ class BpeTrainer {
 
   // Ids: special tokens, then the bytes in the order of their characters in GPT-2's alphabet, then one for each
   // merge. The pair with the highest count is merged; on a tie the one with the smaller left id, then the smaller
-  // right id. Ends early, with a smaller vocabulary, when no pair has min_count. UsageError when no text was
+  // right id. Ends early, with a smaller vocabulary, when no pair has min_count. DamagedError when no text was
   // added.
   absl::StatusOr<Tokenizer> Train();
 

@@ -12,6 +12,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius::HWY_NAMESPACE {
+namespace {
 
 // The kernel holds a tile of kTileRows x 2 vectors in registers. A block of kBlockK steps of one packed column
 // panel (2 vectors wide) stays in the L1 cache while the tiles of a row panel pass.
@@ -159,22 +160,23 @@ struct TileTarget {
   void* to;
   DType to_dtype;
   int64_t to_stride;
-  int64_t columns = 0;  // valid columns of the tile
+  int64_t rows = 0;  // of the tile, those that exist
+  int64_t columns = 0;
 };
 
-template <int kRows, BlockLayout kLayout>
+template <BlockLayout kLayout>
 HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, int64_t a_stride, const float* HWY_RESTRICT b, int64_t k,
-                             VF (&left)[kRows], VF (&right)[kRows]) {
+                             VF (&left)[kTileRows], VF (&right)[kTileRows]) {
   const F32 d;
   const int64_t lanes = Lanes();
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) left[r] = right[r] = Set(0);
+  for (int r = 0; r < kTileRows; ++r) left[r] = right[r] = Set(0);
 #pragma GCC unroll 4
   for (int64_t p = 0; p < k; ++p) {
     const VF b0 = hn::Load(d, b + p * 2 * lanes);
     const VF b1 = hn::Load(d, b + p * 2 * lanes + lanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kTileRows; ++r) {
       const VF x = Set(kLayout == BlockLayout::kTiles ? a[p * kTileRows + r] : a[r * a_stride + p]);
       left[r] = hn::MulAdd(x, b0, left[r]);
       right[r] = hn::MulAdd(x, b1, right[r]);
@@ -189,45 +191,42 @@ HWY_INLINE void FinishRow(const TileTarget& t, int64_t row, int64_t column, VF s
   Store(sum, static_cast<T*>(t.to) + row * t.to_stride + column, part);
 }
 
-template <int kRows, typename T>
-HWY_INLINE void FinishTile(const TileTarget& t, const VF (&left)[kRows], const VF (&right)[kRows]) {
-  const int64_t lanes = Lanes();
-  if (t.columns == 2 * lanes) {
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      FinishRow<T>(t, r, 0, left[r], Whole());
-      FinishRow<T>(t, r, lanes, right[r], Whole());
-    }
-    return;
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    t.columns >= lanes ? FinishRow<T>(t, r, 0, left[r], Whole()) : FinishRow<T>(t, r, 0, left[r], Part{t.columns});
-    if (t.columns > lanes) FinishRow<T>(t, r, lanes, right[r], Part{t.columns - lanes});
+template <typename T>
+HWY_NOINLINE void FinishTile(const TileTarget& t, const float* sums) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float* row = sums + r * TileColumns();
+    Sweep(t.columns, [&](int64_t i, auto part) HWY_ATTR { FinishRow<T>(t, r, i, Load(row + i, part), part); });
   }
 }
 
-template <int kRows, BlockLayout kLayout>
+// Whole tiles into fp32 finish in registers, others through memory.
+template <BlockLayout kLayout>
 HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t k, const TileTarget& t) {
+  const int64_t lanes = Lanes();
   // The result's lines are on their way while the sums are made.
   const int64_t size = t.to_dtype == DType::kF32 ? 4 : 2;
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < t.rows; ++r) {
     const char* row = static_cast<const char*>(t.to) + r * t.to_stride * size;
     __builtin_prefetch(row, 1);
     __builtin_prefetch(row + t.columns * size - 1, 1);
   }
-  VF left[kRows], right[kRows];
-  MultiplyTile<kRows, kLayout>(a, a_stride, b, k, left, right);
-  t.to_dtype == DType::kF32 ? FinishTile<kRows, float>(t, left, right) : FinishTile<kRows, BF16>(t, left, right);
-}
-
-// The last tile of a row panel: `rows` from 1 to kTileRows - 1.
-template <int kRows, BlockLayout kLayout>
-void LastTile(int rows, const float* a, int64_t a_stride, const float* b, int64_t k, const TileTarget& t) {
-  if constexpr (kRows > 0) {
-    if (rows == kRows) return Tile<kRows, kLayout>(a, a_stride, b, k, t);
-    LastTile<kRows - 1, kLayout>(rows, a, a_stride, b, k, t);
+  VF left[kTileRows], right[kTileRows];
+  MultiplyTile<kLayout>(a, a_stride, b, k, left, right);
+  if (t.rows == kTileRows && t.columns == 2 * lanes && t.to_dtype == DType::kF32) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kTileRows; ++r) {
+      FinishRow<float>(t, r, 0, left[r], Whole());
+      FinishRow<float>(t, r, lanes, right[r], Whole());
+    }
+    return;
   }
+  HWY_ALIGN float sums[kTileRows * 2 * HWY_MAX_BYTES / sizeof(float)];
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r) {
+    Store(left[r], sums + r * 2 * lanes);
+    Store(right[r], sums + r * 2 * lanes + lanes);
+  }
+  t.to_dtype == DType::kF32 ? FinishTile<float>(t, sums) : FinishTile<BF16>(t, sums);
 }
 
 HWY_INLINE const char* At(const void* data, DType dtype, int64_t element) {
@@ -238,36 +237,40 @@ HWY_INLINE const char* At(const void* data, DType dtype, int64_t element) {
 template <BlockLayout kLayout>
 void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride, int64_t m, int64_t n, int64_t k,
                    const TileTarget& panel) {
-  const int64_t width = TileColumns();
+  const int64_t width = TileColumns(), tiles = RoundUp(m, kTileRows) / kTileRows;
+  if (m == 0) return;
   for (int64_t j = 0; j < n; j += width) {
     const float* b = packed_b + (j / width) * b_panel_stride;
     // The next panel of b comes nearer, a share with every tile.
     const char* next = reinterpret_cast<const char*>(b + b_panel_stride);
     const int64_t next_bytes = j + width < n ? k * width * static_cast<int64_t>(sizeof(float)) : 0;
-    const int64_t share = RoundUp(next_bytes / ((m + kTileRows - 1) / kTileRows), 64);
+    const int64_t share = RoundUp(next_bytes / tiles, 64);
     for (int64_t i = 0; i < m; i += kTileRows) {
       const int64_t begin = i / kTileRows * share;
       for (int64_t at = begin; at < std::min(begin + share, next_bytes); at += 64) __builtin_prefetch(next + at);
       TileTarget t = panel;
+      t.rows = std::min<int64_t>(kTileRows, m - i);
       if (t.from != nullptr) t.from += i * t.from_stride + j;
       if (t.bias != nullptr) t.bias += j;
       t.to = const_cast<char*>(At(t.to, t.to_dtype, i * t.to_stride + j));
       t.columns = std::min(width, n - j);
-      const float* rows = a.data + (kLayout == BlockLayout::kTiles ? i / kTileRows : i) * a.stride;
-      if (i + kTileRows <= m) {
-        Tile<kTileRows, kLayout>(rows, a.stride, b, k, t);
-      } else {
-        LastTile<kTileRows - 1, kLayout>(static_cast<int>(m - i), rows, a.stride, b, k, t);
-      }
+      Tile<kLayout>(a.data + (kLayout == BlockLayout::kTiles ? i / kTileRows : i) * a.stride, a.stride, b, k, t);
     }
   }
 }
 
 int64_t BlockFloats(int64_t m) {
-  return std::max(m * kRowStride, RoundUp(m, kTileRows) / kTileRows * kTileStride);
+  return std::max(RoundUp(m, kTileRows) * kRowStride, RoundUp(m, kTileRows) / kTileRows * kTileStride);
 }
 int64_t ScratchBytes(int64_t m, int64_t n) {
   return (RoundUp(BlockFloats(m), 16) + m * RoundUp(n, 16)) * static_cast<int64_t>(sizeof(float));
+}
+
+// The target of the rows from `row` on.
+TileTarget RowsOf(TileTarget t, int64_t row) {
+  if (t.from != nullptr) t.from += row * t.from_stride;
+  t.to = const_cast<char*>(At(t.to, t.to_dtype, row * t.to_stride));
+  return t;
 }
 
 // Sums pass through c between blocks of k, or through `sums` (fp32) when c is bf16.
@@ -292,11 +295,13 @@ void ComputeAny(const Product& product, const float* packed_b, float* scratch) {
     if (a.transposed) {
       MultiplyBlock<BlockLayout::kTiles>(TileRows(data, a.stride, m, block_k, scratch), b, k * width, m, n, block_k, t);
     } else {
-      const Block rows = [&]() -> Block {
-        if constexpr (std::is_same_v<T, float>) return {data, a.stride};  // as it lies
-        else return WidenRows(data, a.stride, m, block_k, scratch);
-      }();
-      MultiplyBlock<BlockLayout::kRowMajor>(rows, b, k * width, m, n, block_k, t);
+      // fp32 rows are read as they lie, but the last tile needs rows to read beyond m.
+      const int64_t whole = std::is_same_v<T, float> ? m / kTileRows * kTileRows : 0;
+      if constexpr (std::is_same_v<T, float>) {
+        MultiplyBlock<BlockLayout::kRowMajor>({data, a.stride}, b, k * width, whole, n, block_k, t);
+      }
+      const Block rest = WidenRows(data + whole * a.stride, a.stride, m - whole, block_k, scratch);
+      MultiplyBlock<BlockLayout::kRowMajor>(rest, b, k * width, m - whole, n, block_k, RowsOf(t, whole));
     }
     p += block_k;
   } while (p < k);
@@ -307,6 +312,7 @@ void Compute(const Product& product, const float* packed_b, float* scratch) {
                                  : ComputeAny<BF16>(product, packed_b, scratch);
 }
 
+}  // namespace
 }  // namespace moebius::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

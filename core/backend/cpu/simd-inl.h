@@ -35,18 +35,31 @@ HWY_INLINE VF Load(const BF16* p) {
   return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
-HWY_INLINE void Store(VF v, float* p) { hn::StoreU(v, F32(), p); }
-// Rounds to nearest even; NaN stays NaN: the same bits as BF16::FromFloat.
-HWY_INLINE void Store(VF v, BF16* p) {
+// The value that a store as T keeps: for bf16 rounded to nearest even; NaN stays NaN: the bits of BF16::FromFloat.
+template <typename T>
+HWY_INLINE VF Rounded(VF v);
+template <>
+HWY_INLINE VF Rounded<float>(VF v) {
+  return v;
+}
+template <>
+HWY_INLINE VF Rounded<BF16>(VF v) {
   const hn::RebindToUnsigned<F32> du;
-  const hn::RebindToSigned<F32> di;
-  const hn::Rebind<uint16_t, F32> d16;
   const auto u = hn::BitCast(du, v);
   const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(du, 1u));
   const auto rounded = hn::Add(hn::Add(u, hn::Set(du, 0x7FFFu)), odd);
   const auto nan = hn::Or(u, hn::Set(du, 0x400000u));
   const auto bits = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), nan, rounded);
-  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(bits))), d16, reinterpret_cast<uint16_t*>(p));
+  return hn::BitCast(F32(), hn::And(bits, hn::Set(du, 0xFFFF0000u)));
+}
+
+HWY_INLINE void Store(VF v, float* p) { hn::StoreU(v, F32(), p); }
+HWY_INLINE void Store(VF v, BF16* p) {
+  const hn::RebindToUnsigned<F32> du;
+  const hn::RebindToSigned<F32> di;
+  const hn::Rebind<uint16_t, F32> d16;
+  const auto high = hn::ShiftRight<16>(hn::BitCast(du, Rounded<BF16>(v)));
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, high)), d16, reinterpret_cast<uint16_t*>(p));
 }
 
 // A whole vector, or its first n lanes (the others load as 0 and are not stored).

@@ -13,12 +13,13 @@
 #include "core/io/json.h"
 #include "data/build_options.h"
 #include "data/data.pb.h"
+#include "data/document_batch.h"
 #include "data/document_set.h"
 #include "data/encode_documents.h"
 #include "data/special_tokens.h"
 #include "data/token_file.h"
+#include "data/tokenizer/bpe_trainer.h"
 #include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/train_bpe.h"
 
 namespace moebius {
 namespace {
@@ -131,24 +132,32 @@ absl::Status CheckReplaceable(const std::string& out) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Tokenizer> TrainTokenizer(const proto::DataBuild& recipe, const DocumentSet& set,
+absl::StatusOr<Tokenizer> TrainTokenizer(const proto::DataBuild& recipe, const DocumentSet& set, int threads,
                                          const Say& say) {
   say(Concat("tokenizer: training ", recipe.vocab_size(), " tokens on ",
              Megabytes(set.bytes(Split::kTrain))));
-  const auto kind = PreTokenizerFromName(recipe.pre_tokenizer());
-  BpeTrainer::Options options;
-  options.vocab_size = static_cast<int32_t>(recipe.vocab_size());
-  options.pre_tokenizer = *kind;
-  options.special_tokens = BuiltInSpecialTokens();
+  BpeTrainerOptions options{.vocab_size = static_cast<int32_t>(recipe.vocab_size()),
+                            .pre_tokenizer = *PreTokenizerFromName(recipe.pre_tokenizer()),
+                            .special_tokens = BuiltInSpecialTokens(),
+                            .threads = threads};
   options.special_tokens.insert(options.special_tokens.end(), recipe.special_token().begin(),
                                 recipe.special_token().end());
-  BpeTrainer trainer(options);
+  auto trainer = BpeTrainer::Create(options);
+  if (!trainer.ok()) return Annotate(trainer.status(), "vocab_size, special_token");
+  // Some documents at a time keep all threads busy.
+  DocumentBatch batch;
+  const auto count = [&] {
+    const std::vector<std::string_view> texts(batch.texts.begin(), batch.texts.end());
+    trainer->AddDocuments(texts);
+    batch.Clear();
+  };
   RETURN_IF_ERROR(set.ForEach([&](const Document& document, const DocumentSet::Place& place) {
-    if (place.split == Split::kTrain) trainer.Add(document.text);
+    if (place.split != Split::kTrain) return absl::OkStatus();
+    if (batch.Add(document.text)) count();
     return absl::OkStatus();
   }));
-  ASSIGN_OR_RETURN(const TokenizerSpec spec, trainer.Train());
-  return Tokenizer::FromJson(WriteTokenizerJson(spec), "trained tokenizer");
+  count();
+  return trainer->Train();
 }
 
 absl::Status CheckRecipe(const proto::DataBuild& recipe) {
@@ -184,7 +193,8 @@ void SayReports(const DocumentSet& set, const Say& say) {
 
 }  // namespace
 
-absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, const Say& say) {
+absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int threads, const Say& say) {
+  CHECK_GE(threads, 1);
   RETURN_IF_ERROR(CheckRecipe(recipe));
   ASSIGN_OR_RETURN(DocumentSetOptions options, DocumentSetOptionsFrom(recipe));
   RETURN_IF_ERROR(CheckReplaceable(recipe.out()));
@@ -206,7 +216,7 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, const Say&
   const Json settings = SettingsOf(recipe, set, tokenizer ? tokenizer->json() : ""), sources = SourcesOf(set);
   if (auto done = UpToDate(recipe.out(), settings, sources)) return *std::move(done);
   if (!tokenizer) {
-    ASSIGN_OR_RETURN(tokenizer, TrainTokenizer(recipe, set, say));
+    ASSIGN_OR_RETURN(tokenizer, TrainTokenizer(recipe, set, threads, say));
   }
 
   RETURN_IF_ERROR(MakeDirs(ParentPath(recipe.out())));

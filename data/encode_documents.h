@@ -19,6 +19,7 @@ struct EncodeDocumentsOptions {
   std::string folder;  // gets train.h5, and val.h5 when documents are held out
   uint64_t seed = 1;
   double fim_rate = 0;  // of training documents
+  int threads = 1;      // the result is the same for any number
 };
 
 struct EncodedSplit {

@@ -2,6 +2,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "data/tokenizer/bpe_trainer.h"
 
 namespace moebius {
 
@@ -31,8 +32,9 @@ absl::StatusOr<FimTokens> FindFimTokens(const Tokenizer& tokenizer, const std::s
 }
 
 std::vector<std::string> BuiltInSpecialTokens() {
-  return {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>",
-          "<｜fim▁hole｜>",          "<｜fim▁begin｜>",       "<｜fim▁end｜>"};
+  std::vector<std::string> tokens = DefaultSpecialTokens();
+  tokens.insert(tokens.end(), {"<｜fim▁hole｜>", "<｜fim▁begin｜>", "<｜fim▁end｜>"});
+  return tokens;
 }
 
 }  // namespace moebius

@@ -130,7 +130,6 @@ absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& pa
                  "use the file as it is"));
     }
     if (size <= kMaxCheckedBytes) options.expected_sha256 = listed->sha256;
-    options.probe = false;
   }
   ASSIGN_OR_RETURN(const Hdf5File file, Hdf5File::Open(path, options));
   std::unique_ptr<TokenFile> tokens(new TokenFile());

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <vector>
+
+#include "launch/cli.h"
+
+namespace moebius {
+
+// `moebius data build`: text to tokenizer and token files (data/build.h).
+std::vector<Verb> DataVerbs();
+
+}  // namespace moebius

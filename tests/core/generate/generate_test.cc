@@ -148,7 +148,7 @@ TEST_F(GenerateTest, RequestsThatCannotBeServedAreUsageErrorsThatNameThem) {
   EXPECT_NE(error({.prompt = {4, 113}}).find("token id 113"), std::string::npos);
   EXPECT_NE(error({.prompt = {4}, .max_new = 0}).find("max_new"), std::string::npos);
   EXPECT_NE(error({.prompt = Ids(100, 1), .max_new = 29}).find("128 positions"), std::string::npos);
-  EXPECT_NE(error({.prompt = {4}, .sampling = {.top_p = 2}}).find("top_p"), std::string::npos);
+  EXPECT_NE(error({.prompt = {4}, .max_new = 3, .sampling = {.top_p = 2}}).find("top_p"), std::string::npos);
 }
 
 }  // namespace

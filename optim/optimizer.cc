@@ -41,6 +41,7 @@ double AdamWOptimizer::GradientNorm(const Context& context) const {
 void AdamWOptimizer::Step(const Context& context, double lr, double grad_scale, int64_t step) {
   for (const State& state : states_) {
     const Parameter& p = *state.parameter;
+    if (p.spec().mtp && !config_.update_mtp) continue;
     const bool copied = p.weight().data != p.master().data;
     AdamW(context, {.master = Flat(p.master()),
                     .m = Flat(state.m),

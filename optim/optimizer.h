@@ -16,7 +16,8 @@ struct AdamWConfig {
   double epsilon = 1e-8;
   double weight_decay = 0.1;  // matrices only
   DType moments = DType::kF32;
-  double ema_decay = 0;  // 0: no moving average
+  double ema_decay = 0;     // 0: no moving average
+  bool update_mtp = true;   // false: MTP modules stay as they are (their loss has no weight)
 };
 
 class AdamWOptimizer {

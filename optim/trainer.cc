@@ -14,6 +14,13 @@ namespace {
 // PyTorch's clip_grad_norm_ divides by norm + 1e-6; golden runs are made with it.
 constexpr double kClipEpsilon = 1e-6;
 
+// Weight decay must not shrink modules that are not trained.
+AdamWConfig OptimizerOf(const TrainConfig& config) {
+  AdamWConfig out = config.optimizer;
+  out.update_mtp = config.mtp_loss_weight != 0;
+  return out;
+}
+
 double Mean(const std::vector<std::vector<int64_t>>& layers, double (*of)(const std::vector<int64_t>&)) {
   if (layers.empty()) return 0;
   double sum = 0;
@@ -46,7 +53,7 @@ Trainer::Trainer(Model& model, Backend& backend, Stream& stream, const TrainConf
       stream_(stream),
       config_(config),
       scratch_(backend),
-      optimizer_(model.parameters(), backend, stream, config.optimizer),
+      optimizer_(model.parameters(), backend, stream, OptimizerOf(config)),
       microbatch_(backend, model.num_slots()) {}
 
 Objective Trainer::MakeObjective(const StepBatch& batch) const {

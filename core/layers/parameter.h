@@ -27,6 +27,7 @@ struct ParameterSpec {
   bool keep_f32 = false;      // gains, router: read in fp32 whatever the compute dtype
   bool trainable = true;      // false: no gradient (the selection bias)
   bool expert = false;        // lives on one expert rank
+  bool mtp = false;           // of an MTP module: does not move while its loss has no weight
 };
 
 // What is kept of each parameter.

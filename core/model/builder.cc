@@ -22,13 +22,18 @@ ExpertNames NamesOf(const std::string& model_type) {
 
 }  // namespace
 
+Parameter* ModelBuilder::Add(ParameterSpec spec) {
+  spec.mtp = in_mtp_;
+  return model_.parameters_.Add(std::move(spec));
+}
+
 Parameter* ModelBuilder::Vector(const std::string& name, int64_t size, Init init) {
-  return model_.parameters_.Add(
+  return Add(
       {.name = name, .shape = {size}, .pieces = {{name, {size}, 0}}, .init = init, .keep_f32 = true});
 }
 
 Parameter* ModelBuilder::Matrix(const std::string& name, int64_t out, int64_t in) {
-  return model_.parameters_.Add({.name = name, .shape = {out, in}, .pieces = {{name, {out, in}, 0}}});
+  return Add({.name = name, .shape = {out, in}, .pieces = {{name, {out, in}, 0}}});
 }
 
 Parameter* ModelBuilder::Fused(const std::string& name, int64_t in,
@@ -40,7 +45,7 @@ Parameter* ModelBuilder::Fused(const std::string& name, int64_t in,
     pieces.push_back({piece, {count, in}, out * in});
     out += count;
   }
-  return model_.parameters_.Add({.name = name, .shape = {out, in}, .pieces = std::move(pieces)});
+  return Add({.name = name, .shape = {out, in}, .pieces = std::move(pieces)});
 }
 
 std::unique_ptr<Layer> ModelBuilder::MakeMla(const std::string& prefix) {
@@ -113,7 +118,7 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
   parameters.router->KeepF32();
   if (c_.selection_bias) {
     const std::string name = p + "gate.e_score_correction_bias";
-    parameters.bias = model_.parameters_.Add({.name = name,
+    parameters.bias = Add({.name = name,
                                               .shape = {experts},
                                               .pieces = {{name, {experts}, 0}},
                                               .init = Init::kZeros,
@@ -128,8 +133,8 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
     gate_up.pieces.push_back({Concat(expert, names.up, ".weight"), {i, d}, (2 * e + 1) * i * d});
     down.pieces.push_back({Concat(expert, names.down, ".weight"), {d, i}, e * d * i});
   }
-  parameters.gate_up = model_.parameters_.Add(std::move(gate_up));
-  parameters.down = model_.parameters_.Add(std::move(down));
+  parameters.gate_up = Add(std::move(gate_up));
+  parameters.down = Add(std::move(down));
   if (c_.n_shared_experts > 0) {
     const std::string s = p + "shared_experts.";
     const int64_t width = c_.n_shared_experts * i;
@@ -159,6 +164,7 @@ std::unique_ptr<Block> ModelBuilder::MakeBlock(int64_t layer) {
 
 void ModelBuilder::MakeMtp(int64_t depth) {
   const int64_t layer = c_.num_hidden_layers + depth;
+  in_mtp_ = true;
   const std::string prefix = Concat("model.layers.", layer, ".");
   const MtpParameters parameters{
       .embedding_norm = Vector(prefix + "enorm.weight", c_.hidden_size),
@@ -168,6 +174,7 @@ void ModelBuilder::MakeMtp(int64_t depth) {
   model_.mtp_.push_back(std::make_unique<MtpModule>(model_.slots_, parameters, static_cast<float>(c_.rms_norm_eps),
                                                     MakeBlock(layer)));
   model_.mtp_embeddings_.push_back(std::make_unique<TokenEmbedding>(model_.slots_, model_.embedding_table_));
+  in_mtp_ = false;
 }
 
 void ModelBuilder::Build() {

@@ -16,7 +16,7 @@ class ModelBuilder {
   void Build();
 
  private:
-  // Piece names are `prefix` + ending.
+  Parameter* Add(ParameterSpec spec);
   Parameter* Vector(const std::string& name, int64_t size, Init init = Init::kOnes);
   Parameter* Matrix(const std::string& name, int64_t out, int64_t in);
   Parameter* Fused(const std::string& name, int64_t in, const std::vector<std::pair<std::string, int64_t>>& rows);
@@ -30,6 +30,7 @@ class ModelBuilder {
 
   Model& model_;
   const ModelConfig& c_;
+  bool in_mtp_ = false;
 };
 
 }  // namespace moebius

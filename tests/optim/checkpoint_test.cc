@@ -1,0 +1,92 @@
+#include "optim/checkpoint.h"
+
+#include <cstdlib>
+
+#include "core/io/atomic_file.h"
+#include "core/io/file.h"
+#include "gtest/gtest.h"
+#include "tests/core/io/scratch.h"
+#include "tests/optim/training.h"
+
+namespace moebius {
+namespace {
+
+TrainConfig Config(DType moments = DType::kF32) {
+  TrainConfig c;
+  c.steps = 20;
+  c.schedule.lr = 1e-2;
+  c.optimizer.moments = moments;
+  c.optimizer.ema_decay = 0.9;
+  return c;
+}
+
+class CheckpointTest : public testing::Test {
+ protected:
+  absl::Status Save(const Training& t, const std::string& folder) {
+    return SaveCheckpoint(folder, *t.trainer, *t.backend, *t.stream, {.instruction_set = "SET"});
+  }
+  absl::Status Load(Training& t, const std::string& folder, std::string* warning) {
+    return LoadCheckpoint(folder, *t.trainer, *t.backend, *t.stream, "SET", warning);
+  }
+
+  Scratch scratch_;
+  std::string warning_;
+};
+
+TEST_F(CheckpointTest, GoesOnBitForBit) {
+  for (const DType moments : {DType::kF32, DType::kBF16}) {
+    Training whole(Config(moments));
+    for (int i = 0; i < 3; ++i) whole.Step(i);
+    const std::string folder = scratch_.path(moments == DType::kF32 ? "a" : "b");
+    ASSERT_TRUE(Save(whole, folder).ok());
+    for (int i = 3; i < 6; ++i) whole.Step(i);
+
+    Training resumed(Config(moments), 2, /*seed=*/99);  // other weights: everything must come from the folder
+    ASSERT_TRUE(Load(resumed, folder, &warning_).ok());
+    EXPECT_EQ(warning_, "");
+    EXPECT_EQ(resumed.trainer->state().step, 3);
+    EXPECT_EQ(resumed.trainer->state().sequences, 12);
+    for (int i = 3; i < 6; ++i) resumed.Step(i);
+    EXPECT_EQ(whole.Weights(), resumed.Weights());
+  }
+}
+
+TEST_F(CheckpointTest, RefusesEveryDamagedFileAndNamesIt) {
+  Training t(Config());
+  t.Step(0);
+  const std::string folder = scratch_.path("c");
+  ASSERT_TRUE(Save(t, folder).ok());
+  for (const char* name : {"model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"}) {
+    const std::string path = JoinPath(folder, name);
+    const std::string good = *ReadFile(path);
+    std::string bad = good;
+    bad[bad.size() / 2] ^= 1;
+    ASSERT_TRUE(WriteFileAtomically(path, bad).ok());
+    const absl::Status status = Load(t, folder, &warning_);
+    EXPECT_EQ(ExitCode(status), kExitDamaged) << name;
+    EXPECT_NE(std::string(status.message()).find(name), std::string::npos) << status.message();
+    ASSERT_TRUE(WriteFileAtomically(path, good.substr(0, good.size() / 2)).ok());
+    EXPECT_EQ(ExitCode(Load(t, folder, &warning_)), kExitDamaged) << name;
+    ASSERT_TRUE(RemoveTree(path).ok());
+    EXPECT_NE(ExitCode(Load(t, folder, &warning_)), 0) << name;
+    ASSERT_TRUE(WriteFileAtomically(path, good).ok());
+  }
+  EXPECT_TRUE(Load(t, folder, &warning_).ok());
+}
+
+TEST_F(CheckpointTest, SaysThatAnotherInstructionSetIsNotBitExact) {
+  Training t(Config());
+  const std::string folder = scratch_.path("d");
+  ASSERT_TRUE(Save(t, folder).ok());
+  ASSERT_TRUE(LoadCheckpoint(folder, *t.trainer, *t.backend, *t.stream, "OTHER", &warning_).ok());
+  EXPECT_NE(warning_.find("OTHER"), std::string::npos);
+}
+
+TEST_F(CheckpointTest, LeavesAnEarlierCheckpointUntouchedWhenItCannotWrite) {
+  Training t(Config());
+  const absl::Status status = Save(t, scratch_.path("missing/folder/e"));
+  EXPECT_EQ(ExitCode(status), kExitCannotWrite) << status.message();
+}
+
+}  // namespace
+}  // namespace moebius

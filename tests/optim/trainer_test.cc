@@ -1,0 +1,171 @@
+#include "optim/trainer.h"
+
+#include <cmath>
+#include <limits>
+
+#include "gtest/gtest.h"
+#include "tests/optim/training.h"
+
+namespace moebius {
+namespace {
+
+TrainConfig Config() {
+  TrainConfig c;
+  c.steps = 20;
+  c.schedule.lr = 1e-2;
+  c.bias_update_speed = 0.01;
+  return c;
+}
+
+TEST(Trainer, LowersTheLossOnWhatItSees) {
+  Training t(Config());
+  const double first = t.Step(0).loss;
+  double last = first;
+  for (int i = 0; i < 30; ++i) last = t.Step(0).loss;
+  EXPECT_LT(last, 0.5 * first);
+}
+
+TEST(Trainer, GivesTheSameBitsWithAnyNumberOfThreads) {
+  std::vector<std::vector<float>> weights;
+  for (const int threads : {1, 2, 3}) {
+    Training t(Config(), threads);
+    for (int i = 0; i < 4; ++i) t.Step(i);
+    weights.push_back(t.Weights());
+  }
+  EXPECT_EQ(weights[0], weights[1]);
+  EXPECT_EQ(weights[0], weights[2]);
+}
+
+TEST(Trainer, SplittingABatchIntoMicrobatchesChangesNothingBeyondRounding) {
+  TrainConfig split = Config();
+  split.microbatch_sequences = 1;
+  Training whole(Config()), parts(split);
+  for (int i = 0; i < 3; ++i) {
+    const StepMetrics a = whole.Step(i), b = parts.Step(i);
+    EXPECT_NEAR(a.loss, b.loss, 1e-5 * a.loss);
+    EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-4 * a.grad_norm);
+    EXPECT_NEAR(a.mtp_loss, b.mtp_loss, 1e-5 * a.mtp_loss);
+    EXPECT_NEAR(a.balance_loss, b.balance_loss, 1e-5 * a.balance_loss);
+    EXPECT_EQ(a.expert_counts, b.expert_counts);
+  }
+}
+
+TEST(Trainer, SkipsAStepWithBadNumbersWithoutMovingAnythingButConsumesItsData) {
+  Training t(Config());
+  t.Step(0);
+  Parameter& gain = *t.model->parameters().all().back();
+  const std::vector<float> good = GetParameter(*t.backend, *t.stream, gain, 0, gain.shape().elements());
+  std::vector<float> bad = good;
+  bad[0] = std::numeric_limits<float>::quiet_NaN();
+  SetParameter(*t.backend, *t.stream, gain, 0, bad);
+  const StepMetrics m = t.Step(1);
+  EXPECT_TRUE(m.skipped);
+  EXPECT_EQ(t.trainer->state().skipped_steps, 1);
+  EXPECT_EQ(t.trainer->state().bad_in_a_row, 1);
+  EXPECT_EQ(t.trainer->state().step, 2);
+  EXPECT_EQ(t.trainer->state().updates, 1);
+  EXPECT_EQ(t.trainer->state().sequences, 8);
+  SetParameter(*t.backend, *t.stream, gain, 0, good);
+  // Gradients were cleared: the next step is the one that a run without the bad step makes.
+  Training other(Config());
+  other.Step(0);
+  const StepMetrics after = t.Step(2), expected = other.Step(2);
+  EXPECT_FALSE(after.skipped);
+  EXPECT_EQ(t.trainer->state().bad_in_a_row, 0);
+  EXPECT_EQ(after.loss, expected.loss);
+  EXPECT_EQ(after.grad_norm, expected.grad_norm);
+}
+
+TEST(Trainer, MovesTheSelectionBiasAgainstTheLoad) {
+  Training t(Config());
+  const StepMetrics m = t.Step(0);
+  const std::vector<const MoeMlp*> layers = t.model->moe_layers();
+  ASSERT_EQ(layers.size(), 2u);  // one MoE layer, one MTP module
+  for (size_t layer = 0; layer < layers.size(); ++layer) {
+    const Parameter& bias = *layers[layer]->parameters().bias;
+    const std::vector<float> b = GetParameter(*t.backend, *t.stream, bias, 0, 8);
+    double mean = 0;
+    for (const int64_t count : m.expert_counts[layer]) mean += static_cast<double>(count) / 8;
+    for (int e = 0; e < 8; ++e) {
+      const double difference = mean - static_cast<double>(m.expert_counts[layer][e]);
+      EXPECT_FLOAT_EQ(b[e], difference > 0 ? 0.01f : difference < 0 ? -0.01f : 0.0f);
+    }
+  }
+}
+
+TEST(Trainer, LeavesMtpModulesAloneWithoutTheirLoss) {
+  TrainConfig c = Config();
+  c.mtp_loss_weight = 0;
+  Training t(c);
+  const auto mtp_values = [&] {
+    std::vector<std::vector<float>> out;
+    for (const auto& p : t.model->parameters().all()) {
+      if (p->name().find("model.layers.2.") == std::string::npos) continue;
+      out.push_back(GetParameter(*t.backend, *t.stream, *p, 0, p->shape().elements()));
+    }
+    return out;
+  };
+  const std::vector<std::vector<float>> before = mtp_values();
+  ASSERT_FALSE(before.empty());
+  const StepMetrics m = t.Step(0);
+  EXPECT_EQ(m.mtp_loss, 0);
+  EXPECT_EQ(m.expert_counts.size(), 1u);
+  EXPECT_EQ(mtp_values(), before);
+}
+
+TEST(Trainer, ClipsTheGlobalNorm) {
+  TrainConfig c = Config();
+  c.clip_norm = 1e-3;
+  c.optimizer.epsilon = 1;  // makes the update proportional to the gradient
+  c.optimizer.weight_decay = 0;
+  TrainConfig unclipped = c;
+  unclipped.clip_norm = 0;
+  Training a(c), b(unclipped);
+  const std::vector<float> start = a.Weights();
+  const StepMetrics m = a.Step(0);
+  b.Step(0);
+  const std::vector<float> wa = a.Weights(), wb = b.Weights();
+  const double scale = 1e-3 / (m.grad_norm + 1e-6);
+  double moved = 0, expected = 0;
+  for (size_t i = 0; i < start.size(); ++i) {
+    moved += std::fabs(wa[i] - start[i]);
+    expected += scale * std::fabs(wb[i] - start[i]);
+  }
+  // The selection biases move alike in both, so compare within what they add.
+  EXPECT_NEAR(moved, expected, 0.2 + 0.05 * expected);
+  EXPECT_GT(m.grad_norm, 1e-3);
+}
+
+TEST(Trainer, KeepsAMovingAverageOfTheWeights) {
+  TrainConfig c = Config();
+  c.optimizer.ema_decay = 0.5;
+  Training t(c);
+  const AdamWOptimizer::State& state = t.trainer->optimizer().states()[0];
+  const int64_t n = state.parameter->shape().elements();
+  std::vector<float> w0 = GetParameter(*t.backend, *t.stream, *state.parameter, 0, n);
+  t.Step(0);
+  const std::vector<float> w1 = GetParameter(*t.backend, *t.stream, *state.parameter, 0, n);
+  std::vector<float> ema(n);
+  t.backend->CopyToHost(*t.stream, state.ema.view().Reshape({n}), ema.data());
+  for (int64_t i = 0; i < n; ++i) EXPECT_NEAR(ema[i], 0.5f * w0[i] + 0.5f * w1[i], 1e-6f);
+}
+
+TEST(Trainer, TrainsInBf16AndWithBf16Moments) {
+  TrainConfig c = Config();
+  c.optimizer.moments = DType::kBF16;
+  Training t(c, 2, 1, DType::kBF16);
+  const double first = t.Step(0).loss;
+  double last = first;
+  for (int i = 0; i < 30; ++i) last = t.Step(0).loss;
+  EXPECT_LT(last, 0.6 * first);
+}
+
+TEST(Balance, MetricsHaveTheirExtremes) {
+  EXPECT_EQ(MaxViolation({5, 5, 5, 5}), 0);
+  EXPECT_EQ(MaxViolation({20, 0, 0, 0}), 3);
+  EXPECT_NEAR(LoadEntropy({5, 5, 5, 5}), 1, 1e-12);
+  EXPECT_EQ(LoadEntropy({20, 0, 0, 0}), 0);
+}
+
+}  // namespace
+}  // namespace moebius

@@ -88,7 +88,7 @@ class Backend : public Allocator {
 };
 
 // What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16: AVX512-BF16), our
-// own kernel elsewhere. The others are for tests and comparison.
+// own kernel elsewhere. kOneDnn: oneDNN for all that it can do here, for tests and comparison.
 enum class ProductEngine { kAuto, kOneDnn, kOurs };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use

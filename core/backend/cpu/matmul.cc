@@ -74,7 +74,7 @@ void LargestFirst(std::vector<Product>& tasks) {
 bool CpuBackend::UsesOneDnn(const Product& p) const {
   if (p.k == 0) return false;
   switch (engine_) {
-    case ProductEngine::kOneDnn: return true;
+    case ProductEngine::kOneDnn: return p.a.dtype == DType::kF32 || HasAvx512();
     case ProductEngine::kOurs: return false;
     case ProductEngine::kAuto: break;
   }

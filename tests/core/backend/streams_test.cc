@@ -1,0 +1,114 @@
+// Streams, events and memory of the CPU backend.
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "core/backend/backend.h"
+#include "gtest/gtest.h"
+
+namespace moebius {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST(StreamsTest, AComputeStreamRunsInlineInTheCallingThread) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  std::thread::id ran;
+  stream->Enqueue([&] { ran = std::this_thread::get_id(); });
+  EXPECT_EQ(ran, std::this_thread::get_id());
+}
+
+TEST(StreamsTest, AnExchangeStreamRunsInOrderInAThreadOfItsOwn) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto stream = backend->NewStream(StreamKind::kExchange);
+  std::vector<int> order;  // plain memory: Synchronize is what orders it
+  std::thread::id ran;
+  for (int i = 0; i < 100; ++i) {
+    stream->Enqueue([&order, &ran, i] {
+      order.push_back(i);
+      ran = std::this_thread::get_id();
+    });
+  }
+  stream->Synchronize();
+  ASSERT_EQ(order.size(), 100u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(order[i], i);
+  EXPECT_NE(ran, std::this_thread::get_id());
+}
+
+TEST(StreamsTest, ComputeWaitsForAnEventOfTheExchangeStream) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto compute = backend->NewStream(StreamKind::kCompute), exchange = backend->NewStream(StreamKind::kExchange);
+  const auto event = backend->NewEvent();
+  int value = 0;
+  exchange->Enqueue([&] {
+    std::this_thread::sleep_for(milliseconds(20));
+    value = 7;
+  });
+  exchange->Record(*event);
+  compute->Wait(*event);
+  EXPECT_EQ(value, 7);
+}
+
+TEST(StreamsTest, ExchangeWaitsForTheRecordThatWasTheLatestAtItsCall) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto first = backend->NewStream(StreamKind::kExchange), second = backend->NewStream(StreamKind::kExchange);
+  const auto event = backend->NewEvent();
+  std::atomic<bool> open = false;
+  int value = 0;
+  first->Enqueue([&] {
+    while (!open) std::this_thread::sleep_for(milliseconds(1));
+    value = 1;
+  });
+  first->Record(*event);
+  int seen = -1;
+  second->Wait(*event);
+  second->Enqueue([&] { seen = value; });
+  std::this_thread::sleep_for(milliseconds(5));
+  open = true;
+  second->Synchronize();
+  EXPECT_EQ(seen, 1);
+}
+
+TEST(StreamsTest, WaitingForAnEventThatWasNeverRecordedDoesNotBlock) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto event = backend->NewEvent();
+  for (const StreamKind kind : {StreamKind::kCompute, StreamKind::kExchange}) {
+    const auto stream = backend->NewStream(kind);
+    stream->Wait(*event);
+    stream->Synchronize();
+  }
+}
+
+TEST(StreamsTest, WhatWasQueuedIsDoneBeforeTheStreamDies) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  int done = 0;
+  {
+    const auto stream = backend->NewStream(StreamKind::kExchange);
+    for (int i = 0; i < 10; ++i) stream->Enqueue([&] { ++done; });
+  }
+  EXPECT_EQ(done, 10);
+}
+
+TEST(MemoryTest, IsAlignedWhateverItsSize) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{100}, int64_t{5} << 20}) {
+    void* memory = backend->Allocate(bytes);
+    ASSERT_NE(memory, nullptr);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(memory) % 64, 0u);
+    std::fill_n(static_cast<char*>(memory), bytes, 'x');
+    backend->Free(memory);
+  }
+}
+
+TEST(CpuBackendTest, NamesItselfWithItsThreads) {
+  const auto backend = MakeCpuBackend({.threads = 3});
+  EXPECT_EQ(backend->num_threads(), 3);
+  EXPECT_EQ(backend->Name(), "cpu (" + backend->InstructionSet() + ", 3 threads)");
+  EXPECT_GE(MakeCpuBackend({})->num_threads(), 1);
+}
+
+}  // namespace
+}  // namespace moebius

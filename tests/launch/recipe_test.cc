@@ -251,6 +251,22 @@ TEST_F(Folder, EndsCirclesOfIncludesAndNamesMissingFiles) {
   EXPECT_EQ(ExitCode(Recipe::Load(path_.string(), {}).status()), kExitUsage);
 }
 
+TEST(Recipe, EveryShippedModelFileIsARecipeLayer) {
+  int found = 0;
+  for (const auto& entry : fs::directory_iterator(MOEBIUS_SOURCE_DIR "/recipes/models")) {
+    proto::Recipe recipe;
+    Origins origins;
+    const absl::Status status = ReadTextproto(entry.path().string(), &recipe, &origins);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(recipe.model().has_hidden_size()) << entry.path();
+    std::vector<std::string> errors;
+    CheckRanges(recipe, origins, RecipeRanges(), &errors);
+    EXPECT_EQ(errors, std::vector<std::string>{});
+    ++found;
+  }
+  EXPECT_GE(found, 3);
+}
+
 TEST(Recipe, TakesItsNameFromTheFile) {
   EXPECT_EQ(RecipeStem("a/b/quick.v1.textproto"), "quick");
   EXPECT_EQ(Recipe::FromText(std::string(kMinimal).substr(13), "x/y.textproto", {})->proto().name(), "y");

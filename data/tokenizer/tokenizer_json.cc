@@ -59,7 +59,7 @@ class Handler {
     return true;
   }
   bool BadMerge(const std::string& what) {
-    return Fail(Concat("field \"model.merges[", model_->merge_parts.size() / 2, "]\" is or has ", what,
+    return Fail(Concat("field \"model.merges[", num_merges_, "]\" is or has ", what,
                        ", not two tokens"));
   }
   Json* Place(Json value);
@@ -73,6 +73,7 @@ class Handler {
   size_t depth_ = 0;         // open_.size(), and those that are not in the tree
   bool in_model_ = false;    // the second of open_ is "model"
   int parts_ = -1;           // parts of the merge being read, -1 outside one
+  size_t num_merges_ = 0;    // read completely
   std::string key_, error_;
 };
 
@@ -142,6 +143,7 @@ bool Handler::end_array() {
   if (mode_ == Mode::kMerges && parts_ >= 0) {
     if (parts_ != 2) return BadMerge(Concat(parts_, " parts"));
     parts_ = -1;
+    ++num_merges_;
     --depth_;
     return true;
   }
@@ -166,6 +168,7 @@ bool Handler::string(std::string& value) {
   }
   model_->merge_parts.Add(std::string_view(value).substr(0, blank));
   model_->merge_parts.Add(std::string_view(value).substr(blank + 1));
+  ++num_merges_;
   return true;
 }
 

@@ -8,7 +8,9 @@
 namespace moebius {
 
 struct GoldenLine {
-  std::string text, decoded;
+  std::string text;  // absent in lines that are only decoded
+  bool has_text = true;
+  std::string decoded;
   std::vector<int32_t> ids;
 };
 

@@ -5,6 +5,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "launch/inspect_files.h"
 #include "launch/progress.h"
 #include "launch/report/report.h"
 #include "launch/run_folder.h"
@@ -48,7 +49,10 @@ absl::Status PrintRun(const std::string& path) {
 }
 
 const std::vector<Kind>& Kinds() {
-  static const std::vector<Kind> kinds = {{"a run folder", IsRun, PrintRun}};
+  static const std::vector<Kind> kinds = {{"a run folder", IsRun, PrintRun},
+                                          {"a checkpoint or model folder", IsModelFolder, PrintModelFolder},
+                                          {"a recipe", IsRecipeFile, PrintRecipeFile},
+                                          {"a token file", IsTokenFile, PrintTokenFile}};
   return kinds;
 }
 

@@ -178,7 +178,9 @@ MetricsRow TrainingLoop::RowOf(const StepMetrics& m) const {
 }
 
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
-  ASSIGN_OR_RETURN(const Validation::Result result, validation_->Run(*training_.trainer));
+  // What a run ends with is never an estimate.
+  const auto extent = IsLast() ? Validation::Extent::kWholeFile : Validation::Extent::kUpToMaxTokens;
+  ASSIGN_OR_RETURN(const Validation::Result result, validation_->Run(*training_.trainer, extent));
   row->Set("val/loss", result.loss);
   row->Set("val/bpb", result.bits_per_byte);
   const bool best = result.loss < state().best_val_loss;

@@ -21,8 +21,8 @@ absl::StatusOr<Validation> Validation::Open(const std::string& path, int64_t seq
   return Validation(std::move(pass), sequence_length, max_tokens);
 }
 
-absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer) const {
-  const int64_t wanted = max_tokens_ > 0 ? std::min(max_tokens_, pass_.num_labels()) : pass_.num_labels();
+absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent extent) const {
+  const int64_t wanted = max_tokens_ > 0 && extent == Extent::kUpToMaxTokens ? std::min(max_tokens_, pass_.num_labels()) : pass_.num_labels();
   const int64_t at_once = std::max<int64_t>(1, kTokensAtOnce / sequence_length_);
   double nats = 0;
   int64_t labels = 0;

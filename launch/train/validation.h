@@ -19,7 +19,8 @@ class Validation {
     double bits_per_byte = 0;  // of the whole file's text; an estimate when only a part was read
     bool whole_file = true;
   };
-  absl::StatusOr<Result> Run(Trainer& trainer) const;
+  enum class Extent { kUpToMaxTokens, kWholeFile };
+  absl::StatusOr<Result> Run(Trainer& trainer, Extent extent) const;
 
  private:
   Validation(EvaluationPass pass, int64_t sequence_length, int64_t max_tokens)

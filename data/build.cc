@@ -1,8 +1,8 @@
 #include "data/build.h"
 
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "core/base/check.h"
@@ -28,7 +28,11 @@ using Json = nlohmann::ordered_json;
 using Say = std::function<void(const std::string&)>;
 
 constexpr int kManifestVersion = 1;
-constexpr const char* kMadeFiles[] = {"train.h5", "val.h5", "tokenizer.json", "manifest.json"};
+
+bool IsMadeByBuild(const std::string& name) {
+  return name == "train.h5" || (name.starts_with("train-") && name.ends_with(".h5")) || name == "val.h5" ||
+         name == "tokenizer.json" || name == "manifest.json";
+}
 
 std::string Megabytes(int64_t bytes) {
   char text[32];
@@ -52,6 +56,7 @@ Json SettingsOf(const proto::DataBuild& recipe, const DocumentSet& set, const st
   settings["deduplicate"] = recipe.deduplicate();
   settings["invalid_text"] = proto::DataBuild::InvalidText_Name(recipe.invalid_text());
   settings["fim_rate"] = recipe.fim_rate();
+  settings["separate_sources"] = recipe.separate_sources();
   return settings;
 }
 
@@ -120,10 +125,9 @@ absl::Status CheckReplaceable(const std::string& out) {
   if (FileExists(out))
     return CannotWriteError(Concat(out, ": is a file; the build makes a folder; give another out"));
   if (!FolderExists(out)) return absl::OkStatus();
-  const std::set<std::string> made(std::begin(kMadeFiles), std::end(kMadeFiles));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(out));
   for (const std::string& name : names) {
-    if (!made.contains(name)) {
+    if (!IsMadeByBuild(name)) {
       return CannotWriteError(Concat(out, ": holds '", Printable(name),
                                      "', which a data build did not make; the folder would be "
                                      "replaced as a whole; give a new or empty folder"));
@@ -191,6 +195,15 @@ void SayReports(const DocumentSet& set, const Say& say) {
   }
 }
 
+void SayFile(const EncodedFile& file, const Say& say) {
+  char ratio[32];
+  std::snprintf(ratio, sizeof ratio, "%.3f",
+                static_cast<double>(file.bytes) / static_cast<double>(file.tokens));
+  say(Concat(file.name, ": ", WithCommas(file.documents), " documents, ", Megabytes(file.bytes), ", ",
+             WithCommas(file.tokens), " tokens (", ratio, " bytes each), ", Megabytes(file.hash.bytes),
+             " on disk"));
+}
+
 }  // namespace
 
 absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int threads, const Say& say) {
@@ -221,10 +234,13 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
 
   RETURN_IF_ERROR(MakeDirs(ParentPath(recipe.out())));
   ASSIGN_OR_RETURN(AtomicDirectory folder, AtomicDirectory::Create(recipe.out()));
-  ASSIGN_OR_RETURN(const EncodedDocuments encoded, EncodeDocuments(set, *tokenizer,
-                                                                   {.folder = folder.temporary_path(),
-                                                                    .seed = recipe.seed(),
-                                                                    .fim_rate = recipe.fim_rate()}));
+  ASSIGN_OR_RETURN(const std::vector<EncodedFile> files,
+                   EncodeDocuments(set, *tokenizer,
+                                   {.folder = folder.temporary_path(),
+                                    .separate_sources = recipe.separate_sources(),
+                                    .seed = recipe.seed(),
+                                    .fim_rate = recipe.fim_rate(),
+                                    .threads = threads}));
   ASSIGN_OR_RETURN(
       const FileHash tokenizer_hash,
       WriteFileAtomically(JoinPath(folder.temporary_path(), "tokenizer.json"), tokenizer->json()));
@@ -238,30 +254,24 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
   BuildReport report{.up_to_date = false, .out = recipe.out(), .vocab_size = tokenizer->vocab_size()};
   Json outputs;
   outputs["tokenizer.json"] = {{"bytes", tokenizer_hash.bytes}, {"sha256", tokenizer_hash.sha256}};
-  const auto add = [&](const char* key, const char* file, Split split, const EncodedSplit& part) {
-    const int64_t documents = set.documents(split), bytes = set.bytes(split);
-    manifest[key] = {{"documents", documents}, {"bytes", bytes}, {"tokens", part.tokens}};
-    if (documents == 0) return;
-    outputs[file] = {{"bytes", part.hash.bytes}, {"sha256", part.hash.sha256}};
-    char ratio[32];
-    std::snprintf(ratio, sizeof ratio, "%.3f", static_cast<double>(bytes) / static_cast<double>(part.tokens));
-    say(Concat(file, ": ", WithCommas(documents), " documents, ", Megabytes(bytes), ", ",
-               WithCommas(part.tokens), " tokens (", ratio, " bytes each), ", Megabytes(part.hash.bytes),
-               " on disk"));
-  };
-  add("train", "train.h5", Split::kTrain, encoded.train);
-  add("held_out", "val.h5", Split::kHeldOut, encoded.held_out);
+  for (const EncodedFile& file : files) {
+    outputs[file.name] = {{"bytes", file.hash.bytes}, {"sha256", file.hash.sha256}};
+    const bool train = file.split == Split::kTrain;
+    (train ? report.train_documents : report.held_out_documents) += file.documents;
+    (train ? report.train_bytes : report.held_out_bytes) += file.bytes;
+    (train ? report.train_tokens : report.held_out_tokens) += file.tokens;
+    SayFile(file, say);
+  }
+  manifest["train"] = {
+      {"documents", report.train_documents}, {"bytes", report.train_bytes}, {"tokens", report.train_tokens}};
+  manifest["held_out"] = {{"documents", report.held_out_documents},
+                          {"bytes", report.held_out_bytes},
+                          {"tokens", report.held_out_tokens}};
   manifest["outputs"] = outputs;
   RETURN_IF_ERROR(
       WriteFileAtomically(JoinPath(folder.temporary_path(), "manifest.json"), DumpJson(manifest, 2) + "\n")
           .status());
   RETURN_IF_ERROR(folder.Commit(AtomicDirectory::OnExisting::kReplace));
-  report.train_documents = set.documents(Split::kTrain);
-  report.train_bytes = set.bytes(Split::kTrain);
-  report.train_tokens = encoded.train.tokens;
-  report.held_out_documents = set.documents(Split::kHeldOut);
-  report.held_out_bytes = set.bytes(Split::kHeldOut);
-  report.held_out_tokens = encoded.held_out.tokens;
   return report;
 }
 

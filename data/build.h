@@ -22,9 +22,10 @@ struct BuildReport {
   int64_t vocab_size = 0;
 };
 
-// Makes OUT/train.h5, val.h5 (when documents are held out), tokenizer.json and manifest.json. `say` gets a
-// line for every step, with sizes. Errors: UsageError (64) naming the recipe's field; those of readers and
-// tokenizer; CannotWriteError (73), also when OUT holds files that a data build did not make.
+// Makes OUT/train.h5 (with separate_sources train-NAME.h5 for each source), val.h5 when documents are held
+// out, tokenizer.json and manifest.json. `say` gets a line for every step, with sizes. Errors: UsageError
+// (64) naming the recipe's field; those of readers and tokenizer; CannotWriteError (73), also when OUT holds
+// files that a data build did not make.
 absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int threads,
                                       const std::function<void(const std::string&)>& say);
 

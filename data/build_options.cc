@@ -43,6 +43,10 @@ absl::StatusOr<SourceOptions> SourceFrom(const proto::DataBuild& recipe, int ind
     options.name = FileName(path);
     if (options.name.empty()) options.name = Concat("source", index);
   }
+  if (!IsPlainFileName(options.name)) {
+    return UsageError(Concat(field, ".name: '", Printable(options.name),
+                             "' is no plain name (it becomes part of a file name); give one without '/'"));
+  }
   if (names.contains(options.name)) {
     return UsageError(Concat(field, ".name: '", Printable(options.name),
                              "' is the name of two sources; give one another name"));

@@ -4,10 +4,12 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/io/file.h"
 #include "data/document_batch.h"
 #include "data/fim.h"
@@ -49,16 +51,72 @@ void EncodeWithFim(const Tokenizer& tokenizer, std::string_view text, const FimT
 
 namespace {
 
+// A file in the making, with what went into it.
+struct Output {
+  EncodedFile file;
+  std::unique_ptr<TokenFileWriter> writer;
+};
+
+// The file that each document goes to. Made when its first document comes.
+class Outputs {
+ public:
+  Outputs(const DocumentSet& set, const EncodeDocumentsOptions& options, int64_t vocab_size)
+      : options_(options), vocab_size_(vocab_size) {
+    for (const SourceOptions& source : set.options().sources) {
+      if (!options.separate_sources && !outputs_.empty()) break;
+      AddOutput(options.separate_sources ? Concat("train-", source.name, ".h5") : "train.h5", Split::kTrain);
+    }
+    AddOutput("val.h5", Split::kHeldOut);
+  }
+
+  absl::Status Add(const DocumentSet::Place& place, int64_t bytes, std::span<const int32_t> ids) {
+    Output& output = place.split == Split::kHeldOut ? outputs_.back()
+                                                    : outputs_[options_.separate_sources ? place.source : 0];
+    if (output.writer == nullptr) {
+      ASSIGN_OR_RETURN(output.writer,
+                       TokenFileWriter::Create(JoinPath(options_.folder, output.file.name), vocab_size_));
+    }
+    ++output.file.documents;
+    output.file.bytes += bytes;
+    return output.writer->AddDocument(ids);
+  }
+  absl::StatusOr<std::vector<EncodedFile>> Finish(const std::string& tokenizer_json) {
+    std::vector<EncodedFile> files;
+    for (Output& output : outputs_) {
+      if (output.writer == nullptr) continue;
+      output.file.tokens = output.writer->num_tokens();
+      ASSIGN_OR_RETURN(output.file.hash, output.writer->Finish({.vocab_size = vocab_size_,
+                                                                .bytes = output.file.bytes,
+                                                                .tokenizer_sha256 = Sha256Hex(tokenizer_json),
+                                                                .tokenizer_json = tokenizer_json}));
+      files.push_back(output.file);
+    }
+    return files;
+  }
+
+ private:
+  void AddOutput(const std::string& name, Split split) {
+    Output output;
+    output.file.name = name;
+    output.file.split = split;
+    outputs_.push_back(std::move(output));
+  }
+
+  const EncodeDocumentsOptions& options_;
+  const int64_t vocab_size_;
+  std::vector<Output> outputs_;  // val.h5 last
+};
+
 // Encodes batches of documents in threads and writes them in order.
 class BatchEncoder {
  public:
   BatchEncoder(const Tokenizer& tokenizer, const EncodeDocumentsOptions& options,
-               std::optional<FimTokens> fim, std::unique_ptr<TokenFileWriter>* writers)
+               std::optional<FimTokens> fim, Outputs* outputs)
       : tokenizer_(tokenizer),
         options_(options),
         fim_(fim),
         end_of_document_(FindEndOfDocument(tokenizer)),
-        writers_(writers) {}
+        outputs_(outputs) {}
 
   absl::Status Add(const Document& document, const DocumentSet::Place& place) {
     places_.push_back(place);
@@ -75,7 +133,7 @@ class BatchEncoder {
     work();
     for (std::thread& thread : threads) thread.join();
     for (size_t i = 0; i < places_.size(); ++i) {
-      RETURN_IF_ERROR(writers_[static_cast<size_t>(places_[i].split)]->AddDocument(ids_[i]));
+      RETURN_IF_ERROR(outputs_->Add(places_[i], static_cast<int64_t>(batch_.texts[i].size()), ids_[i]));
     }
     batch_.Clear();
     places_.clear();
@@ -97,7 +155,7 @@ class BatchEncoder {
   const EncodeDocumentsOptions& options_;
   const std::optional<FimTokens> fim_;
   const std::optional<int32_t> end_of_document_;
-  std::unique_ptr<TokenFileWriter>* const writers_;  // by split
+  Outputs* const outputs_;
   DocumentBatch batch_;
   std::vector<DocumentSet::Place> places_;
   std::vector<std::vector<int32_t>> ids_;
@@ -105,37 +163,19 @@ class BatchEncoder {
 
 }  // namespace
 
-absl::StatusOr<EncodedDocuments> EncodeDocuments(const DocumentSet& set, const Tokenizer& tokenizer,
-                                                 const EncodeDocumentsOptions& options) {
+absl::StatusOr<std::vector<EncodedFile>> EncodeDocuments(const DocumentSet& set, const Tokenizer& tokenizer,
+                                                         const EncodeDocumentsOptions& options) {
   std::optional<FimTokens> fim;
   if (options.fim_rate > 0) {
     ASSIGN_OR_RETURN(fim, FindFimTokens(tokenizer, "tokenizer"));
   }
-  std::unique_ptr<TokenFileWriter> writers[2];
-  const char* const names[2] = {"train.h5", "val.h5"};
-  for (const Split split : {Split::kTrain, Split::kHeldOut}) {
-    const auto s = static_cast<size_t>(split);
-    if (set.documents(split) == 0) continue;
-    ASSIGN_OR_RETURN(writers[s],
-                     TokenFileWriter::Create(JoinPath(options.folder, names[s]), tokenizer.vocab_size()));
-  }
-  BatchEncoder encoder(tokenizer, options, fim, writers);
+  Outputs outputs(set, options, tokenizer.vocab_size());
+  BatchEncoder encoder(tokenizer, options, fim, &outputs);
   RETURN_IF_ERROR(set.ForEach([&](const Document& document, const DocumentSet::Place& place) {
     return encoder.Add(document, place);
   }));
   RETURN_IF_ERROR(encoder.Flush());
-  EncodedDocuments encoded;
-  for (const Split split : {Split::kTrain, Split::kHeldOut}) {
-    const auto s = static_cast<size_t>(split);
-    if (writers[s] == nullptr) continue;
-    EncodedSplit& part = split == Split::kTrain ? encoded.train : encoded.held_out;
-    part.tokens = writers[s]->num_tokens();
-    ASSIGN_OR_RETURN(part.hash, writers[s]->Finish({.vocab_size = tokenizer.vocab_size(),
-                                                    .bytes = set.bytes(split),
-                                                    .tokenizer_sha256 = Sha256Hex(tokenizer.json()),
-                                                    .tokenizer_json = tokenizer.json()}));
-  }
-  return encoded;
+  return outputs.Finish(tokenizer.json());
 }
 
 }  // namespace moebius

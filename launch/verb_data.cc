@@ -41,6 +41,10 @@ absl::Status ApplyFlags(const ParsedArgs& args, proto::DataBuild* recipe, Origin
     recipe->set_held_out_fraction(args.Number("held-out-fraction"));
   }
   if (given("fim-rate", "fim_rate")) recipe->set_fim_rate(args.Number("fim-rate"));
+  if (args.On("separate")) {
+    recipe->set_separate_sources(true);
+    (*origins)["separate_sources"] = "--separate";
+  }
   const auto add_source = [&](const char* flag, auto set) {
     for (const std::string& value : args.All(flag)) {
       (*origins)[Concat("source[", recipe->source_size(), "].", flag)] = Concat("--", flag);
@@ -174,6 +178,9 @@ std::vector<Verb> DataVerbs() {
                   .help = "share of training documents rearranged prefix-suffix-middle",
                   .min = 0,
                   .max = 1},
+                 {.name = "separate",
+                  .kind = FlagKind::kSwitch,
+                  .help = "a file for each source, train-NAME.h5, for weighted mixtures (data.mixture)"},
                  {.name = "list", .kind = FlagKind::kSwitch, .help = "print the named corpora and stop"},
                  {.name = "list-documents",
                   .kind = FlagKind::kSwitch,

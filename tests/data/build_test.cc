@@ -193,6 +193,25 @@ TEST_F(BuildTest, FillInTheMiddleIsRefusedWithoutItsTokens) {
   EXPECT_FALSE(fs::exists(scratch_.path("out"))) << "nothing is left of a build that failed";
 }
 
+TEST_F(BuildTest, SeparateSourcesShareATokenizerAndReplaceAWholeBuild) {
+  ASSERT_TRUE(Build().ok());
+  WriteRaw(scratch_.path("lines.jsonl"), "{\"text\": \"one line\"}\n{\"text\": \"another line\"}\n");
+  auto* source = recipe_.add_source();
+  source->set_name("web");
+  source->set_jsonl(scratch_.path("lines.jsonl"));
+  recipe_.set_separate_sources(true);
+  const auto report = Build();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->train_documents, 21);
+  EXPECT_FALSE(fs::exists(scratch_.path("out/train.h5")));
+  EXPECT_TRUE(ReadDocuments("train-text.h5").starts_with("Document number 0.\n"));
+  EXPECT_EQ(ReadDocuments("train-web.h5"), "one line<｜end▁of▁sentence｜>another line<｜end▁of▁sentence｜>");
+  EXPECT_EQ((*TokenFile::Open(scratch_.path("out/train-web.h5")))->info().bytes, 20);
+  EXPECT_TRUE(Build()->up_to_date);
+  source->set_name("../web");
+  EXPECT_EQ(ExitCode(Build().status()), kExitUsage);
+}
+
 TEST_F(BuildTest, HoldsOutAShareByNameAndSeed) {
   recipe_.clear_held_out();
   recipe_.set_held_out_fraction(0.3);

@@ -7,8 +7,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 
+#include "core/backend/backend.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
@@ -45,9 +47,11 @@ void CheckProcessor(const Environment& e, Findings* findings) {
     findings->Note(
         "speed", "no AVX2: training works but runs several times slower; use a processor from 2014 or later");
   }
-  const bool bf16 = e.HasFeature("avx512_bf16") || e.HasFeature("amx_bf16");
-  findings->Good("compute", bf16 ? "precision AUTO is BF16 (AVX512-BF16 or AMX present)"
-                                 : "precision AUTO is FP32 (no AVX512-BF16 and no AMX)");
+  const std::unique_ptr<Backend> backend = MakeCpuBackend({});
+  findings->Good("backend", backend->Name());
+  findings->Good("compute", backend->AutoCompute() == DType::kBF16
+                                ? "precision AUTO is BF16: products gain from AVX512-BF16 or AMX here"
+                                : "precision AUTO is FP32: no AVX512-BF16 and no AMX here");
 }
 
 void CheckMemory(const Environment& e, Findings* findings) {

@@ -133,6 +133,7 @@ TEST(Chart, SmoothingFollowsATrendWithoutLag) {
   const auto series = SmoothedSeries("s", 0, line);
   ASSERT_EQ(series.size(), 2u);
   EXPECT_NEAR(series[1].points[500].y, 5.0, 0.08);
+  EXPECT_NEAR(series[1].points[0].y, 10.0, 0.5) << "the start is not drawn towards zero";
   EXPECT_EQ(SmoothedSeries("s", 0, {{1, 2}, {2, 3}}).size(), 1u);
 }
 

@@ -2,7 +2,11 @@
 
 #include <chrono>
 #include <cstdio>
+#include <memory>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -11,6 +15,8 @@
 #include "data/build_options.h"
 #include "data/corpora/corpus.h"
 #include "data/data.pb.h"
+#include "data/token_file.h"
+#include "data/tokenizer/tokenizer.h"
 #include "launch/environment.h"
 #include "launch/textproto.h"
 
@@ -116,6 +122,32 @@ absl::Status RunDataBuild(const ParsedArgs& args) {
   return absl::OkStatus();
 }
 
+// The text of a token file: its documents decoded, one after another, without special tokens.
+absl::Status RunDataText(const ParsedArgs& args) {
+  const std::string& path = args.positional()[0];
+  ASSIGN_OR_RETURN(const std::unique_ptr<TokenFile> file, TokenFile::Open(path));
+  if (file->info().tokenizer_json.empty()) {
+    return UsageError(Concat(path,
+                             ": does not carry its tokenizer (/tokenizer_json), so its tokens have no text; "
+                             "build it with moebius data build"));
+  }
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer,
+                   Tokenizer::FromJson(file->info().tokenizer_json, path + "/tokenizer_json"));
+  const std::span<const int64_t> starts = file->document_starts();
+  std::vector<int32_t> ids;
+  for (size_t d = 0; d < starts.size(); ++d) {
+    const int64_t end = d + 1 < starts.size() ? starts[d + 1] : file->num_tokens();
+    ids.resize(static_cast<size_t>(end - starts[d]));
+    RETURN_IF_ERROR(file->Read(starts[d], ids));
+    const std::string text = tokenizer.Decode(ids, SpecialTokens::kSkip);
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
+      return CannotWriteError(
+          "cannot write standard output; the disk may be full or the reader gone; run again");
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<Verb> DataVerbs() {
@@ -190,12 +222,21 @@ std::vector<Verb> DataVerbs() {
                  ThreadsFlag()},
        .examples =
            {"moebius data build --corpus austen --corpus bible --held-out austen/emma --out data/books",
-            "moebius data build recipes/quickstart_data.textproto --set vocab_size=8192 --out data/try"},
+            "moebius data build recipes/quickstart.data.textproto --set vocab_size=8192 --out data/try"},
        .max_positional = 1,
        .details = "Documents are deduplicated by content and held out whole. The same recipe over the same "
                   "text is recognised: "
                   "nothing is done then.",
-       .run = RunDataBuild}};
+       .run = RunDataBuild},
+      {.name = "data text",
+       .summary = "print the text of a token file",
+       .usage = "FILE.h5",
+       .flags = {},
+       .examples = {"moebius data text data/books/val.h5 | head",
+                    "moebius data text data/books/val.h5 | xz -9e | wc -c"},
+       .min_positional = 1,
+       .max_positional = 1,
+       .run = RunDataText}};
 }
 
 }  // namespace moebius

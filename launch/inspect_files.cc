@@ -28,12 +28,12 @@ void PrintCost(const ModelConfig& c) {
   }
   line("parameters", Concat(WithCommas(cost.parameters), " stored, ", WithCommas(cost.active), " active a token"));
   char text[160];
-  std::snprintf(text, sizeof text, "%.2f GFLOP a token trained (causal, sequences of %lld)", cost.train_flops / 1e9,
+  std::snprintf(text, sizeof text, "%.4g GFLOP a token trained (causal, sequences of %lld)", cost.train_flops / 1e9,
                 static_cast<long long>(length));
   line("compute", text);
   if (c.num_nextn_predict_layers > 0) {
-    std::snprintf(text, sizeof text, "%lld more parameters in %lld module(s), %.2f GFLOP a token with them",
-                  static_cast<long long>(cost.mtp_parameters), static_cast<long long>(c.num_nextn_predict_layers),
+    std::snprintf(text, sizeof text, "%s more parameters in %lld module(s), %.4g GFLOP a token with them",
+                  WithCommas(cost.mtp_parameters).c_str(), static_cast<long long>(c.num_nextn_predict_layers),
                   (cost.train_flops + cost.train_flops_mtp) / 1e9);
     line("MTP", text);
   }

@@ -112,6 +112,14 @@ ordered_json StateJson(const TrainerState& s) {
   return o;
 }
 
+// What transformers' generate() starts and ends with.
+std::string GenerationConfigJson(const ModelConfig& config) {
+  ordered_json o;
+  if (config.bos_token_id >= 0) o["bos_token_id"] = config.bos_token_id;
+  if (config.eos_token_id >= 0) o["eos_token_id"] = config.eos_token_id;
+  return DumpJson(o, 2) + "\n";
+}
+
 absl::StatusOr<json> ReadManifest(const std::string& folder) {
   const std::string path = JoinPath(folder, kManifest);
   ASSIGN_OR_RETURN(json manifest, ReadJsonFile(path, int64_t{64} << 20));
@@ -159,6 +167,7 @@ absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, B
   if (!options.tokenizer_config_json.empty()) {
     RETURN_IF_ERROR(add("tokenizer_config.json", options.tokenizer_config_json));
   }
+  RETURN_IF_ERROR(add("generation_config.json", GenerationConfigJson(trainer.model().config())));
   ordered_json manifest;
   manifest["format_version"] = kFormatVersion;
   manifest["instruction_set"] = options.instruction_set;

@@ -1,6 +1,6 @@
 // Checkpoints: a Hugging Face folder that transformers loads as it lies, with what training needs beside it
 // (contract; architecture.md section 4):
-//   config.json  tokenizer.json  model-*.safetensors (fp32 masters)
+//   config.json  generation_config.json  tokenizer.json  model-*.safetensors (fp32 masters)
 //   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME")  trainer_state.json  manifest.json (SHA-256 of all)
 // Everything is stored by logical tensor, so any layout loads any other layout's checkpoint.
 #pragma once

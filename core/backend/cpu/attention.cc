@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/backend/cpu/cpu_backend.h"
+#include "core/backend/cpu/instruction_set.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/attention.cc"
@@ -219,11 +220,7 @@ void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work 
 
 UnitKind ChooseUnit(DType act) {
   // Highway must have chosen its AVX3 code too: that holds the instruction.
-#if HWY_ARCH_X86
-  const bool has_bf16 = __builtin_cpu_supports("avx512bf16") && (hwy::SupportedTargets() & HWY_AVX3) != 0;
-#else
-  const bool has_bf16 = false;
-#endif
+  const bool has_bf16 = HasBF16Products() && (hwy::SupportedTargets() & HWY_AVX3) != 0;
   return act == DType::kBF16 && has_bf16 ? UnitKind::kBF16Pair : UnitKind::kFloat;
 }
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/backend/cpu/cpu_backend.h"
-#include "core/backend/cpu/pack.h"
+#include "core/backend/cpu/matvec.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/decode_attention.cc"
@@ -25,11 +25,13 @@ struct DecodeProblem {
         groups(args.k.cols() / d),
         capacity(args.k.shape[1]),
         scale(args.scale),
+        dots(ChooseBF16Dots()),
         q(args.q),
         k(args.k),
         v(args.v) {}
   int64_t heads, d, dv, groups, capacity;
   float scale;
+  BF16Dots dots;
   TensorView q, k, v;
 
   int64_t per_group() const { return heads / groups; }
@@ -78,7 +80,7 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, i
   }
 }
 
-template <typename T>
+template <typename T, class Step>
 void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
   const int64_t per_group = p.per_group();
   const T* q = static_cast<const T*>(p.q.data) + (task.sequence * p.heads + task.group * per_group) * p.q.stride;
@@ -92,7 +94,7 @@ void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePar
     const int64_t n = std::min(kDecodeBlock, task.end - token);
     for (int64_t head = 0; head < per_group; head += kDecodeHeads) {
       const int64_t m = std::min(kDecodeHeads, per_group - head);
-      DotBlock(m, n, p.d, q + head * p.q.stride, p.q.stride, keys + token * p.k.stride, p.k.stride,
+      DotBlock<Step>(m, n, p.d, q + head * p.q.stride, p.q.stride, keys + token * p.k.stride, p.k.stride,
                [&](int64_t r, int64_t c, float dot) { scores[r * kDecodeBlock + c] = dot; });
       float* out = partial.out + head * p.dv;
       for (int64_t r = 0; r < m; ++r) {
@@ -106,9 +108,11 @@ void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePar
 
 void DecodeChunkOf(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
   if (p.q.dtype == DType::kF32) {
-    DecodeChunk<float>(p, task, partial);
+    DecodeChunk<float, DotStep<float, float>>(p, task, partial);
+  } else if (p.dots == BF16Dots::kNative) {
+    DecodeChunk<BF16, NativeDotStep>(p, task, partial);
   } else {
-    DecodeChunk<BF16>(p, task, partial);
+    DecodeChunk<BF16, DotStep<BF16, BF16>>(p, task, partial);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "core/backend/cpu/attention.h"
 #include "core/base/check.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -26,10 +27,10 @@ inline void PutElement(const MatVecArgs& args, int64_t row, int64_t column, floa
   }
 }
 
-template <typename X, typename W>
+template <class Step, typename X, typename W>
 void OutInColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
   const W* w = static_cast<const W*>(args.w) + begin * args.ldw;
-  DotBlock(args.m, end - begin, args.k, static_cast<const X*>(args.x), args.ldx, w, args.ldw,
+  DotBlock<Step>(args.m, end - begin, args.k, static_cast<const X*>(args.x), args.ldx, w, args.ldw,
            [&](int64_t r, int64_t c, float dot) { PutElement(args, r, begin + c, dot); });
 }
 
@@ -52,18 +53,20 @@ void InOutColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
   }
 }
 
-template <typename X, typename W>
+template <typename X, typename W, class Step = DotStep<X, W>>
 void Columns(const MatVecArgs& args, int64_t begin, int64_t end) {
   if (args.order == WeightOrder::kOutIn) {
-    OutInColumns<X, W>(args, begin, end);
+    OutInColumns<Step, X, W>(args, begin, end);
   } else {
     InOutColumns<X, W>(args, begin, end);
   }
 }
 
-void ColumnsOfTypes(const MatVecArgs& args, int64_t begin, int64_t end) {
+void ColumnsOfTypes(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t end) {
   const bool x16 = args.x_dtype == DType::kBF16, w16 = args.w_dtype == DType::kBF16;
-  if (x16 && w16) {
+  if (x16 && w16 && dots == BF16Dots::kNative) {
+    Columns<BF16, BF16, NativeDotStep>(args, begin, end);
+  } else if (x16 && w16) {
     Columns<BF16, BF16>(args, begin, end);
   } else if (x16) {
     Columns<BF16, float>(args, begin, end);
@@ -84,8 +87,13 @@ namespace moebius {
 HWY_EXPORT(ColumnsOfTypes);
 
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
-  if (begin < end && args.m > 0) HWY_DYNAMIC_DISPATCH(ColumnsOfTypes)(args, begin, end);
+  MatVecColumns(args, ChooseBF16Dots(), begin, end);
 }
+void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t end) {
+  if (begin < end && args.m > 0) HWY_DYNAMIC_DISPATCH(ColumnsOfTypes)(args, dots, begin, end);
+}
+
+BF16Dots ChooseBF16Dots() { return ChooseUnit(DType::kBF16) == UnitKind::kBF16Pair ? BF16Dots::kNative : BF16Dots::kWidened; }
 
 int64_t MatVecColumnsATask(const MatVecArgs& args) {
   constexpr int64_t kTaskBytes = int64_t{128} << 10;  // of weights: some microseconds of memory time

@@ -41,6 +41,12 @@ inline constexpr int64_t kMatVecRows = 8;
 // Columns [begin, end) of y in the calling thread: for callers that make one task list of several products.
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end);
 
+// How products of bf16 by bf16 are formed: widened to fp32, or by AVX512-BF16's dot products. Tests run kNative
+// anywhere: without the instruction it is the same arithmetic by shifts.
+enum class BF16Dots { kWidened, kNative };
+BF16Dots ChooseBF16Dots();
+void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t end);
+
 // How many columns make a task that is worth a thread's while; a function of the shape alone.
 int64_t MatVecColumnsATask(const MatVecArgs& args);
 

@@ -65,6 +65,22 @@ TEST_P(MatVecTest, MeetsDoublePrecisionForAnyShapeAndTypes) {
   }
 }
 
+// Machines without AVX512-BF16 run the same layout with the instruction's arithmetic by shifts.
+TEST(MatVecDotsTest, BothWaysOfMultiplyingBf16MeetDoublePrecision) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  for (const int64_t m : {1, 2, 3, 8}) {
+    for (const int64_t k : {1, 15, 16, 31, 200}) {
+      const Tensor x = RandomTensor(*backend, DType::kBF16, {m, k}, "x"), w = RandomTensor(*backend, DType::kBF16, {37, k}, "w");
+      const std::vector<double> want = Reference(x, w, WeightOrder::kOutIn, 37, std::vector<double>(m * 37, 0));
+      for (const BF16Dots dots : {BF16Dots::kWidened, BF16Dots::kNative}) {
+        const Tensor y = DirtyTensor(*backend, DType::kF32, {m, 37});
+        MatVecColumns(Product(x, w, WeightOrder::kOutIn, y), dots, 0, 37);
+        ExpectNear(Values(y), want, 2e-6, "y");
+      }
+    }
+  }
+}
+
 TEST_P(MatVecTest, AddsABiasAndAccumulates) {
   const auto backend = MakeCpuBackend({.threads = 1});
   ThreadPool pool(2);

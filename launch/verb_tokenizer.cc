@@ -100,7 +100,8 @@ std::string IdsJson(const std::vector<int32_t>& ids) {
 absl::Status RunEncode(const ParsedArgs& args) {
   const EncodeOptions options = {.parse_special = !args.On("literal"), .add_special = args.On("add-special")};
   if (args.Given("text") == args.Given("jsonl")) {
-    return UsageError("give one of --text and --jsonl; encode has one input; see moebius tokenizer encode --help");
+    return UsageError(
+        "give one of --text and --jsonl; encode has one input; see moebius tokenizer encode --help");
   }
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(args.Text("tokenizer")));
   if (args.Given("text")) return WriteOut(IdsJson(tokenizer.Encode(args.Text("text"), options)));
@@ -161,7 +162,8 @@ absl::Status AddJsonLines(const std::string& path, const std::string& field, Bpe
 // The whole file is one document, read in parts that are cut where no piece of text is divided.
 absl::Status AddPlainText(const std::string& path, bool cuttable, BpeTrainer* trainer) {
   constexpr size_t kBufferBytes = size_t{64} << 20;
-  ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source, OpenByteSource(path == "-" ? "/dev/stdin" : path));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source,
+                   OpenByteSource(path == "-" ? "/dev/stdin" : path));
   std::string buffer;
   size_t filled = 0;
   for (;;) {
@@ -190,22 +192,25 @@ absl::Status RunTrain(const ParsedArgs& args) {
   std::vector<std::string> inputs = args.All("input");
   inputs.insert(inputs.end(), args.positional().begin(), args.positional().end());
   if (inputs.empty()) return UsageError("no input; training needs text; give --input FILE");
-  if (args.Text("out").empty()) return UsageError("no --out; the tokenizer needs a file; give --out tokenizer.json");
+  if (args.Text("out").empty())
+    return UsageError("no --out; the tokenizer needs a file; give --out tokenizer.json");
   ASSIGN_OR_RETURN(BpeTrainer trainer, BpeTrainer::Create(options));
   const auto start = std::chrono::steady_clock::now();
   for (const std::string& path : inputs) {
-    RETURN_IF_ERROR(IsJsonLines(path) ? AddJsonLines(path, args.Text("field"), &trainer)
-                                      : AddPlainText(path, options.pre_tokenizer != PreTokenizerKind::kNone, &trainer));
+    RETURN_IF_ERROR(IsJsonLines(path)
+                        ? AddJsonLines(path, args.Text("field"), &trainer)
+                        : AddPlainText(path, options.pre_tokenizer != PreTokenizerKind::kNone, &trainer));
   }
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, trainer.Train());
   RETURN_IF_ERROR(WriteFileAtomically(args.Text("out"), tokenizer.json()).status());
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   std::printf("%s: %s tokens from %s of text in %s\n", args.Text("out").c_str(),
-              WithCommas(tokenizer.vocab_size()).c_str(), HumanBytes(static_cast<double>(trainer.bytes())).c_str(),
-              HumanSeconds(took.count()).c_str());
+              WithCommas(tokenizer.vocab_size()).c_str(),
+              HumanBytes(static_cast<double>(trainer.bytes())).c_str(), HumanSeconds(took.count()).c_str());
   if (tokenizer.vocab_size() < options.vocab_size) {
-    std::printf("fewer than the %s asked for: no pair of tokens is left that occurs %s times; give more text\n",
-                WithCommas(options.vocab_size).c_str(), WithCommas(options.min_count).c_str());
+    std::printf(
+        "fewer than the %s asked for: no pair of tokens is left that occurs %s times; give more text\n",
+        WithCommas(options.vocab_size).c_str(), WithCommas(options.min_count).c_str());
   }
   return absl::OkStatus();
 }
@@ -214,7 +219,9 @@ Flag TokenizerFlag() {
   return {.name = "tokenizer", .placeholder = "FILE", .help = "tokenizer.json, or a folder that has one"};
 }
 Flag JsonLinesFlag(const std::string& line) {
-  return {.name = "jsonl", .placeholder = "FILE", .help = Concat("input, a line ", line, "; - for standard input")};
+  return {.name = "jsonl",
+          .placeholder = "FILE",
+          .help = Concat("input, a line ", line, "; - for standard input")};
 }
 
 // Runs `run` once --tokenizer (and, if asked for, --jsonl) was given.
@@ -235,37 +242,43 @@ std::vector<Verb> TokenizerVerbs() {
       .name = "tokenizer train",
       .summary = "train a byte-level BPE tokenizer on text",
       .usage = "--input FILE [FILE...] --vocab-size N --out tokenizer.json",
-      .flags = {{.name = "input",
-                 .kind = FlagKind::kRepeatedText,
-                 .placeholder = "FILE",
-                 .help = "text, each file a document; .jsonl: a document a line; .gz and .zst are unpacked"},
-                {.name = "vocab-size",
-                 .kind = FlagKind::kInteger,
-                 .placeholder = "N",
-                 .fallback = "16384",
-                 .help = "tokens, special tokens and the 256 bytes included",
-                 .min = 256,
-                 .max = 1 << 22},
-                {.name = "out", .placeholder = "FILE", .help = "the tokenizer.json to write"},
-                {.name = "pre-tokenizer",
-                 .placeholder = "NAME",
-                 .fallback = "deepseek-v3",
-                 .help = "how text is split before pairs are merged",
-                 .choices = PreTokenizerNames()},
-                {.name = "special",
-                 .kind = FlagKind::kRepeatedText,
-                 .placeholder = "TOKEN",
-                 .help = "special token, ids from 0 in this order (default: DeepSeek-V3's begin, end and padding)"},
-                {.name = "min-count",
-                 .kind = FlagKind::kInteger,
-                 .placeholder = "N",
-                 .fallback = "1",
-                 .help = "a pair that occurs less often is not merged",
-                 .min = 1},
-                {.name = "field", .placeholder = "NAME", .fallback = "text", .help = "where the text is in .jsonl lines"},
-                ThreadsFlag()},
-      .examples = {"moebius tokenizer train --input book.txt --vocab-size 4096 --out tokenizer.json",
-                   "moebius tokenizer train --input a.jsonl b.jsonl.zst --vocab-size 32768 --out tokenizer.json"},
+      .flags =
+          {{.name = "input",
+            .kind = FlagKind::kRepeatedText,
+            .placeholder = "FILE",
+            .help = "text, each file a document; .jsonl: a document a line; .gz and .zst are unpacked"},
+           {.name = "vocab-size",
+            .kind = FlagKind::kInteger,
+            .placeholder = "N",
+            .fallback = "16384",
+            .help = "tokens, special tokens and the 256 bytes included",
+            .min = 256,
+            .max = 1 << 22},
+           {.name = "out", .placeholder = "FILE", .help = "the tokenizer.json to write"},
+           {.name = "pre-tokenizer",
+            .placeholder = "NAME",
+            .fallback = "deepseek-v3",
+            .help = "how text is split before pairs are merged",
+            .choices = PreTokenizerNames()},
+           {.name = "special",
+            .kind = FlagKind::kRepeatedText,
+            .placeholder = "TOKEN",
+            .help =
+                "special token, ids from 0 in this order (default: DeepSeek-V3's begin, end and padding)"},
+           {.name = "min-count",
+            .kind = FlagKind::kInteger,
+            .placeholder = "N",
+            .fallback = "1",
+            .help = "a pair that occurs less often is not merged",
+            .min = 1},
+           {.name = "field",
+            .placeholder = "NAME",
+            .fallback = "text",
+            .help = "where the text is in .jsonl lines"},
+           ThreadsFlag()},
+      .examples =
+          {"moebius tokenizer train --input book.txt --vocab-size 4096 --out tokenizer.json",
+           "moebius tokenizer train --input a.jsonl b.jsonl.zst --vocab-size 32768 --out tokenizer.json"},
       .max_positional = 1 << 20,
       .details = "The file works in Hugging Face tokenizers and holds the merges that its BpeTrainer finds.",
       .run = RunTrain};
@@ -273,7 +286,8 @@ std::vector<Verb> TokenizerVerbs() {
       .name = "tokenizer encode",
       .summary = "turn text into token ids",
       .usage = "--tokenizer FILE (--jsonl FILE | --text TEXT)",
-      .flags = {TokenizerFlag(), JsonLinesFlag("{\"text\": \"...\"}"),
+      .flags = {TokenizerFlag(),
+                JsonLinesFlag("{\"text\": \"...\"}"),
                 {.name = "text", .placeholder = "TEXT", .help = "one text instead of a file"},
                 {.name = "literal",
                  .kind = FlagKind::kSwitch,
@@ -290,7 +304,8 @@ std::vector<Verb> TokenizerVerbs() {
       .name = "tokenizer decode",
       .summary = "turn token ids into text",
       .usage = "--tokenizer FILE --jsonl FILE",
-      .flags = {TokenizerFlag(), JsonLinesFlag("{\"ids\": [...]}"),
+      .flags = {TokenizerFlag(),
+                JsonLinesFlag("{\"ids\": [...]}"),
                 {.name = "skip-special", .kind = FlagKind::kSwitch, .help = "leave special tokens out"},
                 ThreadsFlag()},
       .examples = {"moebius tokenizer decode --tokenizer tokenizer.json --jsonl ids.jsonl",

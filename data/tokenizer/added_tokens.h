@@ -29,8 +29,8 @@ class AddedTokenMatcher {
     size_t search;      // where HF looks for the next match: behind the token, before that white space
     int32_t id;         // -1: no further match
   };
-  // The first match that begins at or after `search`; lstrip takes no white space from before `from`, where the
-  // previous match ended.
+  // The first match that begins at or after `search`; lstrip takes no white space from before `from`, where
+  // the previous match ended.
   Match Next(std::string_view text, size_t search, size_t from) const;
   bool empty() const { return tokens_.empty(); }
 
@@ -43,9 +43,9 @@ class AddedTokenMatcher {
   int32_t Child(int32_t node, unsigned char byte) const;
 
   std::vector<AddedToken> tokens_;
-  std::vector<Node> nodes_;             // a trie; node 0 is the root
-  std::array<int32_t, 256> first_;      // the root's children by byte, -1 for none
-  int only_first_byte_ = -1;            // when all tokens begin with the same byte
+  std::vector<Node> nodes_;         // a trie; node 0 is the root
+  std::array<int32_t, 256> first_;  // the root's children by byte, -1 for none
+  int only_first_byte_ = -1;        // when all tokens begin with the same byte
 };
 
 }  // namespace moebius

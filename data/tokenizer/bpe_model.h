@@ -21,7 +21,7 @@ struct BpeMerge {
 };
 
 struct BpeModelSpec {
-  std::vector<BpeMerge> merges;  // by rank; of a pair listed twice the last rank counts, as in HF
+  std::vector<BpeMerge> merges;         // by rank; of a pair listed twice the last rank counts, as in HF
   std::array<int32_t, 256> byte_ids{};  // the token of each byte, -1 for none
   // A byte without token becomes this one; -1: it is left out, as HF does.
   int32_t unknown_id = -1;
@@ -53,8 +53,8 @@ class BpeModel {
     std::vector<int32_t> result_;
   };
 
-  // Appends the ids of the pieces [begin, ends[0]), [ends[0], ends[1]), ... of `text` (below 4 GiB). Merges the
-  // pair of lowest rank first, the leftmost on a tie; O(n log n) in the length of a piece.
+  // Appends the ids of the pieces [begin, ends[0]), [ends[0], ends[1]), ... of `text` (below 4 GiB). Merges
+  // the pair of lowest rank first, the leftmost on a tie; O(n log n) in the length of a piece.
   void EncodePieces(std::string_view text, size_t begin, std::span<const size_t> ends, Scratch* scratch,
                     std::vector<int32_t>* ids) const;
 

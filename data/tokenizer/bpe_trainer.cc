@@ -40,14 +40,15 @@ absl::StatusOr<BpeTrainer> BpeTrainer::Create(const BpeTrainerOptions& options) 
   std::set<std::string> seen;
   for (const std::string& token : options.special_tokens) {
     if (token.empty() || !IsUtf8(token) || !seen.insert(token).second) {
-      return UsageError(Concat("special token \"", Printable(token), "\" is empty, not UTF-8 or given twice; ",
+      return UsageError(Concat("special token \"", Printable(token),
+                               "\" is empty, not UTF-8 or given twice; ",
                                "a vocabulary needs distinct names; change it"));
     }
   }
   const int64_t least = 256 + static_cast<int64_t>(options.special_tokens.size());
   if (options.vocab_size < least || options.vocab_size > kMaxTokenId + 1) {
-    return UsageError(Concat("vocabulary size ", options.vocab_size, " is not ", least, " to ", kMaxTokenId + 1,
-                             "; it holds 256 bytes and ", options.special_tokens.size(),
+    return UsageError(Concat("vocabulary size ", options.vocab_size, " is not ", least, " to ",
+                             kMaxTokenId + 1, "; it holds 256 bytes and ", options.special_tokens.size(),
                              " special tokens before any merge; choose another size"));
   }
   return BpeTrainer(options);
@@ -69,13 +70,15 @@ void BpeTrainer::AddDocuments(std::span<const std::string_view> documents) {
     for (size_t i; (i = next.fetch_add(1)) < chunks.size();) CountPieces(pre_tokenizer_, chunks[i], counts);
   };
   std::vector<std::thread> threads;
-  for (size_t t = 1; t < std::min(counts_.size(), chunks.size()); ++t) threads.emplace_back(work, &counts_[t]);
+  for (size_t t = 1; t < std::min(counts_.size(), chunks.size()); ++t)
+    threads.emplace_back(work, &counts_[t]);
   work(&counts_[0]);
   for (std::thread& thread : threads) thread.join();
 }
 
 absl::StatusOr<Tokenizer> BpeTrainer::Train() {
-  if (bytes_ == 0) return DamagedError("no text to train a tokenizer on; the input is empty; give other files");
+  if (bytes_ == 0)
+    return DamagedError("no text to train a tokenizer on; the input is empty; give other files");
   for (size_t t = 1; t < counts_.size(); ++t) {
     counts_[0].Add(counts_[t]);
     counts_[t] = WordCounts();

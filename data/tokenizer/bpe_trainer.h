@@ -33,16 +33,16 @@ class BpeTrainer {
   // twice or not UTF-8.
   static absl::StatusOr<BpeTrainer> Create(const BpeTrainerOptions& options);
 
-  // Counts the pieces of whole documents, each split on its own, in all threads. The result depends neither on
-  // their order nor on the number of threads nor on how documents are divided among calls. Texts of more than
-  // 2 MB are cut where that changes no piece (PreTokenizer::SafeCut).
+  // Counts the pieces of whole documents, each split on its own, in all threads. The result depends neither
+  // on their order nor on the number of threads nor on how documents are divided among calls. Texts of more
+  // than 2 MB are cut where that changes no piece (PreTokenizer::SafeCut).
   void AddDocuments(std::span<const std::string_view> documents);
   int64_t bytes() const { return bytes_; }
 
-  // Ids: special tokens, then the bytes in the order of their characters in GPT-2's alphabet, then one for each
-  // merge. The pair with the highest count is merged; on a tie the one with the smaller left id, then the smaller
-  // right id. Ends early, with a smaller vocabulary, when no pair has min_count. DamagedError when no text was
-  // added.
+  // Ids: special tokens, then the bytes in the order of their characters in GPT-2's alphabet, then one for
+  // each merge. The pair with the highest count is merged; on a tie the one with the smaller left id, then
+  // the smaller right id. Ends early, with a smaller vocabulary, when no pair has min_count. DamagedError
+  // when no text was added.
   absl::StatusOr<Tokenizer> Train();
 
  private:

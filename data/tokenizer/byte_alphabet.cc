@@ -56,9 +56,8 @@ std::array<unsigned char, 256> ByteAlphabet::BytesInCharacterOrder() const {
   std::array<unsigned char, 256> order;
   std::iota(order.begin(), order.end(), 0);
   // UTF-8 sorts as its code points do.
-  std::sort(order.begin(), order.end(), [this](unsigned char a, unsigned char b) {
-    return characters_[a] < characters_[b];
-  });
+  std::sort(order.begin(), order.end(),
+            [this](unsigned char a, unsigned char b) { return characters_[a] < characters_[b]; });
   return order;
 }
 

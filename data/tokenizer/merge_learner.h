@@ -1,5 +1,5 @@
-// The merge loop of BPE training over counted words: incremental pair counts and a heap, in time proportional to
-// the occurrences that are merged, however long a word is.
+// The merge loop of BPE training over counted words: incremental pair counts and a heap, in time proportional
+// to the occurrences that are merged, however long a word is.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,11 @@ namespace moebius {
 
 class MergeLearner {
  public:
-  // `tokens`: the first ids as strings of the byte alphabet; byte_ids: the id of each byte among them. `words` is
-  // only read here. Needs 16 bytes of memory a byte of distinct words; CHECKs that these are below 2^32.
-  MergeLearner(const WordCounts& words, std::vector<std::string> tokens, const std::vector<int32_t>& byte_ids);
+  // `tokens`: the first ids as strings of the byte alphabet; byte_ids: the id of each byte among them.
+  // `words` is only read here. Needs 16 bytes of memory a byte of distinct words; CHECKs that these are below
+  // 2^32.
+  MergeLearner(const WordCounts& words, std::vector<std::string> tokens,
+               const std::vector<int32_t>& byte_ids);
 
   // Merges until there are `vocab_size` tokens or no pair has `min_count`. Once.
   void Learn(int32_t vocab_size, int64_t min_count);
@@ -37,8 +39,8 @@ class MergeLearner {
     int32_t id;
     uint32_t word, previous, next;
   };
-  // A candidate with the count it had when it was queued and where it was found then, ascending. A pair can be
-  // queued more than once: when a token arises a second time, from other parts.
+  // A candidate with the count it had when it was queued and where it was found then, ascending. A pair can
+  // be queued more than once: when a token arises a second time, from other parts.
   struct Candidate {
     int64_t count;
     Pair pair;
@@ -73,7 +75,7 @@ class MergeLearner {
   std::vector<Positions> positions_;
   std::vector<uint32_t> free_positions_;
   std::priority_queue<Candidate> queue_;
-  std::vector<Change> left_, right_;           // by the neighbour's id
+  std::vector<Change> left_, right_;                   // by the neighbour's id
   std::vector<int32_t> changed_left_, changed_right_;  // ids with a change
   std::vector<Merge> merges_;
 };

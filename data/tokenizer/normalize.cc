@@ -16,10 +16,9 @@ bool NeedsNormalizing(std::string_view text) {
 std::string NormalizeNfc(std::string_view text) {
   if (!IsUtf8(text)) return std::string(text);
   utf8proc_uint8_t* normalized = nullptr;
-  const utf8proc_ssize_t size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &normalized,
-                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const utf8proc_ssize_t size = utf8proc_map(
+      reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+      &normalized, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   if (size < 0) return std::string(text);
   std::string out(reinterpret_cast<const char*>(normalized), static_cast<size_t>(size));
   std::free(normalized);

@@ -52,7 +52,7 @@ class Scanner {
 
   // `p` is at white space: where `\s*[\r\n]+|\s+(?!\S)|\s+` ends (without its first part when !newlines).
   const Byte* WhiteSpace(const Byte* p, bool newlines) const {
-    const Byte* last = p;               // start of the last white space character
+    const Byte* last = p;  // start of the last white space character
     const Byte* after_newline = nullptr;
     uint32_t length;
     const Byte* q = p;
@@ -245,7 +245,9 @@ size_t PreTokenizer::SafeCut(std::string_view text, size_t limit) {
   const UnicodeClasses& classes = GetUnicodeClasses();
   const Byte* const base = reinterpret_cast<const Byte*>(text.data());
   const auto letter = [base](size_t i) { return IsAsciiLetter(base[i]); };
-  const auto space_at = [&](size_t i) { return classes.At(base + i, base + text.size()).char_class & kSpace; };
+  const auto space_at = [&](size_t i) {
+    return classes.At(base + i, base + text.size()).char_class & kSpace;
+  };
   const auto space_before = [&](size_t i) {
     size_t start = i - 1;
     while (start > 0 && i - start < 4 && (base[start] & 0xC0) == 0x80) --start;

@@ -31,8 +31,7 @@ inline constexpr std::string_view kQwen2Expression =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
     R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
 inline constexpr std::string_view kDeepSeekV3Expressions[3] = {
-    R"(\p{N}{1,3})",
-    "[一-龥\u3040-ゟ゠-ヿ]+",
+    R"(\p{N}{1,3})", "[一-龥\u3040-ゟ゠-ヿ]+",
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|)"
     R"( ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
 
@@ -46,14 +45,14 @@ class PreTokenizer {
   explicit PreTokenizer(PreTokenizerKind kind) : kind_(kind), classes_(&GetUnicodeClasses()) {}
   PreTokenizerKind kind() const { return kind_; }
 
-  // Appends the ends (offsets in `text`) of the pieces from `begin` on, at most `max_pieces`; returns the last
-  // end, which is where the next call begins. `begin` is 0 or what a call returned; pieces are never empty and
-  // cover the text, whatever its bytes.
+  // Appends the ends (offsets in `text`) of the pieces from `begin` on, at most `max_pieces`; returns the
+  // last end, which is where the next call begins. `begin` is 0 or what a call returned; pieces are never
+  // empty and cover the text, whatever its bytes.
   size_t Split(std::string_view text, size_t begin, size_t max_pieces, std::vector<size_t>* ends) const;
 
   // An offset in (0, limit] where cutting `text` in two leaves every piece as it is, as large as possible but
-  // not below limit / 2; else (no line end and no blank between ASCII letters there) the start of a character at
-  // or below `limit`. 0 < limit < text.size(). Not for kNone, whose one piece every cut divides.
+  // not below limit / 2; else (no line end and no blank between ASCII letters there) the start of a character
+  // at or below `limit`. 0 < limit < text.size(). Not for kNone, whose one piece every cut divides.
   static size_t SafeCut(std::string_view text, size_t limit);
 
  private:

@@ -1,5 +1,6 @@
-// A priority queue of places by rank that gives out a whole rank at once: what merging a long piece needs. Pushing
-// is O(1), and places come in ascending order, so that memory is walked and not jumped about in as a heap would.
+// A priority queue of places by rank that gives out a whole rank at once: what merging a long piece needs.
+// Pushing is O(1), and places come in ascending order, so that memory is walked and not jumped about in as a
+// heap would.
 #pragma once
 
 #include <algorithm>
@@ -65,8 +66,9 @@ class RankQueue {
   };
   std::vector<uint32_t> heads_;  // by rank: the last pushed node
   std::vector<Node> nodes_;
-  std::vector<uint64_t> used_, used_words_;  // a bit for each rank that has places, one for each word of those
-  size_t lowest_word_ = 0;                   // words of used_words_ below are 0
+  std::vector<uint64_t> used_,
+      used_words_;          // a bit for each rank that has places, one for each word of those
+  size_t lowest_word_ = 0;  // words of used_words_ below are 0
 };
 
 }  // namespace moebius

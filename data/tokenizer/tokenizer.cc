@@ -48,7 +48,8 @@ BpeModelSpec ModelSpec(const TokenizerSpec& spec) {
     // A special token in vocab has characters outside the alphabet: no piece of text is ever that token.
     std::optional<std::string> bytes = alphabet.ToBytes(spec.vocab[id]);
     if (!bytes.has_value()) continue;
-    if (bytes->size() == 1) model.byte_ids[static_cast<unsigned char>((*bytes)[0])] = static_cast<int32_t>(id);
+    if (bytes->size() == 1)
+      model.byte_ids[static_cast<unsigned char>((*bytes)[0])] = static_cast<int32_t>(id);
     model.tokens.emplace_back(*std::move(bytes), static_cast<int32_t>(id));
   }
   model.merges.reserve(spec.merges.size());

@@ -1,5 +1,6 @@
-// Text to token ids and back: a byte-level BPE tokenizer from a Hugging Face tokenizer.json, giving the ids that
-// HF's `tokenizers` gives. Immutable and safe to use from many threads. Chat templates are not its business.
+// Text to token ids and back: a byte-level BPE tokenizer from a Hugging Face tokenizer.json, giving the ids
+// that HF's `tokenizers` gives. Immutable and safe to use from many threads. Chat templates are not its
+// business.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@
 namespace moebius {
 
 struct EncodeOptions {
-  // Added tokens that stand in the text ("<|endoftext|>") become their ids; else they are text like any other,
-  // which is right for what strangers wrote.
+  // Added tokens that stand in the text ("<|endoftext|>") become their ids; else they are text like any
+  // other, which is right for what strangers wrote.
   bool parse_special = true;
   // What the tokenizer's template puts around a text (mostly a begin-of-text token).
   bool add_special = false;
@@ -27,8 +28,8 @@ enum class SpecialTokens { kKeep, kSkip };
 
 class Tokenizer {
  public:
-  // DamagedError (65) naming `source` and the field for anything but a tokenizer that this code encodes alike;
-  // tokenizer_spec.h says what is read.
+  // DamagedError (65) naming `source` and the field for anything but a tokenizer that this code encodes
+  // alike; tokenizer_spec.h says what is read.
   static absl::StatusOr<Tokenizer> FromJson(std::string json, const std::string& source);
   // A tokenizer.json, or a folder that has one. MissingError if there is no such file.
   static absl::StatusOr<Tokenizer> Load(const std::string& path);
@@ -37,9 +38,9 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  // Appends the ids of `text`: any bytes, below 4 GiB. Without a normalizer (NFC), a template and unknown bytes
-  // Decode gives the same bytes back. Bytes that are not UTF-8 count as characters without a class. Linear time
-  // (a factor log n inside one word).
+  // Appends the ids of `text`: any bytes, below 4 GiB. Without a normalizer (NFC), a template and unknown
+  // bytes Decode gives the same bytes back. Bytes that are not UTF-8 count as characters without a class.
+  // Linear time (a factor log n inside one word).
   void Encode(std::string_view text, std::vector<int32_t>* ids, const EncodeOptions& options = {}) const;
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options = {}) const;
 
@@ -52,8 +53,8 @@ class Tokenizer {
   std::string_view TokenBytes(int32_t id) const;
   bool IsToken(int32_t id) const { return !TokenBytes(id).empty(); }
   bool IsSpecial(int32_t id) const;
-  // By the token's string in tokenizer.json: "<|endoftext|>", "\u0120the" (a blank is U+0120 there). Of a token
-  // that is not an added one it searches the whole vocabulary.
+  // By the token's string in tokenizer.json: "<|endoftext|>", "\u0120the" (a blank is U+0120 there). Of a
+  // token that is not an added one it searches the whole vocabulary.
   std::optional<int32_t> TokenToId(std::string_view token) const;
 
   int32_t vocab_size() const;  // highest id + 1
@@ -68,8 +69,8 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Decodes a growing list of tokens: gives out text as soon as whole characters are there, and never half of one.
-// All that it gives, put together, is Tokenizer::DecodeText of all ids.
+// Decodes a growing list of tokens: gives out text as soon as whole characters are there, and never half of
+// one. All that it gives, put together, is Tokenizer::DecodeText of all ids.
 class StreamDecoder {
  public:
   // `tokenizer` must live as long.

@@ -43,11 +43,13 @@ class Handler {
     if (error_.empty()) error_ = why;
     return false;
   }
-  bool AtModel(const char* name) const { return mode_ == Mode::kTree && depth_ == 2 && in_model_ && key_ == name; }
+  bool AtModel(const char* name) const {
+    return mode_ == Mode::kTree && depth_ == 2 && in_model_ && key_ == name;
+  }
   bool Value(Json value) {
     if (mode_ == Mode::kVocab) {
-      return Fail(Concat("field \"model.vocab\" gives token \"", Printable(key_), "\" the id ", DescribeJson(value),
-                         ", not a number from 0 to ", kMaxTokenId));
+      return Fail(Concat("field \"model.vocab\" gives token \"", Printable(key_), "\" the id ",
+                         DescribeJson(value), ", not a number from 0 to ", kMaxTokenId));
     }
     if (mode_ == Mode::kMerges) return BadMerge(DescribeJson(value));
     return Place(std::move(value)) != nullptr;
@@ -59,8 +61,7 @@ class Handler {
     return true;
   }
   bool BadMerge(const std::string& what) {
-    return Fail(Concat("field \"model.merges[", num_merges_, "]\" is or has ", what,
-                       ", not two tokens"));
+    return Fail(Concat("field \"model.merges[", num_merges_, "]\" is or has ", what, ", not two tokens"));
   }
   Json* Place(Json value);
   bool Open(Json value);
@@ -184,7 +185,8 @@ absl::Status ReadTokenizerJson(std::string_view json, const std::string& source,
     return DamagedError(Concat(source, ": not JSON; ", Printable(error.what(), 200)));
   }
   if (done) return absl::OkStatus();
-  return DamagedError(Concat(source, ": ", handler.error(), "; the file is damaged; fetch or train it again"));
+  return DamagedError(
+      Concat(source, ": ", handler.error(), "; the file is damaged; fetch or train it again"));
 }
 
 }  // namespace moebius

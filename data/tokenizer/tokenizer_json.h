@@ -33,12 +33,12 @@ class StringPool {
 struct VocabAndMerges {
   bool has_vocab = false, has_merges = false;  // objects and lists of these names were there
   StringPool tokens;
-  std::vector<int32_t> ids;   // of tokens: 0 to kMaxTokenId
-  StringPool merge_parts;     // left, right, left, right, ...
+  std::vector<int32_t> ids;  // of tokens: 0 to kMaxTokenId
+  StringPool merge_parts;    // left, right, left, right, ...
 };
 
-// `rest` is the file without model.vocab and model.merges. DamagedError as ParseJson of core/io/json.h has it, and
-// for a vocabulary that is not {token: id} or merges that are not pairs ("a b" or ["a", "b"]).
+// `rest` is the file without model.vocab and model.merges. DamagedError as ParseJson of core/io/json.h has
+// it, and for a vocabulary that is not {token: id} or merges that are not pairs ("a b" or ["a", "b"]).
 absl::Status ReadTokenizerJson(std::string_view json, const std::string& source, nlohmann::json* rest,
                                VocabAndMerges* model);
 

@@ -37,8 +37,8 @@ struct TokenizerSpec {
   std::vector<int32_t> prefix_ids, suffix_ids;
 };
 
-// DamagedError naming `source` and the field: not JSON, too large, ids or merges that do not fit together, or a
-// feature (another model, expression, normalizer, ...) that this tokenizer does not have.
+// DamagedError naming `source` and the field: not JSON, too large, ids or merges that do not fit together, or
+// a feature (another model, expression, normalizer, ...) that this tokenizer does not have.
 absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view json, const std::string& source);
 
 // As HF's save(pretty) lays it out. Prefix and suffix become a TemplateProcessing.

@@ -51,7 +51,8 @@ std::string TypeOf(const Json& component) {
 absl::StatusOr<bool> Flag(const Json& object, const char* name, bool otherwise, const Where& where) {
   const auto found = object.find(name);
   if (found == object.end() || found->is_null()) return otherwise;
-  if (!found->is_boolean()) return Wrong(where.Below(name), Concat("is ", DescribeJson(*found), ", not a bool"));
+  if (!found->is_boolean())
+    return Wrong(where.Below(name), Concat("is ", DescribeJson(*found), ", not a bool"));
   return found->get<bool>();
 }
 
@@ -112,8 +113,8 @@ class Reader {
   const VocabAndMerges& model_;
   const std::string& source_;
   TokenizerSpec spec_;
-  std::optional<TokenIndex> index_;                           // of spec_.vocab
-  std::unordered_map<std::string_view, int32_t> added_ids_;   // added tokens; views into root_
+  std::optional<TokenIndex> index_;                          // of spec_.vocab
+  std::unordered_map<std::string_view, int32_t> added_ids_;  // added tokens; views into root_
   std::unordered_map<int32_t, std::string_view> added_names_;
 };
 
@@ -145,7 +146,8 @@ absl::Status Reader::ReadModel(const Where& where) {
     if (!unknown->is_string()) return Wrong(where.Below("unk_token"), "is not a string");
     spec_.unknown_id = index_->Find(unknown->get_ref<const std::string&>());
     if (spec_.unknown_id < 0) {
-      return Wrong(where.Below("unk_token"), Concat("names ", DescribeJson(*unknown), ", which is not in vocab"));
+      return Wrong(where.Below("unk_token"),
+                   Concat("names ", DescribeJson(*unknown), ", which is not in vocab"));
     }
   }
   return absl::OkStatus();
@@ -161,7 +163,8 @@ absl::Status Reader::ReadVocab(const Where& where) {
     const std::string_view token = model_.tokens[i];
     if (token.empty()) return Wrong(where, Concat("gives the id ", id, " to an empty token"));
     if (!spec_.vocab[id].empty()) {
-      return Wrong(where, Concat("gives the id ", id, " to ", Quoted(spec_.vocab[id]), " and ", Quoted(token)));
+      return Wrong(where,
+                   Concat("gives the id ", id, " to ", Quoted(spec_.vocab[id]), " and ", Quoted(token)));
     }
     spec_.vocab[id] = token;
   }
@@ -284,7 +287,8 @@ absl::Status Reader::ReadPreTokenizer(const Where& where) {
     if (type == "ByteLevel") {
       ASSIGN_OR_RETURN(const bool use_regex, Flag(*part, "use_regex", true, at));
       ASSIGN_OR_RETURN(const bool prefix, Flag(*part, "add_prefix_space", true, at));
-      if (prefix && parts.size() > 1) return Unsupported(at.Below("add_prefix_space"), "is set in a Sequence");
+      if (prefix && parts.size() > 1)
+        return Unsupported(at.Below("add_prefix_space"), "is set in a Sequence");
       spec_.add_prefix_space = prefix;
       words.push_back(use_regex ? "ByteLevel+" : "ByteLevel");
     } else if (type == "Digits") {
@@ -339,9 +343,11 @@ absl::Status Reader::ReadPostProcessor(const Where& where) {
     const std::string type = TypeOf(*part);
     if (type == "ByteLevel") continue;  // trims offsets only
     if (type != "TemplateProcessing") {
-      return Unsupported(at.Below("type"), Concat("is ", Quoted(type), ", not ByteLevel or TemplateProcessing"));
+      return Unsupported(at.Below("type"),
+                         Concat("is ", Quoted(type), ", not ByteLevel or TemplateProcessing"));
     }
-    if (!spec_.prefix_ids.empty() || !spec_.suffix_ids.empty()) return Unsupported(at, "is a second template");
+    if (!spec_.prefix_ids.empty() || !spec_.suffix_ids.empty())
+      return Unsupported(at, "is a second template");
     RETURN_IF_ERROR(ReadTemplate(*part, at));
   }
   return absl::OkStatus();
@@ -350,7 +356,8 @@ absl::Status Reader::ReadPostProcessor(const Where& where) {
 absl::Status Reader::ReadTemplate(const Json& processor, const Where& where) {
   const Json* single = Member(processor, "single");
   const Json* special = Member(processor, "special_tokens");
-  if (single == nullptr || !single->is_array()) return Wrong(where.Below("single"), "is missing or not a list");
+  if (single == nullptr || !single->is_array())
+    return Wrong(where.Below("single"), "is missing or not a list");
   bool text_seen = false;
   for (size_t i = 0; i < single->size(); ++i) {
     const Where at = where.Below("single").At(i);
@@ -367,7 +374,8 @@ absl::Status Reader::ReadTemplate(const Json& processor, const Where& where) {
     const std::string& text = name->get_ref<const std::string&>();
     const Json* entry = special != nullptr && special->is_object() ? Member(*special, text.c_str()) : nullptr;
     const Json* ids = entry != nullptr && entry->is_object() ? Member(*entry, "ids") : nullptr;
-    if (ids == nullptr || !ids->is_array()) return Wrong(at, Concat(Quoted(text), " is not in special_tokens"));
+    if (ids == nullptr || !ids->is_array())
+      return Wrong(at, Concat(Quoted(text), " is not in special_tokens"));
     for (const Json& id : *ids) {
       const int64_t number = id.is_number_integer() ? id.get<int64_t>() : -1;
       const bool known = number >= 0 && number <= kMaxTokenId &&
@@ -386,7 +394,8 @@ absl::Status Reader::ReadDecoder(const Where& where) {
   if (decoder == nullptr) return Unsupported(where, "is missing");
   std::vector<std::pair<const Json*, Where>> parts;
   RETURN_IF_ERROR(Flatten(*decoder, "decoders", where, &parts));
-  if (parts.size() != 1 || TypeOf(*parts[0].first) != "ByteLevel") return Unsupported(where, "is not one ByteLevel");
+  if (parts.size() != 1 || TypeOf(*parts[0].first) != "ByteLevel")
+    return Unsupported(where, "is not one ByteLevel");
   return absl::OkStatus();
 }
 

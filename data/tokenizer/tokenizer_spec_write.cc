@@ -70,7 +70,8 @@ std::string PreTokenizerJson(const TokenizerSpec& spec) {
   const std::string byte_level = ByteLevel(spec.add_prefix_space, use_regex);
   if (parts.empty()) return byte_level;
   parts.push_back(byte_level);
-  return Concat("{\"type\": \"Sequence\", \"pretokenizers\": [\n      ", Join(parts, ",\n      "), "\n    ]}");
+  return Concat("{\"type\": \"Sequence\", \"pretokenizers\": [\n      ", Join(parts, ",\n      "),
+                "\n    ]}");
 }
 
 std::string NameOf(const TokenizerSpec& spec, int32_t id) {
@@ -89,8 +90,8 @@ std::string PostProcessorJson(const TokenizerSpec& spec) {
     std::vector<std::string> parts;
     const auto add = [&](const std::vector<int32_t>& ids) {
       for (const int32_t special : ids) {
-        parts.push_back(
-            Concat(R"({"SpecialToken": {"id": )", Json(NameOf(spec, special)), R"(, "type_id": )", type, "}}"));
+        parts.push_back(Concat(R"({"SpecialToken": {"id": )", Json(NameOf(spec, special)), R"(, "type_id": )",
+                               type, "}}"));
       }
     };
     add(spec.prefix_ids);
@@ -105,16 +106,20 @@ std::string PostProcessorJson(const TokenizerSpec& spec) {
     bool seen = false;
     for (size_t j = 0; j < i; ++j) seen = seen || ids[j] == ids[i];
     const std::string name = Json(NameOf(spec, ids[i]));
-    if (!seen) special.push_back(Concat(name, ": {\"id\": ", name, ", \"ids\": [", ids[i], "], \"tokens\": [", name, "]}"));
+    if (!seen)
+      special.push_back(
+          Concat(name, ": {\"id\": ", name, ", \"ids\": [", ids[i], "], \"tokens\": [", name, "]}"));
   }
-  return Concat("{\"type\": \"TemplateProcessing\",\n    \"single\": [", around("A", 0), "],\n    \"pair\": [",
-                around("A", 0), ", ", around("B", 1), "],\n    \"special_tokens\": {", Join(special), "}}");
+  return Concat("{\"type\": \"TemplateProcessing\",\n    \"single\": [", around("A", 0),
+                "],\n    \"pair\": [", around("A", 0), ", ", around("B", 1), "],\n    \"special_tokens\": {",
+                Join(special), "}}");
 }
 
 std::string AddedTokenJson(const AddedToken& token) {
   return Concat("    {\"id\": ", token.id, ", \"content\": ", Json(token.content),
-                ", \"single_word\": false, \"lstrip\": ", Bool(token.lstrip), ", \"rstrip\": ", Bool(token.rstrip),
-                ", \"normalized\": ", Bool(token.normalized), ", \"special\": ", Bool(token.special), "}");
+                ", \"single_word\": false, \"lstrip\": ", Bool(token.lstrip),
+                ", \"rstrip\": ", Bool(token.rstrip), ", \"normalized\": ", Bool(token.normalized),
+                ", \"special\": ", Bool(token.special), "}");
 }
 
 }  // namespace

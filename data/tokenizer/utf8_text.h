@@ -6,8 +6,8 @@
 
 namespace moebius {
 
-// `bytes` with U+FFFD for every maximal piece that is not UTF-8, as Rust's from_utf8_lossy (and so HF's decode)
-// and the Unicode standard's recommended practice have it.
+// `bytes` with U+FFFD for every maximal piece that is not UTF-8, as Rust's from_utf8_lossy (and so HF's
+// decode) and the Unicode standard's recommended practice have it.
 std::string ReplaceInvalidUtf8(std::string_view bytes);
 
 bool IsUtf8(std::string_view bytes);

@@ -11,9 +11,7 @@ namespace {
 constexpr size_t kBlockBytes = 1 << 20;
 
 // What stands for a long word until its bytes are compared.
-WordKey LongKey(std::string_view word) {
-  return {{0, std::hash<std::string_view>()(word), 0}, word.size()};
-}
+WordKey LongKey(std::string_view word) { return {{0, std::hash<std::string_view>()(word), 0}, word.size()}; }
 
 }  // namespace
 

@@ -41,7 +41,7 @@ class WordCounts {
   void Grow();
 
   std::vector<Entry> entries_;
-  std::vector<Slot> slots_;  // a power of two, at most half full
+  std::vector<Slot> slots_;                      // a power of two, at most half full
   std::vector<std::unique_ptr<char[]>> blocks_;  // the bytes of long words
   size_t block_left_ = 0;
   char* block_next_ = nullptr;

@@ -1,6 +1,6 @@
-// Encoding speed of one thread: tokenizer_bench TOKENIZER FILE [PIECE_BYTES [SECONDS]] encodes the file in pieces
-// cut at characters, again and again, and prints one JSON line with the best round. Times are processor time, which
-// other processes disturb less.
+// Encoding speed of one thread: tokenizer_bench TOKENIZER FILE [PIECE_BYTES [SECONDS]] encodes the file in
+// pieces cut at characters, again and again, and prints one JSON line with the best round. Times are
+// processor time, which other processes disturb less.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
     }
     best_s = std::min(best_s, Seconds() - round);
   } while (Seconds() - start < seconds);
-  std::printf("{\"bytes\": %zu, \"tokens\": %zu, \"mb_per_s\": %.2f, \"load_s\": %.3f}\n", text->size(), num_tokens,
-              text->size() / best_s / 1e6, load_s);
+  std::printf("{\"bytes\": %zu, \"tokens\": %zu, \"mb_per_s\": %.2f, \"load_s\": %.3f}\n", text->size(),
+              num_tokens, text->size() / best_s / 1e6, load_s);
   return 0;
 }

@@ -10,8 +10,8 @@
 namespace moebius {
 namespace {
 
-// A model whose tokens are the letters a to d and random joins of earlier tokens, ranked in random order: pairs of
-// low rank can come up late, as in no trained model.
+// A model whose tokens are the letters a to d and random joins of earlier tokens, ranked in random order:
+// pairs of low rank can come up late, as in no trained model.
 struct RandomModel {
   explicit RandomModel(uint32_t seed, bool in_order) {
     std::mt19937 random(seed);
@@ -63,7 +63,8 @@ TEST(BpeModel, MergesAsTheDefinitionSaysShortLongAndCached) {
     BpeModel::Scratch scratch;
     std::mt19937 random(seed);
     for (int round = 0; round < 60; ++round) {
-      const size_t lengths[] = {1 + random() % 6, 1 + random() % 24, 20 + random() % 40, 100 + random() % 300};
+      const size_t lengths[] = {1 + random() % 6, 1 + random() % 24, 20 + random() % 40,
+                                100 + random() % 300};
       std::string text(lengths[random() % 4], 'a');
       const int letters = 1 + static_cast<int>(random() % 4);
       for (char& c : text) c = static_cast<char>('a' + random() % letters);

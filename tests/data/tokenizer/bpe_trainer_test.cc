@@ -14,7 +14,8 @@
 namespace moebius {
 namespace {
 
-absl::StatusOr<Tokenizer> TrainOn(const std::vector<std::string_view>& documents, const BpeTrainerOptions& options) {
+absl::StatusOr<Tokenizer> TrainOn(const std::vector<std::string_view>& documents,
+                                  const BpeTrainerOptions& options) {
   absl::StatusOr<BpeTrainer> trainer = BpeTrainer::Create(options);
   if (!trainer.ok()) return trainer.status();
   trainer->AddDocuments(documents);

@@ -23,7 +23,8 @@ std::vector<GoldenLine> ReadGolden(const std::string& path) {
     EXPECT_TRUE(line.ok()) << line.status();
     if (!line.ok()) return lines;
     const bool has_text = line->contains("text");
-    lines.push_back({has_text ? line->at("text").get<std::string>() : "", has_text, line->at("decoded"), line->at("ids")});
+    lines.push_back({has_text ? line->at("text").get<std::string>() : "", has_text, line->at("decoded"),
+                     line->at("ids")});
   }
 }
 

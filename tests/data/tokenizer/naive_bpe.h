@@ -1,4 +1,5 @@
-// Byte pair encoding and its training as the definition says them, slow and plain: what the fast ones must equal.
+// Byte pair encoding and its training as the definition says them, slow and plain: what the fast ones must
+// equal.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@ namespace moebius {
 
 // Merges the pair of lowest rank, the leftmost on a tie, until no pair has one. rank and result by pair.
 inline std::vector<int32_t> NaiveMerge(
-    std::vector<int32_t> symbols, const std::map<std::pair<int32_t, int32_t>, std::pair<int32_t, int32_t>>& merges) {
+    std::vector<int32_t> symbols,
+    const std::map<std::pair<int32_t, int32_t>, std::pair<int32_t, int32_t>>& merges) {
   for (;;) {
     int32_t best_rank = INT32_MAX, result = 0;
     size_t best = 0;
@@ -31,8 +33,8 @@ inline std::vector<int32_t> NaiveMerge(
 
 // The pairs that training merges, in order: always the most frequent, on a tie the one with the lower ids.
 // `words`: symbols and count of each word. The new ids go on from `next_id`.
-inline std::vector<std::pair<int32_t, int32_t>> NaiveTrain(std::vector<std::pair<std::vector<int32_t>, int64_t>> words,
-                                                           int32_t next_id, int num_merges) {
+inline std::vector<std::pair<int32_t, int32_t>> NaiveTrain(
+    std::vector<std::pair<std::vector<int32_t>, int64_t>> words, int32_t next_id, int num_merges) {
   std::vector<std::pair<int32_t, int32_t>> merges;
   while (static_cast<int>(merges.size()) < num_merges) {
     std::map<std::pair<int32_t, int32_t>, int64_t> counts;

@@ -81,7 +81,7 @@ TEST(PreTokenizer, CoversAnyBytesWithPiecesThatAreNotEmpty) {
 
 TEST(PreTokenizer, CutsLargeTextWhereNoPieceIsDivided) {
   std::mt19937 random(2);
-  const std::string_view parts[] = {"word", " and", " then",  "\n",   "\n\n", "  ",  "12", "!?", " (",
+  const std::string_view parts[] = {"word", " and", " then",   "\n",   "\n\n", "  ",   "12", "!?", " (",
                                     "\t",   "é",    " \u3000", "中文", "'s",   "\r\n", "x",  "\n "};
   int num_safe = 0;
   for (int round = 0; round < 3000; ++round) {
@@ -94,7 +94,8 @@ TEST(PreTokenizer, CutsLargeTextWhereNoPieceIsDivided) {
     const auto letter = [&text](size_t i) { return std::isalpha(static_cast<unsigned char>(text[i])) != 0; };
     const bool before_blank = text[cut] == ' ' && letter(cut - 1) && letter(cut + 1);
     const auto space = [&text](size_t i) {
-      return std::isspace(static_cast<unsigned char>(text[i])) != 0 || text[i] == "\u3000"[0] || text[i] == "\u3000"[2];
+      return std::isspace(static_cast<unsigned char>(text[i])) != 0 || text[i] == "\u3000"[0] ||
+             text[i] == "\u3000"[2];
     };
     const bool after_line = text[cut - 1] == '\n' && !space(cut - 2) && !space(cut);
     if (!before_blank && !after_line) continue;  // there was no safe place, or none that this test is sure of
@@ -117,7 +118,8 @@ TEST(PreTokenizer, CutsTextWithoutASafePlaceBetweenCharacters) {
 
 TEST(PreTokenizer, TakesTimeInProportionToHostileText) {
   // 8 MB each; what is quadratic would take hours.
-  for (const std::string_view unit : {"a", " ", "1", "\n", "!", "\u0301", "\u200d", "\x01", "'", " \n", "\xFF", "中"}) {
+  for (const std::string_view unit :
+       {"a", " ", "1", "\n", "!", "\u0301", "\u200d", "\x01", "'", " \n", "\xFF", "中"}) {
     std::string text;
     while (text.size() < (8 << 20)) text += unit;
     for (const PreTokenizerKind kind : kSplitting) {

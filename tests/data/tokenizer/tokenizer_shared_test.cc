@@ -31,7 +31,8 @@ class RealTokenizer : public testing::TestWithParam<Case> {
 };
 
 TEST_P(RealTokenizer, EncodesAndDecodesEveryGoldenLineAsHuggingFaceDoes) {
-  const std::vector<GoldenLine> lines = ReadGolden(kShared + "/golden/tokenizer/" + GetParam().name + ".jsonl");
+  const std::vector<GoldenLine> lines =
+      ReadGolden(kShared + "/golden/tokenizer/" + GetParam().name + ".jsonl");
   ASSERT_FALSE(lines.empty());
   for (const GoldenLine& line : lines) {
     EXPECT_EQ(tokenizer_->Encode(line.text), line.ids) << line.text.substr(0, 200);
@@ -77,7 +78,8 @@ TEST_P(RealTokenizer, ReadsWhatItWritesAndWritesTheSameAgain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RealTokenizer,
-                         testing::Values(Case{"gpt2", "gpt2-bpe"}, Case{"deepseek_v3", "deepseek-v3-tokenizer"}),
+                         testing::Values(Case{"gpt2", "gpt2-bpe"},
+                                         Case{"deepseek_v3", "deepseek-v3-tokenizer"}),
                          [](const auto& info) { return info.param.name; });
 
 TEST(DeepSeekTokenizer, MarkersInTextAreSpecialOnlyWhenAskedFor) {

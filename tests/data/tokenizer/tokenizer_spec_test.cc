@@ -103,7 +103,8 @@ TEST(TokenizerSpec, RefusesWhatItWouldEncodeDifferentlyAndNamesTheField) {
       {model(R"("type": "BPE", "dropout": 0.1, )" + rest), "model.dropout"},
       {model(R"("type": "BPE", "unk_token": "u", )" + rest), "model.unk_token"},
       {model(R"("type": "BPE", "unk_token": 5, )" + rest), "model.unk_token"},
-      {model(R"("type": "BPE", "continuing_subword_prefix": "##", )" + rest), "model.continuing_subword_prefix"},
+      {model(R"("type": "BPE", "continuing_subword_prefix": "##", )" + rest),
+       "model.continuing_subword_prefix"},
       {model(R"("type": "BPE", "end_of_word_suffix": "</w>", )" + rest), "model.end_of_word_suffix"},
       {model(R"("type": "BPE", "byte_fallback": true, )" + rest), "model.byte_fallback"},
       {model(R"("type": "BPE", "ignore_merges": 1, )" + rest), "model.ignore_merges"},
@@ -135,11 +136,14 @@ TEST(TokenizerSpec, RefusesWhatItWouldEncodeDifferentlyAndNamesTheField) {
       {splitter(R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "\\d+"},)"
                 R"("behavior": "Isolated"}, {"type": "ByteLevel", "add_prefix_space": false}]})"),
        "pre_tokenizer"},
-      {splitter(R"({"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated"})"), "pre_tokenizer.pattern"},
-      {splitter(R"({"type": "Split", "pattern": {"Regex": " "}, "behavior": "Removed"})"), "pre_tokenizer.behavior"},
+      {splitter(R"({"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated"})"),
+       "pre_tokenizer.pattern"},
+      {splitter(R"({"type": "Split", "pattern": {"Regex": " "}, "behavior": "Removed"})"),
+       "pre_tokenizer.behavior"},
       {splitter(R"({"type": "Split", "pattern": {"Regex": " "}, "behavior": "Isolated", "invert": true})"),
        "pre_tokenizer.invert"},
-      {{.post_processor = R"({"type": "BertProcessing", "sep": ["x", 1], "cls": ["y", 2]})"}, "post_processor.type"},
+      {{.post_processor = R"({"type": "BertProcessing", "sep": ["x", 1], "cls": ["y", 2]})"},
+       "post_processor.type"},
       {{.post_processor = R"({"type": "TemplateProcessing"})"}, "post_processor.single"},
       {{.post_processor = R"({"type": "TemplateProcessing", "single": []})"}, "post_processor.single"},
       {{.post_processor = R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "q"}}]})"},
@@ -157,7 +161,8 @@ TEST(TokenizerSpec, RefusesWhatItWouldEncodeDifferentlyAndNamesTheField) {
     EXPECT_EQ(ExitCode(spec.status()), kExitDamaged);
     const std::string message(spec.status().message());
     EXPECT_NE(message.find("dir/tokenizer.json"), message.npos) << message;
-    EXPECT_NE(message.find("\"" + each.field + "\""), message.npos) << "no field " << each.field << " in: " << message;
+    EXPECT_NE(message.find("\"" + each.field + "\""), message.npos)
+        << "no field " << each.field << " in: " << message;
   }
 }
 
@@ -178,8 +183,9 @@ TEST(TokenizerSpec, RefusesWhatIsNotJson) {
 TEST(TokenizerSpec, SurvivesDamageOfEveryKind) {
   const std::string original = *ReadFile(kPath);
   std::mt19937 random(9);
-  const std::string_view inserts[] = {"{",    "}",     "[",    "]",  ",",    ":",       "null",  "-1",   "\"\"", "1e9",
-                                      "true", "\\u0000", "\xFF", "\"", "\\", "\"type\"", "99999999", "\"a b\""};
+  const std::string_view inserts[] = {"{",    "}",  "[",    "]",        ",",        ":",
+                                      "null", "-1", "\"\"", "1e9",      "true",     "\\u0000",
+                                      "\xFF", "\"", "\\",   "\"type\"", "99999999", "\"a b\""};
   int read = 0;
   for (int round = 0; round < 300; ++round) {
     std::string json = original;

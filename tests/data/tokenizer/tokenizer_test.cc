@@ -31,7 +31,8 @@ std::string Changed(const std::string& from, const std::string& to) {
 }
 
 std::string RandomBytes(std::mt19937* random, size_t max_size) {
-  const std::string_view bits[] = {"<think>", "<｜User｜>", " the", "\n\n", "中", "\xF0\x9F", "123", "\u0301", "<｜"};
+  const std::string_view bits[] = {"<think>",  "<｜User｜>", " the",   "\n\n", "中",
+                                   "\xF0\x9F", "123",        "\u0301", "<｜"};
   std::string bytes;
   const size_t size = (*random)() % max_size;
   while (bytes.size() < size) {

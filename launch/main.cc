@@ -6,7 +6,6 @@
 #include "launch/verb_bench.h"
 #include "launch/verb_convert.h"
 #include "launch/verb_data.h"
-#include "launch/verb_data_text.h"
 #include "launch/verb_doctor.h"
 #include "launch/verb_generate.h"
 #include "launch/verb_inspect.h"
@@ -25,7 +24,6 @@ int main(int argc, char** argv) {
   };
   add(moebius::TrainVerbs());
   add(moebius::DataVerbs());
-  add(moebius::DataTextVerbs());
   add(moebius::TokenizerVerbs());
   add(moebius::ScoreVerbs());
   add(moebius::GenerateVerbs());

@@ -114,7 +114,7 @@ ordered_json StateJson(const TrainerState& s) {
 
 // What transformers' generate() starts and ends with.
 std::string GenerationConfigJson(const ModelConfig& config) {
-  ordered_json o;
+  ordered_json o = ordered_json::object();
   if (config.bos_token_id >= 0) o["bos_token_id"] = config.bos_token_id;
   if (config.eos_token_id >= 0) o["eos_token_id"] = config.eos_token_id;
   return DumpJson(o, 2) + "\n";

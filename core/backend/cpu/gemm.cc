@@ -26,6 +26,13 @@ int64_t PackedBytes(int64_t k, int64_t n) { return k * RoundUp(n, TileColumns())
 
 // ---- packing b: panels of TileColumns() columns, each [k][TileColumns()], zeros beyond n.
 
+// Short pieces of long rows are read: the hardware does not see them coming.
+constexpr int64_t kAhead = 8;
+template <typename T>
+HWY_INLINE void PrefetchRow(const T* row, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + i);
+}
+
 // b is [k, n] by rows: pieces of rows are copied. `panels` whole panels side by side are read together.
 template <typename T>
 void PackRows(const T* b, int64_t stride, int64_t k, int64_t n, float* packed) {
@@ -35,6 +42,7 @@ void PackRows(const T* b, int64_t stride, int64_t k, int64_t n, float* packed) {
     const int64_t count = std::min<int64_t>(8, whole - first);
     for (int64_t i = 0; i < k; ++i) {
       const T* from = b + i * stride + first * width;
+      if (i + kAhead < k) PrefetchRow(from + kAhead * stride, count * width);
       float* to = packed + (first * k + i) * width;
       for (int64_t p = 0; p < count; ++p, from += width, to += k * width) {
         Store(Load(from), to);
@@ -83,22 +91,30 @@ HWY_INLINE void Turn4x4(const T* from, int64_t stride, float* to, int64_t width)
 }
 #endif
 
-// b is [n, k] by rows (transposed).
+// b is [n, k] by rows (transposed). Steps of 16 in k: a cache line of each row is used up at once.
 template <typename T>
 void PackTransposed(const T* b, int64_t stride, int64_t k, int64_t n, float* packed) {
   const int64_t width = TileColumns();
-  const int64_t step = std::min<int64_t>(width, 4);
-  for (int64_t j = 0; j < RoundUp(n, width); j += step) {
-    const T* from = b + j * stride;
-    float* to = packed + (j / width) * k * width + j % width;
-    int64_t i = 0;
+  for (int64_t first = 0; first < n; first += width) {
+    float* panel = packed + first * k;
+    for (int64_t begin = 0; begin < k; begin += 16) {
+      const int64_t end = std::min(begin + 16, k);
+      int64_t j = 0;
 #if HWY_TARGET != HWY_SCALAR
-    if (j + 4 <= n) {
-      for (; i + 4 <= k; i += 4) Turn4x4(from + i, stride, to + i * width, width);
-    }
+      for (; j < width && first + j + 4 <= n; j += 4) {
+        const T* from = b + (first + j) * stride;
+        int64_t i = begin;
+        for (; i + 4 <= end; i += 4) Turn4x4(from + i, stride, panel + i * width + j, width);
+        for (; i < end; ++i) {
+          for (int64_t q = 0; q < 4; ++q) panel[i * width + j + q] = Widen(from[q * stride + i]);
+        }
+      }
 #endif
-    for (; i < k; ++i) {
-      for (int64_t q = 0; q < step; ++q) to[i * width + q] = j + q < n ? Widen(from[q * stride + i]) : 0.0f;
+      for (; j < width; ++j) {
+        for (int64_t i = begin; i < end; ++i) {
+          panel[i * width + j] = first + j < n ? Widen(b[(first + j) * stride + i]) : 0.0f;
+        }
+      }
     }
   }
 }
@@ -140,6 +156,7 @@ Block TileRows(const T* a, int64_t stride, int64_t m, int64_t k, float* to) {
   const int64_t by_vector = lanes >= kTileRows && m >= lanes ? (m - lanes) / kTileRows + 1 : 0;
   for (int64_t p = 0; p < k; ++p) {
     const T* from = a + p * stride;
+    if (p + kAhead < k) PrefetchRow(from + kAhead * stride, m);
     float* tile = to + p * kTileRows;
     int64_t t = 0;
     for (; t < by_vector; ++t, tile += kTileStride) Store(Load(from + t * kTileRows), tile);

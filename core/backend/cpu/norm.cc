@@ -37,7 +37,7 @@ void NormRows(const RmsNormArgs& args, int64_t begin, int64_t end) {
     // `y` may be x, so the second pass reads what the first one stored, or adds again.
     Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
       const VF s = load(i, part);
-      if (sum != nullptr) Store(s, sum + i, part);
+      if (sum != nullptr) StoreExact(s, sum + i, part);
       squares = hn::MulAdd(s, s, squares);
     });
     const float rstd = 1.0f / std::sqrt(Sum(squares) / static_cast<float>(n) + args.epsilon);

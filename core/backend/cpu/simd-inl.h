@@ -53,13 +53,19 @@ HWY_INLINE VF Rounded<BF16>(VF v) {
   return hn::BitCast(F32(), hn::And(bits, hn::Set(du, 0xFFFF0000u)));
 }
 
-HWY_INLINE void Store(VF v, float* p) { hn::StoreU(v, F32(), p); }
-HWY_INLINE void Store(VF v, BF16* p) {
+// Stores values that T holds exactly, as Rounded<T> makes them.
+HWY_INLINE void StoreExact(VF v, float* p) { hn::StoreU(v, F32(), p); }
+HWY_INLINE void StoreExact(VF v, BF16* p) {
   const hn::RebindToUnsigned<F32> du;
   const hn::RebindToSigned<F32> di;
   const hn::Rebind<uint16_t, F32> d16;
-  const auto high = hn::ShiftRight<16>(hn::BitCast(du, Rounded<BF16>(v)));
+  const auto high = hn::ShiftRight<16>(hn::BitCast(du, v));
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, high)), d16, reinterpret_cast<uint16_t*>(p));
+}
+
+template <typename T>
+HWY_INLINE void Store(VF v, T* p) {
+  StoreExact(Rounded<T>(v), p);
 }
 
 // A whole vector, or its first n lanes (the others load as 0 and are not stored).
@@ -86,6 +92,15 @@ HWY_INLINE void Store(VF v, T* p, Part part) {
   HWY_ALIGN T lanes[HWY_MAX_BYTES / sizeof(float)] = {};
   Store(v, lanes);
   for (int64_t i = 0; i < part.n; ++i) p[i] = lanes[i];
+}
+
+template <typename T>
+HWY_INLINE void StoreExact(VF v, T* p, Whole) {
+  StoreExact(v, p);
+}
+template <typename T>
+HWY_INLINE void StoreExact(VF v, T* p, Part part) {
+  Store(v, p, part);
 }
 
 // body(i, Whole) for every whole vector of n elements, then body(i, Part) for the rest.

@@ -1,0 +1,310 @@
+#include "core/model/config.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/base/strings.h"
+#include "core/io/file.h"
+#include "core/model/model.pb.h"
+#include "gtest/gtest.h"
+#include "tests/core/model/tiny_models.h"
+
+namespace moebius {
+namespace {
+
+using nlohmann::json;
+
+const char* const kGolden[] = {"deepseek_v2_lite", "deepseek_v3", "deepseek_v3_fp8", "deepseek_v3_mtp",
+                               "deepseek_v3_noq_yarn", "llama3", "mixtral", "qwen2_tied", "qwen3", "qwen3_moe"};
+
+json GoldenJson(const std::string& name) {
+  const std::string path = Concat(MOEBIUS_SOURCE_DIR, "/tests/golden/models/", name, "/model/config.json");
+  absl::StatusOr<std::string> text = ReadFile(path);
+  CHECK(text.ok()) << std::string(text.status().message());
+  return json::parse(*text);
+}
+
+ModelConfig Read(const json& value) {
+  absl::StatusOr<ModelConfig> config = ConfigFromJson(value.dump(), "config.json");
+  CHECK(config.ok()) << std::string(config.status().message());
+  return *std::move(config);
+}
+
+std::string ErrorOf(const json& value) {
+  const absl::StatusOr<ModelConfig> config = ConfigFromJson(value.dump(), "DIR/config.json");
+  return config.ok() ? "" : std::string(config.status().message());
+}
+
+// Every field, for comparison: a field that is forgotten here is not tested, so add it with its struct's.
+std::vector<std::string> AllFields(const ModelConfig& c) {
+  std::vector<std::string> out;
+  const auto add = [&](const char* name, const auto& value) { out.push_back(Concat(name, " = ", value)); };
+#define MOEBIUS_FIELD(field) add(#field, c.field)
+  MOEBIUS_FIELD(model_type);
+  add("attention", static_cast<int>(c.attention));
+  MOEBIUS_FIELD(vocab_size);
+  MOEBIUS_FIELD(hidden_size);
+  MOEBIUS_FIELD(intermediate_size);
+  MOEBIUS_FIELD(moe_intermediate_size);
+  MOEBIUS_FIELD(num_hidden_layers);
+  MOEBIUS_FIELD(num_attention_heads);
+  MOEBIUS_FIELD(num_key_value_heads);
+  MOEBIUS_FIELD(head_dim);
+  MOEBIUS_FIELD(q_lora_rank);
+  MOEBIUS_FIELD(kv_lora_rank);
+  MOEBIUS_FIELD(qk_nope_head_dim);
+  MOEBIUS_FIELD(qk_rope_head_dim);
+  MOEBIUS_FIELD(v_head_dim);
+  MOEBIUS_FIELD(n_routed_experts);
+  MOEBIUS_FIELD(n_shared_experts);
+  MOEBIUS_FIELD(num_experts_per_tok);
+  MOEBIUS_FIELD(n_group);
+  MOEBIUS_FIELD(topk_group);
+  MOEBIUS_FIELD(routed_scaling_factor);
+  MOEBIUS_FIELD(norm_topk_prob);
+  add("scoring", static_cast<int>(c.scoring));
+  MOEBIUS_FIELD(selection_bias);
+  MOEBIUS_FIELD(first_k_dense_replace);
+  MOEBIUS_FIELD(decoder_sparse_step);
+  for (const int64_t layer : c.mlp_only_layers) add("mlp_only_layers", layer);
+  MOEBIUS_FIELD(num_nextn_predict_layers);
+  MOEBIUS_FIELD(max_position_embeddings);
+  MOEBIUS_FIELD(rope_theta);
+  add("rope_scaling.kind", static_cast<int>(c.rope_scaling.kind));
+  if (c.rope_scaling.kind != RopeScalingKind::kNone) {
+    MOEBIUS_FIELD(rope_scaling.factor);
+    MOEBIUS_FIELD(rope_scaling.original_max_position_embeddings);
+  }
+  if (c.rope_scaling.kind == RopeScalingKind::kYarn) {
+    MOEBIUS_FIELD(rope_scaling.beta_fast);
+    MOEBIUS_FIELD(rope_scaling.beta_slow);
+    MOEBIUS_FIELD(rope_scaling.mscale);
+    MOEBIUS_FIELD(rope_scaling.mscale_all_dim);
+  }
+  if (c.rope_scaling.kind == RopeScalingKind::kLlama3) {
+    MOEBIUS_FIELD(rope_scaling.low_freq_factor);
+    MOEBIUS_FIELD(rope_scaling.high_freq_factor);
+  }
+  MOEBIUS_FIELD(rms_norm_eps);
+  MOEBIUS_FIELD(tie_word_embeddings);
+  MOEBIUS_FIELD(attention_bias);
+  MOEBIUS_FIELD(qk_norm);
+  MOEBIUS_FIELD(initializer_range);
+  MOEBIUS_FIELD(bos_token_id);
+  MOEBIUS_FIELD(eos_token_id);
+#undef MOEBIUS_FIELD
+  return out;
+}
+
+TEST(ConfigTest, GoldenConfigsParseAndSurviveWritingAndReading) {
+  for (const char* name : kGolden) {
+    const ModelConfig config = Read(GoldenJson(name));
+    const std::string text = ConfigToJson(config, "float32");
+    EXPECT_EQ(AllFields(Read(json::parse(text))), AllFields(config)) << name;
+    EXPECT_EQ(ConfigToJson(Read(json::parse(text)), "float32"), text) << name;
+  }
+}
+
+TEST(ConfigTest, TinyConfigsOfAllFamiliesSurviveWritingAndReading) {
+  for (const std::string& name : TinyNames()) {
+    const ModelConfig config = TinyConfig(name);
+    EXPECT_EQ(AllFields(Read(json::parse(ConfigToJson(config, "bfloat16")))), AllFields(config)) << name;
+  }
+}
+
+// What is written has every field of the golden file with the same value, so that transformers reads the same model.
+TEST(ConfigTest, WhatIsWrittenAgreesWithTheReleasedForm) {
+  for (const char* name : kGolden) {
+    const json golden = GoldenJson(name);
+    const json written = json::parse(ConfigToJson(Read(golden), "float32"));
+    for (const auto& [field, value] : golden.items()) {
+      if (field == "quantization_config" || field == "rope_parameters" || field == "dtype" || field == "torch_dtype") {
+        continue;
+      }
+      ASSERT_TRUE(written.contains(field)) << name << " " << field;
+      EXPECT_EQ(written[field], value) << name << " " << field;
+    }
+    if (golden.contains("rope_parameters")) {
+      for (const auto& [field, value] : golden["rope_parameters"].items()) {
+        if (field == "rope_theta") {
+          EXPECT_EQ(written["rope_theta"], value) << name;
+        } else if (golden["rope_parameters"]["rope_type"] == "default") {
+          EXPECT_TRUE(written["rope_scaling"].is_null()) << name;
+        } else {
+          EXPECT_EQ(written["rope_scaling"][field], value) << name << " " << field;
+        }
+      }
+    }
+    EXPECT_EQ(written["torch_dtype"], "float32");
+  }
+}
+
+TEST(ConfigTest, FamiliesHaveTheChoicesOfTheirModels) {
+  const ModelConfig v3 = Read(GoldenJson("deepseek_v3"));
+  EXPECT_EQ(v3.attention, AttentionKind::kMla);
+  EXPECT_EQ(v3.scoring, Scoring::kSigmoid);
+  EXPECT_TRUE(v3.selection_bias);
+  EXPECT_TRUE(v3.norm_topk_prob);
+  EXPECT_EQ(v3.q_lora_rank, 48);
+  EXPECT_FALSE(v3.IsMoe(0));
+  EXPECT_TRUE(v3.IsMoe(1));
+  EXPECT_FLOAT_EQ(v3.attention_scale(), 1 / std::sqrt(24.0f));
+
+  const ModelConfig lite = Read(GoldenJson("deepseek_v2_lite"));
+  EXPECT_EQ(lite.q_lora_rank, 0);
+  EXPECT_EQ(lite.scoring, Scoring::kSoftmax);
+  EXPECT_FALSE(lite.norm_topk_prob);
+  EXPECT_FALSE(lite.selection_bias);
+  EXPECT_EQ(lite.n_group, 1);
+
+  const ModelConfig yarn = Read(GoldenJson("deepseek_v3_noq_yarn"));
+  EXPECT_EQ(yarn.rope_scaling.kind, RopeScalingKind::kYarn);
+  EXPECT_EQ(yarn.rope_scaling.original_max_position_embeddings, 32);
+  const double m = 0.1 * std::log(8.0) + 1;
+  EXPECT_NEAR(yarn.attention_scale(), m * m / std::sqrt(24.0), 1e-6);
+
+  const ModelConfig moe = Read(GoldenJson("qwen3_moe"));
+  EXPECT_TRUE(moe.qk_norm);
+  EXPECT_FALSE(moe.IsMoe(0)) << "in mlp_only_layers";
+  EXPECT_TRUE(moe.IsMoe(1));
+  EXPECT_TRUE(moe.norm_topk_prob);
+
+  const ModelConfig mixtral = Read(GoldenJson("mixtral"));
+  EXPECT_EQ(mixtral.n_routed_experts, 4);
+  EXPECT_EQ(mixtral.moe_intermediate_size, 48);
+  EXPECT_TRUE(mixtral.norm_topk_prob);
+  EXPECT_EQ(mixtral.rope_theta, 1e6);
+
+  const ModelConfig qwen2 = Read(GoldenJson("qwen2_tied"));
+  EXPECT_TRUE(qwen2.attention_bias);
+  EXPECT_TRUE(qwen2.tie_word_embeddings);
+  EXPECT_EQ(qwen2.head_dim, 16);
+
+  const ModelConfig llama = Read(GoldenJson("llama3"));
+  EXPECT_EQ(llama.rope_scaling.kind, RopeScalingKind::kLlama3);
+  EXPECT_EQ(llama.rope_scaling.high_freq_factor, 4);
+  EXPECT_EQ(Read(GoldenJson("qwen3")).head_dim, 32);
+}
+
+TEST(ConfigTest, AListOfEndTokensEndsDocumentsWithItsFirst) {
+  json value = GoldenJson("llama3");
+  value["eos_token_id"] = {7, 8, 9};
+  EXPECT_EQ(Read(value).eos_token_id, 7);
+  value["eos_token_id"] = nullptr;
+  EXPECT_EQ(Read(value).eos_token_id, -1);
+}
+
+struct Refusal {
+  const char* golden;
+  const char* field;
+  json value;
+};
+
+TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
+  const Refusal refusals[] = {
+      {"deepseek_v3", "hidden_act", "gelu"},
+      {"deepseek_v3", "scoring_func", "softmax"},
+      {"deepseek_v3", "topk_method", "greedy"},
+      {"deepseek_v3", "attention_bias", true},
+      {"deepseek_v3", "moe_layer_freq", 2},
+      {"deepseek_v3", "rope_interleave", false},
+      {"deepseek_v2_lite", "scoring_func", "sigmoid"},
+      {"deepseek_v2_lite", "topk_method", "noaux_tc"},
+      {"qwen3", "attention_bias", true},
+      {"qwen3", "use_sliding_window", true},
+      {"qwen2_tied", "use_sliding_window", true},
+      {"llama3", "attention_bias", true},
+      {"llama3", "mlp_bias", true},
+      {"mixtral", "sliding_window", 4096},
+      {"llama3", "model_type", "gpt2"},
+  };
+  for (const Refusal& refusal : refusals) {
+    json value = GoldenJson(refusal.golden);
+    value[refusal.field] = refusal.value;
+    const std::string error = ErrorOf(value);
+    EXPECT_NE(error.find("DIR/config.json"), std::string::npos) << refusal.golden << " " << refusal.field << ": " << error;
+    const std::string word = std::string(refusal.field) == "use_sliding_window" ? "sliding" : refusal.field;
+    EXPECT_TRUE(error.find(word) != std::string::npos || error.find("sliding-window") != std::string::npos)
+        << refusal.golden << " " << refusal.field << ": " << error;
+  }
+  json yarn = GoldenJson("deepseek_v3_noq_yarn");
+  yarn["rope_parameters"]["attention_factor"] = 1.5;
+  EXPECT_NE(ErrorOf(yarn).find("attention_factor"), std::string::npos);
+  yarn = GoldenJson("deepseek_v3_noq_yarn");
+  yarn["rope_parameters"]["rope_type"] = "longrope";
+  EXPECT_NE(ErrorOf(yarn).find("longrope"), std::string::npos);
+}
+
+TEST(ConfigTest, MissingAndOddFieldsAreNamed) {
+  for (const char* field : {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "kv_lora_rank",
+                            "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "model_type"}) {
+    json value = GoldenJson("deepseek_v3");
+    value.erase(field);
+    EXPECT_NE(ErrorOf(value).find(field), std::string::npos) << field << ": " << ErrorOf(value);
+    value[field] = "many";
+    EXPECT_NE(ErrorOf(value).find(std::string(field) == "model_type" ? "many" : field), std::string::npos) << field;
+  }
+  const std::pair<const char*, json> odd[] = {
+      {"hidden_size", 0},          {"hidden_size", -4},         {"vocab_size", int64_t{1} << 50}, {"num_hidden_layers", 0},
+      {"num_experts_per_tok", 99}, {"n_group", 5},              {"topk_group", 9},                {"n_group", 0},
+      {"rope_theta", -1},          {"rms_norm_eps", "small"},   {"rope_scaling", 3},              {"qk_rope_head_dim", 7},
+      {"num_nextn_predict_layers", 1000}, {"tie_word_embeddings", 1}, {"initializer_range", -1},
+  };
+  for (const auto& [field, value] : odd) {
+    json config = GoldenJson("deepseek_v3");
+    config[field] = value;
+    const std::string error = ErrorOf(config), word = std::string(field) == "qk_rope_head_dim" ? "rotary" : field;
+    EXPECT_NE(error.find(word), std::string::npos) << field << " = " << value << ": " << error;
+    EXPECT_NE(error.find("DIR/config.json"), std::string::npos) << error;
+  }
+  EXPECT_NE(ErrorOf(json::array()).find("object"), std::string::npos);
+}
+
+TEST(ConfigTest, AllContradictionsAreReportedAtOnce) {
+  ModelConfig config = TinyConfig("deepseek_v3");
+  config.hidden_size = 0;
+  config.n_group = 4;
+  config.topk_group = 7;
+  const std::string error(Validate(config, "recipe.textproto").message());
+  for (const char* part : {"recipe.textproto", "hidden_size", "n_group = 4", "topk_group = 7"}) {
+    EXPECT_NE(error.find(part), std::string::npos) << part << ": " << error;
+  }
+}
+
+TEST(ConfigTest, RecipesGetTheDefaultsOfTheirFamily) {
+  proto::Model model;
+  model.set_vocab_size(100);
+  model.set_hidden_size(64);
+  model.set_intermediate_size(128);
+  model.set_moe_intermediate_size(32);
+  model.set_num_hidden_layers(4);
+  model.set_num_attention_heads(4);
+  model.set_kv_lora_rank(16);
+  model.set_qk_nope_head_dim(16);
+  model.set_qk_rope_head_dim(8);
+  model.set_v_head_dim(16);
+  model.set_n_routed_experts(8);
+  model.set_num_experts_per_tok(2);
+  model.set_first_k_dense_replace(1);
+  absl::StatusOr<ModelConfig> v3 = ConfigFromProto(model);
+  ASSERT_TRUE(v3.ok()) << std::string(v3.status().message());
+  EXPECT_EQ(v3->model_type, "deepseek_v3");
+  EXPECT_EQ(v3->scoring, Scoring::kSigmoid);
+  EXPECT_TRUE(v3->selection_bias);
+  EXPECT_TRUE(v3->norm_topk_prob);
+  model.set_model_type("deepseek_v2");
+  absl::StatusOr<ModelConfig> v2 = ConfigFromProto(model);
+  ASSERT_TRUE(v2.ok());
+  EXPECT_EQ(v2->scoring, Scoring::kSoftmax);
+  EXPECT_FALSE(v2->norm_topk_prob);
+  model.set_model_type("deepsek_v3");
+  EXPECT_NE(std::string(ConfigFromProto(model).status().message()).find("did you mean \"deepseek_v3\""),
+            std::string::npos);
+  model.set_model_type("deepseek_v3");
+  model.set_scoring_func("tanh");
+  EXPECT_NE(std::string(ConfigFromProto(model).status().message()).find("scoring_func"), std::string::npos);
+  EXPECT_EQ(ExitCode(ConfigFromProto(model).status()), kExitUsage);
+}
+
+}  // namespace
+}  // namespace moebius

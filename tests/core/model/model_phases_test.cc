@@ -1,0 +1,291 @@
+// How the phases of a model may be ordered, split and repeated without changing what they compute.
+#include <cmath>
+#include <map>
+#include <memory>
+
+#include "gtest/gtest.h"
+#include "tests/core/model/tiny_models.h"
+
+namespace moebius {
+namespace {
+
+constexpr int64_t kSequences = 4, kLength = 6;
+
+class ModelPhasesTest : public testing::TestWithParam<std::string> {
+ protected:
+  ModelConfig config() const { return TinyConfig(GetParam()); }
+  int depths() const { return static_cast<int>(config().num_nextn_predict_layers); }
+  Objective objective() const { return FullObjective(config(), kSequences, kLength); }
+};
+
+// Sequences [first, first + count) of the batch.
+void Load(TinyModel& tiny, Microbatch& mb, int64_t first, int64_t count, int depths) {
+  const std::vector<int32_t> tokens = TinyTokens(kSequences, kLength);
+  mb.Load(tiny.bench.stream(), std::span(tokens).subspan(first * (kLength + 1), count * (kLength + 1)), count, kLength,
+          depths);
+}
+
+// F, I and W of the whole batch in one microbatch, W at once.
+std::vector<NamedGradient> Whole(TinyModel& tiny, const Objective& objective, int depths) {
+  ZeroGradients(tiny);
+  Microbatch mb = tiny.NewMicrobatch();
+  Load(tiny, mb, 0, kSequences, depths);
+  tiny.model.Forward(tiny.bench.context(), objective, mb);
+  tiny.model.BackwardInput(tiny.bench.context(), objective, mb, Model::WeightPhase::kNow);
+  return GradientsOf(tiny);
+}
+
+TEST_P(ModelPhasesTest, TheWeightPhaseGivesTheSameBitsNowAndLater) {
+  TinyModel tiny(config());
+  const auto want = Whole(tiny, objective(), depths());
+  ZeroGradients(tiny);
+  Microbatch mb = tiny.NewMicrobatch();
+  Load(tiny, mb, 0, kSequences, depths());
+  tiny.model.Forward(tiny.bench.context(), objective(), mb);
+  tiny.model.BackwardInput(tiny.bench.context(), objective(), mb, Model::WeightPhase::kLater);
+  tiny.model.BackwardWeight(tiny.bench.context(), objective(), mb);
+  ExpectSameGradients(GradientsOf(tiny), want, 0, "W later");
+}
+
+TEST_P(ModelPhasesTest, TwoMicrobatchesInFlightGiveTheBitsOfOneAfterTheOther) {
+  TinyModel tiny(config());
+  Microbatch a = tiny.NewMicrobatch(), b = tiny.NewMicrobatch();
+  const auto run = [&](bool crossed) {
+    ZeroGradients(tiny);
+    a.saved.Reset();
+    b.saved.Reset();
+    Load(tiny, a, 0, 1, depths());
+    Load(tiny, b, 1, 3, depths());
+    const Context& context = tiny.bench.context();
+    const auto forward = [&](Microbatch& mb) { tiny.model.Forward(context, objective(), mb); };
+    const auto input = [&](Microbatch& mb) {
+      tiny.model.BackwardInput(context, objective(), mb, Model::WeightPhase::kLater);
+    };
+    const auto weight = [&](Microbatch& mb) { tiny.model.BackwardWeight(context, objective(), mb); };
+    if (crossed) {
+      forward(a), forward(b), input(a), input(b), weight(a), weight(b);
+    } else {
+      forward(a), input(a), weight(a), forward(b), input(b), weight(b);
+    }
+    return GradientsOf(tiny);
+  };
+  // The head adds to its weight when the forward runs: tied or not, a's part comes first either way, but a tied
+  // table's other parts then come in another order.
+  ExpectSameGradients(run(true), run(false), config().tie_word_embeddings ? 1e-6 : 0, "crossed");
+}
+
+TEST_P(ModelPhasesTest, EveryRecomputePolicyGivesTheSameBits) {
+  TinyModel tiny(config());
+  const auto want = Whole(tiny, objective(), depths());
+  for (int bits = 1; bits < 16; ++bits) {
+    Objective recomputing = objective();
+    recomputing.recompute = {.norms = (bits & 1) != 0,
+                             .mla_up = (bits & 2) != 0,
+                             .swiglu = (bits & 4) != 0,
+                             .blocks = (bits & 8) != 0};
+    ExpectSameGradients(Whole(tiny, recomputing, depths()), want, 0, "policy " + std::to_string(bits));
+    ZeroGradients(tiny);
+    Microbatch mb = tiny.NewMicrobatch();
+    Load(tiny, mb, 0, kSequences, depths());
+    tiny.model.Forward(tiny.bench.context(), recomputing, mb);
+    tiny.model.BackwardInput(tiny.bench.context(), recomputing, mb, Model::WeightPhase::kLater);
+    tiny.model.BackwardWeight(tiny.bench.context(), recomputing, mb);
+    ExpectSameGradients(GradientsOf(tiny), want, 0, "W later, policy " + std::to_string(bits));
+  }
+}
+
+TEST_P(ModelPhasesTest, RecomputingBlocksKeepsLess) {
+  TinyModel tiny(config());
+  const auto kept = [&](bool blocks) {
+    Microbatch mb = tiny.NewMicrobatch();
+    Load(tiny, mb, 0, kSequences, depths());
+    Objective o = objective();
+    o.recompute.blocks = blocks;
+    tiny.model.Forward(tiny.bench.context(), o, mb);
+    return mb.saved.activations().bytes();
+  };
+  EXPECT_LT(kept(true), kept(false));
+}
+
+TEST_P(ModelPhasesTest, SplittingABatchChangesNoGradientBeyondRounding) {
+  TinyModel tiny(config());
+  const auto want = Whole(tiny, objective(), depths());
+  for (const std::vector<int64_t>& split : {std::vector<int64_t>{2, 2}, {1, 3}, {1, 1, 1, 1}}) {
+    ZeroGradients(tiny);
+    Microbatch mb = tiny.NewMicrobatch();
+    int64_t first = 0;
+    for (const int64_t count : split) {
+      Load(tiny, mb, first, count, depths());
+      tiny.model.Forward(tiny.bench.context(), objective(), mb);
+      tiny.model.BackwardInput(tiny.bench.context(), objective(), mb, Model::WeightPhase::kNow);
+      mb.saved.Reset();
+      first += count;
+    }
+    ExpectSameGradients(GradientsOf(tiny), want, 1e-5, "split into " + std::to_string(split.size()));
+  }
+}
+
+TEST_P(ModelPhasesTest, LossesAloneMoveNoGradient) {
+  TinyModel tiny(config());
+  Microbatch mb = tiny.NewMicrobatch();
+  Load(tiny, mb, 0, kSequences, depths());
+  tiny.model.Forward(tiny.bench.context(), objective(), mb);
+  const std::vector<float> losses = tiny.bench.Read(mb.losses);
+  mb.saved.Reset();
+  ZeroGradients(tiny);
+  Objective forward = objective();
+  forward.gradients = false;
+  tiny.model.Forward(tiny.bench.context(), forward, mb);
+  EXPECT_EQ(tiny.bench.Read(mb.losses), losses);
+  for (const NamedGradient& gradient : GradientsOf(tiny)) {
+    EXPECT_EQ(gradient.values, std::vector<float>(gradient.values.size(), 0.0f)) << gradient.name;
+  }
+}
+
+// Documents of one sequence that do not see each other score as sequences of their own: rotary positions count on,
+// but only differences of positions matter.
+TEST_P(ModelPhasesTest, MaskedDocumentsScoreLikeSequencesOfTheirOwn) {
+  TinyModel tiny(config());
+  const std::vector<int32_t> tokens = TinyTokens(1, 11);
+  Objective forward;
+  forward.gradients = false;
+  Microbatch mb = tiny.NewMicrobatch();
+  mb.Load(tiny.bench.stream(), tokens, 1, 11, 0, {{4, 5, 11}});
+  tiny.model.Forward(tiny.bench.context(), forward, mb);
+  const std::vector<float> masked = tiny.bench.Read(mb.losses);
+  Microbatch apart = tiny.NewMicrobatch();
+  const std::vector<int32_t> starts = {0, 4, 5, 11};
+  apart.LoadRagged(tiny.bench.stream(), std::span(tokens).first(11), starts);
+  tiny.model.Forward(tiny.bench.context(), forward, apart);
+  const std::vector<float> separate = tiny.bench.Read(apart.losses);
+  for (int i = 0; i < 10; ++i) {
+    if (i == 3 || i == 4) continue;  // last of its document: a target there, none here
+    EXPECT_NEAR(masked[i], separate[i], 2e-5) << i;
+  }
+  EXPECT_EQ(separate[3], 0);
+  // Without the mask the second half sees the first.
+  mb.saved.Reset();
+  mb.Load(tiny.bench.stream(), tokens, 1, 11, 0);
+  tiny.model.Forward(tiny.bench.context(), forward, mb);
+  EXPECT_GT(std::abs(tiny.bench.Read(mb.losses)[8] - masked[8]), 1e-4);
+}
+
+// Stages of a pipeline, hidden states and gradients handed over by hand.
+TEST_P(ModelPhasesTest, StagesHandedOverByHandEqualTheWhole) {
+  const ModelConfig c = config();
+  TinyModel whole(c);
+  const auto want = Whole(whole, objective(), depths());
+  const int64_t layers = c.num_hidden_layers;
+  std::vector<std::unique_ptr<TinyModel>> stages;
+  stages.push_back(std::make_unique<TinyModel>(
+      c, ModelOptions{.stage = {.first_layer = 0, .last_layer = 1, .embedding = true, .head = false}}));
+  if (layers > 2) {
+    stages.push_back(std::make_unique<TinyModel>(
+        c, ModelOptions{.stage = {.first_layer = 1, .last_layer = 2, .embedding = false, .head = false}}));
+  }
+  stages.push_back(std::make_unique<TinyModel>(
+      c, ModelOptions{.stage = {.first_layer = layers - 1, .last_layer = layers, .embedding = false, .head = true}}));
+
+  for (const Model::WeightPhase when : {Model::WeightPhase::kNow, Model::WeightPhase::kLater}) {
+    std::vector<std::unique_ptr<Microbatch>> mbs;
+    std::vector<Tensor> received;  // what arrived from the stage before or after
+    const Shape shape{kSequences * kLength, c.hidden_size};
+    for (auto& stage : stages) {
+      ZeroGradients(*stage);
+      mbs.push_back(std::make_unique<Microbatch>(stage->bench.backend(), stage->model.num_slots()));
+      Load(*stage, *mbs.back(), 0, kSequences, stage == stages.back() ? depths() : 0);
+    }
+    for (size_t s = 0; s < stages.size(); ++s) {
+      if (s > 0) {
+        const std::vector<float> values = stages[s - 1]->bench.Read(mbs[s - 1]->hidden);
+        received.push_back(stages[s]->bench.Floats(DType::kF32, shape, values));
+        mbs[s]->hidden = received.back();
+      }
+      stages[s]->model.Forward(stages[s]->bench.context(), objective(), *mbs[s]);
+    }
+    for (size_t s = stages.size(); s-- > 0;) {
+      if (s + 1 < stages.size()) {
+        const std::vector<float> values = stages[s + 1]->bench.Read(mbs[s + 1]->d_hidden);
+        received.push_back(stages[s]->bench.Floats(DType::kF32, shape, values));
+        mbs[s]->d_hidden = received.back();
+      }
+      stages[s]->model.BackwardInput(stages[s]->bench.context(), objective(), *mbs[s], when);
+      if (when == Model::WeightPhase::kLater) {
+        stages[s]->model.BackwardWeight(stages[s]->bench.context(), objective(), *mbs[s]);
+      }
+    }
+    std::map<std::string, std::vector<float>> sums;  // the embedding may lie on two stages
+    for (auto& stage : stages) {
+      for (NamedGradient& gradient : GradientsOf(*stage)) {
+        std::vector<float>& sum = sums[gradient.name];
+        sum.resize(gradient.values.size(), 0.0f);
+        for (size_t i = 0; i < sum.size(); ++i) sum[i] += gradient.values[i];
+      }
+    }
+    EXPECT_EQ(sums.size(), want.size());
+    for (const NamedGradient& gradient : want) {
+      ASSERT_TRUE(sums.contains(gradient.name)) << gradient.name;
+      EXPECT_LE(RelativeDistance(sums[gradient.name], gradient.values), 1e-6) << gradient.name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, ModelPhasesTest, testing::ValuesIn(TinyNames()),
+                         [](const auto& info) { return info.param; });
+
+TEST(ModelTest, WithoutLossWeightMtpModulesAreNotRun) {
+  const ModelConfig config = TinyConfig("deepseek_v3_mtp");
+  TinyModel tiny(config);
+  Objective o = FullObjective(config, kSequences, kLength);
+  o.mtp_scale = 0;
+  Microbatch mb = tiny.NewMicrobatch();
+  Load(tiny, mb, 0, kSequences, 0);
+  tiny.model.Forward(tiny.bench.context(), o, mb);
+  EXPECT_EQ(mb.routing.size(), 1u) << "one MoE layer, no MTP block";
+  tiny.model.BackwardInput(tiny.bench.context(), o, mb, Model::WeightPhase::kNow);
+  int64_t modules = 0;
+  for (const NamedGradient& gradient : GradientsOf(tiny)) {
+    const bool mtp = gradient.name.starts_with("model.layers.2.") || gradient.name.starts_with("model.layers.3.");
+    modules += mtp;
+    const bool zero = gradient.values == std::vector<float>(gradient.values.size(), 0.0f);
+    EXPECT_EQ(zero, mtp) << gradient.name;
+  }
+  EXPECT_GT(modules, 10);
+}
+
+TEST(ModelTest, RoutingListsMoeLayersWithMtpModulesLast) {
+  const ModelConfig config = TinyConfig("deepseek_v3_mtp");
+  TinyModel tiny(config);
+  Microbatch mb = tiny.NewMicrobatch();
+  Load(tiny, mb, 0, kSequences, 2);
+  tiny.model.Forward(tiny.bench.context(), FullObjective(config, kSequences, kLength), mb);
+  ASSERT_EQ(mb.routing.size(), 3u);
+  ASSERT_EQ(tiny.model.moe_layers().size(), 3u);
+  for (int64_t layer = 0; layer < 3; ++layer) {
+    int64_t sum = 0;
+    for (const int64_t count : mb.routing[layer].counts) sum += count;
+    EXPECT_EQ(sum, kSequences * (kLength - layer) * config.num_experts_per_tok) << "layer " << layer;
+  }
+}
+
+// A depth longer than the sequences has no position with a target.
+TEST(ModelTest, SequencesShorterThanTheMtpDepthsTrainWhatTheyCan) {
+  const ModelConfig config = TinyConfig("deepseek_v3_mtp");
+  TinyModel tiny(config);
+  for (const int64_t length : {1, 2}) {
+    Microbatch mb = tiny.NewMicrobatch();
+    const std::vector<int32_t> tokens = TinyTokens(3, length);
+    mb.Load(tiny.bench.stream(), tokens, 3, length, 2);
+    const Objective o = FullObjective(config, 3, length);
+    tiny.model.Forward(tiny.bench.context(), o, mb);
+    tiny.model.BackwardInput(tiny.bench.context(), o, mb, Model::WeightPhase::kNow);
+    EXPECT_EQ(mb.depths[0].losses.elements(), 3 * (length - 1));
+    EXPECT_EQ(mb.depths[1].losses.elements(), 0);
+    for (const NamedGradient& gradient : GradientsOf(tiny)) {
+      for (const float value : gradient.values) ASSERT_TRUE(std::isfinite(value)) << gradient.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moebius

@@ -63,8 +63,15 @@ namespace HWY_NAMESPACE {
 
 // Scores to exponentials under the new maximum; shrinks what was summed under the old one.
 HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, int64_t dv, float& max, float& sum) {
-  float new_max = max;
-  for (int64_t i = 0; i < n; ++i) new_max = std::max(new_max, scores[i]);
+  VF largest = Set(max);
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
+    VF score = Load(scores + i, part);
+    if constexpr (std::is_same_v<decltype(part), Part>) {
+      score = hn::IfThenElse(hn::FirstN(F32(), part.n), score, largest);
+    }
+    largest = hn::Max(largest, score);
+  });
+  const float new_max = Max(largest);
   const float shrink = std::exp((max - new_max) * scale);
   VF total = Set(0);
   Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
@@ -78,6 +85,46 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, i
   if (shrink != 1) {
     Sweep(dv, [&](int64_t i, auto part) HWY_ATTR { Store(hn::Mul(Load(out + i, part), Set(shrink)), out + i, part); });
   }
+}
+
+// out [kRows, dv] += weights [kRows, n] · values [n, dv]: sums of a few columns stay in registers over all n rows,
+// which the caller keeps few enough for the cache.
+template <int kRows, typename T>
+HWY_INLINE void WeighRows(int64_t n, int64_t dv, const float* weights, const T* values, int64_t ldv, float* out) {
+  const auto columns = [&](auto count, int64_t c, auto part) HWY_ATTR {
+    constexpr int kVectors = decltype(count)::value;
+    const int64_t lanes = Lanes();
+    VF sums[kRows][kVectors];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = Load(out + r * dv + c + v * lanes, part);
+    }
+    const T* row = values + c;
+    const bool new_line = c * sizeof(T) % 64 == 0;
+    for (int64_t i = 0; i < n; ++i, row += ldv) {
+      if (new_line) hwy::Prefetch(row + kPrefetchRows * ldv);
+      VF value[kVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) value[v] = Load(row + v * lanes, part);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const VF weight = Set(weights[r * kDecodeBlock + i]);
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(weight, value[v], sums[r][v]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) Store(sums[r][v], out + r * dv + c + v * lanes, part);
+    }
+  };
+  const int64_t lanes = Lanes();
+  int64_t c = 0;
+  for (; c + 2 * lanes <= dv; c += 2 * lanes) columns(std::integral_constant<int, 2>(), c, Whole());
+  for (; c + lanes <= dv; c += lanes) columns(std::integral_constant<int, 1>(), c, Whole());
+  if (c < dv) columns(std::integral_constant<int, 1>(), c, Part{dv - c});
 }
 
 template <typename T, class Step>
@@ -101,7 +148,17 @@ void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePar
         SoftmaxStep(scores + r * kDecodeBlock, n, p.scale, out + r * p.dv, p.dv, partial.max[head + r],
                     partial.sum[head + r]);
       }
-      AddWeightedRows(m, p.dv, n, scores, kDecodeBlock, values + token * p.v.stride, p.v.stride, out, p.dv);
+      const T* value_rows = values + token * p.v.stride;
+      static_assert(kDecodeHeads == 4);
+      if (m == 4) {
+        WeighRows<4>(n, p.dv, scores, value_rows, p.v.stride, out);
+      } else if (m == 3) {
+        WeighRows<3>(n, p.dv, scores, value_rows, p.v.stride, out);
+      } else if (m == 2) {
+        WeighRows<2>(n, p.dv, scores, value_rows, p.v.stride, out);
+      } else {
+        WeighRows<1>(n, p.dv, scores, value_rows, p.v.stride, out);
+      }
     }
   }
 }

@@ -17,8 +17,14 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-// How far ahead of the reader memory is asked for.
+// How far ahead of the reader memory is asked for: within a row, or where rows are shorter, in the rows to come.
 inline constexpr int64_t kPrefetchBytes = 2048;
+inline constexpr int64_t kPrefetchRows = 8;
+template <typename T>
+HWY_INLINE int64_t PrefetchDistance(int64_t ld) {
+  const int64_t row_bytes = ld * static_cast<int64_t>(sizeof(T));
+  return row_bytes > kPrefetchBytes ? kPrefetchBytes / static_cast<int64_t>(sizeof(T)) : kPrefetchRows * ld;
+}
 
 using WordTag = hn::RebindToUnsigned<F32>;
 
@@ -44,7 +50,7 @@ struct DotStep {
 template <>
 struct DotStep<BF16, BF16> {
   static constexpr int64_t kVectors = 2;
-  static constexpr int kWideColumns = 2;
+  static constexpr int kWideColumns = 4;  // 2 x 4 sums: the split halves of two values take four registers
   struct Pair {
     VF even, odd;
   };
@@ -112,12 +118,19 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
   const auto ab64 = hn::BitCast(d64, ab), cd64 = hn::BitCast(d64, cd);
   const VF blocks = hn::Add(hn::BitCast(f, hn::InterleaveLower(d64, ab64, cd64)),
                             hn::BitCast(f, hn::InterleaveUpper(d64, ab64, cd64)));
-  HWY_ALIGN float lanes[hn::MaxLanes(F32())];
-  hn::Store(blocks, f, lanes);
-  for (int i = 0; i < 4; ++i) {
-    float sum = lanes[i];
-    for (size_t block = 4; block < hn::MaxLanes(F32()); block += 4) sum += lanes[block + i];
-    sums[i] = sum;
+  // Blocks of four lanes are added by halves.
+  constexpr size_t kLanes = hn::MaxLanes(F32());
+  if constexpr (kLanes == 4) {
+    hn::StoreU(blocks, f, sums);
+  } else {
+    const hn::Half<F32> half;
+    const auto two = hn::Add(hn::LowerHalf(half, blocks), hn::UpperHalf(half, blocks));
+    if constexpr (kLanes == 8) {
+      hn::StoreU(two, half, sums);
+    } else {
+      const hn::Half<decltype(half)> quarter;
+      hn::StoreU(hn::Add(hn::LowerHalf(quarter, two), hn::UpperHalf(quarter, two)), quarter, sums);
+    }
   }
 #endif
 }
@@ -127,6 +140,7 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 template <class Step, int kRows, int kCols, typename X, typename W>
 HWY_INLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w, int64_t ldw,
                         float* dots) {
+  const int64_t ahead = PrefetchDistance<W>(ldw);
   VF sums[kRows * kCols];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kCols; ++i) sums[i] = Set(0);
@@ -137,7 +151,7 @@ HWY_INLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W
 #pragma GCC unroll 8
     for (int c = 0; c < kCols; ++c) {
       const typename Step::WVec weight = Step::LoadW(w + c * ldw + i, part);
-      hwy::Prefetch(reinterpret_cast<const char*>(w + c * ldw + i) + kPrefetchBytes);
+      hwy::Prefetch(w + c * ldw + i + ahead);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) sums[r * kCols + c] = Step::Add(values[r], weight, sums[r * kCols + c]);
     }
@@ -166,6 +180,9 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   int64_t r = 0;
   if constexpr (kCols < 4) {
     for (; r + 4 <= m; r += 4) strip(std::integral_constant<int, 4>(), r);
+  }
+  if constexpr (kCols < 4) {
+    if (r + 3 == m) return strip(std::integral_constant<int, 3>(), r);
   }
   if constexpr (kCols < 8) {
     for (; r + 2 <= m; r += 2) strip(std::integral_constant<int, 2>(), r);

@@ -19,17 +19,20 @@ namespace {
 void PrintCost(const ModelConfig& c) {
   const int64_t length = std::min<int64_t>(c.max_position_embeddings, 4096);
   const ModelCost cost = CostOf(c, length);
-  const auto line = [](const char* what, const std::string& value) { std::printf("  %-12s %s\n", what, value.c_str()); };
+  const auto line = [](const char* what, const std::string& value) {
+    std::printf("  %-12s %s\n", what, value.c_str());
+  };
   line("model", Concat(c.model_type, ", ", c.num_hidden_layers, " layers of width ", c.hidden_size, ", ",
                        c.num_attention_heads, " heads, vocabulary ", WithCommas(c.vocab_size)));
   if (c.n_routed_experts > 0) {
-    line("experts", Concat(c.n_routed_experts, " routed (", c.num_experts_per_tok, " a token) + ", c.n_shared_experts,
-                           " shared, width ", c.moe_intermediate_size));
+    line("experts", Concat(c.n_routed_experts, " routed (", c.num_experts_per_tok, " a token) + ",
+                           c.n_shared_experts, " shared, width ", c.moe_intermediate_size));
   }
-  line("parameters", Concat(WithCommas(cost.parameters), " stored, ", WithCommas(cost.active), " active a token"));
+  line("parameters",
+       Concat(WithCommas(cost.parameters), " stored, ", WithCommas(cost.active), " active a token"));
   char text[160];
-  std::snprintf(text, sizeof text, "%.4g GFLOP a token trained (causal, sequences of %lld)", cost.train_flops / 1e9,
-                static_cast<long long>(length));
+  std::snprintf(text, sizeof text, "%.4g GFLOP a token trained (causal, sequences of %lld)",
+                cost.train_flops / 1e9, static_cast<long long>(length));
   line("compute", text);
   if (c.num_nextn_predict_layers > 0) {
     std::snprintf(text, sizeof text, "%s more parameters in %lld module(s), %.4g GFLOP a token with them",
@@ -50,21 +53,24 @@ absl::Status PrintTensors(const std::string& path) {
     bytes += info.bytes;
   }
   for (const auto& [type, sum] : by_type) {
-    std::printf("  %-12s %s tensors of %s, %s in %zu file(s)\n", "weights", WithCommas(sum.first).c_str(), type.c_str(),
-                HumanBytes(static_cast<double>(sum.second)).c_str(), files.files().size());
+    std::printf("  %-12s %s tensors of %s, %s in %zu file(s)\n", "weights", WithCommas(sum.first).c_str(),
+                type.c_str(), HumanBytes(static_cast<double>(sum.second)).c_str(), files.files().size());
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-bool IsModelFolder(const std::string& path) { return FolderExists(path) && FileExists(JoinPath(path, "config.json")); }
+bool IsModelFolder(const std::string& path) {
+  return FolderExists(path) && FileExists(JoinPath(path, "config.json"));
+}
 
 absl::Status PrintModelFolder(const std::string& path) {
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(path));
   std::printf("%s\n", path.c_str());
   PrintCost(config);
-  if (FileExists(JoinPath(path, "model.safetensors")) || FileExists(JoinPath(path, "model.safetensors.index.json"))) {
+  if (FileExists(JoinPath(path, "model.safetensors")) ||
+      FileExists(JoinPath(path, "model.safetensors.index.json"))) {
     RETURN_IF_ERROR(PrintTensors(path));
   } else {
     std::printf("  %-12s none here: config.json only\n", "weights");
@@ -97,12 +103,14 @@ absl::Status PrintTokenFile(const std::string& path) {
   ASSIGN_OR_RETURN(const std::unique_ptr<TokenFile> file, TokenFile::Open(path));
   const TokenFileInfo& info = file->info();
   std::printf("%s\n  %-12s %s in %s documents, vocabulary %s\n", path.c_str(), "tokens",
-              WithCommas(file->num_tokens()).c_str(), WithCommas(static_cast<int64_t>(file->document_starts().size())).c_str(),
+              WithCommas(file->num_tokens()).c_str(),
+              WithCommas(static_cast<int64_t>(file->document_starts().size())).c_str(),
               WithCommas(info.vocab_size).c_str());
   std::printf("  %-12s %s bytes, %.3f a token\n", "text", WithCommas(info.bytes).c_str(),
               static_cast<double>(info.bytes) / static_cast<double>(file->num_tokens()));
   std::printf("  %-12s %s\n", "tokenizer", info.tokenizer_json.empty() ? "not in the file" : "in the file");
-  if (!info.tokenizer_sha256.empty()) std::printf("  %-12s %s\n", "its SHA-256", Printable(info.tokenizer_sha256).c_str());
+  if (!info.tokenizer_sha256.empty())
+    std::printf("  %-12s %s\n", "its SHA-256", Printable(info.tokenizer_sha256).c_str());
   return absl::OkStatus();
 }
 

@@ -1,5 +1,5 @@
-// What `moebius inspect` prints of single things: models (a folder with config.json, with or without weights), recipes
-// and token files. Runs are in verb_inspect.cc.
+// What `moebius inspect` prints of single things: models (a folder with config.json, with or without
+// weights), recipes and token files. Runs are in verb_inspect.cc.
 #pragma once
 
 #include <string>

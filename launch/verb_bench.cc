@@ -17,17 +17,19 @@ namespace {
 
 // Kernels by falling share of the time, then what no kernel accounts for.
 void PrintKernels(const KernelProfile& profile, double total_s, double peak_flops, double bandwidth) {
-  std::vector<std::pair<std::string, KernelProfile::Entry>> rows(profile.entries().begin(), profile.entries().end());
-  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
-  std::printf("%-20s %7s %9s %7s %9s %7s %8s %7s\n", "kernel", "calls", "ms", "share", "GFLOP/s", "of peak", "GB/s",
-              "of read");
+  std::vector<std::pair<std::string, KernelProfile::Entry>> rows(profile.entries().begin(),
+                                                                 profile.entries().end());
+  std::sort(rows.begin(), rows.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  std::printf("%-20s %7s %9s %7s %9s %7s %8s %7s\n", "kernel", "calls", "ms", "share", "GFLOP/s", "of peak",
+              "GB/s", "of read");
   double inside = 0;
   for (const auto& [name, e] : rows) {
     inside += e.seconds;
     const double flops = e.flops / e.seconds, bytes = e.bytes / e.seconds;
-    std::printf("%-20s %7lld %9.2f %6.1f%% %9.1f %6.0f%% %8.1f %6.0f%%\n", name.c_str(), static_cast<long long>(e.calls),
-                e.seconds * 1e3, 100 * e.seconds / total_s, flops / 1e9, 100 * flops / peak_flops, bytes / 1e9,
-                100 * bytes / bandwidth);
+    std::printf("%-20s %7lld %9.2f %6.1f%% %9.1f %6.0f%% %8.1f %6.0f%%\n", name.c_str(),
+                static_cast<long long>(e.calls), e.seconds * 1e3, 100 * e.seconds / total_s, flops / 1e9,
+                100 * flops / peak_flops, bytes / 1e9, 100 * bytes / bandwidth);
   }
   std::printf("%-20s %7s %9.2f %6.1f%%\n", "outside kernels", "", (total_s - inside) * 1e3,
               100 * (total_s - inside) / total_s);
@@ -60,7 +62,8 @@ absl::StatusOr<StepTimes> TimeSteps(Trainer& trainer, int64_t steps, bool kernel
 
 // The line that scripts read. gflops counts as the benchmark programs in PyTorch do: every parameter but the
 // embedding as a matrix, attention at its causal half, MTP modules not counted.
-void PrintJson(const ModelConfig& config, int64_t sequences, int64_t length, DType act, const StepTimes& times) {
+void PrintJson(const ModelConfig& config, int64_t sequences, int64_t length, DType act,
+               const StepTimes& times) {
   const double tokens = static_cast<double>(sequences * length);
   const double flops = CostOf(config, length).train_flops_all_parameters;
   std::printf("{\"tokens_per_s\":%.1f,\"step_s\":%.4f,\"gflops\":%.1f,\"first_s\":%.3f,\"compute\":\"%s\"}\n",
@@ -125,10 +128,12 @@ ModelConfig BenchModel() {
 
 absl::Status RunBench(const ParsedArgs& args) {
   constexpr int64_t kSequences = 8, kLength = 512;
-  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
+  const std::unique_ptr<Backend> backend =
+      MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
   const DType act = backend->AutoCompute();
   const double peak = MeasureProductPeak(*backend, act, 1.0), bandwidth = MeasureReadBandwidth(*backend);
-  std::printf("backend    %s, compute AUTO is %s\n", backend->Name().c_str(), act == DType::kF32 ? "fp32" : "bf16");
+  std::printf("backend    %s, compute AUTO is %s\n", backend->Name().c_str(),
+              act == DType::kF32 ? "fp32" : "bf16");
   std::printf("products   %.0f GFLOP/s (%s, 1024 cubed)\n", peak / 1e9, act == DType::kF32 ? "fp32" : "bf16");
   std::printf("memory     %.1f GB/s read\n\n", bandwidth / 1e9);
   const ModelConfig config = BenchModel();
@@ -143,7 +148,8 @@ absl::Status RunBench(const ParsedArgs& args) {
   Trainer trainer(model, *backend, *stream, train);
   const RandomStream random(1, "bench");
   std::vector<int32_t> tokens(kSequences * (kLength + 1));
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(random.Below(i, config.vocab_size));
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<int32_t>(random.Below(i, config.vocab_size));
   const auto next = [&]() -> absl::StatusOr<StepBatch> {
     return StepBatch{.tokens = tokens, .sequences = kSequences, .length = kLength, .document_starts = {}};
   };
@@ -153,8 +159,9 @@ absl::Status RunBench(const ParsedArgs& args) {
   PrintKernels(times.profile, times.profiled_s, peak, bandwidth);
   const double flops = CostOf(config, kLength).train_flops_all_parameters * kSequences * kLength;
   std::printf("\nbest of %lld steps: %.3f s, %.0f tokens/s, %.1f GFLOP/s = %.0f%% of the product peak\n",
-              static_cast<long long>(args.Integer("steps")), times.best_s, kSequences * kLength / times.best_s,
-              flops / times.best_s / 1e9, 100 * flops / times.best_s / peak);
+              static_cast<long long>(args.Integer("steps")), times.best_s,
+              kSequences * kLength / times.best_s, flops / times.best_s / 1e9,
+              100 * flops / times.best_s / peak);
   PrintJson(config, kSequences, kLength, act, times);
   return absl::OkStatus();
 }
@@ -165,10 +172,20 @@ std::vector<Verb> BenchVerbs() {
   return {{.name = "bench",
            .summary = "this machine's limits and a training step, kernel by kernel",
            .usage = "[flags]",
-           .flags = {{.name = "steps", .kind = FlagKind::kInteger, .placeholder = "N", .fallback = "4",
-                      .help = "steps to time", .min = 1, .max = 1000},
-                     {.name = "microbatch", .kind = FlagKind::kInteger, .placeholder = "N", .fallback = "8",
-                      .help = "sequences a microbatch, of 8", .min = 1, .max = 8},
+           .flags = {{.name = "steps",
+                      .kind = FlagKind::kInteger,
+                      .placeholder = "N",
+                      .fallback = "4",
+                      .help = "steps to time",
+                      .min = 1,
+                      .max = 1000},
+                     {.name = "microbatch",
+                      .kind = FlagKind::kInteger,
+                      .placeholder = "N",
+                      .fallback = "8",
+                      .help = "sequences a microbatch, of 8",
+                      .min = 1,
+                      .max = 8},
                      ThreadsFlag()},
            .examples = {"moebius bench", "moebius bench --threads 1 --steps 2"},
            .run = RunBench},
@@ -176,7 +193,9 @@ std::vector<Verb> BenchVerbs() {
            .summary = "time the steps of a recipe, without checkpoints",
            .usage = "RECIPE [--set FIELD=VALUE]... [flags]",
            .flags = {SetFlag(),
-                     {.name = "kernels", .kind = FlagKind::kSwitch, .help = "print where a step's time goes, kernel by kernel"},
+                     {.name = "kernels",
+                      .kind = FlagKind::kSwitch,
+                      .help = "print where a step's time goes, kernel by kernel"},
                      ThreadsFlag()},
            .examples = {"moebius bench train recipes/quickstart.textproto --set steps=5",
                         "moebius bench train recipes/quickstart.textproto --set steps=3 --kernels"},

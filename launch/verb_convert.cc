@@ -27,8 +27,9 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
   if (FileExists(JoinPath(from, "manifest.json"))) RETURN_IF_ERROR(VerifyCheckpoint(from));
   ASSIGN_OR_RETURN(const ConvertResult result, ConvertCheckpoint(from, to, options));
   if (result.mtp_dropped) {
-    std::printf("note: %s has no tensors of the MTP modules that its config.json promises; written without them\n",
-                from.c_str());
+    std::printf(
+        "note: %s has no tensors of the MTP modules that its config.json promises; written without them\n",
+        from.c_str());
   }
   std::printf("%s: %s tensors, %s, verified\n", to.c_str(), WithCommas(result.tensors).c_str(),
               HumanBytes(static_cast<double>(result.bytes)).c_str());

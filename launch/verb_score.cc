@@ -28,10 +28,13 @@ void PrintScores(const std::vector<std::vector<float>>& rows) {
 }
 
 absl::Status RunScore(const ParsedArgs& args) {
-  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
+  const std::unique_ptr<Backend> backend =
+      MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   const std::string compute = args.Text("compute");
-  const DType act = compute == "fp32" ? DType::kF32 : compute == "bf16" ? DType::kBF16 : backend->AutoCompute();
+  const DType act = compute == "fp32"   ? DType::kF32
+                    : compute == "bf16" ? DType::kBF16
+                                        : backend->AutoCompute();
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = false;
@@ -55,9 +58,11 @@ absl::Status RunScore(const ParsedArgs& args) {
     ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
                      GetIntArray(object, "ids", lines.Where(), 0, loaded.config.vocab_size - 1));
     const int64_t n = ids.size();
-    if (n == 0) return DamagedError(Concat(lines.Where(), ": ids is empty; a sequence has one token or more"));
+    if (n == 0)
+      return DamagedError(Concat(lines.Where(), ": ids is empty; a sequence has one token or more"));
     if (n > loaded.config.max_position_embeddings) {
-      return DamagedError(Concat(lines.Where(), ": ids has ", n, " tokens; the model's max_position_embeddings is ",
+      return DamagedError(Concat(lines.Where(), ": ids has ", n,
+                                 " tokens; the model's max_position_embeddings is ",
                                  loaded.config.max_position_embeddings, "; split the sequence"));
     }
     if (static_cast<int64_t>(batch.ids.size()) + n > kTokensAtOnce) flush();
@@ -71,25 +76,27 @@ absl::Status RunScore(const ParsedArgs& args) {
 }  // namespace
 
 std::vector<Verb> ScoreVerbs() {
-  return {{.name = "score",
-           .summary = "log-probability of every token of given sequences",
-           .usage = "MODEL --tokens FILE.jsonl [flags]",
-           .flags = {{.name = "tokens",
-                      .placeholder = "FILE",
-                      .fallback = "-",
-                      .help = "lines {\"ids\": [...]}; - is standard input"},
-                     {.name = "compute",
-                      .placeholder = "TYPE",
-                      .fallback = "fp32",
-                      .help = "compute dtype",
-                      .choices = {"fp32", "bf16", "auto"}},
-                     ThreadsFlag()},
-           .examples = {"moebius score runs/quickstart/checkpoints/latest --tokens sequences.jsonl",
-                        "echo '{\"ids\":[5,6,7]}' | moebius score some-model"},
-           .min_positional = 1,
-           .max_positional = 1,
-           .details = "Prints a line {\"logprobs\": [...]} for each input line: natural logarithms for tokens 2 to n.",
-           .run = RunScore}};
+  return {
+      {.name = "score",
+       .summary = "log-probability of every token of given sequences",
+       .usage = "MODEL --tokens FILE.jsonl [flags]",
+       .flags = {{.name = "tokens",
+                  .placeholder = "FILE",
+                  .fallback = "-",
+                  .help = "lines {\"ids\": [...]}; - is standard input"},
+                 {.name = "compute",
+                  .placeholder = "TYPE",
+                  .fallback = "fp32",
+                  .help = "compute dtype",
+                  .choices = {"fp32", "bf16", "auto"}},
+                 ThreadsFlag()},
+       .examples = {"moebius score runs/quickstart/checkpoints/latest --tokens sequences.jsonl",
+                    "echo '{\"ids\":[5,6,7]}' | moebius score some-model"},
+       .min_positional = 1,
+       .max_positional = 1,
+       .details =
+           "Prints a line {\"logprobs\": [...]} for each input line: natural logarithms for tokens 2 to n.",
+       .run = RunScore}};
 }
 
 }  // namespace moebius

@@ -22,9 +22,11 @@ absl::StatusOr<Recipe> LoadRecipe(const ParsedArgs& args) {
 }
 
 absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
-  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = static_cast<int>(recipe.proto().threads())});
+  const std::unique_ptr<Backend> backend =
+      MakeCpuBackend({.threads = static_cast<int>(recipe.proto().threads())});
   ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe.proto(), *backend));
-  std::fputs(DescribePlan(recipe.proto(), config, *backend, MeasureProductPeak(*backend, act)).c_str(), stdout);
+  std::fputs(DescribePlan(recipe.proto(), config, *backend, MeasureProductPeak(*backend, act)).c_str(),
+             stdout);
   return absl::OkStatus();
 }
 
@@ -58,11 +60,14 @@ std::vector<Verb> TrainVerbs() {
            .summary = "train what a recipe says; goes on by itself where the run folder has a checkpoint",
            .usage = "RECIPE [--set FIELD=VALUE]... [flags]",
            .flags = {SetFlag(),
-                     {.name = "out", .placeholder = "DIR", .help = "run folder; default: runs/NAME of the recipe"},
+                     {.name = "out",
+                      .placeholder = "DIR",
+                      .help = "run folder; default: runs/NAME of the recipe"},
                      {.name = "dry-run",
                       .kind = FlagKind::kSwitch,
                       .help = "print parameters, FLOPs, memory and time expected, and stop"},
-                     PrintConfigFlag(), ThreadsFlag()},
+                     PrintConfigFlag(),
+                     ThreadsFlag()},
            .examples = {"moebius train recipes/quickstart.textproto",
                         "moebius train recipes/quickstart.textproto --set steps=50 --out runs/try --dry-run"},
            .min_positional = 1,

@@ -66,8 +66,9 @@ void WriteSlice(Backend& backend, Stream& stream, const Slice& slice, const std:
   stream.Synchronize();
 }
 
-absl::StatusOr<std::vector<WrittenFile>> SaveOptimizer(const std::string& folder, const AdamWOptimizer& optimizer,
-                                                       Backend& backend, Stream& stream) {
+absl::StatusOr<std::vector<WrittenFile>> SaveOptimizer(const std::string& folder,
+                                                       const AdamWOptimizer& optimizer, Backend& backend,
+                                                       Stream& stream) {
   const std::map<std::string, Slice> slices = Slices(optimizer);
   std::vector<TensorSpec> specs;
   for (const auto& [name, slice] : slices) {
@@ -75,11 +76,12 @@ absl::StatusOr<std::vector<WrittenFile>> SaveOptimizer(const std::string& folder
     for (int i = 0; i < slice.shape.rank(); ++i) spec.shape.push_back(slice.shape[i]);
     specs.push_back(std::move(spec));
   }
-  return WriteTensors(folder, specs,
-                      [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
-                        return ReadSlice(backend, stream, slices.at(name));
-                      },
-                      "optimizer");
+  return WriteTensors(
+      folder, specs,
+      [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+        return ReadSlice(backend, stream, slices.at(name));
+      },
+      "optimizer");
 }
 
 absl::Status LoadOptimizer(const std::string& folder, const AdamWOptimizer& optimizer, Backend& backend,
@@ -88,8 +90,9 @@ absl::Status LoadOptimizer(const std::string& folder, const AdamWOptimizer& opti
   for (const auto& [name, slice] : Slices(optimizer)) {
     const TensorInfo* info = files.Find(name);
     if (info == nullptr || info->elements() != slice.shape.elements()) {
-      return DamagedError(Concat(folder, ": optimizer tensor ", name, info == nullptr ? " is missing" : " has another size",
-                                 "; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
+      return DamagedError(
+          Concat(folder, ": optimizer tensor ", name, info == nullptr ? " is missing" : " has another size",
+                 "; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
     }
     ASSIGN_OR_RETURN(const std::vector<float> values, ReadTensorF32(files, folder, name));
     WriteSlice(backend, stream, slice, values);
@@ -149,11 +152,12 @@ absl::Status VerifyCheckpoint(const std::string& folder) {
   return absl::OkStatus();
 }
 
-absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend, Stream& stream,
-                            const CheckpointOptions& options) {
+absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend,
+                            Stream& stream, const CheckpointOptions& options) {
   ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(folder));
   const std::string& temporary = directory.temporary_path();
-  ASSIGN_OR_RETURN(std::vector<WrittenFile> files, SaveWeights(temporary, backend, stream, trainer.model(), DType::kF32));
+  ASSIGN_OR_RETURN(std::vector<WrittenFile> files,
+                   SaveWeights(temporary, backend, stream, trainer.model(), DType::kF32));
   ASSIGN_OR_RETURN(const std::vector<WrittenFile> moments,
                    SaveOptimizer(temporary, trainer.optimizer(), backend, stream));
   files.insert(files.end(), moments.begin(), moments.end());
@@ -200,15 +204,19 @@ absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, Backend
   warning->clear();
   RETURN_IF_ERROR(VerifyCheckpoint(folder));
   ASSIGN_OR_RETURN(const json manifest, ReadManifest(folder));
-  ASSIGN_OR_RETURN(const std::string written_with, GetString(manifest, "instruction_set", JoinPath(folder, kManifest)));
+  ASSIGN_OR_RETURN(const std::string written_with,
+                   GetString(manifest, "instruction_set", JoinPath(folder, kManifest)));
   if (written_with != instruction_set) {
-    *warning = Concat(folder, " was written with instruction set ", Printable(written_with), ", this processor uses ",
-                      instruction_set, ": the run goes on, but not bit for bit as it would have there");
+    *warning = Concat(folder, " was written with instruction set ", Printable(written_with),
+                      ", this processor uses ", instruction_set,
+                      ": the run goes on, but not bit for bit as it would have there");
   }
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
   if (ConfigToJson(config, "") != ConfigToJson(trainer.model().config(), "")) {
-    return UsageError(Concat(folder, " holds another model than the recipe describes; its config.json and the recipe's "
-                             "model differ; use another run folder (--out) or the original model"));
+    return UsageError(
+        Concat(folder,
+               " holds another model than the recipe describes; its config.json and the recipe's "
+               "model differ; use another run folder (--out) or the original model"));
   }
   RETURN_IF_ERROR(LoadWeights(folder, backend, stream, trainer.model()));
   RETURN_IF_ERROR(LoadOptimizer(folder, trainer.optimizer(), backend, stream));

@@ -1,7 +1,8 @@
 // Checkpoints: a Hugging Face folder that transformers loads as it lies, with what training needs beside it
 // (contract; architecture.md section 4):
 //   config.json  generation_config.json  tokenizer.json  model-*.safetensors (fp32 masters)
-//   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME")  trainer_state.json  manifest.json (SHA-256 of all)
+//   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME")  trainer_state.json  manifest.json (SHA-256 of
+//   all)
 // Everything is stored by logical tensor, so any layout loads any other layout's checkpoint.
 #pragma once
 
@@ -18,12 +19,13 @@ struct CheckpointOptions {
   std::string instruction_set = {};        // resume is bit-exact on the same one only; recorded
 };
 
-// Writes to a temporary folder, reads every file back, fsyncs and renames: `folder` appears whole or not at all.
-absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend, Stream& stream,
-                            const CheckpointOptions& options);
+// Writes to a temporary folder, reads every file back, fsyncs and renames: `folder` appears whole or not at
+// all.
+absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend,
+                            Stream& stream, const CheckpointOptions& options);
 
-// Weights, moments and counters of `folder` into `trainer`, whose model must have the same config. Every file is
-// checked against the manifest first (DamagedError). `warning`: set when bit-exactness is lost (another
+// Weights, moments and counters of `folder` into `trainer`, whose model must have the same config. Every file
+// is checked against the manifest first (DamagedError). `warning`: set when bit-exactness is lost (another
 // instruction set), else "".
 absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, Backend& backend, Stream& stream,
                             const std::string& instruction_set, std::string* warning);

@@ -11,7 +11,8 @@ TensorView Flat(TensorView view) { return view.Reshape({view.elements()}); }
 
 }  // namespace
 
-AdamWOptimizer::AdamWOptimizer(ParameterSet& parameters, Backend& backend, Stream& stream, const AdamWConfig& config)
+AdamWOptimizer::AdamWOptimizer(ParameterSet& parameters, Backend& backend, Stream& stream,
+                               const AdamWConfig& config)
     : config_(config) {
   for (const auto& parameter : parameters.all()) {
     if (!parameter->spec().trainable) continue;

@@ -1,5 +1,5 @@
-// AdamW over the parameters of a model: fp32 master weights, moments in fp32 or bf16, an optional moving average
-// of the weights. One update is one fused pass that also clears the gradient.
+// AdamW over the parameters of a model: fp32 master weights, moments in fp32 or bf16, an optional moving
+// average of the weights. One update is one fused pass that also clears the gradient.
 #pragma once
 
 #include <string>
@@ -16,8 +16,8 @@ struct AdamWConfig {
   double epsilon = 1e-8;
   double weight_decay = 0.1;  // matrices only
   DType moments = DType::kF32;
-  double ema_decay = 0;     // 0: no moving average
-  bool update_mtp = true;   // false: MTP modules stay as they are (their loss has no weight)
+  double ema_decay = 0;    // 0: no moving average
+  bool update_mtp = true;  // false: MTP modules stay as they are (their loss has no weight)
 };
 
 class AdamWOptimizer {

@@ -34,17 +34,21 @@ double LearningRate(const ScheduleConfig& config, int64_t step, int64_t total_st
   if (step <= config.warmup_steps) return config.lr * static_cast<double>(step) / config.warmup_steps;
   const int64_t after = step - config.warmup_steps;
   switch (config.kind) {
-    case ScheduleKind::kConstant: return config.lr;
+    case ScheduleKind::kConstant:
+      return config.lr;
     case ScheduleKind::kCosine: {
       const int64_t span = config.decay_steps > 0 ? config.decay_steps : total_steps - config.warmup_steps;
-      return Decay(config.lr, config.min_lr, span > 0 ? static_cast<double>(after) / span : 1, DecayShape::kHalfCosine);
+      return Decay(config.lr, config.min_lr, span > 0 ? static_cast<double>(after) / span : 1,
+                   DecayShape::kHalfCosine);
     }
     case ScheduleKind::kWsd: {
       const int64_t begin = total_steps - config.decay_steps;
       if (step <= begin) return config.lr;
-      return Decay(config.lr, config.min_lr, static_cast<double>(step - begin) / config.decay_steps, config.decay_shape);
+      return Decay(config.lr, config.min_lr, static_cast<double>(step - begin) / config.decay_steps,
+                   config.decay_shape);
     }
-    case ScheduleKind::kPiecewise: return Piecewise(config, after);
+    case ScheduleKind::kPiecewise:
+      return Piecewise(config, after);
   }
   return config.lr;
 }

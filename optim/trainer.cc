@@ -78,11 +78,13 @@ void Trainer::RunMicrobatch(const Objective& objective, const StepBatch& batch, 
   if (!batch.document_starts.empty()) {
     starts.assign(batch.document_starts.begin() + first, batch.document_starts.begin() + first + count);
   }
-  const int depths = objective.mtp_scale != 0 ? static_cast<int>(model_.config().num_nextn_predict_layers) : 0;
+  const int depths =
+      objective.mtp_scale != 0 ? static_cast<int>(model_.config().num_nextn_predict_layers) : 0;
   mb.Load(stream_, batch.tokens.subspan(first * row, count * row), count, batch.length, depths, starts);
   model_.Forward(context, objective, mb);
   sums.loss += SumLosses(backend_, stream_, mb.losses);
-  for (const Microbatch::Depth& depth : mb.depths) sums.mtp_loss += SumLosses(backend_, stream_, depth.losses);
+  for (const Microbatch::Depth& depth : mb.depths)
+    sums.mtp_loss += SumLosses(backend_, stream_, depth.losses);
   sums.counts.resize(mb.routing.size());
   for (size_t layer = 0; layer < mb.routing.size(); ++layer) {
     const RoutingStatistics& r = mb.routing[layer];
@@ -172,7 +174,8 @@ int64_t Trainer::HeldBytes() const {
   int64_t bytes = optimizer_.bytes() + scratch_.peak_bytes() + microbatch_.saved.peak_bytes();
   for (const auto& parameter : model_.parameters().all()) {
     bytes += parameter->weight().bytes();
-    if (parameter->master() && parameter->master().data != parameter->weight().data) bytes += parameter->master().bytes();
+    if (parameter->master() && parameter->master().data != parameter->weight().data)
+      bytes += parameter->master().bytes();
     if (parameter->grad()) bytes += parameter->grad().bytes();
   }
   return bytes;

@@ -15,11 +15,11 @@
 namespace moebius {
 
 struct TrainConfig {
-  int64_t steps = 100;                // length of the run: what schedules decay over
-  int64_t microbatch_sequences = 0;   // 0: the whole batch at once
+  int64_t steps = 100;               // length of the run: what schedules decay over
+  int64_t microbatch_sequences = 0;  // 0: the whole batch at once
   ScheduleConfig schedule;
   AdamWConfig optimizer;
-  double clip_norm = 1.0;             // 0: no clipping
+  double clip_norm = 1.0;  // 0: no clipping
   double bias_update_speed = 0.001;
   double sequence_loss = 1e-4;
   double auxiliary_loss = 0;
@@ -51,14 +51,14 @@ struct StepMetrics {
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last
   bool skipped = false;                             // bad numbers: nothing moved
   double seconds = 0;
-  int64_t peak_bytes = 0;                           // everything that this trainer holds from the backend
+  int64_t peak_bytes = 0;  // everything that this trainer holds from the backend
 };
 
 // What must survive a stop, beside weights and moments.
 struct TrainerState {
-  int64_t step = 0;            // steps done, skipped ones included
-  int64_t updates = 0;         // optimizer updates: Adam's bias correction counts these
-  int64_t sequences = 0;       // consumed: the next global sample index
+  int64_t step = 0;       // steps done, skipped ones included
+  int64_t updates = 0;    // optimizer updates: Adam's bias correction counts these
+  int64_t sequences = 0;  // consumed: the next global sample index
   int64_t tokens = 0;
   int64_t skipped_steps = 0;
   int64_t bad_in_a_row = 0;
@@ -90,7 +90,8 @@ class Trainer {
     double loss = 0, mtp_loss = 0, balance = 0, auxiliary = 0, z = 0;
     std::vector<std::vector<int64_t>> counts;
   };
-  void RunMicrobatch(const Objective& objective, const StepBatch& batch, int64_t first, int64_t count, Sums& sums);
+  void RunMicrobatch(const Objective& objective, const StepBatch& batch, int64_t first, int64_t count,
+                     Sums& sums);
   Objective MakeObjective(const StepBatch& batch) const;
   void UpdateBiases(const std::vector<std::vector<int64_t>>& counts);
   int64_t HeldBytes() const;

@@ -1,9 +1,10 @@
-// The backend seam: memory, streams, events and kernels of one device. Code above this folder names no device.
+// The backend seam: memory, streams, events and kernels of one device. Code above this folder names no
+// device.
 //
 // Contract. Every call takes the stream it is ordered on; a call may return before its work is done, and work
 // on one stream happens in order. Arguments (kernel_args.h) are checked by ops.h, which is what layers call;
-// an implementation holds only arithmetic. Views passed to a kernel stay valid until its stream has passed it.
-// Results do not depend on the number of threads, and the same call twice gives the same bits.
+// an implementation holds only arithmetic. Views passed to a kernel stay valid until its stream has passed
+// it. Results do not depend on the number of threads, and the same call twice gives the same bits.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@
 
 namespace moebius {
 
-// kCompute runs kernels (on the CPU: inline in the calling thread). kExchange runs host functions in order on a
-// thread of its own that sleeps unless something is queued; events order the two.
+// kCompute runs kernels (on the CPU: inline in the calling thread). kExchange runs host functions in order on
+// a thread of its own that sleeps unless something is queued; events order the two.
 enum class StreamKind { kCompute, kExchange };
 
 class Event {
@@ -42,19 +43,21 @@ class Stream {
 
 class Backend : public Allocator {
  public:
-  virtual std::string Name() const = 0;    // "cpu (AVX3_ZEN4, 2 threads)"
+  virtual std::string Name() const = 0;  // "cpu (AVX3_ZEN4, 2 threads)"
   // What results depend on bit for bit, beside the inputs: "AVX2", "sm_90". Checkpoints record it.
   virtual std::string InstructionSet() const = 0;
-  virtual DType AutoCompute() const = 0;   // what `compute: AUTO` means here: kBF16 where products gain from it
+  virtual DType AutoCompute()
+      const = 0;  // what `compute: AUTO` means here: kBF16 where products gain from it
   virtual int num_threads() const = 0;
   virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;
   virtual std::unique_ptr<Event> NewEvent() = 0;
 
   virtual void CopyToDevice(Stream& stream, const void* host, TensorView to) = 0;
   virtual void CopyToHost(Stream& stream, TensorView from, void* host) = 0;  // done after Synchronize
-  virtual void Zero(Stream& stream, TensorView x) = 0;                 // any dtype
-  virtual void Fill(Stream& stream, TensorView x, float value) = 0;    // f32 or bf16
-  virtual void Cast(Stream& stream, TensorView from, TensorView to) = 0;  // same shape, f32 and bf16 in any pair
+  virtual void Zero(Stream& stream, TensorView x) = 0;                       // any dtype
+  virtual void Fill(Stream& stream, TensorView x, float value) = 0;          // f32 or bf16
+  virtual void Cast(Stream& stream, TensorView from,
+                    TensorView to) = 0;  // same shape, f32 and bf16 in any pair
   virtual void Accumulate(Stream& stream, const AccumulateArgs& args) = 0;
 
   virtual void MatMul(Stream& stream, const MatMulArgs& args) = 0;
@@ -87,8 +90,9 @@ class Backend : public Allocator {
   virtual void SumSquares(Stream& stream, TensorView x, TensorView sum) = 0;
 };
 
-// What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16: AVX512-BF16), our
-// own kernel elsewhere. kOneDnn: oneDNN for all that it can do here, for tests and comparison.
+// What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16:
+// AVX512-BF16), our own kernel elsewhere. kOneDnn: oneDNN for all that it can do here, for tests and
+// comparison.
 enum class ProductEngine { kAuto, kOneDnn, kOurs };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use

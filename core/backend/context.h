@@ -1,4 +1,5 @@
-// What a kernel call needs beside its arguments: the device, the stream, scratch memory, and where time is kept.
+// What a kernel call needs beside its arguments: the device, the stream, scratch memory, and where time is
+// kept.
 #pragma once
 
 #include "core/backend/backend.h"

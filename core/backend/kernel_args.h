@@ -1,8 +1,8 @@
 // The arguments of every kernel of the backend seam: shapes, dtypes and meaning.
 //
-// Legend: T tokens (rows of a microbatch, sequences laid one after another), H query heads, G key/value heads,
-// E experts, K experts a token, R routed rows (T * K), V vocabulary, I intermediate width.
-// "act" is the compute dtype of the run: fp32 or bf16, the same for all act operands of one call.
+// Legend: T tokens (rows of a microbatch, sequences laid one after another), H query heads, G key/value
+// heads, E experts, K experts a token, R routed rows (T * K), V vocabulary, I intermediate width. "act" is
+// the compute dtype of the run: fp32 or bf16, the same for all act operands of one call.
 // `=` means the result overwrites, `+=` that it accumulates.
 #pragma once
 
@@ -34,7 +34,7 @@ enum class GroupedKind { kForward, kBackwardInput, kBackwardWeight };
 struct GroupedMatMulArgs {
   GroupedKind kind;
   TensorView x;
-  TensorView w;        // [groups, out, in]
+  TensorView w;  // [groups, out, in]
   TensorView y;
   TensorView offsets;  // [groups + 1] i64
 };
@@ -59,8 +59,8 @@ struct EmbeddingBackwardArgs {
   TensorView dtable;
 };
 
-// s = x (+ add); sum = s when given; y = s * rstd * gain with rstd = 1 / sqrt(mean(s²) + epsilon), all in fp32.
-// Rows are the view's rows, so [T, H, d] normalises each head.
+// s = x (+ add); sum = s when given; y = s * rstd * gain with rstd = 1 / sqrt(mean(s²) + epsilon), all in
+// fp32. Rows are the view's rows, so [T, H, d] normalises each head.
 struct RmsNormArgs {
   TensorView x;         // [rows, n] act
   TensorView add = {};  // [rows, n] act
@@ -108,11 +108,11 @@ struct AttentionArgs {
 };
 struct AttentionBackwardArgs {
   AttentionArgs forward;
-  TensorView d_o;            // [T, H, dv] act
-  TensorView dq;             // = [T, H, dk + dr] act
-  TensorView dk;             // = [T, G, dk] act
+  TensorView d_o;             // [T, H, dv] act
+  TensorView dq;              // = [T, H, dk + dr] act
+  TensorView dk;              // = [T, G, dk] act
   TensorView dk_shared = {};  // = [T, 1, dr] act, summed over heads
-  TensorView dv;             // = [T, G, dv] act
+  TensorView dv;              // = [T, G, dv] act
 };
 
 // One new query a sequence against its cache. MLA's absorbed form is G = 1 with v the first columns of k.
@@ -137,13 +137,13 @@ struct SwiGluBackwardArgs {
   TensorView dh;                  // [rows, I] act
   TensorView d_gate_up;           // = [rows, 2 I] act, may be gate_up
   TensorView d_row_weights = {};  // = [rows] f32, with row_weights
-  TensorView h = {};              // = [rows, I] act: recomputed when given (the weight phase needs it), may be dh
+  TensorView h = {};  // = [rows, I] act: recomputed when given (the weight phase needs it), may be dh
 };
 
 // Scores and selection (deepseek.md 1.2). All fp32.
 //   scores = sigmoid(logits) or softmax(logits)
-//   selection by scores (+ bias); groups ranked by the sum of their two best (sigmoid) or their best (softmax);
-//   weights = scores of the chosen, divided by their sum (+ 1e-20) if normalize, times scale.
+//   selection by scores (+ bias); groups ranked by the sum of their two best (sigmoid) or their best
+//   (softmax); weights = scores of the chosen, divided by their sum (+ 1e-20) if normalize, times scale.
 // Ties take the lower index; chosen experts are ordered by falling selection score.
 enum class Scoring { kSigmoid, kSoftmax };
 struct RouterSpec {
@@ -163,7 +163,8 @@ struct RouterArgs {
   TensorView weights;    // = [T, K] f32
 };
 // dlogits = gradient through weights, plus, per sequence s, the balance loss's
-//   sum over its tokens of balance_coefficient[s, e] * d(scores_e / sum scores), plus z_coefficient * d(lse²).
+//   sum over its tokens of balance_coefficient[s, e] * d(scores_e / sum scores), plus z_coefficient *
+//   d(lse²).
 struct RouterBackwardArgs {
   RouterSpec spec;
   TensorView logits;                         // [T, E] f32
@@ -179,8 +180,8 @@ struct RouterBackwardArgs {
 // loss = sum over e of f_e P_e. counted: the top K of the scores without bias and groups (V3's sequence-wise
 // loss), or the experts really chosen (the classic auxiliary loss) when `experts` is given.
 struct BalanceArgs {
-  TensorView scores;                         // [T, E] f32
-  TensorView experts = {};                   // [T, K] i32
+  TensorView scores;        // [T, E] f32
+  TensorView experts = {};  // [T, K] i32
   int64_t top_k;
   std::span<const int32_t> sequence_starts;
   TensorView f;       // = [sequences, E] f32
@@ -194,10 +195,10 @@ struct RouterZArgs {
 
 // Sorts the T * K choices by expert, stable in token order.
 struct RouteSortArgs {
-  TensorView experts;       // [T, K] i32
-  TensorView offsets;       // = [E + 1] i64: rows of expert e are [offsets[e], offsets[e + 1])
-  TensorView row_of;        // = [T, K] i32: the row that a choice became
-  TensorView choice_of;     // = [T * K] i32: the choice t * K + k that a row came from
+  TensorView experts;    // [T, K] i32
+  TensorView offsets;    // = [E + 1] i64: rows of expert e are [offsets[e], offsets[e + 1])
+  TensorView row_of;     // = [T, K] i32: the row that a choice became
+  TensorView choice_of;  // = [T * K] i32: the choice t * K + k that a row came from
 };
 // out [n, hidden] = x [.., hidden] at index[i] / divisor (divisor K turns choices into tokens).
 struct GatherRowsArgs {
@@ -212,7 +213,8 @@ struct ScatterRowsArgs {
   TensorView index;  // [n] i32
   TensorView out;
 };
-// out [T, hidden] act = add (or 0) + sum over k of rows [R, hidden] act at row_of[t, k], in k order, fp32 sum.
+// out [T, hidden] act = add (or 0) + sum over k of rows [R, hidden] act at row_of[t, k], in k order, fp32
+// sum.
 struct CombineRowsArgs {
   TensorView rows;
   TensorView row_of;    // [T, K] i32

@@ -38,7 +38,8 @@ double MeasureProductPeak(Backend& backend, DType dtype, double seconds) {
   // Real numbers, not zeros: some processors clock differently on them.
   Fill(context, a, 0.7f);
   Fill(context, b, -1.3f);
-  const double best = BestSeconds(*stream, seconds, [&] { MatMul(context, {.a = a, .b = b, .c = c, .transpose_b = Transpose::kYes}); });
+  const double best = BestSeconds(
+      *stream, seconds, [&] { MatMul(context, {.a = a, .b = b, .c = c, .transpose_b = Transpose::kYes}); });
   return 2.0 * kSize * kSize * kSize / best;
 }
 

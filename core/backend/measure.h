@@ -1,4 +1,5 @@
-// The limits of this machine, measured through the backend's own kernels: what shares and expected times refer to.
+// The limits of this machine, measured through the backend's own kernels: what shares and expected times
+// refer to.
 #pragma once
 
 #include "core/backend/backend.h"

@@ -68,9 +68,9 @@ void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args) {
   CheckMatrix(args.y, "y", act, rows, out);
   CheckMatrix(args.w, "w", weights ? DType::kF32 : act, groups * out, in);
   CheckFlat(args.offsets, "offsets", DType::kI64, groups + 1);
-  const std::string_view name = weights                                     ? "GroupedMatMul weight"
-                                : args.kind == GroupedKind::kForward        ? "GroupedMatMul forward"
-                                                                            : "GroupedMatMul input";
+  const std::string_view name = weights                              ? "GroupedMatMul weight"
+                                : args.kind == GroupedKind::kForward ? "GroupedMatMul forward"
+                                                                     : "GroupedMatMul input";
   Run(context, name, 2.0 * rows * in * out, Bytes(args.x, args.y, args.w) + (weights ? Bytes(args.w) : 0.0),
       [&] { context.backend.GroupedMatMul(context.stream, args); });
 }

@@ -1,5 +1,5 @@
-// The checked entry points of the kernels: layers call these. Each checks shapes and dtypes once (a mismatch is
-// a CHECK with both shapes), counts the call in the context's profile and hands over to the backend.
+// The checked entry points of the kernels: layers call these. Each checks shapes and dtypes once (a mismatch
+// is a CHECK with both shapes), counts the call in the context's profile and hands over to the backend.
 #pragma once
 
 #include "core/backend/context.h"

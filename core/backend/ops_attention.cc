@@ -68,7 +68,8 @@ void AttentionBackward(const Context& context, const AttentionBackwardArgs& args
   CheckShape(args.d_o, "d_o", act, f.o.shape);
   CheckShape(args.dq, "dq", act, f.q.shape);
   CheckShape(args.dk, "dk", act, f.k.shape);
-  CHECK(static_cast<bool>(f.k_shared) == static_cast<bool>(args.dk_shared)) << "k_shared and dk_shared go together";
+  CHECK(static_cast<bool>(f.k_shared) == static_cast<bool>(args.dk_shared))
+      << "k_shared and dk_shared go together";
   if (args.dk_shared) CheckShape(args.dk_shared, "dk_shared", act, f.k_shared.shape);
   CheckShape(args.dv, "dv", act, f.v.shape);
   Run(context, "AttentionBackward", 2 * Pairs(f, s.heads) * (3 * (s.dk + s.dr) + 2 * s.dv),

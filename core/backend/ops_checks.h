@@ -1,5 +1,5 @@
-// What the checked entry points (ops.cc, ops_attention.cc, ops_routing.cc) share: shape checks and the count of
-// time and work. Not for use outside them.
+// What the checked entry points (ops.cc, ops_attention.cc, ops_routing.cc) share: shape checks and the count
+// of time and work. Not for use outside them.
 #pragma once
 
 #include <chrono>
@@ -13,7 +13,8 @@ namespace moebius::ops {
 inline bool IsAct(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
 
 // A view of `rows` x `cols` (any rank: leading dimensions are flattened) of the given dtype.
-inline void CheckMatrix(const TensorView& view, std::string_view name, DType dtype, int64_t rows, int64_t cols) {
+inline void CheckMatrix(const TensorView& view, std::string_view name, DType dtype, int64_t rows,
+                        int64_t cols) {
   CHECK(view.shape.rank() >= 1) << name << " is missing";
   CHECK(view.dtype == dtype) << name << " is " << view << ", want " << dtype;
   CHECK(view.rows() == rows && view.cols() == cols)

@@ -19,7 +19,8 @@ void CheckSpec(const RouterSpec& spec, int64_t experts) {
       << experts << " experts in " << spec.num_groups << " groups";
   CHECK(spec.top_groups >= 1 && spec.top_groups <= spec.num_groups)
       << spec.top_groups << " of " << spec.num_groups << " groups";
-  CHECK_LE(spec.top_k, experts / spec.num_groups * spec.top_groups) << "the chosen groups hold too few experts";
+  CHECK_LE(spec.top_k, experts / spec.num_groups * spec.top_groups)
+      << "the chosen groups hold too few experts";
 }
 
 }  // namespace
@@ -113,7 +114,8 @@ void CombineRows(const Context& context, const CombineRowsArgs& args) {
   CheckMatrix(args.row_of, "row_of", DType::kI32, tokens, k);
   if (args.add) CheckMatrix(args.add, "add", act, tokens, hidden);
   CheckMatrix(args.out, "out", act, tokens, hidden);
-  Run(context, "CombineRows", 1.0 * tokens * k * hidden, Bytes(args.row_of, args.add, args.out) + k * Bytes(args.out),
+  Run(context, "CombineRows", 1.0 * tokens * k * hidden,
+      Bytes(args.row_of, args.add, args.out) + k * Bytes(args.out),
       [&] { context.backend.CombineRows(context.stream, args); });
 }
 

@@ -1,7 +1,8 @@
 #include "core/base/check.h"
 
-#include <cstdlib>
 #include <unistd.h>
+
+#include <cstdlib>
 
 #include "core/base/log.h"
 #include "core/base/status.h"

@@ -33,17 +33,18 @@ std::string Values(const char* text, const A& a, const B& b) {
 
 }  // namespace moebius
 
-#define CHECK(condition)                         \
-  __builtin_expect(static_cast<bool>(condition), 1) ? void(0) \
-              : ::moebius::check_internal::Voidify() &  \
-                    ::moebius::CheckFailure(__FILE__, __LINE__, #condition).stream()
+#define CHECK(condition)                            \
+  __builtin_expect(static_cast<bool>(condition), 1) \
+      ? void(0)                                     \
+      : ::moebius::check_internal::Voidify() &      \
+            ::moebius::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
-#define MOEBIUS_CHECK_OP(a, op, b)                                                                     \
-  __builtin_expect(static_cast<bool>((a)op(b)), 1)                                                     \
-      ? void(0)                                                                                        \
-      : ::moebius::check_internal::Voidify() &                                                         \
-            ::moebius::CheckFailure(                                                                   \
-                __FILE__, __LINE__, ::moebius::check_internal::Values(#a " " #op " " #b, (a), (b)))    \
+#define MOEBIUS_CHECK_OP(a, op, b)                                                                  \
+  __builtin_expect(static_cast<bool>((a)op(b)), 1)                                                  \
+      ? void(0)                                                                                     \
+      : ::moebius::check_internal::Voidify() &                                                      \
+            ::moebius::CheckFailure(__FILE__, __LINE__,                                             \
+                                    ::moebius::check_internal::Values(#a " " #op " " #b, (a), (b))) \
                 .stream()
 #define CHECK_EQ(a, b) MOEBIUS_CHECK_OP(a, ==, b)
 #define CHECK_NE(a, b) MOEBIUS_CHECK_OP(a, !=, b)

@@ -35,7 +35,8 @@ std::string Nearest(std::string_view name, const std::vector<std::string>& candi
       best_distance = distance;
     }
   }
-  if (best == nullptr || best_distance > std::max<size_t>(2, std::max(name.size(), best->size()) / 3)) return "";
+  if (best == nullptr || best_distance > std::max<size_t>(2, std::max(name.size(), best->size()) / 3))
+    return "";
   return *best;
 }
 

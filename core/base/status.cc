@@ -29,17 +29,28 @@ absl::Status BadNumbersError(std::string_view m) { return absl::Status(StatusCod
 
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {
-    case StatusCode::kOk: return 0;
-    case StatusCode::kInvalidArgument: return kExitUsage;
-    case StatusCode::kDataLoss: return kExitDamaged;
-    case StatusCode::kNotFound: return kExitMissing;
-    case StatusCode::kUnavailable: return kExitUnavailable;
-    case StatusCode::kFailedPrecondition: return kExitComparison;
-    case StatusCode::kPermissionDenied: return kExitCannotWrite;
-    case StatusCode::kCancelled: return kExitStopped;
-    case StatusCode::kOutOfRange: return kExitBadNumbers;
-    case StatusCode::kDeadlineExceeded: return kExitHang;
-    default: return kExitInternal;
+    case StatusCode::kOk:
+      return 0;
+    case StatusCode::kInvalidArgument:
+      return kExitUsage;
+    case StatusCode::kDataLoss:
+      return kExitDamaged;
+    case StatusCode::kNotFound:
+      return kExitMissing;
+    case StatusCode::kUnavailable:
+      return kExitUnavailable;
+    case StatusCode::kFailedPrecondition:
+      return kExitComparison;
+    case StatusCode::kPermissionDenied:
+      return kExitCannotWrite;
+    case StatusCode::kCancelled:
+      return kExitStopped;
+    case StatusCode::kOutOfRange:
+      return kExitBadNumbers;
+    case StatusCode::kDeadlineExceeded:
+      return kExitHang;
+    default:
+      return kExitInternal;
   }
 }
 
@@ -53,12 +64,15 @@ absl::Status ErrnoError(int error_number, std::string_view what, bool writing) {
   if (writing) return CannotWriteError(message);
   switch (error_number) {
     case ENOENT:
-    case ENOTDIR: return MissingError(message);
+    case ENOTDIR:
+      return MissingError(message);
     case EACCES:
     case EROFS:
     case ENOSPC:
-    case EDQUOT: return CannotWriteError(message);
-    default: return DamagedError(message);
+    case EDQUOT:
+      return CannotWriteError(message);
+    default:
+      return DamagedError(message);
   }
 }
 

@@ -10,16 +10,16 @@
 
 namespace moebius {
 
-inline constexpr int kExitUsage = 64;         // recipe or command line
-inline constexpr int kExitDamaged = 65;       // data or checkpoint damaged
-inline constexpr int kExitMissing = 66;       // input missing
-inline constexpr int kExitUnavailable = 69;   // isolation or device missing
-inline constexpr int kExitInternal = 70;      // a bug
-inline constexpr int kExitComparison = 71;    // verify found a difference
+inline constexpr int kExitUsage = 64;        // recipe or command line
+inline constexpr int kExitDamaged = 65;      // data or checkpoint damaged
+inline constexpr int kExitMissing = 66;      // input missing
+inline constexpr int kExitUnavailable = 69;  // isolation or device missing
+inline constexpr int kExitInternal = 70;     // a bug
+inline constexpr int kExitComparison = 71;   // verify found a difference
 inline constexpr int kExitCannotWrite = 73;
-inline constexpr int kExitStopped = 75;       // stopped on request after saving: run the same command again
-inline constexpr int kExitBadNumbers = 76;    // NaN, divergence
-inline constexpr int kExitHang = 79;          // hang or lost peer
+inline constexpr int kExitStopped = 75;     // stopped on request after saving: run the same command again
+inline constexpr int kExitBadNumbers = 76;  // NaN, divergence
+inline constexpr int kExitHang = 79;        // hang or lost peer
 
 // The constructors name the exit code; `message` reads "what; why; what to do".
 absl::Status UsageError(std::string_view message);        // 64
@@ -43,8 +43,8 @@ absl::Status ErrnoError(int error_number, std::string_view what, bool writing = 
 
 }  // namespace moebius
 
-#define RETURN_IF_ERROR(expr)                                  \
-  do {                                                         \
+#define RETURN_IF_ERROR(expr)                                           \
+  do {                                                                  \
     if (::absl::Status status_ = (expr); !status_.ok()) return status_; \
   } while (false)
 

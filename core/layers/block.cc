@@ -4,8 +4,8 @@
 
 namespace moebius {
 
-Block::Block(SlotCounter& slots, Parameter* norm1, Parameter* norm2, float epsilon, std::unique_ptr<Layer> attention,
-             std::unique_ptr<SwiGluMlp> dense, std::unique_ptr<MoeMlp> moe)
+Block::Block(SlotCounter& slots, Parameter* norm1, Parameter* norm2, float epsilon,
+             std::unique_ptr<Layer> attention, std::unique_ptr<SwiGluMlp> dense, std::unique_ptr<MoeMlp> moe)
     : norm1_(slots, norm1, epsilon),
       norm2_(slots, norm2, epsilon),
       attention_(std::move(attention)),
@@ -33,12 +33,13 @@ std::span<const Block::Segment> Block::ForwardSegments() const {
 std::span<const Block::Segment> Block::BackwardInputSegments() const {
   static constexpr Segment kDense[] = {{SegmentKind::kCompute, "mlp", &Block::DenseBackward},
                                        {SegmentKind::kCompute, "attention", &Block::AttentionBackward}};
-  static constexpr Segment kMoe[] = {{SegmentKind::kPost, "post combine backward", &Block::PostCombineBackward},
-                                     {SegmentKind::kCompute, "shared expert", &Block::SharedBackward},
-                                     {SegmentKind::kWait, "experts", &Block::ExpertsBackward},
-                                     {SegmentKind::kPost, "post dispatch backward", &Block::PostDispatchBackward},
-                                     {SegmentKind::kWait, "dispatch backward", &Block::WaitDispatchBackward},
-                                     {SegmentKind::kCompute, "attention", &Block::AttentionBackward}};
+  static constexpr Segment kMoe[] = {
+      {SegmentKind::kPost, "post combine backward", &Block::PostCombineBackward},
+      {SegmentKind::kCompute, "shared expert", &Block::SharedBackward},
+      {SegmentKind::kWait, "experts", &Block::ExpertsBackward},
+      {SegmentKind::kPost, "post dispatch backward", &Block::PostDispatchBackward},
+      {SegmentKind::kWait, "dispatch backward", &Block::WaitDispatchBackward},
+      {SegmentKind::kCompute, "attention", &Block::AttentionBackward}};
   return moe_ ? std::span<const Segment>(kMoe) : std::span<const Segment>(kDense);
 }
 
@@ -104,7 +105,9 @@ void Block::SharedBackward(const Pass& pass, TensorView dy, TensorView) const {
   moe_->SharedExpertBackward(pass, dy, pass.saved[dn2_]);
 }
 void Block::ExpertsBackward(const Pass& pass, TensorView, TensorView) const { moe_->ExpertsBackward(pass); }
-void Block::PostDispatchBackward(const Pass& pass, TensorView, TensorView) const { moe_->PostDispatchBackward(pass); }
+void Block::PostDispatchBackward(const Pass& pass, TensorView, TensorView) const {
+  moe_->PostDispatchBackward(pass);
+}
 void Block::WaitDispatchBackward(const Pass& pass, TensorView, TensorView) const {
   const TensorView dn2 = pass.saved[dn2_];
   moe_->WaitDispatchBackward(pass, moe_->has_shared() ? dn2 : TensorView(), dn2);

@@ -1,7 +1,7 @@
 // A transformer block, pre-norm: h = x + attention(norm1(x)); y = h + mlp(norm2(h)), the MLP dense or MoE.
 //
-// Each phase is a short list of segments, cut where tokens travel and marked compute, post or wait, so that two
-// microbatches are overlapped by interleaving two lists. Running a list in order is the phase.
+// Each phase is a short list of segments, cut where tokens travel and marked compute, post or wait, so that
+// two microbatches are overlapped by interleaving two lists. Running a list in order is the phase.
 #pragma once
 
 #include <memory>
@@ -27,8 +27,8 @@ class Block final : public Layer {
   };
 
   // Exactly one of dense and moe is set.
-  Block(SlotCounter& slots, Parameter* norm1, Parameter* norm2, float epsilon, std::unique_ptr<Layer> attention,
-        std::unique_ptr<SwiGluMlp> dense, std::unique_ptr<MoeMlp> moe);
+  Block(SlotCounter& slots, Parameter* norm1, Parameter* norm2, float epsilon,
+        std::unique_ptr<Layer> attention, std::unique_ptr<SwiGluMlp> dense, std::unique_ptr<MoeMlp> moe);
 
   std::span<const Segment> ForwardSegments() const;
   std::span<const Segment> BackwardInputSegments() const;

@@ -8,7 +8,8 @@ namespace moebius {
 
 class TokenEmbedding {
  public:
-  TokenEmbedding(SlotCounter& slots, Parameter* table) : table_(table), ids_(slots.Take()), dy_(slots.Take()) {}
+  TokenEmbedding(SlotCounter& slots, Parameter* table)
+      : table_(table), ids_(slots.Take()), dy_(slots.Take()) {}
 
   // ids [T] i32 -> y [T, hidden] act. ids and dy stay valid until BackwardWeight.
   void Forward(const Pass& pass, TensorView ids, TensorView y) const;

@@ -33,7 +33,8 @@ struct GqaParameters {
 
 class GqaAttention final : public Layer {
  public:
-  GqaAttention(SlotCounter& slots, const GqaShape& shape, const GqaParameters& parameters, const RotaryTable* rotary);
+  GqaAttention(SlotCounter& slots, const GqaShape& shape, const GqaParameters& parameters,
+               const RotaryTable* rotary);
 
   void Forward(const Pass& pass, TensorView x, TensorView y) const override;
   void BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const override;

@@ -12,15 +12,16 @@ namespace moebius {
 
 // How a microbatch's T tokens lie: sequences one after another.
 struct TokenLayout {
-  TensorView positions;                   // [T] i32: position of each token in its sequence
-  std::vector<int32_t> sequence_starts;   // [sequences + 1], first 0, last T: what balance losses average over
+  TensorView positions;                  // [T] i32: position of each token in its sequence
+  std::vector<int32_t> sequence_starts;  // [sequences + 1], first 0, last T: what balance losses average over
   std::vector<int32_t> attention_starts;  // the same, or finer under a document mask: what attention sees
 
   int64_t tokens() const { return sequence_starts.back(); }
   int64_t sequences() const { return static_cast<int64_t>(sequence_starts.size()) - 1; }
 };
 
-// What the forward throws away and the backward computes again. V3's choice: norms, MLA up-projection, SwiGLU.
+// What the forward throws away and the backward computes again. V3's choice: norms, MLA up-projection,
+// SwiGLU.
 struct RecomputePolicy {
   bool norms = false;
   bool mla_up = false;
@@ -52,9 +53,9 @@ struct Pass {
   }
 };
 
-// Phases of a layer on hidden states [T, hidden] act. x, y, dy and dx belong to the caller; x and dy stay valid
-// and unchanged until BackwardWeight of the same microbatch has run. y and dx are overwritten. Weight gradients
-// accumulate (+=) into Parameter::grad().
+// Phases of a layer on hidden states [T, hidden] act. x, y, dy and dx belong to the caller; x and dy stay
+// valid and unchanged until BackwardWeight of the same microbatch has run. y and dx are overwritten. Weight
+// gradients accumulate (+=) into Parameter::grad().
 class Layer {
  public:
   virtual ~Layer() = default;

@@ -9,8 +9,8 @@ class LocalExchange final : public TokenExchange {
  public:
   explicit LocalExchange(int64_t num_experts) : num_experts_(num_experts) {}
 
-  std::unique_ptr<Handle> PostDispatch(const Context& context, Arena& memory, TensorView x, TensorView experts,
-                                       TensorView weights) override;
+  std::unique_ptr<Handle> PostDispatch(const Context& context, Arena& memory, TensorView x,
+                                       TensorView experts, TensorView weights) override;
   Dispatched WaitDispatch(const Context& context, Handle& handle) override;
   void PostCombine(const Context& context, Handle& handle, TensorView rows) override;
   void WaitCombine(const Context& context, Handle& handle, TensorView add, TensorView y) override;

@@ -1,6 +1,6 @@
-// Output head with fused cross-entropy: logits = x · Wᵀ are made, turned into losses and gradients, and forgotten
-// chunk by chunk of tokens, so all logits never exist. The exception among layers: dx and dW are computed
-// together in one pass (W's phase is empty in every schedule).
+// Output head with fused cross-entropy: logits = x · Wᵀ are made, turned into losses and gradients, and
+// forgotten chunk by chunk of tokens, so all logits never exist. The exception among layers: dx and dW are
+// computed together in one pass (W's phase is empty in every schedule).
 #pragma once
 
 #include "core/backend/context.h"

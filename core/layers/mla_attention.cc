@@ -47,7 +47,8 @@ void MlaAttention::Rotate(const Pass& pass, TensorView x, bool inverse) const {
                       .inverse = inverse});
 }
 
-void MlaAttention::UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, TensorView q, TensorView kv) const {
+void MlaAttention::UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, TensorView q,
+                             TensorView kv) const {
   q_.Forward(pass, c_q, q);
   kv_.Forward(pass, c_kv, kv);
   Rotate(pass, HeadColumns(q, shape_.heads, shape_.nope_dim, shape_.rope_dim), false);
@@ -102,7 +103,8 @@ void MlaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx)
   Arena& gradients = pass.saved.gradients();
   ArenaScope scope(pass.context.scratch);
   if (pass.recompute.mla_up) {
-    const TensorView q = pass.saved[q_out_] = pass.context.scratch.New(dy.dtype, {tokens, s.heads * s.qk_dim()});
+    const TensorView q = pass.saved[q_out_] =
+        pass.context.scratch.New(dy.dtype, {tokens, s.heads * s.qk_dim()});
     const TensorView kv = pass.saved[kv_out_] =
         pass.context.scratch.New(dy.dtype, {tokens, s.heads * (s.nope_dim + s.v_dim)});
     UpProject(pass, q_norm_ ? pass.saved[c_q_] : q_.Input(pass), pass.saved[c_kv_], q, kv);

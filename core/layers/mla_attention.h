@@ -29,12 +29,12 @@ struct MlaShape {
 };
 
 struct MlaParameters {
-  Parameter* a;                  // [a_dim, hidden]: q_a_proj over kv_a_proj_with_mqa
-  Parameter* q_norm = nullptr;   // [q_lora_rank], with q_lora
-  Parameter* q;                  // [heads * qk_dim, q_lora_rank or hidden]
-  Parameter* kv_norm;            // [kv_lora_rank]
-  Parameter* kv;                 // [heads * (nope_dim + v_dim), kv_lora_rank]
-  Parameter* o;                  // [hidden, heads * v_dim]
+  Parameter* a;                 // [a_dim, hidden]: q_a_proj over kv_a_proj_with_mqa
+  Parameter* q_norm = nullptr;  // [q_lora_rank], with q_lora
+  Parameter* q;                 // [heads * qk_dim, q_lora_rank or hidden]
+  Parameter* kv_norm;           // [kv_lora_rank]
+  Parameter* kv;                // [heads * (nope_dim + v_dim), kv_lora_rank]
+  Parameter* o;                 // [hidden, heads * v_dim]
 };
 
 // Of the norms inside MLA: fixed in every released model, whatever rms_norm_eps says.
@@ -42,7 +42,8 @@ inline constexpr float kLatentNormEpsilon = 1e-6f;
 
 class MlaAttention final : public Layer {
  public:
-  MlaAttention(SlotCounter& slots, const MlaShape& shape, const MlaParameters& parameters, const RotaryTable* rotary);
+  MlaAttention(SlotCounter& slots, const MlaShape& shape, const MlaParameters& parameters,
+               const RotaryTable* rotary);
 
   void Forward(const Pass& pass, TensorView x, TensorView y) const override;
   void BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const override;

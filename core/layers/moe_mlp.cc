@@ -7,9 +7,26 @@ namespace moebius {
 MoeMlp::MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& p, TokenExchange* exchange)
     : spec_(spec), parameters_(p), exchange_(exchange) {
   if (p.shared_gate_up != nullptr) shared_.emplace(slots, p.shared_gate_up, p.shared_down);
-  for (int* slot : {&x_, &logits_, &scores_, &chosen_, &weights_, &f_, &losses_, &auxiliary_f_, &auxiliary_losses_,
-                    &z_, &dlogits_, &rows_, &gate_up_out_, &h_, &out_, &dout_, &d_gate_up_, &d_rows_,
-                    &d_row_weights_, &handle_}) {
+  for (int* slot : {&x_,
+                    &logits_,
+                    &scores_,
+                    &chosen_,
+                    &weights_,
+                    &f_,
+                    &losses_,
+                    &auxiliary_f_,
+                    &auxiliary_losses_,
+                    &z_,
+                    &dlogits_,
+                    &rows_,
+                    &gate_up_out_,
+                    &h_,
+                    &out_,
+                    &dout_,
+                    &d_gate_up_,
+                    &d_rows_,
+                    &d_row_weights_,
+                    &handle_}) {
     *slot = slots.Take();
   }
 }
@@ -65,8 +82,8 @@ void MoeMlp::Route(const Pass& pass, TensorView x) const {
 }
 
 void MoeMlp::PostDispatch(const Pass& pass) const {
-  pass.saved.exchange(handle_) = exchange_->PostDispatch(pass.context, pass.saved.activations(), pass.saved[x_],
-                                                         pass.saved[chosen_], pass.saved[weights_]);
+  pass.saved.exchange(handle_) = exchange_->PostDispatch(
+      pass.context, pass.saved.activations(), pass.saved[x_], pass.saved[chosen_], pass.saved[weights_]);
 }
 
 void MoeMlp::SharedExpert(const Pass& pass, TensorView y) const {
@@ -74,7 +91,8 @@ void MoeMlp::SharedExpert(const Pass& pass, TensorView y) const {
 }
 
 void MoeMlp::Experts(const Pass& pass) const {
-  const auto [rows, row_weights, offsets] = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_));
+  const auto [rows, row_weights, offsets] =
+      exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_));
   const int64_t n = rows.rows(), intermediate = parameters_.down->shape()[2];
   pass.saved[rows_] = rows;
   const TensorView gate_up = pass.Keep(gate_up_out_, rows.dtype, {n, 2 * intermediate});
@@ -89,11 +107,9 @@ void MoeMlp::Experts(const Pass& pass) const {
                                              : pass.Keep(h_, rows.dtype, {n, intermediate});
   // The routing weight multiplies h instead of the output: the products commute, and h is narrower.
   SwiGlu(pass.context, {.gate_up = gate_up, .row_weights = row_weights, .h = h});
-  GroupedMatMul(pass.context, {.kind = GroupedKind::kForward,
-                               .x = h,
-                               .w = parameters_.down->weight(),
-                               .y = out,
-                               .offsets = offsets});
+  GroupedMatMul(
+      pass.context,
+      {.kind = GroupedKind::kForward, .x = h, .w = parameters_.down->weight(), .y = out, .offsets = offsets});
 }
 
 void MoeMlp::PostCombine(const Pass& pass) const {
@@ -211,7 +227,8 @@ RoutingStatistics MoeMlp::ReadStatistics(const Pass& pass) const {
   Stream& stream = pass.context.stream;
   backend.CopyToHost(stream, chosen, experts.data());
   backend.CopyToHost(stream, losses, balance.data());
-  if (pass.balance.auxiliary != 0) backend.CopyToHost(stream, pass.saved[auxiliary_losses_], auxiliary.data());
+  if (pass.balance.auxiliary != 0)
+    backend.CopyToHost(stream, pass.saved[auxiliary_losses_], auxiliary.data());
   if (pass.balance.z != 0) backend.CopyToHost(stream, pass.saved[z_], &z);
   stream.Synchronize();
   RoutingStatistics out;

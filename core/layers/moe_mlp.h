@@ -1,6 +1,6 @@
-// Mixture-of-experts MLP (DeepSeek-V3 §2.1.2; deepseek.md 1.2-1.3): y = shared(x) + sum of w_e · FFN_e(x) over
-// the chosen experts. Dropless. The phases are cut where tokens travel, so that a schedule can run something
-// else between a post and its wait.
+// Mixture-of-experts MLP (DeepSeek-V3 §2.1.2; deepseek.md 1.2-1.3): y = shared(x) + sum of w_e · FFN_e(x)
+// over the chosen experts. Dropless. The phases are cut where tokens travel, so that a schedule can run
+// something else between a post and its wait.
 #pragma once
 
 #include <optional>
@@ -12,25 +12,26 @@
 namespace moebius {
 
 struct MoeParameters {
-  Parameter* router;           // [experts, hidden] f32
-  Parameter* bias = nullptr;   // [experts] f32: for selection only, not trained by gradient
-  Parameter* gate_up;          // [local experts, 2 I, hidden]
-  Parameter* down;             // [local experts, hidden, I]
+  Parameter* router;          // [experts, hidden] f32
+  Parameter* bias = nullptr;  // [experts] f32: for selection only, not trained by gradient
+  Parameter* gate_up;         // [local experts, 2 I, hidden]
+  Parameter* down;            // [local experts, hidden, I]
   Parameter* shared_gate_up = nullptr;
   Parameter* shared_down = nullptr;
 };
 
 // What one microbatch did to one layer's routing.
 struct RoutingStatistics {
-  std::vector<int64_t> counts;   // [experts] tokens that chose each
-  double balance_loss_sum = 0;   // sequence-wise loss without its factor, summed over sequences
+  std::vector<int64_t> counts;  // [experts] tokens that chose each
+  double balance_loss_sum = 0;  // sequence-wise loss without its factor, summed over sequences
   double auxiliary_loss_sum = 0;
-  double z_sum = 0;              // summed over tokens
+  double z_sum = 0;  // summed over tokens
 };
 
 class MoeMlp {
  public:
-  MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& parameters, TokenExchange* exchange);
+  MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& parameters,
+         TokenExchange* exchange);
 
   // Forward, in this order; x [T, hidden] stays valid until the weight phase.
   void Route(const Pass& pass, TensorView x) const;
@@ -45,7 +46,8 @@ class MoeMlp {
   void SharedExpertBackward(const Pass& pass, TensorView dy, TensorView dx) const;
   void ExpertsBackward(const Pass& pass) const;
   void PostDispatchBackward(const Pass& pass) const;
-  void WaitDispatchBackward(const Pass& pass, TensorView add, TensorView dx) const;  // dx = add + dispatch + router
+  void WaitDispatchBackward(const Pass& pass, TensorView add,
+                            TensorView dx) const;  // dx = add + dispatch + router
 
   void BackwardWeight(const Pass& pass) const;
   void SetInput(const Pass& pass, TensorView x) const;

@@ -23,10 +23,11 @@ class MtpModule {
  public:
   MtpModule(SlotCounter& slots, const MtpParameters& parameters, float epsilon, std::unique_ptr<Block> block);
 
-  // pass.layout holds the positions that have a target at this depth: T of them. hidden, embedding and output are
-  // [T, hidden] act and stay valid until the weight phase.
+  // pass.layout holds the positions that have a target at this depth: T of them. hidden, embedding and output
+  // are [T, hidden] act and stay valid until the weight phase.
   void Forward(const Pass& pass, TensorView hidden, TensorView embedding, TensorView output) const;
-  void BackwardInput(const Pass& pass, TensorView d_output, TensorView d_hidden, TensorView d_embedding) const;
+  void BackwardInput(const Pass& pass, TensorView d_output, TensorView d_hidden,
+                     TensorView d_embedding) const;
   void BackwardWeight(const Pass& pass) const;
 
   const Block& block() const { return *block_; }

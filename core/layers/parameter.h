@@ -20,14 +20,14 @@ struct Piece {
 enum class Init { kNormal, kOnes, kZeros };
 
 struct ParameterSpec {
-  std::string name;           // ours, unique: "model.layers.3.mlp.experts.gate_up_proj"
+  std::string name;  // ours, unique: "model.layers.3.mlp.experts.gate_up_proj"
   Shape shape;
   std::vector<Piece> pieces;  // in order, without holes, covering the parameter
   Init init = Init::kNormal;
-  bool keep_f32 = false;      // gains, router: read in fp32 whatever the compute dtype
-  bool trainable = true;      // false: no gradient (the selection bias)
-  bool expert = false;        // lives on one expert rank
-  bool mtp = false;           // of an MTP module: does not move while its loss has no weight
+  bool keep_f32 = false;  // gains, router: read in fp32 whatever the compute dtype
+  bool trainable = true;  // false: no gradient (the selection bias)
+  bool expert = false;    // lives on one expert rank
+  bool mtp = false;       // of an MTP module: does not move while its loss has no weight
 };
 
 // What is kept of each parameter.
@@ -48,7 +48,9 @@ class Parameter {
 
   TensorView weight() const { return weight_; }  // what layers multiply by: act dtype, or f32 with keep_f32
   TensorView master() const { return master_; }  // f32; the same memory as weight() where that is f32
-  TensorView grad() const { return grad_; }      // f32, accumulated (+=) over microbatches; empty if not trainable
+  TensorView grad() const {
+    return grad_;
+  }  // f32, accumulated (+=) over microbatches; empty if not trainable
 
   void KeepF32() { spec_.keep_f32 = true; }  // before Allocate
   void Allocate(Allocator& allocator, const ParameterStorage& storage);
@@ -69,8 +71,8 @@ class ParameterSet {
   Parameter* Add(ParameterSpec spec);
   // Allocates all; gradients start at zero, values are undefined until Initialize or a checkpoint fills them.
   void Allocate(Backend& backend, Stream& stream, const ParameterStorage& storage);
-  // Fills every parameter from (seed, piece name): normal with deviation `sigma`, ones or zeros, so that values
-  // depend neither on fusing nor on the layout of ranks.
+  // Fills every parameter from (seed, piece name): normal with deviation `sigma`, ones or zeros, so that
+  // values depend neither on fusing nor on the layout of ranks.
   void Initialize(Backend& backend, Stream& stream, uint64_t seed, float sigma);
 
   const std::vector<std::unique_ptr<Parameter>>& all() const { return parameters_; }

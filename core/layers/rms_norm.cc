@@ -10,7 +10,8 @@ RmsNorm::RmsNorm(SlotCounter& slots, Parameter* gain, float epsilon)
 void RmsNorm::Forward(const Pass& pass, TensorView x, TensorView y) const {
   pass.saved[x_] = x;
   const TensorView rstd = pass.Keep(rstd_, DType::kF32, {x.rows()});
-  moebius::RmsNorm(pass.context, {.x = x, .gain = gain_->weight(), .y = y, .rstd = rstd, .epsilon = epsilon_});
+  moebius::RmsNorm(pass.context,
+                   {.x = x, .gain = gain_->weight(), .y = y, .rstd = rstd, .epsilon = epsilon_});
 }
 
 void RmsNorm::ForwardAdd(const Pass& pass, TensorView x, TensorView add, TensorView sum, TensorView y) const {

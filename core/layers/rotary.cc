@@ -52,16 +52,19 @@ std::vector<double> RopeFrequencies(int64_t dim, double theta, const RopeScaling
   return frequencies;
 }
 
-double YarnMscale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
+double YarnMscale(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
 
 double RopeAttentionFactor(const RopeScaling& s) {
   if (s.kind != RopeScalingKind::kYarn) return 1;
-  if (s.mscale != 0 && s.mscale_all_dim != 0) return YarnMscale(s.factor, s.mscale) / YarnMscale(s.factor, s.mscale_all_dim);
+  if (s.mscale != 0 && s.mscale_all_dim != 0)
+    return YarnMscale(s.factor, s.mscale) / YarnMscale(s.factor, s.mscale_all_dim);
   return YarnMscale(s.factor, 1);
 }
 
-RotaryTable MakeRotaryTable(Backend& backend, Stream& stream, int64_t max_positions, int64_t dim, double theta,
-                            const RopeScaling& scaling, RopeStyle style) {
+RotaryTable MakeRotaryTable(Backend& backend, Stream& stream, int64_t max_positions, int64_t dim,
+                            double theta, const RopeScaling& scaling, RopeStyle style) {
   const std::vector<double> frequencies = RopeFrequencies(dim, theta, scaling);
   const double factor = RopeAttentionFactor(scaling);
   std::vector<float> cosines(max_positions * dim / 2);

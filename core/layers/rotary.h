@@ -1,5 +1,5 @@
-// Rotary position tables: cos and sin of position x frequency, with YaRN (Peng et al., arXiv 2309.00071, as in
-// the released DeepSeek-V3) and Llama-3 scaling of the frequencies.
+// Rotary position tables: cos and sin of position x frequency, with YaRN (Peng et al., arXiv 2309.00071, as
+// in the released DeepSeek-V3) and Llama-3 scaling of the frequencies.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ struct RotaryTable {
   Tensor sin;
   RopeStyle style = RopeStyle::kInterleaved;
 };
-RotaryTable MakeRotaryTable(Backend& backend, Stream& stream, int64_t max_positions, int64_t dim, double theta,
-                            const RopeScaling& scaling, RopeStyle style);
+RotaryTable MakeRotaryTable(Backend& backend, Stream& stream, int64_t max_positions, int64_t dim,
+                            double theta, const RopeScaling& scaling, RopeStyle style);
 
 }  // namespace moebius

@@ -31,7 +31,8 @@ class Saved {
 
   // Written by Forward, read by the backward phases.
   Arena& activations() { return activations_; }
-  // Written by BackwardInput, read by BackwardWeight. Whoever runs the two back to back may release it between.
+  // Written by BackwardInput, read by BackwardWeight. Whoever runs the two back to back may release it
+  // between.
   Arena& gradients() { return gradients_; }
   // Handed from one segment of a block to a later one of the same phase; released at the phase's end.
   Arena& transient() { return transient_; }

@@ -42,7 +42,8 @@ class TokenExchange {
   virtual TensorView WaitCombineBackward(const Context& context, Handle& handle) = 0;
   virtual void PostDispatchBackward(const Context& context, Handle& handle, TensorView d_rows,
                                     TensorView d_row_weights) = 0;
-  // dx [T, hidden] act = add (when given; may be dx) + the sum of each token's row gradients; dweights = [T, K].
+  // dx [T, hidden] act = add (when given; may be dx) + the sum of each token's row gradients; dweights = [T,
+  // K].
   virtual void WaitDispatchBackward(const Context& context, Handle& handle, TensorView add, TensorView dx,
                                     TensorView dweights) = 0;
 };

@@ -28,8 +28,7 @@ Parameter* ModelBuilder::Add(ParameterSpec spec) {
 }
 
 Parameter* ModelBuilder::Vector(const std::string& name, int64_t size, Init init) {
-  return Add(
-      {.name = name, .shape = {size}, .pieces = {{name, {size}, 0}}, .init = init, .keep_f32 = true});
+  return Add({.name = name, .shape = {size}, .pieces = {{name, {size}, 0}}, .init = init, .keep_f32 = true});
 }
 
 Parameter* ModelBuilder::Matrix(const std::string& name, int64_t out, int64_t in) {
@@ -103,8 +102,9 @@ std::unique_ptr<Layer> ModelBuilder::MakeGqa(const std::string& prefix) {
 }
 
 std::unique_ptr<SwiGluMlp> ModelBuilder::MakeDense(const std::string& prefix, int64_t intermediate) {
-  Parameter* gate_up = Fused(prefix + "gate_up_proj", c_.hidden_size,
-                             {{prefix + "gate_proj.weight", intermediate}, {prefix + "up_proj.weight", intermediate}});
+  Parameter* gate_up =
+      Fused(prefix + "gate_up_proj", c_.hidden_size,
+            {{prefix + "gate_proj.weight", intermediate}, {prefix + "up_proj.weight", intermediate}});
   Parameter* down = Matrix(prefix + "down_proj.weight", c_.hidden_size, intermediate);
   return std::make_unique<SwiGluMlp>(model_.slots_, gate_up, down);
 }
@@ -119,13 +119,14 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
   if (c_.selection_bias) {
     const std::string name = p + "gate.e_score_correction_bias";
     parameters.bias = Add({.name = name,
-                                              .shape = {experts},
-                                              .pieces = {{name, {experts}, 0}},
-                                              .init = Init::kZeros,
-                                              .keep_f32 = true,
-                                              .trainable = false});
+                           .shape = {experts},
+                           .pieces = {{name, {experts}, 0}},
+                           .init = Init::kZeros,
+                           .keep_f32 = true,
+                           .trainable = false});
   }
-  ParameterSpec gate_up{.name = p + "experts.gate_up_proj", .shape = {experts, 2 * i, d}, .pieces = {}, .expert = true};
+  ParameterSpec gate_up{
+      .name = p + "experts.gate_up_proj", .shape = {experts, 2 * i, d}, .pieces = {}, .expert = true};
   ParameterSpec down{.name = p + "experts.down_proj", .shape = {experts, d, i}, .pieces = {}, .expert = true};
   for (int64_t e = 0; e < experts; ++e) {
     const std::string expert = Concat(p, "experts.", e, ".");
@@ -158,8 +159,8 @@ std::unique_ptr<Block> ModelBuilder::MakeBlock(int64_t layer) {
   } else {
     dense = MakeDense(prefix + "mlp.", c_.intermediate_size);
   }
-  return std::make_unique<Block>(model_.slots_, norm1, norm2, static_cast<float>(c_.rms_norm_eps), std::move(attention),
-                                 std::move(dense), std::move(moe));
+  return std::make_unique<Block>(model_.slots_, norm1, norm2, static_cast<float>(c_.rms_norm_eps),
+                                 std::move(attention), std::move(dense), std::move(moe));
 }
 
 void ModelBuilder::MakeMtp(int64_t depth) {
@@ -171,8 +172,8 @@ void ModelBuilder::MakeMtp(int64_t depth) {
       .hidden_norm = Vector(prefix + "hnorm.weight", c_.hidden_size),
       .projection = Matrix(prefix + "eh_proj.weight", c_.hidden_size, 2 * c_.hidden_size),
       .output_norm = Vector(prefix + "shared_head.norm.weight", c_.hidden_size)};
-  model_.mtp_.push_back(std::make_unique<MtpModule>(model_.slots_, parameters, static_cast<float>(c_.rms_norm_eps),
-                                                    MakeBlock(layer)));
+  model_.mtp_.push_back(std::make_unique<MtpModule>(model_.slots_, parameters,
+                                                    static_cast<float>(c_.rms_norm_eps), MakeBlock(layer)));
   model_.mtp_embeddings_.push_back(std::make_unique<TokenEmbedding>(model_.slots_, model_.embedding_table_));
   in_mtp_ = false;
 }

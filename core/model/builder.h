@@ -1,5 +1,5 @@
-// Makes the parameters and layers of a Model from its config: the one place that knows which checkpoint tensors
-// exist and how they are fused.
+// Makes the parameters and layers of a Model from its config: the one place that knows which checkpoint
+// tensors exist and how they are fused.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,8 @@ class ModelBuilder {
   Parameter* Add(ParameterSpec spec);
   Parameter* Vector(const std::string& name, int64_t size, Init init = Init::kOnes);
   Parameter* Matrix(const std::string& name, int64_t out, int64_t in);
-  Parameter* Fused(const std::string& name, int64_t in, const std::vector<std::pair<std::string, int64_t>>& rows);
+  Parameter* Fused(const std::string& name, int64_t in,
+                   const std::vector<std::pair<std::string, int64_t>>& rows);
 
   std::unique_ptr<Block> MakeBlock(int64_t layer);
   std::unique_ptr<Layer> MakeMla(const std::string& prefix);

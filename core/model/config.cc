@@ -19,7 +19,8 @@ bool ModelConfig::IsMoe(int64_t layer) const {
 
 float ModelConfig::attention_scale() const {
   double scale = 1 / std::sqrt(static_cast<double>(qk_head_dim()));
-  if (attention == AttentionKind::kMla && rope_scaling.kind == RopeScalingKind::kYarn && rope_scaling.mscale_all_dim != 0) {
+  if (attention == AttentionKind::kMla && rope_scaling.kind == RopeScalingKind::kYarn &&
+      rope_scaling.mscale_all_dim != 0) {
     const double m = YarnMscale(rope_scaling.factor, rope_scaling.mscale_all_dim);
     scale *= m * m;
   }
@@ -69,8 +70,8 @@ void CheckAttention(const ModelConfig& c, Problems& p) {
     p.Range("num_key_value_heads", c.num_key_value_heads, 1, 4096);
     p.Range("head_dim", c.head_dim, 2, 4096);
     p.Require(c.num_key_value_heads < 1 || c.num_attention_heads % c.num_key_value_heads == 0,
-              Concat("num_attention_heads = ", c.num_attention_heads, " must be a multiple of num_key_value_heads = ",
-                     c.num_key_value_heads));
+              Concat("num_attention_heads = ", c.num_attention_heads,
+                     " must be a multiple of num_key_value_heads = ", c.num_key_value_heads));
   }
   p.Require(c.rope_dim() % 2 == 0, Concat("the rotary dimension ", c.rope_dim(), " must be even"));
 }
@@ -86,14 +87,48 @@ void CheckExperts(const ModelConfig& c, Problems& p) {
   p.Range("topk_group", c.topk_group, 1, std::max<int64_t>(c.n_group, 1));
   p.Range("decoder_sparse_step", c.decoder_sparse_step, 1, 4096);
   if (c.n_group < 1) return;
-  p.Require(c.n_routed_experts % c.n_group == 0,
-            Concat("n_routed_experts = ", c.n_routed_experts, " must be a multiple of n_group = ", c.n_group));
+  p.Require(c.n_routed_experts % c.n_group == 0, Concat("n_routed_experts = ", c.n_routed_experts,
+                                                        " must be a multiple of n_group = ", c.n_group));
   const int64_t in_groups = c.n_routed_experts / c.n_group * c.topk_group;
   p.Require(c.num_experts_per_tok <= in_groups,
-            Concat("num_experts_per_tok = ", c.num_experts_per_tok, " exceeds the ", in_groups, " experts of topk_group = ",
-                   c.topk_group, " groups"));
+            Concat("num_experts_per_tok = ", c.num_experts_per_tok, " exceeds the ", in_groups,
+                   " experts of topk_group = ", c.topk_group, " groups"));
   p.Require(c.scoring != Scoring::kSigmoid || c.n_group == 1 || c.n_routed_experts / c.n_group >= 2,
             "groups need two experts or more (their two best scores rank them)");
+}
+
+absl::Status Report(const Problems& p, const std::string& source) {
+  if (p.list().empty()) return absl::OkStatus();
+  return UsageError(
+      Concat(source, ": the model cannot be built; ", Join(p.list(), "; "), "; correct these fields"));
+}
+
+// What config.json of a family cannot say, or transformers would read otherwise: such a checkpoint would lie.
+void CheckFamily(const ModelConfig& c, Problems& p) {
+  const std::string& type = c.model_type;
+  const bool v3 = type == "deepseek_v3", v2 = type == "deepseek_v2";
+  const bool gqa_experts = type == "qwen3_moe" || type == "mixtral";
+  const auto fixed = [&](bool ok, const std::string& what) { p.Require(ok, Concat(what, " in ", type)); };
+  fixed(c.attention_bias == (type == "qwen2"),
+        Concat("attention_bias must be ", type == "qwen2" ? "true" : "false"));
+  const bool qk_norm = type == "qwen3" || type == "qwen3_moe";
+  fixed(c.qk_norm == qk_norm, Concat("qk_norm must be ", qk_norm ? "true" : "false"));
+  if (!v3 && !v2) {
+    fixed(gqa_experts || c.n_routed_experts == 0, "n_routed_experts must be 0");
+    fixed(c.n_shared_experts == 0, "n_shared_experts must be 0");
+    fixed(c.first_k_dense_replace == 0, "first_k_dense_replace must be 0");
+    fixed(c.n_group == 1 && c.topk_group == 1, "n_group and topk_group must be 1");
+    fixed(c.routed_scaling_factor == 1, "routed_scaling_factor must be 1");
+    fixed(c.num_nextn_predict_layers == 0, "num_nextn_predict_layers must be 0");
+    fixed(c.scoring == Scoring::kSoftmax, "scoring_func must be \"softmax\"");
+  }
+  if (c.n_routed_experts == 0) return;
+  fixed(c.scoring == (v3 ? Scoring::kSigmoid : Scoring::kSoftmax),
+        Concat("scoring_func must be \"", v3 ? "sigmoid" : "softmax", "\""));
+  fixed(!v2 || !c.norm_topk_prob, "norm_topk_prob must be false");
+  fixed(type != "mixtral" || c.norm_topk_prob, "norm_topk_prob must be true");
+  fixed(type != "mixtral" || c.moe_intermediate_size == c.intermediate_size,
+        "moe_intermediate_size must equal intermediate_size");
 }
 
 }  // namespace
@@ -105,20 +140,22 @@ absl::Status Validate(const ModelConfig& c, const std::string& source) {
   p.Range("num_hidden_layers", c.num_hidden_layers, 1, 4096);
   p.Range("max_position_embeddings", c.max_position_embeddings, 1, int64_t{1} << 24);
   p.Require(c.rope_theta > 1, Concat("rope_theta = ", c.rope_theta, " must be above 1"));
-  p.Require(c.rms_norm_eps > 0 && c.rms_norm_eps < 1, Concat("rms_norm_eps = ", c.rms_norm_eps, " must be in (0, 1)"));
-  p.Require(c.initializer_range >= 0, Concat("initializer_range = ", c.initializer_range, " must not be negative"));
+  p.Require(c.rms_norm_eps > 0 && c.rms_norm_eps < 1,
+            Concat("rms_norm_eps = ", c.rms_norm_eps, " must be in (0, 1)"));
+  p.Require(c.initializer_range >= 0,
+            Concat("initializer_range = ", c.initializer_range, " must not be negative"));
   CheckAttention(c, p);
   CheckExperts(c, p);
   bool any_dense = c.n_routed_experts == 0;
   for (int64_t l = 0; l < std::min<int64_t>(c.num_hidden_layers, 4096); ++l) any_dense |= !c.IsMoe(l);
   if (any_dense) p.Range("intermediate_size", c.intermediate_size, 1, kMaxWidth);
   if (c.rope_scaling.kind != RopeScalingKind::kNone) {
-    p.Require(c.rope_scaling.factor >= 1, Concat("rope_scaling.factor = ", c.rope_scaling.factor, " must be 1 or more"));
+    p.Require(c.rope_scaling.factor >= 1,
+              Concat("rope_scaling.factor = ", c.rope_scaling.factor, " must be 1 or more"));
     p.Require(c.rope_scaling.original_max_position_embeddings > 0,
               "rope_scaling.original_max_position_embeddings must be given");
   }
-  if (p.list().empty()) return absl::OkStatus();
-  return UsageError(Concat(source, ": the model cannot be built; ", Join(p.list(), "; "), "; correct these fields"));
+  return Report(p, source);
 }
 
 namespace {
@@ -134,7 +171,8 @@ absl::StatusOr<RopeScaling> ScalingFromProto(const proto::RopeScaling& in) {
                              "\" is unknown; use \"yarn\" or \"llama3\""));
   }
   if (in.has_factor()) out.factor = in.factor();
-  if (in.has_original_max_position_embeddings()) out.original_max_position_embeddings = in.original_max_position_embeddings();
+  if (in.has_original_max_position_embeddings())
+    out.original_max_position_embeddings = in.original_max_position_embeddings();
   if (in.has_beta_fast()) out.beta_fast = in.beta_fast();
   if (in.has_beta_slow()) out.beta_slow = in.beta_slow();
   if (in.has_mscale()) out.mscale = in.mscale();
@@ -219,6 +257,9 @@ absl::StatusOr<ModelConfig> ConfigFromProto(const proto::Model& m) {
   if (c.head_dim == 0 && c.num_attention_heads > 0) c.head_dim = c.hidden_size / c.num_attention_heads;
   if (type == "mixtral" && c.moe_intermediate_size == 0) c.moe_intermediate_size = c.intermediate_size;
   RETURN_IF_ERROR(Validate(c, "model"));
+  Problems problems;
+  CheckFamily(c, problems);
+  RETURN_IF_ERROR(Report(problems, "model"));
   return c;
 }
 

@@ -1,14 +1,15 @@
-// What a model is: sizes and choices, one plain value for every family. Field names are those of Hugging Face's
-// DeepseekV3Config where one exists. Made from a recipe's model section or a config.json; checked by Validate.
+// What a model is: sizes and choices, one plain value for every family. Field names are those of Hugging
+// Face's DeepseekV3Config where one exists. Made from a recipe's model section or a config.json; checked by
+// Validate.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/backend/kernel_args.h"
 #include "core/base/status.h"
 #include "core/layers/rotary.h"
-#include "core/backend/kernel_args.h"
 
 namespace moebius {
 
@@ -47,8 +48,8 @@ struct ModelConfig {
   Scoring scoring = Scoring::kSigmoid;
   bool selection_bias = false;  // e_score_correction_bias
   int64_t first_k_dense_replace = 0;
-  int64_t decoder_sparse_step = 1;          // Qwen3-MoE: layer l is MoE if (l + 1) % step == 0 ...
-  std::vector<int64_t> mlp_only_layers;     // ... and not in this list
+  int64_t decoder_sparse_step = 1;       // Qwen3-MoE: layer l is MoE if (l + 1) % step == 0 ...
+  std::vector<int64_t> mlp_only_layers;  // ... and not in this list
 
   int64_t num_nextn_predict_layers = 0;  // MTP modules
 
@@ -63,8 +64,9 @@ struct ModelConfig {
   int64_t bos_token_id = -1;  // -1: none
   int64_t eos_token_id = -1;
 
-  bool IsMoe(int64_t layer) const;  // layers from num_hidden_layers on are MTP modules: MoE where any layer is
-  int64_t qk_head_dim() const {     // of one head
+  bool IsMoe(
+      int64_t layer) const;      // layers from num_hidden_layers on are MTP modules: MoE where any layer is
+  int64_t qk_head_dim() const {  // of one head
     return attention == AttentionKind::kMla ? qk_nope_head_dim + qk_rope_head_dim : head_dim;
   }
   int64_t value_head_dim() const { return attention == AttentionKind::kMla ? v_head_dim : head_dim; }
@@ -86,10 +88,11 @@ absl::StatusOr<ModelConfig> ConfigFromProto(const proto::Model& model);
 void ConfigToProto(const ModelConfig& config, proto::Model* model);
 
 // From the text of a config.json: the released form (rope_theta, rope_scaling, torch_dtype) and the newer one
-// (rope_parameters, dtype). `source` is the path for messages. Anything that would change the mathematics and is
-// not supported is an error, never ignored.
+// (rope_parameters, dtype). `source` is the path for messages. Anything that would change the mathematics and
+// is not supported is an error, never ignored.
 absl::StatusOr<ModelConfig> ConfigFromJson(const std::string& text, const std::string& source);
-// The config.json of a checkpoint, in the released form, which every reader takes. dtype: "float32", "bfloat16".
+// The config.json of a checkpoint, in the released form, which every reader takes. dtype: "float32",
+// "bfloat16".
 std::string ConfigToJson(const ModelConfig& config, const std::string& dtype);
 
 }  // namespace moebius

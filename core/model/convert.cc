@@ -19,8 +19,10 @@ constexpr const char* kCompanions[] = {"tokenizer.json", "tokenizer_config.json"
 DType StoredAs(DType source) {
   switch (source) {
     case DType::kBF16:
-    case DType::kF8E4M3: return DType::kBF16;
-    default: return DType::kF32;
+    case DType::kF8E4M3:
+      return DType::kBF16;
+    default:
+      return DType::kF32;
   }
 }
 
@@ -44,9 +46,12 @@ std::string SourceOf(const std::string& name, const SafetensorsFolder& files, co
   return name;
 }
 
-float Rounded(float value, DType dtype) { return dtype == DType::kBF16 ? BF16::FromFloat(value).ToFloat() : value; }
+float Rounded(float value, DType dtype) {
+  return dtype == DType::kBF16 ? BF16::FromFloat(value).ToFloat() : value;
+}
 
-absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpec>& specs, const TensorReader& read) {
+absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpec>& specs,
+                          const TensorReader& read) {
   ASSIGN_OR_RETURN(const SafetensorsFolder written, SafetensorsFolder::Open(folder));
   for (const TensorSpec& spec : specs) {
     ASSIGN_OR_RETURN(const std::vector<float> wanted, read(spec.name));
@@ -56,7 +61,9 @@ absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpe
                         const float r = Rounded(a, spec.dtype);
                         return r == b || (r != r && b != b);
                       });
-    if (!same) return CannotWriteError(Concat(folder, ": tensor ", spec.name, " reads back differently; the disk is unreliable"));
+    if (!same)
+      return CannotWriteError(
+          Concat(folder, ": tensor ", spec.name, " reads back differently; the disk is unreliable"));
   }
   return absl::OkStatus();
 }
@@ -67,10 +74,12 @@ absl::Status CheckShapes(const std::string& from, const SafetensorsFolder& files
     const std::string source = SourceOf(spec.name, files, config);
     const TensorInfo* info = files.Find(source);
     if (info == nullptr) {
-      return DamagedError(Concat(from, ": tensor ", source, " is missing; the checkpoint is incomplete or of another model"));
+      return DamagedError(
+          Concat(from, ": tensor ", source, " is missing; the checkpoint is incomplete or of another model"));
     }
     if (info->shape != spec.shape) {
-      return DamagedError(Concat(from, ": tensor ", source, " does not have the shape that config.json asks for; the weights "
+      return DamagedError(Concat(from, ": tensor ", source,
+                                 " does not have the shape that config.json asks for; the weights "
                                  "belong to another model"));
     }
   }
@@ -84,7 +93,8 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
   ASSIGN_OR_RETURN(ModelConfig config, LoadConfig(from));
   ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(from));
   if (FileExists(to) || FolderExists(to)) {
-    return CannotWriteError(Concat("cannot write ", to, "; it exists already; name a new folder or remove it"));
+    return CannotWriteError(
+        Concat("cannot write ", to, "; it exists already; name a new folder or remove it"));
   }
   ConvertResult result;
   if (config.num_nextn_predict_layers > 0 && LacksMtp(config, files)) {
@@ -124,9 +134,11 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
     nlohmann::ordered_json manifest;
     manifest["format_version"] = 1;
     for (const WrittenFile& file : written) {
-      manifest["files"][file.name] = nlohmann::ordered_json{{"sha256", file.hash.sha256}, {"bytes", file.hash.bytes}};
+      manifest["files"][file.name] =
+          nlohmann::ordered_json{{"sha256", file.hash.sha256}, {"bytes", file.hash.bytes}};
     }
-    RETURN_IF_ERROR(WriteFileAtomically(JoinPath(temporary, "manifest.json"), DumpJson(manifest, 2) + "\n").status());
+    RETURN_IF_ERROR(
+        WriteFileAtomically(JoinPath(temporary, "manifest.json"), DumpJson(manifest, 2) + "\n").status());
   }
   RETURN_IF_ERROR(directory.Commit());
   return result;

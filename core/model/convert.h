@@ -1,5 +1,5 @@
-// Checkpoint folders in, checkpoint folders out: import and export stream tensor by tensor, so that a model larger
-// than memory passes.
+// Checkpoint folders in, checkpoint folders out: import and export stream tensor by tensor, so that a model
+// larger than memory passes.
 #pragma once
 
 #include <optional>
@@ -19,12 +19,13 @@ struct ConvertOptions {
 struct ConvertResult {
   int64_t tensors = 0;
   int64_t bytes = 0;
-  bool mtp_dropped = false;  // the config promises MTP modules that the folder has not (transformers drops them)
+  bool mtp_dropped =
+      false;  // the config promises MTP modules that the folder has not (transformers drops them)
 };
 
-// Reads the Hugging Face folder `from`, checks every tensor against its config.json, and writes `to` (which must
-// not exist) in the released names: config.json, model-*.safetensors, and tokenizer and generation files as they
-// are. What it wrote is read back and compared before the folder appears.
+// Reads the Hugging Face folder `from`, checks every tensor against its config.json, and writes `to` (which
+// must not exist) in the released names: config.json, model-*.safetensors, and tokenizer and generation files
+// as they are. What it wrote is read back and compared before the folder appears.
 absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const std::string& to,
                                                 const ConvertOptions& options);
 

@@ -47,7 +47,8 @@ void AddMlp(const ModelConfig& c, bool moe, LayerSize& size) {
 
 ModelCost CostOf(const ModelConfig& c, int64_t sequence_length) {
   const int64_t d = c.hidden_size, head = c.vocab_size * d;
-  const double attention_forward = static_cast<double>(c.num_attention_heads) * (c.qk_head_dim() + c.value_head_dim()) * sequence_length;
+  const double attention_forward =
+      static_cast<double>(c.num_attention_heads) * (c.qk_head_dim() + c.value_head_dim()) * sequence_length;
   ModelCost out;
   int64_t matrices = 0, others = 0;
   for (int64_t l = 0; l < c.num_hidden_layers; ++l) {

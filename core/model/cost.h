@@ -10,8 +10,8 @@ struct ModelCost {
   int64_t active = 0;          // used by one token, embedding and head counted
   int64_t mtp_parameters = 0;  // of the MTP modules (their embedding and head are the model's)
   int64_t mtp_active = 0;
-  // Trained FLOPs a token: 6 x active matrices (2 a multiply-add, forward and both backwards; router, norms and
-  // the embedding look-up left out) + 3 x attention products at their causal half.
+  // Trained FLOPs a token: 6 x active matrices (2 a multiply-add, forward and both backwards; router, norms
+  // and the embedding look-up left out) + 3 x attention products at their causal half.
   double train_flops = 0;
   double train_flops_mtp = 0;  // of the MTP modules, their head products included
   double forward_flops = 0;

@@ -34,11 +34,13 @@ class Fields {
     return out;
   }
   void Need(const char* field) {
-    if (status_.ok() && !Has(field)) status_ = DamagedError(Concat(source_, ": field \"", field, "\" is missing"));
+    if (status_.ok() && !Has(field))
+      status_ = DamagedError(Concat(source_, ": field \"", field, "\" is missing"));
   }
   // A choice that changes the mathematics: anything but `supported` is refused.
   void Refuse(bool wrong, const std::string& what) {
-    if (status_.ok() && wrong) status_ = UsageError(Concat(source_, ": ", what, " is not supported; use a model without it"));
+    if (status_.ok() && wrong)
+      status_ = UsageError(Concat(source_, ": ", what, " is not supported; use a model without it"));
   }
   bool Has(const char* field) const { return HasJsonField(object_, field); }
   const json& operator[](const char* field) const { return object_.at(field); }
@@ -67,7 +69,9 @@ absl::Status ReadRope(const json& object, const std::string& source, ModelConfig
   const char* name = HasJsonField(object, "rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (!HasJsonField(object, name)) return absl::OkStatus();
   const json& scaling = object.at(name);
-  if (!scaling.is_object()) return DamagedError(Concat(source, ": field \"", name, "\" is ", DescribeJson(scaling), ", expected an object"));
+  if (!scaling.is_object())
+    return DamagedError(
+        Concat(source, ": field \"", name, "\" is ", DescribeJson(scaling), ", expected an object"));
   const std::string inner = Concat(source, ": ", name);
   Fields f(scaling, inner);
   f.Take("rope_theta", c.rope_theta);
@@ -78,7 +82,8 @@ absl::Status ReadRope(const json& object, const std::string& source, ModelConfig
   } else if (type == "llama3") {
     s.kind = RopeScalingKind::kLlama3;
   } else if (type != "default") {
-    return UsageError(Concat(inner, ".rope_type \"", Printable(type), "\" is not supported; supported: default, yarn, llama3"));
+    return UsageError(Concat(inner, ".rope_type \"", Printable(type),
+                             "\" is not supported; supported: default, yarn, llama3"));
   }
   f.Take("factor", s.factor);
   f.Take("original_max_position_embeddings", s.original_max_position_embeddings);
@@ -98,7 +103,8 @@ absl::Status ReadRope(const json& object, const std::string& source, ModelConfig
 }
 
 void ReadMla(Fields& f, ModelConfig& c) {
-  for (const char* need : {"kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"}) f.Need(need);
+  for (const char* need : {"kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"})
+    f.Need(need);
   f.Take("q_lora_rank", c.q_lora_rank);
   f.Take("kv_lora_rank", c.kv_lora_rank);
   f.Take("qk_nope_head_dim", c.qk_nope_head_dim);
@@ -120,6 +126,8 @@ void ReadDeepSeekExperts(Fields& f, ModelConfig& c) {
   f.Take("routed_scaling_factor", c.routed_scaling_factor);
   c.norm_topk_prob = v3;
   f.Take("norm_topk_prob", c.norm_topk_prob);
+  f.Refuse(!v3 && c.norm_topk_prob,
+           "norm_topk_prob true in deepseek_v2");  // transformers never normalises there
   f.Take("first_k_dense_replace", c.first_k_dense_replace);
   f.Take("moe_intermediate_size", c.moe_intermediate_size);
   f.Take("num_nextn_predict_layers", c.num_nextn_predict_layers);
@@ -127,11 +135,13 @@ void ReadDeepSeekExperts(Fields& f, ModelConfig& c) {
   f.Take("moe_layer_freq", frequency);
   f.Refuse(frequency != 1, Concat("moe_layer_freq ", frequency));
   const std::string scoring = f.Text("scoring_func", v3 ? "sigmoid" : "softmax");
-  f.Refuse(scoring != (v3 ? "sigmoid" : "softmax"), Concat("scoring_func \"", Printable(scoring), "\" in ", c.model_type));
+  f.Refuse(scoring != (v3 ? "sigmoid" : "softmax"),
+           Concat("scoring_func \"", Printable(scoring), "\" in ", c.model_type));
   c.scoring = v3 ? Scoring::kSigmoid : Scoring::kSoftmax;
   const std::string method = f.Text("topk_method", v3 ? "noaux_tc" : "greedy");
   f.Refuse(v3 && method != "noaux_tc", Concat("topk_method \"", Printable(method), "\""));
-  f.Refuse(!v3 && method != "greedy" && method != "group_limited_greedy", Concat("topk_method \"", Printable(method), "\""));
+  f.Refuse(!v3 && method != "greedy" && method != "group_limited_greedy",
+           Concat("topk_method \"", Printable(method), "\""));
   if (!v3 && method == "greedy") c.n_group = c.topk_group = 1;
   c.selection_bias = v3 && c.n_routed_experts > 0;
 }
@@ -172,18 +182,21 @@ void ReadGqa(Fields& f, ModelConfig& c) {
 
 absl::StatusOr<ModelConfig> ConfigFromJson(const std::string& text, const std::string& source) {
   ASSIGN_OR_RETURN(const json object, ParseJson(text, source));
-  if (!object.is_object()) return DamagedError(Concat(source, ": is ", DescribeJson(object), ", expected an object"));
+  if (!object.is_object())
+    return DamagedError(Concat(source, ": is ", DescribeJson(object), ", expected an object"));
   ModelConfig c;
   ASSIGN_OR_RETURN(c.model_type, GetString(object, "model_type", source));
   const std::vector<std::string> types = ModelTypes();
   if (std::find(types.begin(), types.end(), c.model_type) == types.end()) {
-    return UsageError(Concat(source, ": model_type \"", Printable(c.model_type), "\" is not supported; supported: ", Join(types)));
+    return UsageError(Concat(source, ": model_type \"", Printable(c.model_type),
+                             "\" is not supported; supported: ", Join(types)));
   }
   const bool deepseek = c.model_type == "deepseek_v3" || c.model_type == "deepseek_v2";
   c.attention = deepseek ? AttentionKind::kMla : AttentionKind::kGqa;
   c.scoring = Scoring::kSoftmax;
   Fields f(object, source);
-  for (const char* need : {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"}) f.Need(need);
+  for (const char* need : {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"})
+    f.Need(need);
   f.Take("vocab_size", c.vocab_size);
   f.Take("hidden_size", c.hidden_size);
   f.Take("intermediate_size", c.intermediate_size);
@@ -221,15 +234,19 @@ absl::StatusOr<ModelConfig> ConfigFromJson(const std::string& text, const std::s
   }
   RETURN_IF_ERROR(f.status());
   RETURN_IF_ERROR(ReadRope(object, source, c));
-  if (const absl::Status status = Validate(c, source); !status.ok()) return DamagedError(std::string(status.message()));
+  if (const absl::Status status = Validate(c, source); !status.ok())
+    return DamagedError(std::string(status.message()));
   return c;
 }
 
 std::string ConfigToJson(const ModelConfig& c, const std::string& dtype) {
   static constexpr std::pair<const char*, const char*> kArchitectures[] = {
-      {"deepseek_v3", "DeepseekV3ForCausalLM"}, {"deepseek_v2", "DeepseekV2ForCausalLM"},
-      {"qwen3_moe", "Qwen3MoeForCausalLM"},     {"mixtral", "MixtralForCausalLM"},
-      {"llama", "LlamaForCausalLM"},            {"qwen2", "Qwen2ForCausalLM"},
+      {"deepseek_v3", "DeepseekV3ForCausalLM"},
+      {"deepseek_v2", "DeepseekV2ForCausalLM"},
+      {"qwen3_moe", "Qwen3MoeForCausalLM"},
+      {"mixtral", "MixtralForCausalLM"},
+      {"llama", "LlamaForCausalLM"},
+      {"qwen2", "Qwen2ForCausalLM"},
       {"qwen3", "Qwen3ForCausalLM"}};
   nlohmann::ordered_json o;
   for (const auto& [type, architecture] : kArchitectures) {
@@ -245,7 +262,8 @@ std::string ConfigToJson(const ModelConfig& c, const std::string& dtype) {
   o["hidden_act"] = "silu";
   o["attention_dropout"] = 0.0;
   if (c.attention == AttentionKind::kMla) {
-    o["q_lora_rank"] = c.q_lora_rank > 0 ? nlohmann::ordered_json(c.q_lora_rank) : nlohmann::ordered_json(nullptr);
+    o["q_lora_rank"] =
+        c.q_lora_rank > 0 ? nlohmann::ordered_json(c.q_lora_rank) : nlohmann::ordered_json(nullptr);
     o["kv_lora_rank"] = c.kv_lora_rank;
     o["qk_nope_head_dim"] = c.qk_nope_head_dim;
     o["qk_rope_head_dim"] = c.qk_rope_head_dim;
@@ -256,7 +274,8 @@ std::string ConfigToJson(const ModelConfig& c, const std::string& dtype) {
     o["moe_layer_freq"] = 1;
     // transformers builds no expert where no layer is MoE, but its config wants the numbers.
     o["moe_intermediate_size"] = c.n_routed_experts > 0 ? c.moe_intermediate_size : c.intermediate_size;
-    o["n_routed_experts"] = c.n_routed_experts > 0 ? nlohmann::ordered_json(c.n_routed_experts) : nlohmann::ordered_json(nullptr);
+    o["n_routed_experts"] =
+        c.n_routed_experts > 0 ? nlohmann::ordered_json(c.n_routed_experts) : nlohmann::ordered_json(nullptr);
     o["n_shared_experts"] = c.n_shared_experts;
     o["num_experts_per_tok"] = c.num_experts_per_tok;
     o["n_group"] = c.n_group;
@@ -281,7 +300,8 @@ std::string ConfigToJson(const ModelConfig& c, const std::string& dtype) {
       o["decoder_sparse_step"] = c.decoder_sparse_step;
       o["mlp_only_layers"] = c.mlp_only_layers;
     }
-    if (c.model_type == "llama" || c.model_type == "qwen3" || c.model_type == "qwen3_moe") o["attention_bias"] = false;
+    if (c.model_type == "llama" || c.model_type == "qwen3" || c.model_type == "qwen3_moe")
+      o["attention_bias"] = false;
   }
   o["max_position_embeddings"] = c.max_position_embeddings;
   o["rope_theta"] = c.rope_theta;
@@ -307,8 +327,10 @@ std::string ConfigToJson(const ModelConfig& c, const std::string& dtype) {
   o["rms_norm_eps"] = c.rms_norm_eps;
   o["initializer_range"] = c.initializer_range;
   o["tie_word_embeddings"] = c.tie_word_embeddings;
-  o["bos_token_id"] = c.bos_token_id >= 0 ? nlohmann::ordered_json(c.bos_token_id) : nlohmann::ordered_json(nullptr);
-  o["eos_token_id"] = c.eos_token_id >= 0 ? nlohmann::ordered_json(c.eos_token_id) : nlohmann::ordered_json(nullptr);
+  o["bos_token_id"] =
+      c.bos_token_id >= 0 ? nlohmann::ordered_json(c.bos_token_id) : nlohmann::ordered_json(nullptr);
+  o["eos_token_id"] =
+      c.eos_token_id >= 0 ? nlohmann::ordered_json(c.eos_token_id) : nlohmann::ordered_json(nullptr);
   o["torch_dtype"] = dtype;
   return DumpJson(o, 2) + "\n";
 }

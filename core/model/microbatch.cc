@@ -41,14 +41,15 @@ std::vector<int32_t> MaskedStarts(int64_t sequences, int64_t length,
 TensorView Microbatch::Put(Stream& stream, size_t index, std::span<const int32_t> values) {
   if (memory_.size() <= index) memory_.resize(index + 1);
   const int64_t n = values.size();
-  if (!memory_[index] || memory_[index].view().elements() < n) memory_[index] = Tensor(backend_, DType::kI32, {n});
+  if (!memory_[index] || memory_[index].view().elements() < n)
+    memory_[index] = Tensor(backend_, DType::kI32, {n});
   const TensorView view = memory_[index].view().Rows(0, n);
   backend_.CopyToDevice(stream, values.data(), view);
   return view;
 }
 
-void Microbatch::Load(Stream& stream, std::span<const int32_t> tokens, int64_t sequences, int64_t length, int num_depths,
-                      const std::vector<std::vector<int32_t>>& document_starts) {
+void Microbatch::Load(Stream& stream, std::span<const int32_t> tokens, int64_t sequences, int64_t length,
+                      int num_depths, const std::vector<std::vector<int32_t>>& document_starts) {
   CHECK_EQ(static_cast<int64_t>(tokens.size()), sequences * (length + 1));
   // Token `shift` places after each of the first `count` positions of every sequence.
   const auto shifted = [&](int64_t count, int64_t shift) {

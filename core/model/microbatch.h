@@ -14,11 +14,12 @@ class Microbatch {
  public:
   Microbatch(Backend& backend, int num_slots) : backend_(backend), saved(backend, num_slots) {}
 
-  // tokens: `sequences` rows of `length` + 1 host ids, the last of each only a label. document_starts: under a
-  // document mask, for each sequence the positions > 0 at which a document starts; else empty. depths: MTP.
+  // tokens: `sequences` rows of `length` + 1 host ids, the last of each only a label. document_starts: under
+  // a document mask, for each sequence the positions > 0 at which a document starts; else empty. depths: MTP.
   void Load(Stream& stream, std::span<const int32_t> tokens, int64_t sequences, int64_t length, int depths,
             const std::vector<std::vector<int32_t>>& document_starts = {});
-  // For scoring: sequences of any lengths, starts [n + 1] into ids; the target of each sequence's last token is -1.
+  // For scoring: sequences of any lengths, starts [n + 1] into ids; the target of each sequence's last token
+  // is -1.
   void LoadRagged(Stream& stream, std::span<const int32_t> ids, std::span<const int32_t> starts);
 
   int64_t tokens() const { return layout.tokens(); }

@@ -1,5 +1,5 @@
-// A model, or the contiguous part of one that a pipeline stage holds, assembled from layers. Its phases run one
-// microbatch; schedules, ranks and optimizers live above.
+// A model, or the contiguous part of one that a pipeline stage holds, assembled from layers. Its phases run
+// one microbatch; schedules, ranks and optimizers live above.
 #pragma once
 
 #include <memory>
@@ -82,7 +82,8 @@ class Model {
   void ForwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch) const;
   void BackwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch,
                    WeightPhase weights) const;
-  void RunBlock(const Pass& pass, const Block& block, TensorView x, TensorView y, Microbatch& microbatch) const;
+  void RunBlock(const Pass& pass, const Block& block, TensorView x, TensorView y,
+                Microbatch& microbatch) const;
 
   ModelConfig config_;
   ModelOptions options_;

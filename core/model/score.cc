@@ -3,7 +3,8 @@
 namespace moebius {
 
 std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context& context, Microbatch& mb,
-                                               std::span<const int32_t> ids, std::span<const int32_t> starts) {
+                                               std::span<const int32_t> ids,
+                                               std::span<const int32_t> starts) {
   mb.LoadRagged(context.stream, ids, starts);
   Objective objective;
   objective.gradients = false;

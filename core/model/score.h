@@ -10,7 +10,8 @@ namespace moebius {
 
 // Natural logarithms for tokens 1..n-1 of each sequence; sequence s is ids [starts[s], starts[s + 1]). All
 // sequences run as one microbatch.
-std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context& context, Microbatch& microbatch,
-                                               std::span<const int32_t> ids, std::span<const int32_t> starts);
+std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context& context,
+                                               Microbatch& microbatch, std::span<const int32_t> ids,
+                                               std::span<const int32_t> starts);
 
 }  // namespace moebius

@@ -35,18 +35,21 @@ absl::StatusOr<std::vector<float>> Dequantise(const SafetensorsFolder& folder, c
   const std::string scale_name = info.name + "_scale_inv";
   const TensorInfo* scale_info = folder.Find(scale_name);
   if (scale_info == nullptr || info.shape.size() != 2) {
-    return DamagedError(Concat(source, ": tensor ", info.name, " is FP8 without its block scales; ", scale_name,
-                               " is missing; fetch the whole checkpoint"));
+    return DamagedError(Concat(source, ": tensor ", info.name, " is FP8 without its block scales; ",
+                               scale_name, " is missing; fetch the whole checkpoint"));
   }
   const int64_t rows = info.shape[0], cols = info.shape[1];
-  const int64_t row_blocks = (rows + kScaleBlock - 1) / kScaleBlock, col_blocks = (cols + kScaleBlock - 1) / kScaleBlock;
+  const int64_t row_blocks = (rows + kScaleBlock - 1) / kScaleBlock,
+                col_blocks = (cols + kScaleBlock - 1) / kScaleBlock;
   if (scale_info->shape != std::vector<int64_t>{row_blocks, col_blocks}) {
-    return DamagedError(Concat(source, ": tensor ", scale_name, " does not have one scale per 128 x 128 block: expected [",
-                               row_blocks, ", ", col_blocks, "]"));
+    return DamagedError(Concat(source, ": tensor ", scale_name,
+                               " does not have one scale per 128 x 128 block: expected [", row_blocks, ", ",
+                               col_blocks, "]"));
   }
   ASSIGN_OR_RETURN(const std::vector<float> scales, ReadTensorF32(folder, source, scale_name));
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) out[r * cols + c] *= scales[r / kScaleBlock * col_blocks + c / kScaleBlock];
+    for (int64_t c = 0; c < cols; ++c)
+      out[r * cols + c] *= scales[r / kScaleBlock * col_blocks + c / kScaleBlock];
   }
   return out;
 }
@@ -65,8 +68,9 @@ absl::Status CheckShape(const std::string& source, const TensorInfo& info, const
   if (info.shape == Dims(wanted)) return absl::OkStatus();
   std::vector<std::string> found;
   for (const int64_t dim : info.shape) found.push_back(std::to_string(dim));
-  return DamagedError(Concat(source, ": tensor ", info.name, " has shape [", Join(found), "], but config.json asks for ",
-                             wanted, "; the weights belong to another model"));
+  return DamagedError(Concat(source, ": tensor ", info.name, " has shape [", Join(found),
+                             "], but config.json asks for ", wanted,
+                             "; the weights belong to another model"));
 }
 
 }  // namespace
@@ -81,12 +85,14 @@ absl::StatusOr<std::vector<float>> ReadTensorF32(const SafetensorsFolder& folder
                                                  const std::string& name) {
   const TensorInfo* info = folder.Find(name);
   if (info == nullptr) {
-    return DamagedError(Concat(source, ": tensor ", name, " is missing; the checkpoint is incomplete or of another model"));
+    return DamagedError(
+        Concat(source, ": tensor ", name, " is missing; the checkpoint is incomplete or of another model"));
   }
   std::vector<std::byte> bytes(info->bytes);
   RETURN_IF_ERROR(folder.Read(name, 0, bytes));
   if (info->dtype == DType::kF32) return Converted<float>(bytes, [](float v) { return v; });
-  if (info->dtype == DType::kBF16) return Converted<uint16_t>(bytes, [](uint16_t v) { return BF16{v}.ToFloat(); });
+  if (info->dtype == DType::kBF16)
+    return Converted<uint16_t>(bytes, [](uint16_t v) { return BF16{v}.ToFloat(); });
   if (info->dtype == DType::kF16) return Converted<uint16_t>(bytes, F16ToFloat);
   if (info->dtype == DType::kF8E4M3) return Dequantise(folder, source, *info, bytes);
   return DamagedError(Concat(source, ": tensor ", name, " has type ", info->dtype_name,
@@ -108,7 +114,8 @@ absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& st
   for (const std::string& name : files.names()) {
     if (!wanted.contains(name) && !MayBeIgnored(name, model.config(), aliases)) {
       return DamagedError(Concat(folder, ": tensor ", Printable(name), " has no place in a model of type ",
-                                 model.config().model_type, " with this config.json; the weights belong to another model"));
+                                 model.config().model_type,
+                                 " with this config.json; the weights belong to another model"));
     }
   }
   return absl::OkStatus();
@@ -146,12 +153,14 @@ std::vector<TensorSpec> CheckpointTensors(const ModelConfig& config, DType dtype
   return out;
 }
 
-absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder, const std::vector<TensorSpec>& tensors,
+absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder,
+                                                      const std::vector<TensorSpec>& tensors,
                                                       const TensorReader& read, const std::string& stem) {
   const std::vector<ShardPlan> shards = PlanShards(tensors, kDefaultShardBytes, stem);
   std::vector<WrittenFile> written;
   for (const ShardPlan& shard : shards) {
-    ASSIGN_OR_RETURN(SafetensorsWriter writer, SafetensorsWriter::Create(JoinPath(folder, shard.file), shard.tensors));
+    ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                     SafetensorsWriter::Create(JoinPath(folder, shard.file), shard.tensors));
     for (const TensorSpec& spec : writer.order()) {
       ASSIGN_OR_RETURN(const std::vector<float> values, read(spec.name));
       if (spec.dtype == DType::kF32) {
@@ -175,8 +184,8 @@ absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder,
   return written;
 }
 
-absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend, Stream& stream,
-                                                     const Model& model, DType dtype) {
+absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend,
+                                                     Stream& stream, const Model& model, DType dtype) {
   struct Place {
     const Parameter* parameter;
     const Piece* piece;
@@ -187,16 +196,18 @@ absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, 
   }
   for (const PieceAlias& alias : model.aliases()) places[alias.name] = places.at(alias.of);
   ASSIGN_OR_RETURN(std::vector<WrittenFile> written,
-                   WriteTensors(folder, CheckpointTensors(model.config(), dtype),
-                                [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
-                                  const Place& place = places.at(name);
-                                  return GetParameter(backend, stream, *place.parameter, place.piece->offset,
-                                                      place.piece->shape.elements());
-                                },
-                                "model"));
-  ASSIGN_OR_RETURN(const FileHash hash,
-                   WriteFileAtomically(JoinPath(folder, "config.json"),
-                                       ConfigToJson(model.config(), dtype == DType::kF32 ? "float32" : "bfloat16")));
+                   WriteTensors(
+                       folder, CheckpointTensors(model.config(), dtype),
+                       [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+                         const Place& place = places.at(name);
+                         return GetParameter(backend, stream, *place.parameter, place.piece->offset,
+                                             place.piece->shape.elements());
+                       },
+                       "model"));
+  ASSIGN_OR_RETURN(
+      const FileHash hash,
+      WriteFileAtomically(JoinPath(folder, "config.json"),
+                          ConfigToJson(model.config(), dtype == DType::kF32 ? "float32" : "bfloat16")));
   written.push_back({"config.json", hash});
   return written;
 }

@@ -1,5 +1,5 @@
-// Weights of Hugging Face checkpoint folders, in and out: config.json and model-*.safetensors in the names and
-// shapes of released models. Everything goes by logical tensor, never by rank.
+// Weights of Hugging Face checkpoint folders, in and out: config.json and model-*.safetensors in the names
+// and shapes of released models. Everything goes by logical tensor, never by rank.
 #pragma once
 
 #include <functional>
@@ -16,9 +16,9 @@ namespace moebius {
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder);
 
 // Fills every parameter of `model` from the folder. Reads F32, BF16, F16 and FP8 with block scales
-// (`weight_scale_inv`, multiplied). A tensor that is missing, of another shape, or that no parameter wants is an
-// error naming folder and tensor; what a model may leave out (MTP layers, copies of embedding and head, rotary
-// buffers) is not.
+// (`weight_scale_inv`, multiplied). A tensor that is missing, of another shape, or that no parameter wants is
+// an error naming folder and tensor; what a model may leave out (MTP layers, copies of embedding and head,
+// rotary buffers) is not.
 absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model);
 
 // Config and weights together.
@@ -45,11 +45,12 @@ struct WrittenFile {
 
 // Writes tensors as STEM-*.safetensors with index, streaming: `read` gives a tensor's values as fp32.
 using TensorReader = std::function<absl::StatusOr<std::vector<float>>(const std::string& name)>;
-absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder, const std::vector<TensorSpec>& tensors,
+absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder,
+                                                      const std::vector<TensorSpec>& tensors,
                                                       const TensorReader& read, const std::string& stem);
 
 // The model's master weights as model-*.safetensors, and config.json.
-absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend, Stream& stream,
-                                                     const Model& model, DType dtype);
+absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend,
+                                                     Stream& stream, const Model& model, DType dtype);
 
 }  // namespace moebius

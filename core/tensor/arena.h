@@ -1,5 +1,5 @@
-// Arenas: memory handed out by moving a pointer, given back all at once or down to a mark, with the peak kept.
-// A microbatch's Saved is one arena (Reset at its end); a call's scratch is another (ArenaScope).
+// Arenas: memory handed out by moving a pointer, given back all at once or down to a mark, with the peak
+// kept. A microbatch's Saved is one arena (Reset at its end); a call's scratch is another (ArenaScope).
 #pragma once
 
 #include <cstdint>
@@ -29,9 +29,9 @@ class Arena {
   void Release(Mark mark);
   void Reset() { Release(Mark()); }
 
-  int64_t bytes() const { return total_; }       // handed out now
-  int64_t peak_bytes() const { return peak_; }   // the most ever handed out
-  int64_t reserved_bytes() const;                // held from the allocator
+  int64_t bytes() const { return total_; }      // handed out now
+  int64_t peak_bytes() const { return peak_; }  // the most ever handed out
+  int64_t reserved_bytes() const;               // held from the allocator
 
  private:
   struct Block {

@@ -9,10 +9,25 @@
 
 namespace moebius {
 
-enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU32, kU16, kU8, kBool };
+enum class DType : uint8_t {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU32,
+  kU16,
+  kU8,
+  kBool
+};
 
-int64_t SizeOf(DType dtype);                            // bytes of one element
-std::string_view Name(DType dtype);                     // "F32", "BF16", "F8_E4M3", "I64", ...
+int64_t SizeOf(DType dtype);         // bytes of one element
+std::string_view Name(DType dtype);  // "F32", "BF16", "F8_E4M3", "I64", ...
 std::optional<DType> DTypeFromName(std::string_view name);
 std::ostream& operator<<(std::ostream& out, DType dtype);
 

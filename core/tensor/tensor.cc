@@ -21,10 +21,18 @@ TensorView TensorView::Columns(int64_t begin, int64_t count) const {
   TensorView out = *this;
   out.data = static_cast<char*>(data) + begin * SizeOf(dtype);
   switch (shape.rank()) {
-    case 1: out.shape = {count}; break;
-    case 2: out.shape = {shape[0], count}; break;
-    case 3: out.shape = {shape[0], shape[1], count}; break;
-    default: out.shape = {shape[0], shape[1], shape[2], count}; break;
+    case 1:
+      out.shape = {count};
+      break;
+    case 2:
+      out.shape = {shape[0], count};
+      break;
+    case 3:
+      out.shape = {shape[0], shape[1], count};
+      break;
+    default:
+      out.shape = {shape[0], shape[1], shape[2], count};
+      break;
   }
   return out;
 }
@@ -36,9 +44,15 @@ TensorView TensorView::Rows(int64_t begin, int64_t count) const {
   const int64_t rows_each = rows() / (shape[0] ? shape[0] : 1);
   out.data = static_cast<char*>(data) + begin * rows_each * stride * SizeOf(dtype);
   switch (shape.rank()) {
-    case 2: out.shape = {count, shape[1]}; break;
-    case 3: out.shape = {count, shape[1], shape[2]}; break;
-    default: out.shape = {count, shape[1], shape[2], shape[3]}; break;
+    case 2:
+      out.shape = {count, shape[1]};
+      break;
+    case 3:
+      out.shape = {count, shape[1], shape[2]};
+      break;
+    default:
+      out.shape = {count, shape[1], shape[2], shape[3]};
+      break;
   }
   return out;
 }
@@ -47,9 +61,15 @@ TensorView TensorView::Index(int64_t i) const {
   CHECK_GE(shape.rank(), 2);
   TensorView out = Rows(i, 1);
   switch (shape.rank()) {
-    case 2: out.shape = {shape[1]}; break;
-    case 3: out.shape = {shape[1], shape[2]}; break;
-    default: out.shape = {shape[1], shape[2], shape[3]}; break;
+    case 2:
+      out.shape = {shape[1]};
+      break;
+    case 3:
+      out.shape = {shape[1], shape[2]};
+      break;
+    default:
+      out.shape = {shape[1], shape[2], shape[3]};
+      break;
   }
   return out;
 }

@@ -1,8 +1,8 @@
 // Tensors: a TensorView borrows (pointer, dtype, shape, row stride; pass by value), a Tensor owns.
 //
-// A view has 1 to 4 dimensions, row-major. Its elements along the last dimension are adjacent; consecutive rows
-// (over all other dimensions flattened) lie `stride` elements apart. So a slice of columns, such as the rotary
-// part of each head of [tokens, heads, 192], is a view too. No other strides exist.
+// A view has 1 to 4 dimensions, row-major. Its elements along the last dimension are adjacent; consecutive
+// rows (over all other dimensions flattened) lie `stride` elements apart. So a slice of columns, such as the
+// rotary part of each head of [tokens, heads, 192], is a view too. No other strides exist.
 #pragma once
 
 #include <array>
@@ -54,7 +54,10 @@ struct TensorView {
 
   TensorView() = default;
   TensorView(void* data_in, DType dtype_in, Shape shape_in)
-      : data(data_in), dtype(dtype_in), shape(shape_in), stride(shape_in.rank() ? shape_in[shape_in.rank() - 1] : 0) {}
+      : data(data_in),
+        dtype(dtype_in),
+        shape(shape_in),
+        stride(shape_in.rank() ? shape_in[shape_in.rank() - 1] : 0) {}
 
   explicit operator bool() const { return data != nullptr; }
   int64_t cols() const { return shape[shape.rank() - 1]; }
@@ -78,19 +81,38 @@ struct TensorView {
   // Entry i of the first dimension; rank drops by one.
   TensorView Index(int64_t i) const;
   // Another shape over the same elements. Contiguous views take any; strided ones keep their last dimension,
-  // or split it evenly when each row is one piece: [tokens, heads * d] -> [tokens, heads, d] needs contiguity.
+  // or split it evenly when each row is one piece: [tokens, heads * d] -> [tokens, heads, d] needs
+  // contiguity.
   TensorView Reshape(Shape new_shape) const;
 };
 std::ostream& operator<<(std::ostream& out, const TensorView& view);  // "BF16[4096, 512]"
 
 template <typename T>
 struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
-template <> struct DTypeOf<BF16> { static constexpr DType value = DType::kBF16; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOf<uint8_t> { static constexpr DType value = DType::kU8; };
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<BF16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
 
 template <typename T>
 T* TensorView::as() const {

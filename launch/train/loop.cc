@@ -7,10 +7,10 @@
 #include <cstdio>
 #include <optional>
 
+#include "core/backend/measure.h"
 #include "core/base/log.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
-#include "core/backend/measure.h"
 #include "core/model/cost.h"
 #include "data/prefetcher.h"
 #include "launch/environment.h"
@@ -31,7 +31,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 class TrainingLoop {
  public:
@@ -111,8 +113,8 @@ absl::Status TrainingLoop::LoadStart() {
     return folder_.CutBackTo(0);
   }
   std::string warning;
-  RETURN_IF_ERROR(LoadCheckpoint(*start, *training_.trainer, *training_.backend, *training_.stream, instruction_set_,
-                                 &warning));
+  RETURN_IF_ERROR(LoadCheckpoint(*start, *training_.trainer, *training_.backend, *training_.stream,
+                                 instruction_set_, &warning));
   if (!warning.empty()) LogLine("warning: " + warning);
   elapsed_before_ = resumed ? state().elapsed_s : 0;
   saved_step_ = resumed ? state().step : -1;
@@ -130,9 +132,10 @@ absl::Status TrainingLoop::OpenOutputs() {
       ReadEnvironment(),
       {{"backend", training_.backend->Name()},
        {"compute", Concat(act)},
-       {"perf/mfu_basis", Concat(static_cast<int64_t>(peak_flops_ / 1e9), " GFLOP/s: ", act,
-                                 " product of 1024 cubed, measured at the start of the run; FLOPs of ",
-                                 flops_per_token_ / 1e9, " GFLOP a token (causal attention, MTP included)")}})));
+       {"perf/mfu_basis",
+        Concat(static_cast<int64_t>(peak_flops_ / 1e9), " GFLOP/s: ", act,
+               " product of 1024 cubed, measured at the start of the run; FLOPs of ", flops_per_token_ / 1e9,
+               " GFLOP a token (causal attention, MTP included)")}})));
   ASSIGN_OR_RETURN(metrics_, JsonLinesWriter::Open(folder_.metrics_path()));
   ASSIGN_OR_RETURN(loads_, JsonLinesWriter::Open(folder_.expert_load_path()));
   ASSIGN_OR_RETURN(tensorboard_, TensorboardWriter::Open(folder_.tensorboard_path(), state().step + 1));
@@ -142,8 +145,8 @@ absl::Status TrainingLoop::OpenOutputs() {
                                                            .last_step = r_.steps(),
                                                            .log_every_steps = r_.log().every_steps(),
                                                            .log_path = folder_.log_path(0)});
-  progress_->Print(Concat(r_.name(), ": ", WithCommas(cost.parameters), " parameters (", WithCommas(cost.active),
-                          " active a token), ", training_.backend->Name(), ", ", act,
+  progress_->Print(Concat(r_.name(), ": ", WithCommas(cost.parameters), " parameters (",
+                          WithCommas(cost.active), " active a token), ", training_.backend->Name(), ", ", act,
                           state().step > 0 ? Concat(", going on after step ", state().step) : std::string()));
   return absl::OkStatus();
 }
@@ -157,7 +160,8 @@ MetricsRow TrainingLoop::RowOf(const StepMetrics& m) const {
   row.Set("tokens", static_cast<double>(state().tokens));
   row.Set("train/loss", m.loss);
   if (file.bytes > 0) {
-    row.Set("train/bpb", m.loss / M_LN2 * static_cast<double>(loader_->file(0).num_tokens()) / static_cast<double>(file.bytes));
+    row.Set("train/bpb", m.loss / M_LN2 * static_cast<double>(loader_->file(0).num_tokens()) /
+                             static_cast<double>(file.bytes));
   }
   row.Set("train/grad_norm", m.grad_norm);
   row.Set("train/lr", m.lr);
@@ -202,15 +206,16 @@ absl::Status TrainingLoop::Sample() {
     ASSIGN_OR_RETURN(sampler_, PromptSampler::Make(r_, training_, tokenizer_));
   }
   ASSIGN_OR_RETURN(const std::vector<SampleRow> rows, sampler_->Run(state().step));
-  for (const SampleRow& row : rows) progress_->Print(Concat("sample: ", Printable(row.prompt + row.text, 300)));
+  for (const SampleRow& row : rows)
+    progress_->Print(Concat("sample: ", Printable(row.prompt + row.text, 300)));
   return folder_.WriteSamples(state().step, rows);
 }
 
 absl::Status TrainingLoop::Save() {
   if (saved_step_ == state().step) return absl::OkStatus();
   state().elapsed_s = elapsed_before_ + SecondsSince(started_);
-  RETURN_IF_ERROR(SaveCheckpoint(folder_.checkpoint_path(state().step), *training_.trainer, *training_.backend,
-                                 *training_.stream,
+  RETURN_IF_ERROR(SaveCheckpoint(folder_.checkpoint_path(state().step), *training_.trainer,
+                                 *training_.backend, *training_.stream,
                                  {.tokenizer_json = tokenizer_.tokenizer_json,
                                   .tokenizer_config_json = tokenizer_.tokenizer_config_json,
                                   .instruction_set = instruction_set_}));
@@ -234,8 +239,10 @@ absl::Status TrainingLoop::AfterStep(const StepMetrics& m) {
                      .step_s = m.seconds});
   // A bad step is neither judged nor saved: what is kept is the last good state.
   if (!m.skipped) {
-    if (validation_ && (IsLast() || Due(r_.validate().every_steps(), m.step))) RETURN_IF_ERROR(Validate(&row));
-    if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0)) RETURN_IF_ERROR(Sample());
+    if (validation_ && (IsLast() || Due(r_.validate().every_steps(), m.step)))
+      RETURN_IF_ERROR(Validate(&row));
+    if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0))
+      RETURN_IF_ERROR(Sample());
   }
   RETURN_IF_ERROR(metrics_->Append(MetricsLine(row)));
   RETURN_IF_ERROR(tensorboard_->AddScalars(row, static_cast<double>(std::time(nullptr))));
@@ -274,9 +281,9 @@ absl::Status TrainingLoop::RunSteps() {
     RETURN_IF_ERROR(AfterStep(m));
     if (state().bad_in_a_row >= r_.max_bad_steps()) {
       return BadNumbersError(Concat("training stopped at step ", m.step, "; ", state().bad_in_a_row,
-                                    " steps in a row gave NaN or infinity (loss ", m.loss, ", gradient norm ", m.grad_norm,
-                                    "); lower optimizer.lr or go back with fork { from: \"", folder_.path(),
-                                    "\" }; the last good checkpoint is kept"));
+                                    " steps in a row gave NaN or infinity (loss ", m.loss, ", gradient norm ",
+                                    m.grad_norm, "); lower optimizer.lr or go back with fork { from: \"",
+                                    folder_.path(), "\" }; the last good checkpoint is kept"));
     }
     const bool out_of_time = r_.max_minutes() > 0 && SecondsSince(started_) >= 60 * r_.max_minutes();
     if (IsLast() || !(signals_.stop_requested() || out_of_time)) continue;
@@ -300,7 +307,8 @@ absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(LoadStart());
   RETURN_IF_ERROR(OpenOutputs());
   if (IsLast()) {
-    progress_->Print(Concat("nothing to do: step ", state().step, " of ", r_.steps(), " is done; raise steps to go on"));
+    progress_->Print(
+        Concat("nothing to do: step ", state().step, " of ", r_.steps(), " is done; raise steps to go on"));
     progress_->Finish();
     return absl::OkStatus();
   }

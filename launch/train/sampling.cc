@@ -8,13 +8,16 @@
 
 namespace moebius {
 
-absl::StatusOr<std::unique_ptr<PromptSampler>> PromptSampler::Make(const proto::Recipe& recipe, const Training& training,
+absl::StatusOr<std::unique_ptr<PromptSampler>> PromptSampler::Make(const proto::Recipe& recipe,
+                                                                   const Training& training,
                                                                    const TokenizerFiles& files) {
   if (files.tokenizer_json.empty()) {
-    return UsageError("sample.every_steps is set, but no tokenizer is known; the token file carries none and init.from has "
-                      "no tokenizer.json; build the data with moebius data build, or leave sample out");
+    return UsageError(
+        "sample.every_steps is set, but no tokenizer is known; the token file carries none and init.from has "
+        "no tokenizer.json; build the data with moebius data build, or leave sample out");
   }
-  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::FromJson(files.tokenizer_json, "tokenizer of the token file"));
+  ASSIGN_OR_RETURN(Tokenizer tokenizer,
+                   Tokenizer::FromJson(files.tokenizer_json, "tokenizer of the token file"));
   return std::unique_ptr<PromptSampler>(new PromptSampler(recipe, training, std::move(tokenizer)));
 }
 

@@ -14,8 +14,10 @@ namespace moebius {
 
 class PromptSampler {
  public:
-  // UsageError when prompts are asked for and the token file carries no tokenizer. `training` must outlive this.
-  static absl::StatusOr<std::unique_ptr<PromptSampler>> Make(const proto::Recipe& recipe, const Training& training,
+  // UsageError when prompts are asked for and the token file carries no tokenizer. `training` must outlive
+  // this.
+  static absl::StatusOr<std::unique_ptr<PromptSampler>> Make(const proto::Recipe& recipe,
+                                                             const Training& training,
                                                              const TokenizerFiles& files);
   // One row a prompt. The same weights, seed and step give the same texts.
   absl::StatusOr<std::vector<SampleRow>> Run(int64_t step) const;

@@ -14,21 +14,36 @@ namespace {
 
 DecayShape ShapeOf(proto::Optimizer::Shape shape) {
   switch (shape) {
-    case proto::Optimizer::LINEAR: return DecayShape::kLinear;
-    case proto::Optimizer::ONE_MINUS_SQRT: return DecayShape::kOneMinusSqrt;
-    case proto::Optimizer::HALF_COSINE: return DecayShape::kHalfCosine;
+    case proto::Optimizer::LINEAR:
+      return DecayShape::kLinear;
+    case proto::Optimizer::ONE_MINUS_SQRT:
+      return DecayShape::kOneMinusSqrt;
+    case proto::Optimizer::HALF_COSINE:
+      return DecayShape::kHalfCosine;
   }
   return DecayShape::kLinear;
 }
 
 ScheduleConfig ScheduleOf(const proto::Optimizer& o) {
-  ScheduleConfig s{.lr = o.lr(), .min_lr = o.min_lr(), .warmup_steps = o.warmup_steps(), .decay_steps = o.decay_steps(),
-                   .decay_shape = ShapeOf(o.decay_shape()), .phases = {}};
+  ScheduleConfig s{.lr = o.lr(),
+                   .min_lr = o.min_lr(),
+                   .warmup_steps = o.warmup_steps(),
+                   .decay_steps = o.decay_steps(),
+                   .decay_shape = ShapeOf(o.decay_shape()),
+                   .phases = {}};
   switch (o.schedule()) {
-    case proto::Optimizer::CONSTANT: s.kind = ScheduleKind::kConstant; break;
-    case proto::Optimizer::COSINE: s.kind = ScheduleKind::kCosine; break;
-    case proto::Optimizer::WSD: s.kind = ScheduleKind::kWsd; break;
-    case proto::Optimizer::V3_PIECEWISE: s.kind = ScheduleKind::kPiecewise; break;
+    case proto::Optimizer::CONSTANT:
+      s.kind = ScheduleKind::kConstant;
+      break;
+    case proto::Optimizer::COSINE:
+      s.kind = ScheduleKind::kCosine;
+      break;
+    case proto::Optimizer::WSD:
+      s.kind = ScheduleKind::kWsd;
+      break;
+    case proto::Optimizer::V3_PIECEWISE:
+      s.kind = ScheduleKind::kPiecewise;
+      break;
   }
   for (const auto& phase : o.phase()) {
     s.phases.push_back({phase.steps(), phase.from_lr(), phase.to_lr(), ShapeOf(phase.shape())});
@@ -38,20 +53,25 @@ ScheduleConfig ScheduleOf(const proto::Optimizer& o) {
 
 RecomputePolicy RecomputeOf(const proto::Recompute& recompute) {
   switch (recompute.policy()) {
-    case proto::Recompute::NONE: return {.swiglu = false};
-    case proto::Recompute::SELECTIVE: return {.norms = true, .mla_up = true, .swiglu = true};
-    case proto::Recompute::BLOCKS: return {.swiglu = true, .blocks = true};
+    case proto::Recompute::NONE:
+      return {.swiglu = false};
+    case proto::Recompute::SELECTIVE:
+      return {.norms = true, .mla_up = true, .swiglu = true};
+    case proto::Recompute::BLOCKS:
+      return {.swiglu = true, .blocks = true};
   }
   return {};
 }
 
-// Rotary tables as long as the run needs: a model made for 160k positions and trained at 512 keeps small ones.
+// Rotary tables as long as the run needs: a model made for 160k positions and trained at 512 keeps small
+// ones.
 int64_t PositionsOf(const proto::Recipe& recipe, const ModelConfig& config) {
   int64_t prompts = 0;
   for (const std::string& prompt : recipe.sample().prompts()) {
     prompts = std::max<int64_t>(prompts, prompt.size());  // a token is a byte at least
   }
-  const int64_t needed = std::max(recipe.batch().sequence_length() + 1, prompts + recipe.sample().max_new() + 8);
+  const int64_t needed =
+      std::max(recipe.batch().sequence_length() + 1, prompts + recipe.sample().max_new() + 8);
   return std::max(needed, std::min<int64_t>(config.max_position_embeddings, 4096));
 }
 
@@ -102,12 +122,17 @@ LoaderOptions LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) 
 
 absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend) {
   switch (recipe.precision().compute()) {
-    case proto::Precision::AUTO: return backend.AutoCompute();
-    case proto::Precision::FP32: return DType::kF32;
-    case proto::Precision::BF16: return DType::kBF16;
-    case proto::Precision::FP8: break;
+    case proto::Precision::AUTO:
+      return backend.AutoCompute();
+    case proto::Precision::FP32:
+      return DType::kF32;
+    case proto::Precision::BF16:
+      return DType::kBF16;
+    case proto::Precision::FP8:
+      break;
   }
-  return UsageError("precision.compute is FP8; the CPU backend computes in FP32 and BF16; set precision { compute: AUTO }");
+  return UsageError(
+      "precision.compute is FP8; the CPU backend computes in FP32 and BF16; set precision { compute: AUTO }");
 }
 
 int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
@@ -142,7 +167,8 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
   return absl::OkStatus();
 }
 
-std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, const Backend& backend, double peak_flops) {
+std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, const Backend& backend,
+                         double peak_flops) {
   const int64_t length = r.batch().sequence_length();
   const ModelCost cost = CostOf(config, length);
   const bool mtp = r.mtp().loss_weight() > 0 && config.num_nextn_predict_layers > 0;
@@ -158,15 +184,16 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   // Half of the product peak is what the benchmark model reaches at least; small models come lower.
   const double seconds = static_cast<double>(tokens) * flops / (0.5 * peak_flops);
   char line[256];
-  std::string out = Concat("model        ", config.model_type, ", ", WithCommas(cost.parameters), " parameters (",
-                           WithCommas(cost.active), " active)");
+  std::string out = Concat("model        ", config.model_type, ", ", WithCommas(cost.parameters),
+                           " parameters (", WithCommas(cost.active), " active)");
   if (mtp) out += Concat(" + ", WithCommas(cost.mtp_parameters), " in MTP modules");
-  std::snprintf(line, sizeof line, "\ncompute      %.4g GFLOP a token trained, %.4g PFLOP in all", flops / 1e9,
-                flops * static_cast<double>(tokens) / 1e15);
+  std::snprintf(line, sizeof line, "\ncompute      %.4g GFLOP a token trained, %.4g PFLOP in all",
+                flops / 1e9, flops * static_cast<double>(tokens) / 1e15);
   out += line;
   out += Concat("\ndata         ", WithCommas(tokens), " tokens in ", WithCommas(r.steps()), " steps of ",
                 r.batch().sequences(), " x ", length);
-  out += Concat("\nmemory       ", HumanBytes(state), " for weights, gradients and moments; activations come on top");
+  out += Concat("\nmemory       ", HumanBytes(state),
+                " for weights, gradients and moments; activations come on top");
   out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
                 static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
   out += Concat("\nbackend      ", backend.Name(), act.ok() ? Concat(", computing in ", *act) : "", "\n");

@@ -10,7 +10,8 @@
 
 namespace moebius {
 
-// A recipe with its model known: init.from's config.json is read and what the recipe leaves open is filled in.
+// A recipe with its model known: init.from's config.json is read and what the recipe leaves open is filled
+// in.
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
 
 TrainConfig TrainConfigOf(const proto::Recipe& recipe);
@@ -34,7 +35,8 @@ absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelC
 // Step 0: from init.from, or random from the seed.
 absl::Status InitializeWeights(const proto::Recipe& recipe, Training& training);
 
-// What --dry-run prints: parameters, FLOPs, memory and time expected (from this machine's measured product peak).
+// What --dry-run prints: parameters, FLOPs, memory and time expected (from this machine's measured product
+// peak).
 std::string DescribePlan(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend,
                          double peak_flops);
 

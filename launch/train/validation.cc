@@ -12,8 +12,8 @@ constexpr int64_t kTokensAtOnce = 4096;
 
 }  // namespace
 
-absl::StatusOr<Validation> Validation::Open(const std::string& path, int64_t sequence_length, int64_t vocab_size,
-                                            int64_t max_tokens) {
+absl::StatusOr<Validation> Validation::Open(const std::string& path, int64_t sequence_length,
+                                            int64_t vocab_size, int64_t max_tokens) {
   ASSIGN_OR_RETURN(EvaluationPass pass, EvaluationPass::Open(path, sequence_length, vocab_size));
   if (pass.bytes() <= 0 || pass.num_labels() <= 0) {
     return DamagedError(Concat(path, ": holds no text to validate on; build it with moebius data build"));
@@ -22,7 +22,9 @@ absl::StatusOr<Validation> Validation::Open(const std::string& path, int64_t seq
 }
 
 absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent extent) const {
-  const int64_t wanted = max_tokens_ > 0 && extent == Extent::kUpToMaxTokens ? std::min(max_tokens_, pass_.num_labels()) : pass_.num_labels();
+  const int64_t wanted = max_tokens_ > 0 && extent == Extent::kUpToMaxTokens
+                             ? std::min(max_tokens_, pass_.num_labels())
+                             : pass_.num_labels();
   const int64_t at_once = std::max<int64_t>(1, kTokensAtOnce / sequence_length_);
   double nats = 0;
   int64_t labels = 0;
@@ -41,7 +43,8 @@ absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent exte
   Result result;
   result.whole_file = labels == pass_.num_labels();
   result.loss = nats / static_cast<double>(labels);
-  result.bits_per_byte = result.loss * static_cast<double>(pass_.num_labels()) / (M_LN2 * static_cast<double>(pass_.bytes()));
+  result.bits_per_byte =
+      result.loss * static_cast<double>(pass_.num_labels()) / (M_LN2 * static_cast<double>(pass_.bytes()));
   return result;
 }
 

@@ -1,5 +1,6 @@
-// Attention, decoding, matrix-vector products, the loss and combined rows against what the machine can do, measured in
-// the same run: kernels_bench [THREADS]. One thread is timed by its processor time, which a busy machine disturbs less.
+// Attention, decoding, matrix-vector products, the loss and combined rows against what the machine can do,
+// measured in the same run: kernels_bench [THREADS]. One thread is timed by its processor time, which a busy
+// machine disturbs less.
 #include <time.h>
 
 #include <algorithm>
@@ -61,7 +62,8 @@ class Bench {
     Tensor tensor(*backend_, dtype, shape);
     uint32_t state = 1;
     for (int64_t i = 0; i < tensor.view().elements(); ++i) {
-      state = state * 1664525u + 1013904223u;  // cheap numbers in [-0.5, 0.5): hundreds of millions are wanted
+      state =
+          state * 1664525u + 1013904223u;  // cheap numbers in [-0.5, 0.5): hundreds of millions are wanted
       const float value = static_cast<float>(state >> 8) / (1 << 24) - 0.5f;
       if (dtype == DType::kF32) {
         static_cast<float*>(tensor.view().data)[i] = value;
@@ -72,13 +74,14 @@ class Bench {
     return tensor;
   }
   void Report(const std::string& what, double seconds, double flops, double bytes) const {
-    std::printf("  %-42s %9.3f ms %8.1f GFLOP/s %3.0f %% of product %7.1f GB/s %3.0f %% of reading\n", what.c_str(),
-                seconds * 1e3, flops / seconds / 1e9, 100 * flops / seconds / peak_, bytes / seconds / 1e9,
-                100 * bytes / seconds / bandwidth_);
+    std::printf("  %-42s %9.3f ms %8.1f GFLOP/s %3.0f %% of product %7.1f GB/s %3.0f %% of reading\n",
+                what.c_str(), seconds * 1e3, flops / seconds / 1e9, 100 * flops / seconds / peak_,
+                bytes / seconds / 1e9, 100 * bytes / seconds / bandwidth_);
   }
 
   double ProductPeak(DType act) {
-    const Tensor a = Random(act, {1024, 1024}), b = Random(act, {1024, 1024}), c(*backend_, act, {1024, 1024});
+    const Tensor a = Random(act, {1024, 1024}), b = Random(act, {1024, 1024}),
+                 c(*backend_, act, {1024, 1024});
     return 2.0 * (1 << 30) / Best(9, [&] {
              backend_->MatMul(*stream_, {.a = a, .b = b, .c = c, .transpose_b = Transpose::kYes});
            });
@@ -129,10 +132,12 @@ class Bench {
       }
     });
     const std::string shape = std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k);
-    Report("matrix-vector " + shape, seconds, 2.0 * layers * m * n * k, static_cast<double>(w.view().bytes()));
+    Report("matrix-vector " + shape, seconds, 2.0 * layers * m * n * k,
+           static_cast<double>(w.view().bytes()));
   }
 
-  void Decode(DType act, int64_t batch, int64_t length, int64_t heads, int64_t groups, int64_t d, int64_t dv) {
+  void Decode(DType act, int64_t batch, int64_t length, int64_t heads, int64_t groups, int64_t d,
+              int64_t dv) {
     const bool latent = groups == 1;
     const int64_t width = groups * (latent ? d : d + dv);
     const Tensor q = Random(act, {batch, heads, d}), rows = Random(act, {batch, length, width});
@@ -144,8 +149,9 @@ class Bench {
                                    .lengths = lengths,
                                    .scale = 0.1f,
                                    .o = o};
-    const std::string shape = std::to_string(batch) + " x " + std::to_string(length) + ", " + std::to_string(heads) +
-                              "/" + std::to_string(groups) + " heads of " + std::to_string(d);
+    const std::string shape = std::to_string(batch) + " x " + std::to_string(length) + ", " +
+                              std::to_string(heads) + "/" + std::to_string(groups) + " heads of " +
+                              std::to_string(d);
     Report("decode " + shape, Best(5, [&] { backend_->DecodeAttention(*stream_, args); }),
            2.0 * batch * length * heads * (d + dv), static_cast<double>(rows.view().bytes()));
   }
@@ -155,11 +161,15 @@ class Bench {
     const Tensor logits = Random(DType::kF32, {n, vocabulary}), dlogits(*backend_, act, {n, vocabulary});
     const Tensor targets(*backend_, DType::kI32, {n}), losses(*backend_, DType::kF32, {n});
     std::fill_n(targets.view().as<int32_t>(), n, 5);
-    Report("cross-entropy 1024 x 8192", Best(5, [&] {
-             backend_->CrossEntropy(
-                 *stream_, {.logits = logits, .targets = targets, .losses = losses, .scale = 1, .dlogits = dlogits});
-           }),
-           0, static_cast<double>(logits.view().bytes() + dlogits.view().bytes()));
+    Report(
+        "cross-entropy 1024 x 8192",
+        Best(5,
+             [&] {
+               backend_->CrossEntropy(
+                   *stream_,
+                   {.logits = logits, .targets = targets, .losses = losses, .scale = 1, .dlogits = dlogits});
+             }),
+        0, static_cast<double>(logits.view().bytes() + dlogits.view().bytes()));
   }
 
   void Combine(DType act) {
@@ -167,10 +177,13 @@ class Bench {
     const Tensor rows = Random(act, {tokens * k, hidden}), add = Random(act, {tokens, hidden});
     const Tensor out(*backend_, act, {tokens, hidden}), row_of(*backend_, DType::kI32, {tokens, k});
     const RandomStream random(1, "rows");
-    for (int64_t i = 0; i < tokens * k; ++i) row_of.view().as<int32_t>()[i] = static_cast<int32_t>(random.Below(i, tokens * k));
-    Report("combine 16384 x 4 rows of 512", Best(5, [&] {
-             backend_->CombineRows(*stream_, {.rows = rows, .row_of = row_of, .add = add, .out = out});
-           }),
+    for (int64_t i = 0; i < tokens * k; ++i)
+      row_of.view().as<int32_t>()[i] = static_cast<int32_t>(random.Below(i, tokens * k));
+    Report("combine 16384 x 4 rows of 512",
+           Best(5,
+                [&] {
+                  backend_->CombineRows(*stream_, {.rows = rows, .row_of = row_of, .add = add, .out = out});
+                }),
            0, static_cast<double>(rows.view().bytes() + 2 * out.view().bytes()));
   }
 

@@ -56,7 +56,8 @@ TEST_F(CheckpointTest, RefusesEveryDamagedFileAndNamesIt) {
   t.Step(0);
   const std::string folder = scratch_.path("c");
   ASSERT_TRUE(Save(t, folder).ok());
-  for (const char* name : {"model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"}) {
+  for (const char* name :
+       {"model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"}) {
     const std::string path = JoinPath(folder, name);
     const std::string good = *ReadFile(path);
     std::string bad = good;

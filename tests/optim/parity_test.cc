@@ -1,5 +1,6 @@
-// Ten training steps of every golden model against transformers: losses, gradient norms and balance metrics step by
-// step, log-probabilities after the last one. Compiled twice: over tests/golden, and over all of ../shared/golden.
+// Ten training steps of every golden model against transformers: losses, gradient norms and balance metrics
+// step by step, log-probabilities after the last one. Compiled twice: over tests/golden, and over all of
+// ../shared/golden.
 #include <cmath>
 
 #include "core/backend/context.h"

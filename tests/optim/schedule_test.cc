@@ -22,7 +22,8 @@ TEST(Schedule, WarmUpRisesLinearlyAndReachesTheRateAtItsLastStep) {
 }
 
 TEST(Schedule, CosineIsHalfWayInTheMiddleAndEndsAtTheMinimum) {
-  const ScheduleConfig c{.kind = ScheduleKind::kCosine, .lr = 1.0, .min_lr = 0.2, .warmup_steps = 10, .phases = {}};
+  const ScheduleConfig c{
+      .kind = ScheduleKind::kCosine, .lr = 1.0, .min_lr = 0.2, .warmup_steps = 10, .phases = {}};
   EXPECT_NEAR(LearningRate(c, 60, 110), 0.6, 1e-12);
   EXPECT_NEAR(LearningRate(c, 110, 110), 0.2, 1e-12);
   EXPECT_NEAR(LearningRate(c, 500, 110), 0.2, 1e-12);
@@ -44,12 +45,13 @@ TEST(Schedule, WsdDecaysOnlyInTheLastSteps) {
 }
 
 TEST(Schedule, PhasesOfV3FollowEachOtherAndTheLastRateHolds) {
-  const ScheduleConfig c{.kind = ScheduleKind::kPiecewise,
-                         .lr = 2.2e-4,
-                         .warmup_steps = 2,
-                         .phases = {{.steps = 10, .from_lr = 2.2e-4, .to_lr = 2.2e-4, .shape = DecayShape::kLinear},
-                                    {.steps = 10, .from_lr = 2.2e-4, .to_lr = 2.2e-5},
-                                    {.steps = 5, .from_lr = 7.3e-6, .to_lr = 7.3e-6}}};
+  const ScheduleConfig c{
+      .kind = ScheduleKind::kPiecewise,
+      .lr = 2.2e-4,
+      .warmup_steps = 2,
+      .phases = {{.steps = 10, .from_lr = 2.2e-4, .to_lr = 2.2e-4, .shape = DecayShape::kLinear},
+                 {.steps = 10, .from_lr = 2.2e-4, .to_lr = 2.2e-5},
+                 {.steps = 5, .from_lr = 7.3e-6, .to_lr = 7.3e-6}}};
   EXPECT_DOUBLE_EQ(LearningRate(c, 12, 100), 2.2e-4);
   EXPECT_NEAR(LearningRate(c, 17, 100), (2.2e-4 + 2.2e-5) / 2, 1e-12);
   EXPECT_NEAR(LearningRate(c, 22, 100), 2.2e-5, 1e-12);

@@ -52,7 +52,8 @@ StepMetrics Training::Step(int64_t index) {
 std::vector<float> Training::Weights() const {
   std::vector<float> all;
   for (const auto& parameter : model->parameters().all()) {
-    const std::vector<float> values = GetParameter(*backend, *stream, *parameter, 0, parameter->shape().elements());
+    const std::vector<float> values =
+        GetParameter(*backend, *stream, *parameter, 0, parameter->shape().elements());
     all.insert(all.end(), values.begin(), values.end());
   }
   return all;

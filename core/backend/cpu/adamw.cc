@@ -28,8 +28,10 @@ void UpdateRange(const AdamWArgs& args, int64_t begin, int64_t end) {
   const double step = static_cast<double>(args.step);
   const VF to_m_hat = Set(static_cast<float>(1 / (1 - std::pow(static_cast<double>(args.beta1), step))));
   const VF to_v_hat = Set(static_cast<float>(1 / (1 - std::pow(static_cast<double>(args.beta2), step))));
-  const VF beta1 = Set(args.beta1), rest1 = Set(1 - args.beta1), beta2 = Set(args.beta2), rest2 = Set(1 - args.beta2);
-  const VF scale = Set(args.grad_scale), lr = Set(args.lr), epsilon = Set(args.epsilon), decay = Set(args.weight_decay);
+  const VF beta1 = Set(args.beta1), rest1 = Set(1 - args.beta1), beta2 = Set(args.beta2),
+           rest2 = Set(1 - args.beta2);
+  const VF scale = Set(args.grad_scale), lr = Set(args.lr), epsilon = Set(args.epsilon),
+           decay = Set(args.weight_decay);
   const VF ema_decay = Set(args.ema_decay), ema_rest = Set(1 - args.ema_decay);
   Sweep(end - begin, [&](int64_t i, auto part) HWY_ATTR {
     const VF g = hn::Mul(Load(grad + i, part), scale);
@@ -65,7 +67,8 @@ double SquaresOf(const float* x, int64_t n) {
   auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
   int64_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    const auto a = hn::PromoteTo(d, hn::LoadU(half, x + i)), b = hn::PromoteTo(d, hn::LoadU(half, x + i + lanes));
+    const auto a = hn::PromoteTo(d, hn::LoadU(half, x + i)),
+               b = hn::PromoteTo(d, hn::LoadU(half, x + i + lanes));
     sum0 = hn::MulAdd(a, a, sum0);
     sum1 = hn::MulAdd(b, b, sum1);
   }
@@ -85,8 +88,9 @@ HWY_EXPORT(Update);
 HWY_EXPORT(SquaresOf);
 
 void CpuBackend::AdamW(Stream&, const AdamWArgs& args) {
-  ForRanges(pool_, args.master.elements(),
-            [&](int64_t begin, int64_t end, int) { HWY_DYNAMIC_DISPATCH(Update)(args, begin, end); });
+  ForRanges(pool_, args.master.elements(), [&](int64_t begin, int64_t end, int) {
+    HWY_DYNAMIC_DISPATCH(Update)(args, begin, end);
+  });
 }
 
 void CpuBackend::SumSquares(Stream&, TensorView x, TensorView sum) {
@@ -94,7 +98,8 @@ void CpuBackend::SumSquares(Stream&, TensorView x, TensorView sum) {
   const int64_t n = x.elements(), blocks = (n + kBlock - 1) / kBlock;
   std::vector<double> partial(blocks);
   pool_.Run(blocks, [&](int64_t b, int) {
-    partial[b] = HWY_DYNAMIC_DISPATCH(SquaresOf)(x.as<float>() + b * kBlock, std::min(kBlock, n - b * kBlock));
+    partial[b] =
+        HWY_DYNAMIC_DISPATCH(SquaresOf)(x.as<float>() + b * kBlock, std::min(kBlock, n - b * kBlock));
   });
   double total = 0;
   for (const double p : partial) total += p;

@@ -19,22 +19,26 @@ namespace HWY_NAMESPACE {
 
 inline constexpr int64_t kQueryBlock = 48;
 inline constexpr int64_t kKeyBlock = 256;
-inline constexpr int64_t kScoreStride = kKeyBlock + 16;  // not a multiple of 1 KiB: columns would share cache sets
+inline constexpr int64_t kScoreStride =
+    kKeyBlock + 16;  // not a multiple of 1 KiB: columns would share cache sets
 
 // Beyond the last key that a row sees, strips of tile products still read this many elements, as zeros.
 inline constexpr int64_t kZeros = kStrip + 2;
 
-HWY_INLINE void ConvertRow(const float* from, float* to, int64_t n) { std::memcpy(to, from, n * sizeof(float)); }
+HWY_INLINE void ConvertRow(const float* from, float* to, int64_t n) {
+  std::memcpy(to, from, n * sizeof(float));
+}
 HWY_INLINE void ConvertRow(const BF16* from, BF16* to, int64_t n) { std::memcpy(to, from, n * sizeof(BF16)); }
 template <typename From, typename To>
 HWY_INLINE void ConvertRow(const From* from, To* to, int64_t n) {
   Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Load(from + i, part), to + i, part); });
 }
 
-// out rows [0, count) (row distance ld elements), columns [column, column + cols) = rows first, first + step, ...
+// out rows [0, count) (row distance ld elements), columns [column, column + cols) = rows first, first + step,
+// ...
 template <class Unit>
-void CopyRows(const RowsOf& x, int64_t first, int64_t step, int64_t count, int64_t cols, Unit* out, int64_t ld,
-              int64_t column = 0) {
+void CopyRows(const RowsOf& x, int64_t first, int64_t step, int64_t count, int64_t cols, Unit* out,
+              int64_t ld, int64_t column = 0) {
   for (int64_t r = 0; r < count; ++r) {
     const int64_t at = (first + r * step) * x.stride;
     if constexpr (kElements<Unit> == 2) {
@@ -58,8 +62,8 @@ void PadRows(Unit* out, int64_t count, int64_t cols, int64_t ld) {
   if (kElements<Unit> == 2 && count % 2 != 0) std::memset(base + count * ld * size, 0, ld * size);
 }
 
-// The B form for a reduction over the rows of x [count, ld elements]: fp32 rows serve as they lie, so `out` is x;
-// of bf16 two rows are interleaved. Row distance of the result: ld units.
+// The B form for a reduction over the rows of x [count, ld elements]: fp32 rows serve as they lie, so `out`
+// is x; of bf16 two rows are interleaved. Row distance of the result: ld units.
 inline void PairRows(const float* x, int64_t, int64_t, float* out) { CHECK(out == x); }
 inline void PairRows(const BF16Pair* x, int64_t count, int64_t ld, BF16Pair* out) {
   const uint16_t* rows = reinterpret_cast<const uint16_t*>(x);
@@ -83,7 +87,8 @@ Unit* TakePaired(Carver& carver, Unit* rows, int64_t elements) {
 
 // Keys [first, first + count) of the group, k and k_shared side by side, [count, ld].
 template <class Unit>
-void CopyKeys(const AttentionProblem& p, int64_t first_token, int64_t count, int64_t group, Unit* out, int64_t ld) {
+void CopyKeys(const AttentionProblem& p, int64_t first_token, int64_t count, int64_t group, Unit* out,
+              int64_t ld) {
   CopyRows(p.k, first_token * p.groups + group, p.groups, count, p.dk, out, ld);
   if (p.dr > 0) CopyRows(p.k_shared, first_token, 1, count, p.dr, out, ld, p.dk);
   PadRows(out, count, p.d(), ld);

@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/attention.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/attention-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
@@ -44,7 +44,8 @@ struct ForwardScratch {
   float* max;             // [kQueryChunk], of unscaled scores
 };
 
-// Turns the first `valid` scores of a row into exp(scale * (score - max)), zeros after them; returns their sum.
+// Turns the first `valid` scores of a row into exp(scale * (score - max)), zeros after them; returns their
+// sum.
 template <class Unit>
 HWY_INLINE float ExpRow(float* row, int64_t valid, float scale, float max) {
   const F32 d;
@@ -86,17 +87,19 @@ HWY_INLINE float MaxOfRow(const float* row, int64_t valid) {
 }
 
 template <class Unit>
-void ForwardBlock(const AttentionProblem& p, const AttentionTask& task, ForwardScratch<Unit>& s, int64_t first_key,
-                  int64_t num_keys, int64_t first_query, int64_t num_queries) {
+void ForwardBlock(const AttentionProblem& p, const AttentionTask& task, ForwardScratch<Unit>& s,
+                  int64_t first_key, int64_t num_keys, int64_t first_query, int64_t num_queries) {
   const F32 d;
   const int64_t ldd = Padded(p.d());
   const int64_t ldv = Padded(p.dv);
   const int64_t diagonal = first_query - first_key;
-  CopyRows(p.q, (task.start + first_query) * p.heads + task.head, p.heads, num_queries, p.d(), s.queries, ldd);
+  CopyRows(p.q, (task.start + first_query) * p.heads + task.head, p.heads, num_queries, p.d(), s.queries,
+           ldd);
   PadRows(s.queries, num_queries, p.d(), ldd);
-  TileProduct<Bound::kColumns>(Tile<Unit>{num_queries, num_keys, p.d(), s.queries, ldd / kElements<Unit>, 1, s.keys_transposed,
-                                          UnitsOf<Unit>(p.d()) * kPanel, kPanel, s.scores, kScoreStride, false},
-                               diagonal);
+  TileProduct<Bound::kColumns>(
+      Tile<Unit>{num_queries, num_keys, p.d(), s.queries, ldd / kElements<Unit>, 1, s.keys_transposed,
+                 UnitsOf<Unit>(p.d()) * kPanel, kPanel, s.scores, kScoreStride, false},
+      diagonal);
   const int64_t at = first_query - task.begin;
   for (int64_t r = 0; r < num_queries; ++r) {
     float* row = s.scores + r * kScoreStride;
@@ -117,18 +120,20 @@ void ForwardBlock(const AttentionProblem& p, const AttentionTask& task, ForwardS
     for (int64_t c = 0; c < ldv; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, out + c), factor), d, out + c);
   }
   TileProduct<Bound::kReduceTo>(
-      Tile<Unit>{num_queries, p.dv, num_keys, reinterpret_cast<const Unit*>(s.scores), kScoreStride, 1, s.values_paired, kPanel,
-                 ldv, s.out + at * ldv, ldv, first_key > 0},
+      Tile<Unit>{num_queries, p.dv, num_keys, reinterpret_cast<const Unit*>(s.scores), kScoreStride, 1,
+                 s.values_paired, kPanel, ldv, s.out + at * ldv, ldv, first_key > 0},
       diagonal);
 }
 
 template <typename T>
 void WriteRow(const float* from, float factor, T* to, int64_t n) {
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(hn::Mul(Load(from + i, part), Set(factor)), to + i, part); });
+  Sweep(n, [&](int64_t i, auto part)
+               HWY_ATTR { Store(hn::Mul(Load(from + i, part), Set(factor)), to + i, part); });
 }
 
 template <class Unit>
-void ForwardTask(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task, void* memory) {
+void ForwardTask(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
+                 void* memory) {
   ForwardScratch<Unit> s(p, memory);
   const int64_t ldd = Padded(p.d());
   const int64_t ldv = Padded(p.dv);
@@ -156,18 +161,22 @@ void ForwardTask(const AttentionProblem& p, const ForwardOutputs& out, const Att
     } else {
       WriteRow(row, 1 / s.sum[r], static_cast<BF16*>(out.o.data) + at, p.dv);
     }
-    static_cast<float*>(out.lse.data)[task.head * out.lse.stride + token] = s.max[r] * p.scale + std::log(s.sum[r]);
+    static_cast<float*>(out.lse.data)[task.head * out.lse.stride + token] =
+        s.max[r] * p.scale + std::log(s.sum[r]);
   }
 }
 
-void ForwardTaskF32(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task, void* memory) {
+void ForwardTaskF32(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
+                    void* memory) {
   ForwardTask<float>(p, out, task, memory);
 }
-void ForwardTaskPairs(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task, void* memory) {
+void ForwardTaskPairs(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
+                      void* memory) {
   ForwardTask<BF16Pair>(p, out, task, memory);
 }
 int64_t ForwardBytes(const AttentionProblem& p) {
-  return std::max(ForwardScratch<float>(p, nullptr).carver.bytes(), ForwardScratch<BF16Pair>(p, nullptr).carver.bytes());
+  return std::max(ForwardScratch<float>(p, nullptr).carver.bytes(),
+                  ForwardScratch<BF16Pair>(p, nullptr).carver.bytes());
 }
 
 }  // namespace HWY_NAMESPACE
@@ -181,7 +190,9 @@ HWY_EXPORT(ForwardTaskF32);
 HWY_EXPORT(ForwardTaskPairs);
 HWY_EXPORT(ForwardBytes);
 
-int64_t ForwardScratchBytes(const AttentionProblem& problem) { return HWY_DYNAMIC_DISPATCH(ForwardBytes)(problem); }
+int64_t ForwardScratchBytes(const AttentionProblem& problem) {
+  return HWY_DYNAMIC_DISPATCH(ForwardBytes)(problem);
+}
 
 void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const ForwardOutputs& out,
                     const AttentionTask& task, void* memory) {
@@ -231,7 +242,8 @@ void CpuBackend::Attention(Stream&, const AttentionArgs& args) {
   const int64_t bytes = ForwardScratchBytes(problem);
   std::vector<AttentionTask> tasks;
   for (size_t i = 0; i + 1 < args.sequence_starts.size(); ++i) {
-    CutSequence(args.sequence_starts[i], args.sequence_starts[i + 1], problem.heads, kQueryChunk, Work::kGrows, tasks);
+    CutSequence(args.sequence_starts[i], args.sequence_starts[i + 1], problem.heads, kQueryChunk,
+                Work::kGrows, tasks);
   }
   pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t task, int thread) {
     RunForwardTask(unit, problem, out, tasks[task], ThreadScratch(thread, bytes));

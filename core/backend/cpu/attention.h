@@ -15,7 +15,8 @@ struct RowsOf {
   int64_t stride = 0;
 
   RowsOf() = default;
-  RowsOf(void* data_in, DType dtype_in, int64_t stride_in) : data(data_in), dtype(dtype_in), stride(stride_in) {}
+  RowsOf(void* data_in, DType dtype_in, int64_t stride_in)
+      : data(data_in), dtype(dtype_in), stride(stride_in) {}
   explicit RowsOf(const TensorView& view) : RowsOf(view.data, view.dtype, view.stride) {}
 };
 
@@ -42,10 +43,11 @@ struct AttentionTask {
   int64_t head;
 };
 
-// Tasks of one sequence, appended: one for every head and every `chunk` positions. Heavy ones first, so that no
-// thread starts the longest last: kGrows when the work grows with the position (queries), kFalls for keys.
+// Tasks of one sequence, appended: one for every head and every `chunk` positions. Heavy ones first, so that
+// no thread starts the longest last: kGrows when the work grows with the position (queries), kFalls for keys.
 enum class Work { kGrows, kFalls };
-void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work work, std::vector<AttentionTask>& tasks);
+void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work work,
+                 std::vector<AttentionTask>& tasks);
 
 // How products are formed: fp32 units, or pairs of bf16 for the instruction of AVX512-BF16.
 enum class UnitKind { kFloat, kBF16Pair };
@@ -64,8 +66,8 @@ void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const Forwar
 
 struct BackwardOutputs {
   RowsOf o, d_o, lse;  // inputs
-  // One row a (token, head), (token, group) or token. A task overwrites its rows: where several tasks have a share
-  // in a row, each gets fp32 rows of its own, which are added up in order afterwards.
+  // One row a (token, head), (token, group) or token. A task overwrites its rows: where several tasks have a
+  // share in a row, each gets fp32 rows of its own, which are added up in order afterwards.
   RowsOf dq, dk, dk_shared, dv;
 };
 int64_t BackwardScratchBytes(const AttentionProblem& problem, int64_t queries, int64_t keys);

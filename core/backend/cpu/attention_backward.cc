@@ -3,15 +3,15 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/attention_backward.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/attention-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-// One chunk of keys of one key/value head: over its query heads in order, its key blocks, and the query blocks
-// that see them. Probabilities are computed again from lse (FlashAttention-2, algorithm 2):
+// One chunk of keys of one key/value head: over its query heads in order, its key blocks, and the query
+// blocks that see them. Probabilities are computed again from lse (FlashAttention-2, algorithm 2):
 //   P = exp(scale S - lse), dS = scale P (dO Vᵀ - rowsum(dO O)),
 //   dV += Pᵀ dO, dK += dSᵀ Q, dQ += dS K.
 template <class Unit>
@@ -118,8 +118,8 @@ void LoadKeyBlock(const AttentionProblem& p, const AttentionTask& task, int64_t 
 }
 
 template <class Unit>
-void LoadQueryBlock(const AttentionProblem& p, const BackwardOutputs& io, int64_t token, int64_t head, int64_t count,
-                    BackwardScratch<Unit>& s) {
+void LoadQueryBlock(const AttentionProblem& p, const BackwardOutputs& io, int64_t token, int64_t head,
+                    int64_t count, BackwardScratch<Unit>& s) {
   CopyRows(p.q, token * p.heads + head, p.heads, count, p.d(), s.queries, s.ldd);
   PadRows(s.queries, count, p.d(), s.ldd);
   PairRows(s.queries, count, s.ldd, s.queries_paired);
@@ -130,24 +130,26 @@ void LoadQueryBlock(const AttentionProblem& p, const BackwardOutputs& io, int64_
 
 // What a block of queries [first_query, + num_queries) and one of keys give each other.
 template <class Unit>
-void BackwardBlock(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task, int64_t head,
-                   int64_t first_key, int64_t num_keys, int64_t first_query, int64_t num_queries,
-                   BackwardScratch<Unit>& s) {
+void BackwardBlock(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
+                   int64_t head, int64_t first_key, int64_t num_keys, int64_t first_query,
+                   int64_t num_queries, BackwardScratch<Unit>& s) {
   constexpr int64_t kPack = kElements<Unit>;
   const int64_t diagonal = first_query - first_key;
   const int64_t units = UnitsOf<Unit>(p.d());
   const int64_t v_units = UnitsOf<Unit>(p.dv);
-  TileProduct<Bound::kColumns>(Tile<Unit>{num_queries, num_keys, p.d(), s.queries, s.ldd / kPack, 1, s.keys_transposed,
-                                          units * kPanel, kPanel, s.p_tile, kScoreStride, false},
-                               diagonal);
-  TileProduct<Bound::kColumns>(Tile<Unit>{num_queries, num_keys, p.dv, s.d_out, s.ldv / kPack, 1, s.values_transposed,
-                                          v_units * kPanel, kPanel, s.ds_tile, kScoreStride, false},
-                               diagonal);
+  TileProduct<Bound::kColumns>(
+      Tile<Unit>{num_queries, num_keys, p.d(), s.queries, s.ldd / kPack, 1, s.keys_transposed, units * kPanel,
+                 kPanel, s.p_tile, kScoreStride, false},
+      diagonal);
+  TileProduct<Bound::kColumns>(
+      Tile<Unit>{num_queries, num_keys, p.dv, s.d_out, s.ldv / kPack, 1, s.values_transposed,
+                 v_units * kPanel, kPanel, s.ds_tile, kScoreStride, false},
+      diagonal);
   const float* lse = static_cast<const float*>(io.lse.data) + head * io.lse.stride + task.start + first_query;
   const float* delta = s.delta + first_query - task.begin;
   for (int64_t r = 0; r < num_queries; ++r) {
-    GradientRow(s.p_tile + r * kScoreStride, s.ds_tile + r * kScoreStride, std::min(num_keys, r + diagonal + 1), p.scale,
-                lse[r], delta[r]);
+    GradientRow(s.p_tile + r * kScoreStride, s.ds_tile + r * kScoreStride,
+                std::min(num_keys, r + diagonal + 1), p.scale, lse[r], delta[r]);
   }
 
   const Unit* p_columns = reinterpret_cast<const Unit*>(s.p_tile);
@@ -173,21 +175,25 @@ void BackwardBlock(const AttentionProblem& p, const BackwardOutputs& io, const A
     ds_stride = kScoreStride / 2;
   }
   const int64_t key_at = first_key - task.begin;
-  TileProduct<Bound::kReduceFrom>(Tile<Unit>{num_keys, p.dv, num_queries, p_columns, 1, kScoreStride, s.d_out_paired,
-                                             kPanel, s.ldv, s.dv + key_at * s.ldv, s.ldv, true},
-                                  diagonal);
-  TileProduct<Bound::kReduceFrom>(Tile<Unit>{num_keys, p.d(), num_queries, ds_columns, 1, kScoreStride, s.queries_paired,
-                                             kPanel, s.ldd, s.dk + key_at * s.ldd, s.ldd, true},
-                                  diagonal);
-  TileProduct<Bound::kReduceTo>(Tile<Unit>{num_queries, p.d(), num_keys, ds_rows, ds_stride, 1, s.keys_paired, kPanel,
-                                           s.ldd, s.dq + (first_query - task.begin) * s.ldd, s.ldd, true},
-                                diagonal);
+  TileProduct<Bound::kReduceFrom>(
+      Tile<Unit>{num_keys, p.dv, num_queries, p_columns, 1, kScoreStride, s.d_out_paired, kPanel, s.ldv,
+                 s.dv + key_at * s.ldv, s.ldv, true},
+      diagonal);
+  TileProduct<Bound::kReduceFrom>(
+      Tile<Unit>{num_keys, p.d(), num_queries, ds_columns, 1, kScoreStride, s.queries_paired, kPanel, s.ldd,
+                 s.dk + key_at * s.ldd, s.ldd, true},
+      diagonal);
+  TileProduct<Bound::kReduceTo>(
+      Tile<Unit>{num_queries, p.d(), num_keys, ds_rows, ds_stride, 1, s.keys_paired, kPanel, s.ldd,
+                 s.dq + (first_query - task.begin) * s.ldd, s.ldd, true},
+      diagonal);
 }
 
 template <typename T>
 float DotRow(const T* a, const T* b, int64_t n) {
   VF sum = Set(0);
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { sum = hn::MulAdd(Load(a + i, part), Load(b + i, part), sum); });
+  Sweep(n,
+        [&](int64_t i, auto part) HWY_ATTR { sum = hn::MulAdd(Load(a + i, part), Load(b + i, part), sum); });
   return Sum(sum);
 }
 
@@ -213,7 +219,8 @@ void WriteRows(const float* from, int64_t ld, const RowsOf& to, int64_t first, i
 }
 
 template <class Unit>
-void BackwardTask(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task, void* memory) {
+void BackwardTask(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
+                  void* memory) {
   const int64_t queries = task.length - task.begin;
   const int64_t keys = task.end - task.begin;
   BackwardScratch<Unit> s(p, queries, keys, memory);
@@ -242,10 +249,12 @@ void BackwardTask(const AttentionProblem& p, const BackwardOutputs& io, const At
   }
 }
 
-void BackwardTaskF32(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task, void* memory) {
+void BackwardTaskF32(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
+                     void* memory) {
   BackwardTask<float>(p, io, task, memory);
 }
-void BackwardTaskPairs(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task, void* memory) {
+void BackwardTaskPairs(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
+                       void* memory) {
   BackwardTask<BF16Pair>(p, io, task, memory);
 }
 int64_t BackwardBytes(const AttentionProblem& p, int64_t queries, int64_t keys) {
@@ -258,11 +267,13 @@ template <typename T>
 void SumPieces(const float* pieces, int64_t count, int64_t distance, int64_t n, T* to) {
   Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
     VF sum = Load(pieces + i, part);
-    for (int64_t piece = 1; piece < count; ++piece) sum = hn::Add(sum, Load(pieces + piece * distance + i, part));
+    for (int64_t piece = 1; piece < count; ++piece)
+      sum = hn::Add(sum, Load(pieces + piece * distance + i, part));
     Store(sum, to + i, part);
   });
 }
-void SumPiecesInto(const float* pieces, int64_t count, int64_t distance, int64_t n, const RowsOf& to, int64_t row) {
+void SumPiecesInto(const float* pieces, int64_t count, int64_t distance, int64_t n, const RowsOf& to,
+                   int64_t row) {
   if (to.dtype == DType::kF32) {
     SumPieces(pieces, count, distance, n, static_cast<float*>(to.data) + row * to.stride);
   } else {
@@ -328,7 +339,8 @@ void CpuBackend::AttentionBackward(Stream&, const AttentionBackwardArgs& args) {
   const int64_t shared_part = tokens * problem.dr;
   Tensor dq_parts, shared_parts;
   if (parts > 1) dq_parts = Tensor(*this, DType::kF32, {parts * dq_part});
-  if (problem.dr > 0 && problem.groups > 1) shared_parts = Tensor(*this, DType::kF32, {problem.groups * shared_part});
+  if (problem.dr > 0 && problem.groups > 1)
+    shared_parts = Tensor(*this, DType::kF32, {problem.groups * shared_part});
 
   pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i, int thread) {
     const AttentionTask& task = tasks[i];
@@ -338,7 +350,8 @@ void CpuBackend::AttentionBackward(Stream&, const AttentionBackwardArgs& args) {
       own.dq = RowsOf(dq_parts.view().as<float>() + task.begin / chunk * dq_part, DType::kF32, problem.d());
     }
     if (shared_parts) {
-      own.dk_shared = RowsOf(shared_parts.view().as<float>() + task.head * shared_part, DType::kF32, problem.dr);
+      own.dk_shared =
+          RowsOf(shared_parts.view().as<float>() + task.head * shared_part, DType::kF32, problem.dr);
     }
     RunBackwardTask(unit, problem, own, task, ThreadScratch(thread, bytes));
   });
@@ -348,7 +361,8 @@ void CpuBackend::AttentionBackward(Stream&, const AttentionBackwardArgs& args) {
   constexpr int64_t kTokensATask = 64;
   std::vector<int32_t> sequence_of(tokens);
   for (size_t s = 0; s + 1 < forward.sequence_starts.size(); ++s) {
-    std::fill(sequence_of.begin() + forward.sequence_starts[s], sequence_of.begin() + forward.sequence_starts[s + 1], s);
+    std::fill(sequence_of.begin() + forward.sequence_starts[s],
+              sequence_of.begin() + forward.sequence_starts[s + 1], s);
   }
   pool_.Run((tokens + kTokensATask - 1) / kTokensATask, [&](int64_t i, int) {
     for (int64_t token = i * kTokensATask; token < std::min(tokens, (i + 1) * kTokensATask); ++token) {
@@ -356,11 +370,12 @@ void CpuBackend::AttentionBackward(Stream&, const AttentionBackwardArgs& args) {
       const int64_t length = forward.sequence_starts[sequence_of[token] + 1] - start;
       const int64_t chunk = KeyChunk(length);
       for (int64_t row = token * problem.heads; length > chunk && row < (token + 1) * problem.heads; ++row) {
-        sum(dq_parts.view().as<float>() + row * problem.d(), (token - start) / chunk + 1, dq_part, problem.d(), out.dq, row);
+        sum(dq_parts.view().as<float>() + row * problem.d(), (token - start) / chunk + 1, dq_part,
+            problem.d(), out.dq, row);
       }
       if (shared_parts) {
-        sum(shared_parts.view().as<float>() + token * problem.dr, problem.groups, shared_part, problem.dr, out.dk_shared,
-            token);
+        sum(shared_parts.view().as<float>() + token * problem.dr, problem.groups, shared_part, problem.dr,
+            out.dk_shared, token);
       }
     }
   });

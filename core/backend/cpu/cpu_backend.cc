@@ -71,7 +71,8 @@ void* CpuBackend::Allocate(int64_t bytes) {
 void CpuBackend::Free(void* memory) { std::free(memory); }
 
 std::string CpuBackend::Name() const {
-  return Concat("cpu (", InstructionSetName(), ", ", num_threads(), num_threads() == 1 ? " thread)" : " threads)");
+  return Concat("cpu (", InstructionSetName(), ", ", num_threads(),
+                num_threads() == 1 ? " thread)" : " threads)");
 }
 
 std::string CpuBackend::InstructionSet() const { return InstructionSetName(); }
@@ -81,9 +82,13 @@ DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 
 std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) { return NewCpuStream(kind); }
 std::unique_ptr<Event> CpuBackend::NewEvent() { return NewCpuEvent(); }
 
-void* CpuBackend::ThreadScratch(int thread, int64_t bytes) { return scratch_->blocks[thread].AtLeast(*this, bytes); }
+void* CpuBackend::ThreadScratch(int thread, int64_t bytes) {
+  return scratch_->blocks[thread].AtLeast(*this, bytes);
+}
 void* CpuBackend::SharedScratch(int64_t bytes) { return scratch_->shared.AtLeast(*this, bytes); }
 
-std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
 
 }  // namespace moebius

@@ -1,5 +1,5 @@
-// The CPU backend: oneDNN for matrix products, Highway for the rest, a pool of its own. Its methods are spread
-// over this folder's files by kernel: matmul.cc, attention.cc, norm.cc, ...
+// The CPU backend: oneDNN for matrix products, Highway for the rest, a pool of its own. Its methods are
+// spread over this folder's files by kernel: matmul.cc, attention.cc, norm.cc, ...
 #pragma once
 
 #include <memory>
@@ -10,8 +10,8 @@
 
 namespace moebius {
 
-class Products;   // products.h
-struct Product;   // gemm.h
+class Products;  // products.h
+struct Product;  // gemm.h
 
 class CpuBackend final : public Backend {
  public:
@@ -60,8 +60,8 @@ class CpuBackend final : public Backend {
   void SumSquares(Stream& stream, TensorView x, TensorView sum) override;
 
  private:
-  // Scratch of one pool thread, at least `bytes`, 64-byte aligned, valid until the thread's next call; for the
-  // panels and tiles of one task.
+  // Scratch of one pool thread, at least `bytes`, 64-byte aligned, valid until the thread's next call; for
+  // the panels and tiles of one task.
   void* ThreadScratch(int thread, int64_t bytes);
   // Scratch of a whole kernel, for what its tasks share; valid until the next call.
   void* SharedScratch(int64_t bytes);

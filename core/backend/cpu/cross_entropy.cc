@@ -6,8 +6,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/cross_entropy.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/simd-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
@@ -27,7 +27,8 @@ HWY_INLINE float MaxOf(const float* x, int64_t n) {
   return result;
 }
 
-// exp(x - max) / sum are the probabilities. Kept apart: their logarithm together would cost digits when max is large.
+// exp(x - max) / sum are the probabilities. Kept apart: their logarithm together would cost digits when max
+// is large.
 struct Normalizer {
   float max;
   double sum;
@@ -44,7 +45,8 @@ Normalizer Normalize(const float* x, int64_t n) {
     VF total = Set(0);
     Sweep(count, [&](int64_t i, auto part) HWY_ATTR {
       VF p = Exp(hn::Sub(Load(x + begin + i, part), Set(new_max)));
-      if constexpr (std::is_same_v<decltype(part), Part>) p = hn::IfThenElseZero(hn::FirstN(F32(), part.n), p);
+      if constexpr (std::is_same_v<decltype(part), Part>)
+        p = hn::IfThenElseZero(hn::FirstN(F32(), part.n), p);
       total = hn::Add(total, p);
     });
     sum = sum * std::exp(static_cast<double>(max) - new_max) + Sum(total);
@@ -54,9 +56,11 @@ Normalizer Normalize(const float* x, int64_t n) {
 }
 
 template <typename T>
-void GradientOfRow(const float* x, int64_t n, int32_t target, Normalizer normalizer, float scale, T* dlogits) {
+void GradientOfRow(const float* x, int64_t n, int32_t target, Normalizer normalizer, float scale,
+                   T* dlogits) {
   const float factor = static_cast<float>(scale / normalizer.sum);
-  const float at_target = std::exp(x[target] - normalizer.max) * factor - scale;  // before x may be overwritten
+  const float at_target =
+      std::exp(x[target] - normalizer.max) * factor - scale;  // before x may be overwritten
   Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
     Store(hn::Mul(Exp(hn::Sub(Load(x + i, part), Set(normalizer.max))), Set(factor)), dlogits + i, part);
   });
@@ -75,7 +79,9 @@ void CrossEntropyRow(const CrossEntropyArgs& args, int64_t row) {
   CHECK_LT(target, n);
   const Normalizer normalizer = counts ? Normalize(x, n) : Normalizer{0, 1};
   static_cast<float*>(args.losses.data)[row] =
-      counts ? static_cast<float>(std::log(normalizer.sum) + (static_cast<double>(normalizer.max) - x[target])) : 0;
+      counts
+          ? static_cast<float>(std::log(normalizer.sum) + (static_cast<double>(normalizer.max) - x[target]))
+          : 0;
   if (!args.dlogits) return;
   const int64_t at = row * args.dlogits.stride;
   if (!counts) {

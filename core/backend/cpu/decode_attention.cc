@@ -8,11 +8,12 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/decode_attention.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/matvec-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
-// The decode kernel's view of its operands, and one piece of work: a chunk of one sequence's cache for one key/value
-// head and all query heads that share it (all heads at once for MLA), so every cached row is read once.
+// The decode kernel's view of its operands, and one piece of work: a chunk of one sequence's cache for one
+// key/value head and all query heads that share it (all heads at once for MLA), so every cached row is read
+// once.
 #ifndef MOEBIUS_CORE_BACKEND_CPU_DECODE_ATTENTION_CC_
 #define MOEBIUS_CORE_BACKEND_CPU_DECODE_ATTENTION_CC_
 namespace moebius {
@@ -35,8 +36,8 @@ struct DecodeProblem {
   TensorView q, k, v;
 
   int64_t per_group() const { return heads / groups; }
-  // Few heads a group: small chunks give threads work early. Many: the partial sums of a chunk are as large as
-  // the cache rows they stand for, so chunks are longer.
+  // Few heads a group: small chunks give threads work early. Many: the partial sums of a chunk are as large
+  // as the cache rows they stand for, so chunks are longer.
   int64_t chunk() const { return per_group() <= 16 ? 128 : 512; }
 };
 
@@ -62,7 +63,8 @@ namespace moebius {
 namespace HWY_NAMESPACE {
 
 // Scores to exponentials under the new maximum; shrinks what was summed under the old one.
-HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, int64_t dv, float& max, float& sum) {
+HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, int64_t dv, float& max,
+                            float& sum) {
   VF largest = Set(max);
   Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
     VF score = Load(scores + i, part);
@@ -83,14 +85,16 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, i
   sum = sum * shrink + Sum(total);
   max = new_max;
   if (shrink != 1) {
-    Sweep(dv, [&](int64_t i, auto part) HWY_ATTR { Store(hn::Mul(Load(out + i, part), Set(shrink)), out + i, part); });
+    Sweep(dv, [&](int64_t i, auto part)
+                  HWY_ATTR { Store(hn::Mul(Load(out + i, part), Set(shrink)), out + i, part); });
   }
 }
 
-// out [kRows, dv] += weights [kRows, n] · values [n, dv]: sums of a few columns stay in registers over all n rows,
-// which the caller keeps few enough for the cache.
+// out [kRows, dv] += weights [kRows, n] · values [n, dv]: sums of a few columns stay in registers over all n
+// rows, which the caller keeps few enough for the cache.
 template <int kRows, typename T>
-HWY_INLINE void WeighRows(int64_t n, int64_t dv, const float* weights, const T* values, int64_t ldv, float* out) {
+HWY_INLINE void WeighRows(int64_t n, int64_t dv, const float* weights, const T* values, int64_t ldv,
+                          float* out) {
   const auto columns = [&](auto count, int64_t c, auto part) HWY_ATTR {
     constexpr int kVectors = decltype(count)::value;
     const int64_t lanes = Lanes();
@@ -130,9 +134,12 @@ HWY_INLINE void WeighRows(int64_t n, int64_t dv, const float* weights, const T* 
 template <typename T, class Step>
 void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
   const int64_t per_group = p.per_group();
-  const T* q = static_cast<const T*>(p.q.data) + (task.sequence * p.heads + task.group * per_group) * p.q.stride;
-  const T* keys = static_cast<const T*>(p.k.data) + task.sequence * p.capacity * p.k.stride + task.group * p.d;
-  const T* values = static_cast<const T*>(p.v.data) + task.sequence * p.capacity * p.v.stride + task.group * p.dv;
+  const T* q =
+      static_cast<const T*>(p.q.data) + (task.sequence * p.heads + task.group * per_group) * p.q.stride;
+  const T* keys =
+      static_cast<const T*>(p.k.data) + task.sequence * p.capacity * p.k.stride + task.group * p.d;
+  const T* values =
+      static_cast<const T*>(p.v.data) + task.sequence * p.capacity * p.v.stride + task.group * p.dv;
   std::fill_n(partial.out, per_group * p.dv, 0.0f);
   std::fill_n(partial.max, per_group, std::numeric_limits<float>::lowest());
   std::fill_n(partial.sum, per_group, 0.0f);
@@ -142,7 +149,7 @@ void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePar
     for (int64_t head = 0; head < per_group; head += kDecodeHeads) {
       const int64_t m = std::min(kDecodeHeads, per_group - head);
       DotBlock<Step>(m, n, p.d, q + head * p.q.stride, p.q.stride, keys + token * p.k.stride, p.k.stride,
-               [&](int64_t r, int64_t c, float dot) { scores[r * kDecodeBlock + c] = dot; });
+                     [&](int64_t r, int64_t c, float dot) { scores[r * kDecodeBlock + c] = dot; });
       float* out = partial.out + head * p.dv;
       for (int64_t r = 0; r < m; ++r) {
         SoftmaxStep(scores + r * kDecodeBlock, n, p.scale, out + r * p.dv, p.dv, partial.max[head + r],
@@ -173,13 +180,15 @@ void DecodeChunkOf(const DecodeProblem& p, const DecodeTask& task, const DecodeP
   }
 }
 
-// One head of one sequence from its `count` chunks, in order; chunk i lies i * distance (of heads) further on.
-void MergeHead(const DecodePartial& first, int64_t count, int64_t distance, const DecodeProblem& p, TensorView o,
-               int64_t row) {
+// One head of one sequence from its `count` chunks, in order; chunk i lies i * distance (of heads) further
+// on.
+void MergeHead(const DecodePartial& first, int64_t count, int64_t distance, const DecodeProblem& p,
+               TensorView o, int64_t row) {
   float max = first.max[0];
   for (int64_t i = 1; i < count; ++i) max = std::max(max, first.max[i * distance]);
   float sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += first.sum[i * distance] * std::exp((first.max[i * distance] - max) * p.scale);
+  for (int64_t i = 0; i < count; ++i)
+    sum += first.sum[i * distance] * std::exp((first.max[i * distance] - max) * p.scale);
   const auto merged = [&](int64_t c, auto part) HWY_ATTR {
     VF out = Set(0);
     for (int64_t i = 0; i < count; ++i) {
@@ -213,11 +222,11 @@ void CpuBackend::DecodeAttention(Stream&, const DecodeAttentionArgs& args) {
   const int64_t per_group = problem.per_group();
   const int32_t* lengths = args.lengths.as<int32_t>();
   const int64_t chunk = problem.chunk();
-  std::vector<DecodeTask> tasks;                     // by sequence, chunk, group: a sequence's heads lie together
+  std::vector<DecodeTask> tasks;  // by sequence, chunk, group: a sequence's heads lie together
   std::vector<int64_t> first_task(batch);
   for (int64_t b = 0; b < batch; ++b) {
-    CHECK(lengths[b] >= 1 && lengths[b] <= problem.capacity) << "sequence " << b << " has " << lengths[b]
-                                                             << " cached tokens of " << problem.capacity;
+    CHECK(lengths[b] >= 1 && lengths[b] <= problem.capacity)
+        << "sequence " << b << " has " << lengths[b] << " cached tokens of " << problem.capacity;
     first_task[b] = static_cast<int64_t>(tasks.size());
     for (int64_t begin = 0; begin < lengths[b]; begin += chunk) {
       const int64_t end = std::min<int64_t>(begin + chunk, lengths[b]);
@@ -238,7 +247,8 @@ void CpuBackend::DecodeAttention(Stream&, const DecodeAttentionArgs& args) {
   pool_.Run(batch, [&](int64_t b, int) {
     const int64_t chunks = (lengths[b] + chunk - 1) / chunk;
     for (int64_t head = 0; head < problem.heads; ++head) {
-      merge(partial(first_task[b] * per_group + head), chunks, problem.heads, problem, args.o, b * problem.heads + head);
+      merge(partial(first_task[b] * per_group + head), chunks, problem.heads, problem, args.o,
+            b * problem.heads + head);
     }
   });
 }

@@ -23,9 +23,8 @@ void CastTo(const X* x, Y* y, int64_t n) {
 template <typename X, typename Y>
 void AccumulateTo(const X* x, Y* y, int64_t n, float alpha) {
   const VF scale = Set(alpha);
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
-    Store(hn::MulAdd(scale, Load(x + i, part), Load(y + i, part)), y + i, part);
-  });
+  Sweep(n, [&](int64_t i, auto part)
+               HWY_ATTR { Store(hn::MulAdd(scale, Load(x + i, part), Load(y + i, part)), y + i, part); });
 }
 
 // Calls f(x, y) with pointers of the types that the dtypes stand for.
@@ -116,9 +115,11 @@ void CpuBackend::Fill(Stream&, TensorView x, float value) {
 }
 
 void CpuBackend::Cast(Stream&, TensorView from, TensorView to) {
-  ForPieces(pool_, from, from.contiguous() && to.contiguous(), [&](int64_t row, int64_t column, int64_t count) {
-    HWY_DYNAMIC_DISPATCH(CastPiece)(At(from, row, column), from.dtype, At(to, row, column), to.dtype, count);
-  });
+  ForPieces(pool_, from, from.contiguous() && to.contiguous(),
+            [&](int64_t row, int64_t column, int64_t count) {
+              HWY_DYNAMIC_DISPATCH(CastPiece)
+              (At(from, row, column), from.dtype, At(to, row, column), to.dtype, count);
+            });
 }
 
 void CpuBackend::Accumulate(Stream&, const AccumulateArgs& args) {

@@ -24,13 +24,14 @@ void AddColumnsAs(const EmbeddingBackwardArgs& args, int64_t column, int64_t cou
   const int64_t tokens = args.ids.elements();
   for (int64_t t = 0; t < tokens; ++t, dy += args.dy.stride) {
     float* row = dtable + ids[t] * args.dtable.stride;
-    Sweep(count,
-          [&](int64_t i, auto part) HWY_ATTR { Store(hn::Add(Load(row + i, part), Load(dy + i, part)), row + i, part); });
+    Sweep(count, [&](int64_t i, auto part)
+                     HWY_ATTR { Store(hn::Add(Load(row + i, part), Load(dy + i, part)), row + i, part); });
   }
 }
 
 void AddColumns(const EmbeddingBackwardArgs& args, int64_t column, int64_t count) {
-  args.dy.dtype == DType::kF32 ? AddColumnsAs<float>(args, column, count) : AddColumnsAs<BF16>(args, column, count);
+  args.dy.dtype == DType::kF32 ? AddColumnsAs<float>(args, column, count)
+                               : AddColumnsAs<BF16>(args, column, count);
 }
 
 }  // namespace
@@ -47,7 +48,8 @@ namespace {
 void CheckIds(const TensorView& ids, int64_t rows) {
   const int32_t* id = ids.as<int32_t>();
   for (int64_t t = 0; t < ids.elements(); ++t) {
-    CHECK(id[t] >= 0 && id[t] < rows) << "token id " << id[t] << " at " << t << ", the table has " << rows << " rows";
+    CHECK(id[t] >= 0 && id[t] < rows)
+        << "token id " << id[t] << " at " << t << ", the table has " << rows << " rows";
   }
 }
 

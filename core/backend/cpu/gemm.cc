@@ -14,8 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius::HWY_NAMESPACE {
 namespace {
 
-// The kernel holds a tile of kTileRows x 2 vectors in registers. A block of kBlockK steps of one packed column
-// panel (2 vectors wide) stays in the L1 cache while the tiles of a row panel pass.
+// The kernel holds a tile of kTileRows x 2 vectors in registers. A block of kBlockK steps of one packed
+// column panel (2 vectors wide) stays in the L1 cache while the tiles of a row panel pass.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 12 : 6;
 constexpr int64_t kBlockK = 256;
 HWY_INLINE int64_t TileColumns() { return 2 * Lanes(); }
@@ -144,14 +144,16 @@ template <typename T>
 Block WidenRows(const T* a, int64_t stride, int64_t m, int64_t k, float* to) {
   for (int64_t i = 0; i < m; ++i) {
     const T* from = a + i * stride;
-    Sweep(k, [&](int64_t j, auto part) HWY_ATTR { Store(Load(from + j, part), to + i * kRowStride + j, part); });
+    Sweep(k,
+          [&](int64_t j, auto part) HWY_ATTR { Store(Load(from + j, part), to + i * kRowStride + j, part); });
   }
   return {to, kRowStride};
 }
 
 template <typename T>
 Block TileRows(const T* a, int64_t stride, int64_t m, int64_t k, float* to) {
-  // A vector is wider than a tile: what it writes too much, the next k overwrites, or the gap between tiles takes.
+  // A vector is wider than a tile: what it writes too much, the next k overwrites, or the gap between tiles
+  // takes.
   const int64_t lanes = Lanes();
   const int64_t by_vector = lanes >= kTileRows && m >= lanes ? (m - lanes) / kTileRows + 1 : 0;
   for (int64_t p = 0; p < k; ++p) {
@@ -169,7 +171,8 @@ Block TileRows(const T* a, int64_t stride, int64_t m, int64_t k, float* to) {
 
 // ---- the kernel
 
-// Where a tile's sums go: they start from `+=`'s target or from zero, and pass through fp32 between blocks of k.
+// Where a tile's sums go: they start from `+=`'s target or from zero, and pass through fp32 between blocks of
+// k.
 struct TileTarget {
   const float* from = nullptr;  // null: start at zero
   int64_t from_stride = 0;
@@ -182,8 +185,8 @@ struct TileTarget {
 };
 
 template <BlockLayout kLayout>
-HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, int64_t a_stride, const float* HWY_RESTRICT b, int64_t k,
-                             VF (&left)[kTileRows], VF (&right)[kTileRows]) {
+HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, int64_t a_stride, const float* HWY_RESTRICT b,
+                             int64_t k, VF (&left)[kTileRows], VF (&right)[kTileRows]) {
   const F32 d;
   const int64_t lanes = Lanes();
 #pragma GCC unroll 16
@@ -212,7 +215,8 @@ template <typename T>
 HWY_NOINLINE void FinishTile(const TileTarget& t, const float* sums) {
   for (int64_t r = 0; r < t.rows; ++r) {
     const float* row = sums + r * TileColumns();
-    Sweep(t.columns, [&](int64_t i, auto part) HWY_ATTR { FinishRow<T>(t, r, i, Load(row + i, part), part); });
+    Sweep(t.columns,
+          [&](int64_t i, auto part) HWY_ATTR { FinishRow<T>(t, r, i, Load(row + i, part), part); });
   }
 }
 
@@ -252,8 +256,8 @@ HWY_INLINE const char* At(const void* data, DType dtype, int64_t element) {
 
 // Sums of one block of k for all tiles of the panel.
 template <BlockLayout kLayout>
-void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride, int64_t m, int64_t n, int64_t k,
-                   const TileTarget& panel) {
+void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride, int64_t m, int64_t n,
+                   int64_t k, const TileTarget& panel) {
   const int64_t width = TileColumns(), tiles = RoundUp(m, kTileRows) / kTileRows;
   if (m == 0) return;
   for (int64_t j = 0; j < n; j += width) {
@@ -264,14 +268,16 @@ void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride
     const int64_t share = RoundUp(next_bytes / tiles, 64);
     for (int64_t i = 0; i < m; i += kTileRows) {
       const int64_t begin = i / kTileRows * share;
-      for (int64_t at = begin; at < std::min(begin + share, next_bytes); at += 64) __builtin_prefetch(next + at);
+      for (int64_t at = begin; at < std::min(begin + share, next_bytes); at += 64)
+        __builtin_prefetch(next + at);
       TileTarget t = panel;
       t.rows = std::min<int64_t>(kTileRows, m - i);
       if (t.from != nullptr) t.from += i * t.from_stride + j;
       if (t.bias != nullptr) t.bias += j;
       t.to = const_cast<char*>(At(t.to, t.to_dtype, i * t.to_stride + j));
       t.columns = std::min(width, n - j);
-      Tile<kLayout>(a.data + (kLayout == BlockLayout::kTiles ? i / kTileRows : i) * a.stride, a.stride, b, k, t);
+      Tile<kLayout>(a.data + (kLayout == BlockLayout::kTiles ? i / kTileRows : i) * a.stride, a.stride, b, k,
+                    t);
     }
   }
 }
@@ -305,12 +311,14 @@ void ComputeAny(const Product& product, const float* packed_b, float* scratch) {
     TileTarget t{.to = c.data, .to_dtype = c.dtype, .to_stride = c.stride};
     if (!direct && !last) t.to = sums, t.to_dtype = DType::kF32, t.to_stride = sums_stride;
     if (!direct && !first) t.from = sums, t.from_stride = sums_stride;
-    if (direct && (c.accumulate || !first)) t.from = static_cast<const float*>(c.data), t.from_stride = c.stride;
+    if (direct && (c.accumulate || !first))
+      t.from = static_cast<const float*>(c.data), t.from_stride = c.stride;
     if (last) t.bias = c.bias;
     const T* data = static_cast<const T*>(a.Columns(p).data);
     const float* b = packed_b + p * width;
     if (a.transposed) {
-      MultiplyBlock<BlockLayout::kTiles>(TileRows(data, a.stride, m, block_k, scratch), b, k * width, m, n, block_k, t);
+      MultiplyBlock<BlockLayout::kTiles>(TileRows(data, a.stride, m, block_k, scratch), b, k * width, m, n,
+                                         block_k, t);
     } else {
       // fp32 rows are read as they lie, but the last tile needs rows to read beyond m.
       const int64_t whole = std::is_same_v<T, float> ? m / kTileRows * kTileRows : 0;

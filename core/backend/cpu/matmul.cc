@@ -1,5 +1,6 @@
-// Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and which
-// kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere, matrix-vector kernels for few rows.
+// Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and
+// which kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere, matrix-vector kernels
+// for few rows.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -14,12 +15,12 @@ namespace moebius {
 
 namespace {
 
-constexpr int64_t kPanelRows = 96;               // rows of a task of ours: its block of a fills a part of L2
-constexpr int64_t kPanelColumns = 256;           // no narrower: a is packed again for every column panel
-constexpr int64_t kGroupRows = 512;              // rows of a task of a grouped product
-constexpr int64_t kWantedTasks = 16;             // enough to keep some threads busy to the end
-constexpr int64_t kPackedBytes = 32 << 20;       // b packed for all threads at once
-constexpr int64_t kTaskPackedBytes = 2 << 20;    // b packed by one task for itself
+constexpr int64_t kPanelRows = 96;             // rows of a task of ours: its block of a fills a part of L2
+constexpr int64_t kPanelColumns = 256;         // no narrower: a is packed again for every column panel
+constexpr int64_t kGroupRows = 512;            // rows of a task of a grouped product
+constexpr int64_t kWantedTasks = 16;           // enough to keep some threads busy to the end
+constexpr int64_t kPackedBytes = 32 << 20;     // b packed for all threads at once
+constexpr int64_t kTaskPackedBytes = 2 << 20;  // b packed by one task for itself
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
@@ -74,9 +75,12 @@ void LargestFirst(std::vector<Product>& tasks) {
 bool CpuBackend::UsesOneDnn(const Product& p) const {
   if (p.k == 0) return false;
   switch (engine_) {
-    case ProductEngine::kOneDnn: return p.a.dtype == DType::kF32 || HasAvx512();
-    case ProductEngine::kOurs: return false;
-    case ProductEngine::kAuto: break;
+    case ProductEngine::kOneDnn:
+      return p.a.dtype == DType::kF32 || HasAvx512();
+    case ProductEngine::kOurs:
+      return false;
+    case ProductEngine::kAuto:
+      break;
   }
   return HasAvx512() && (p.a.dtype == DType::kF32 || HasBF16Products());
 }
@@ -84,7 +88,8 @@ bool CpuBackend::UsesOneDnn(const Product& p) const {
 void CpuBackend::RunProduct(const Product& p, int thread) {
   if (IsMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
   if (UsesOneDnn(p)) return products_->Run(p, thread);
-  const int64_t columns = std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, 1024);
+  const int64_t columns =
+      std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, 1024);
   const int64_t rows = std::min(kPanelRows, p.m), width = std::min(columns, p.n);
   const int64_t packed_bytes = RoundUp(GemmPackedBytes(p.k, width), 64);
   char* memory = static_cast<char*>(ThreadScratch(thread, packed_bytes + GemmScratchBytes(rows, width)));
@@ -161,7 +166,8 @@ void CpuBackend::GroupedMatMul(Stream&, const GroupedMatMulArgs& args) {
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t rows = offsets[g + 1] - offsets[g];
     if (rows == 0 || out == 0 || in == 0) continue;
-    const TensorView x = args.x.Rows(offsets[g], rows), y = args.y.Rows(offsets[g], rows), w = args.w.Index(g);
+    const TensorView x = args.x.Rows(offsets[g], rows), y = args.y.Rows(offsets[g], rows),
+                     w = args.w.Index(g);
     switch (args.kind) {
       case GroupedKind::kForward:
         AddPart({Operand(x), Operand(w, Transpose::kYes), Result(y), rows, out, in}, kGroupRows, tasks);
@@ -170,7 +176,8 @@ void CpuBackend::GroupedMatMul(Stream&, const GroupedMatMulArgs& args) {
         AddPart({Operand(y), Operand(w), Result(x), rows, in, out}, kGroupRows, tasks);
         break;
       case GroupedKind::kBackwardWeight:
-        AddPart({Operand(y, Transpose::kYes), Operand(x), Result(w, true), out, in, rows}, kGroupRows / 2, tasks);
+        AddPart({Operand(y, Transpose::kYes), Operand(x), Result(w, true), out, in, rows}, kGroupRows / 2,
+                tasks);
         break;
     }
   }
@@ -187,7 +194,8 @@ void CpuBackend::HeadMatMul(Stream&, const HeadMatMulArgs& args) {
       out.stride = x.stride * heads;
       return out;
     };
-    AddPart({Operand(head(args.a)), Operand(args.w.Index(h), Transpose::kYes), Result(head(args.c)), tokens, n, k},
+    AddPart({Operand(head(args.a)), Operand(args.w.Index(h), Transpose::kYes), Result(head(args.c)), tokens,
+             n, k},
             kGroupRows, tasks);
   }
   RunProducts(tasks);

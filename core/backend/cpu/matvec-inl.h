@@ -1,5 +1,5 @@
-// Dot products of rows, and weighted sums of rows, of fp32 or bf16 that is widened in registers. Included once per
-// target, by matvec.cc and decode_attention.cc.
+// Dot products of rows, and weighted sums of rows, of fp32 or bf16 that is widened in registers. Included
+// once per target, by matvec.cc and decode_attention.cc.
 #if defined(MOEBIUS_CORE_BACKEND_CPU_MATVEC_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MOEBIUS_CORE_BACKEND_CPU_MATVEC_INL_H_
 #undef MOEBIUS_CORE_BACKEND_CPU_MATVEC_INL_H_
@@ -17,7 +17,8 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-// How far ahead of the reader memory is asked for: within a row, or where rows are shorter, in the rows to come.
+// How far ahead of the reader memory is asked for: within a row, or where rows are shorter, in the rows to
+// come.
 inline constexpr int64_t kPrefetchBytes = 2048;
 inline constexpr int64_t kPrefetchRows = 8;
 template <typename T>
@@ -135,8 +136,8 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 #endif
 }
 
-// dots[r * kCols + c] = x row r · w row c, both of k elements. Every dot is one vector of partial sums over ascending
-// k, then the same tree over its lanes, whatever kRows and kCols are.
+// dots[r * kCols + c] = x row r · w row c, both of k elements. Every dot is one vector of partial sums over
+// ascending k, then the same tree over its lanes, whatever kRows and kCols are.
 template <class Step, int kRows, int kCols, typename X, typename W>
 HWY_INLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w, int64_t ldw,
                         float* dots) {
@@ -190,8 +191,8 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   for (; r < m; ++r) strip(std::integral_constant<int, 1>(), r);
 }
 
-// store(r, c, dot) for m rows of x and n rows of w; w is read once. Few rows take more columns at a time, so that
-// enough sums run side by side.
+// store(r, c, dot) for m rows of x and n rows of w; w is read once. Few rows take more columns at a time, so
+// that enough sums run side by side.
 template <class Step, typename X, typename W, typename StoreDot>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                          const StoreDot& store) {
@@ -218,8 +219,8 @@ inline float ToFloat(BF16 x) { return x.ToFloat(); }
 
 // Rows [0, kRows) of sums += x [kRows, kTerms] · w [kTerms, n].
 template <int kRows, int kTerms, typename X, typename W>
-HWY_INLINE void AddTerms(int64_t n, const X* x, int64_t ldx, const W* w, int64_t ldw, float* HWY_RESTRICT sums,
-                         int64_t ld) {
+HWY_INLINE void AddTerms(int64_t n, const X* x, int64_t ldx, const W* w, int64_t ldw,
+                         float* HWY_RESTRICT sums, int64_t ld) {
   VF factors[kRows][kTerms];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
@@ -242,15 +243,16 @@ HWY_INLINE void AddTerms(int64_t n, const X* x, int64_t ldx, const W* w, int64_t
   });
 }
 
-// sums [m, n] (fp32, rows ld apart) += x [m, k] · w [k, n]: four rows of w at a time, read in memory order. Every
-// element is one chain of multiply-adds over ascending k.
+// sums [m, n] (fp32, rows ld apart) += x [m, k] · w [k, n]: four rows of w at a time, read in memory order.
+// Every element is one chain of multiply-adds over ascending k.
 template <typename X, typename W>
-HWY_INLINE void AddWeightedRows(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
-                                float* sums, int64_t ld) {
+HWY_INLINE void AddWeightedRows(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w,
+                                int64_t ldw, float* sums, int64_t ld) {
   const auto terms = [&](auto count, int64_t i) HWY_ATTR {
     constexpr int kTerms = decltype(count)::value;
     int64_t r = 0;
-    for (; r + 2 <= m; r += 2) AddTerms<2, kTerms>(n, x + r * ldx + i, ldx, w + i * ldw, ldw, sums + r * ld, ld);
+    for (; r + 2 <= m; r += 2)
+      AddTerms<2, kTerms>(n, x + r * ldx + i, ldx, w + i * ldw, ldw, sums + r * ld, ld);
     if (r < m) AddTerms<1, kTerms>(n, x + r * ldx + i, ldx, w + i * ldw, ldw, sums + r * ld, ld);
   };
   int64_t i = 0;

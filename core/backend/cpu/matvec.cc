@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/matvec.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/matvec-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
@@ -31,7 +31,7 @@ template <class Step, typename X, typename W>
 void OutInColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
   const W* w = static_cast<const W*>(args.w) + begin * args.ldw;
   DotBlock<Step>(args.m, end - begin, args.k, static_cast<const X*>(args.x), args.ldx, w, args.ldw,
-           [&](int64_t r, int64_t c, float dot) { PutElement(args, r, begin + c, dot); });
+                 [&](int64_t r, int64_t c, float dot) { PutElement(args, r, begin + c, dot); });
 }
 
 template <typename X, typename W>
@@ -93,7 +93,9 @@ void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t
   if (begin < end && args.m > 0) HWY_DYNAMIC_DISPATCH(ColumnsOfTypes)(args, dots, begin, end);
 }
 
-BF16Dots ChooseBF16Dots() { return ChooseUnit(DType::kBF16) == UnitKind::kBF16Pair ? BF16Dots::kNative : BF16Dots::kWidened; }
+BF16Dots ChooseBF16Dots() {
+  return ChooseUnit(DType::kBF16) == UnitKind::kBF16Pair ? BF16Dots::kNative : BF16Dots::kWidened;
+}
 
 int64_t MatVecColumnsATask(const MatVecArgs& args) {
   constexpr int64_t kTaskBytes = int64_t{128} << 10;  // of weights: some microseconds of memory time

@@ -1,5 +1,6 @@
-// Products with few rows, as decoding makes them: bound by reading the weights, so each weight is read once, in
-// the order it lies in memory, and bf16 is widened in registers. oneDNN reads at a third of the bandwidth here.
+// Products with few rows, as decoding makes them: bound by reading the weights, so each weight is read once,
+// in the order it lies in memory, and bf16 is widened in registers. oneDNN reads at a third of the bandwidth
+// here.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +15,9 @@ enum class WeightOrder {
   kInOut,  // w [k, n]: y = x · w, rows of w are added up
 };
 
-// y [m, n] (= or +=) x [m, k] · w (+ bias [n]). Rows of x, w and y lie ldx, ldw, ldy elements apart; x, w and y are
-// fp32 or bf16 in any mixture, sums are fp32. An element of y depends on its row of x and on w alone: the same
-// bits for any m, any split into columns and any number of threads.
+// y [m, n] (= or +=) x [m, k] · w (+ bias [n]). Rows of x, w and y lie ldx, ldw, ldy elements apart; x, w and
+// y are fp32 or bf16 in any mixture, sums are fp32. An element of y depends on its row of x and on w alone:
+// the same bits for any m, any split into columns and any number of threads.
 struct MatVecArgs {
   int64_t m;
   int64_t n;
@@ -41,8 +42,8 @@ inline constexpr int64_t kMatVecRows = 8;
 // Columns [begin, end) of y in the calling thread: for callers that make one task list of several products.
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end);
 
-// How products of bf16 by bf16 are formed: widened to fp32, or by AVX512-BF16's dot products. Tests run kNative
-// anywhere: without the instruction it is the same arithmetic by shifts.
+// How products of bf16 by bf16 are formed: widened to fp32, or by AVX512-BF16's dot products. Tests run
+// kNative anywhere: without the instruction it is the same arithmetic by shifts.
 enum class BF16Dots { kWidened, kNative };
 BF16Dots ChooseBF16Dots();
 void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t end);
@@ -53,8 +54,8 @@ int64_t MatVecColumnsATask(const MatVecArgs& args);
 // The whole product over the pool.
 void MatVec(ThreadPool& pool, const MatVecArgs& args);
 
-// `count` products of one shape, entry i at x + i * x_distance and so on (elements): MLA's absorbed projections,
-// one a head.
+// `count` products of one shape, entry i at x + i * x_distance and so on (elements): MLA's absorbed
+// projections, one a head.
 struct MatVecBatch {
   int64_t count;
   int64_t x_distance;

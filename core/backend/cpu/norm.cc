@@ -21,7 +21,8 @@ HWY_INLINE T* Row(const TensorView& view, int64_t row) {
   return static_cast<T*>(view.data) + row * view.stride;
 }
 
-// s is rounded to T even where it is not stored: a norm that is made again from a stored sum has the same bits.
+// s is rounded to T even where it is not stored: a norm that is made again from a stored sum has the same
+// bits.
 template <typename T>
 void NormRows(const RmsNormArgs& args, int64_t begin, int64_t end) {
   const int64_t n = args.x.cols();
@@ -105,15 +106,17 @@ HWY_EXPORT(NormBackward);
 HWY_EXPORT(SumBlocks);
 
 void CpuBackend::RmsNorm(Stream&, const RmsNormArgs& args) {
-  ForRowRanges(pool_, args.x.rows(), args.x.cols(),
-               [&](int64_t begin, int64_t end, int) { HWY_DYNAMIC_DISPATCH(Norm)(args, begin, end); });
+  ForRowRanges(pool_, args.x.rows(), args.x.cols(), [&](int64_t begin, int64_t end, int) {
+    HWY_DYNAMIC_DISPATCH(Norm)(args, begin, end);
+  });
 }
 
 void CpuBackend::RmsNormBackward(Stream&, const RmsNormBackwardArgs& args) {
   // Blocks of rows each make their own dgain; at most 64, so that adding them up stays cheap.
   constexpr int64_t kMaxBlocks = 64;
   const int64_t rows = args.x.rows(), n = args.x.cols();
-  const int64_t step = std::max({int64_t{1}, (rows + kMaxBlocks - 1) / kMaxBlocks, kTaskElements / std::max<int64_t>(n, 1)});
+  const int64_t step =
+      std::max({int64_t{1}, (rows + kMaxBlocks - 1) / kMaxBlocks, kTaskElements / std::max<int64_t>(n, 1)});
   const int64_t blocks = (rows + step - 1) / step;
   const int64_t stride = (n + 15) / 16 * 16;
   float* partial = static_cast<float*>(SharedScratch(blocks * stride * static_cast<int64_t>(sizeof(float))));

@@ -1,5 +1,5 @@
-// Rows of a tensor copied into thread scratch in the form that tile products (tile-inl.h) read, and the layout
-// of that scratch.
+// Rows of a tensor copied into thread scratch in the form that tile products (tile-inl.h) read, and the
+// layout of that scratch.
 #pragma once
 
 #include <cstdint>

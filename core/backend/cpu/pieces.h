@@ -1,4 +1,5 @@
-// How elementwise kernels cut tensors into tasks: by shape alone, a task being long enough to be worth a thread.
+// How elementwise kernels cut tensors into tasks: by shape alone, a task being long enough to be worth a
+// thread.
 #pragma once
 
 #include <algorithm>

@@ -22,8 +22,8 @@ namespace {
 // Tokens an expert change with every batch, so new shapes never end. A primitive is some ten kilobytes.
 constexpr size_t kMaxPrimitives = 2048;
 
-// oneDNN asks OpenMP how many threads there are, when a primitive is made and when it runs; with one it opens no
-// parallel region. The setting belongs to the calling thread.
+// oneDNN asks OpenMP how many threads there are, when a primitive is made and when it runs; with one it opens
+// no parallel region. The setting belongs to the calling thread.
 class OneOmpThread {
  public:
   OneOmpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -54,7 +54,8 @@ dnnl::memory::data_type TypeOf(DType dtype) {
 }
 
 dnnl::memory::desc Describe(const GemmOperand& x, int64_t rows, int64_t cols) {
-  const dnnl::memory::dims strides = x.transposed ? dnnl::memory::dims{1, x.stride} : dnnl::memory::dims{x.stride, 1};
+  const dnnl::memory::dims strides =
+      x.transposed ? dnnl::memory::dims{1, x.stride} : dnnl::memory::dims{x.stride, 1};
   return {{rows, cols}, TypeOf(x.dtype), strides};
 }
 
@@ -67,7 +68,8 @@ Primitive Make(const Product& p, const dnnl::engine& engine) {
   const dnnl::memory::desc a = Describe(p.a, p.m, p.k), b = Describe(p.b, p.k, p.n);
   const dnnl::memory::desc c({p.m, p.n}, TypeOf(p.c.dtype), dnnl::memory::dims{p.c.stride, 1});
   dnnl::primitive_attr attr;
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // else a primitive is bound to the thread that made it
+  attr.set_scratchpad_mode(
+      dnnl::scratchpad_mode::user);  // else a primitive is bound to the thread that made it
   if (p.c.accumulate) {
     dnnl::post_ops post;
     post.append_sum(1.0f);
@@ -167,8 +169,8 @@ void Products::Run(const Product& p, int thread) {
     if (p.c.bias != nullptr) args.emplace(DNNL_ARG_BIAS, memory(desc.bias_desc(), p.c.bias));
     primitive->run.execute(own.stream, args);
   } catch (const dnnl::error& error) {
-    CHECK(false) << "oneDNN: " << error.what() << " in a product of " << p.m << " x " << p.n << " x " << p.k << ", "
-                 << p.a.dtype << " and " << p.b.dtype << " into " << p.c.dtype;
+    CHECK(false) << "oneDNN: " << error.what() << " in a product of " << p.m << " x " << p.n << " x " << p.k
+                 << ", " << p.a.dtype << " and " << p.b.dtype << " into " << p.c.dtype;
   }
 }
 

@@ -1,4 +1,5 @@
-// Products by oneDNN, single-threaded, inside the pool's tasks. Primitives are kept by shape, a bounded number.
+// Products by oneDNN, single-threaded, inside the pool's tasks. Primitives are kept by shape, a bounded
+// number.
 #pragma once
 
 #include <memory>
@@ -12,7 +13,8 @@ class Products {
   explicit Products(int num_threads);
   ~Products();
 
-  // The product in the calling thread, which is number `thread` of the pool. k > 0. OpenMP threads are not used.
+  // The product in the calling thread, which is number `thread` of the pool. k > 0. OpenMP threads are not
+  // used.
   void Run(const Product& product, int thread);
 
  private:

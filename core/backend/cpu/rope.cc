@@ -81,7 +81,8 @@ void RotateTokens(const RopeArgs& args, int64_t begin, int64_t end) {
     const float* sin = static_cast<const float*>(args.sin.data) + position * args.sin.stride;
     T* x = static_cast<T*>(args.x.data) + t * heads * args.x.stride;
     for (int64_t h = 0; h < heads; ++h, x += args.x.stride) {
-      args.style == RopeStyle::kInterleaved ? TurnPairs(x, half, cos, sin, sign) : TurnHalves(x, half, cos, sin, sign);
+      args.style == RopeStyle::kInterleaved ? TurnPairs(x, half, cos, sin, sign)
+                                            : TurnHalves(x, half, cos, sin, sign);
     }
   }
 }
@@ -101,7 +102,8 @@ HWY_EXPORT(Rotate);
 
 void CpuBackend::Rope(Stream&, const RopeArgs& args) {
   ForRowRanges(pool_, args.x.shape[0], args.x.shape[1] * args.x.shape[2],
-               [&](int64_t begin, int64_t end, int) { HWY_DYNAMIC_DISPATCH(Rotate)(args, begin, end); });
+               [&](int64_t begin, int64_t end, int) { HWY_DYNAMIC_DISPATCH(Rotate)
+                                                      (args, begin, end); });
 }
 
 }  // namespace moebius

@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/router.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/simd-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
@@ -22,7 +22,8 @@ HWY_INLINE float SumOf(const float* x, int64_t n) {
 }
 HWY_INLINE float DotOf(const float* x, const float* y, int64_t n) {
   VF sum = Set(0);
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { sum = hn::MulAdd(Load(x + i, part), Load(y + i, part), sum); });
+  Sweep(n,
+        [&](int64_t i, auto part) HWY_ATTR { sum = hn::MulAdd(Load(x + i, part), Load(y + i, part), sum); });
   return Sum(sum);
 }
 
@@ -30,18 +31,21 @@ HWY_INLINE float DotOf(const float* x, const float* y, int64_t n) {
 HWY_INLINE float ExpOfRow(const float* x, int64_t n, float* out, float& max) {
   max = *std::max_element(x, x + n);
   const float shift = max;
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Exp(hn::Sub(Load(x + i, part), Set(shift))), out + i, part); });
+  Sweep(n, [&](int64_t i, auto part)
+               HWY_ATTR { Store(Exp(hn::Sub(Load(x + i, part), Set(shift))), out + i, part); });
   return SumOf(out, n);
 }
 
 void ScoreRow(Scoring scoring, const float* logits, int64_t n, float* scores) {
   if (scoring == Scoring::kSigmoid) {
-    Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Sigmoid(Load(logits + i, part)), scores + i, part); });
+    Sweep(n,
+          [&](int64_t i, auto part) HWY_ATTR { Store(Sigmoid(Load(logits + i, part)), scores + i, part); });
     return;
   }
   float max;
   const float sum = ExpOfRow(logits, n, scores, max);
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(hn::Div(Load(scores + i, part), Set(sum)), scores + i, part); });
+  Sweep(n, [&](int64_t i, auto part)
+               HWY_ATTR { Store(hn::Div(Load(scores + i, part), Set(sum)), scores + i, part); });
 }
 
 // ds += the gradient of the weights with respect to the scores of the chosen experts.
@@ -61,8 +65,9 @@ inline void AddWeightGradient(const RouterSpec& spec, const float* scores, const
 }
 
 // One token. balance: [E] or null. ds: room for E values.
-void BackwardRow(const RouterSpec& spec, int64_t n, const float* logits, const float* scores, const int32_t* experts,
-                 const float* dweights, const float* balance, float z, float* ds, float* dlogits) {
+void BackwardRow(const RouterSpec& spec, int64_t n, const float* logits, const float* scores,
+                 const int32_t* experts, const float* dweights, const float* balance, float z, float* ds,
+                 float* dlogits) {
   if (balance == nullptr) {
     std::fill_n(ds, n, 0.0f);
   } else {
@@ -149,8 +154,8 @@ float GroupScore(Scoring scoring, const float* scores, int64_t n) {
   return scoring == Scoring::kSoftmax || n == 1 ? first : first + second;
 }
 
-void Select(const RouterSpec& spec, const float* scores, const float* bias, int64_t n, Selection& s, int32_t* experts,
-            float* weights) {
+void Select(const RouterSpec& spec, const float* scores, const float* bias, int64_t n, Selection& s,
+            int32_t* experts, float* weights) {
   const float* ranked = scores;
   if (bias != nullptr || spec.top_groups < spec.num_groups) {
     for (int64_t e = 0; e < n; ++e) s.biased[e] = bias == nullptr ? scores[e] : scores[e] + bias[e];
@@ -193,7 +198,8 @@ std::vector<Piece> CutSequences(std::span<const int32_t> starts) {
   std::vector<Piece> pieces;
   for (size_t s = 0; s + 1 < starts.size(); ++s) {
     for (int64_t begin = starts[s]; begin < starts[s + 1]; begin += kTokensATask) {
-      pieces.push_back({static_cast<int64_t>(s), begin, std::min<int64_t>(begin + kTokensATask, starts[s + 1])});
+      pieces.push_back(
+          {static_cast<int64_t>(s), begin, std::min<int64_t>(begin + kTokensATask, starts[s + 1])});
     }
   }
   return pieces;
@@ -210,7 +216,8 @@ void CpuBackend::Router(Stream&, const RouterArgs& args) {
     for (int64_t t = task * kTokensATask; t < std::min(tokens, (task + 1) * kTokensATask); ++t) {
       float* scores = Row<float>(args.scores, t);
       score(args.spec.scoring, Row<float>(args.logits, t), experts, scores);
-      Select(args.spec, scores, bias, experts, selection, Row<int32_t>(args.experts, t), Row<float>(args.weights, t));
+      Select(args.spec, scores, bias, experts, selection, Row<int32_t>(args.experts, t),
+             Row<float>(args.weights, t));
     }
   });
 }
@@ -220,14 +227,16 @@ void CpuBackend::RouterBackward(Stream&, const RouterBackwardArgs& args) {
   const auto backward = HWY_DYNAMIC_DISPATCH(BackwardRow);
   std::vector<int32_t> whole = {0, static_cast<int32_t>(tokens)};
   const bool balance = static_cast<bool>(args.balance_coefficients);
-  const std::vector<Piece> pieces = CutSequences(balance ? args.sequence_starts : std::span<const int32_t>(whole));
+  const std::vector<Piece> pieces =
+      CutSequences(balance ? args.sequence_starts : std::span<const int32_t>(whole));
   pool_.Run(static_cast<int64_t>(pieces.size()), [&](int64_t task, int) {
     const Piece& piece = pieces[task];
     std::vector<float> room(experts);
     for (int64_t t = piece.begin; t < piece.end; ++t) {
-      backward(args.spec, experts, Row<float>(args.logits, t), Row<float>(args.scores, t), Row<int32_t>(args.experts, t),
-               Row<float>(args.dweights, t), balance ? Row<float>(args.balance_coefficients, piece.sequence) : nullptr,
-               args.z_coefficient, room.data(), Row<float>(args.dlogits, t));
+      backward(args.spec, experts, Row<float>(args.logits, t), Row<float>(args.scores, t),
+               Row<int32_t>(args.experts, t), Row<float>(args.dweights, t),
+               balance ? Row<float>(args.balance_coefficients, piece.sequence) : nullptr, args.z_coefficient,
+               room.data(), Row<float>(args.dlogits, t));
     }
   });
 }
@@ -269,7 +278,9 @@ void CpuBackend::Balance(Stream&, const BalanceArgs& args) {
         count += counts[i * experts + e];
         share += shares[i * experts + e];
       }
-      f[e] = n == 0 ? 0 : static_cast<float>(static_cast<double>(experts) * count / (static_cast<double>(args.top_k) * n));
+      f[e] = n == 0 ? 0
+                    : static_cast<float>(static_cast<double>(experts) * count /
+                                         (static_cast<double>(args.top_k) * n));
       loss += n == 0 ? 0 : f[e] * share / n;
     }
     args.losses.as<float>()[s] = static_cast<float>(loss);

@@ -7,14 +7,15 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/rows.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "core/backend/cpu/simd-inl.h"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-// out = add (or 0) + rows in order, summed in fp32. Columns in pieces, so that a piece's sums stay in registers.
+// out = add (or 0) + rows in order, summed in fp32. Columns in pieces, so that a piece's sums stay in
+// registers.
 template <typename T>
 HWY_INLINE void CombineRow(const T* const* rows, int64_t count, const T* add, int64_t n, T* out) {
   const int64_t step = 4 * Lanes();
@@ -22,7 +23,8 @@ HWY_INLINE void CombineRow(const T* const* rows, int64_t count, const T* add, in
   for (; i + step <= n; i += step) {
     const int64_t l = Lanes();
     VF a = Set(0), b = a, c = a, d = a;
-    if (add != nullptr) a = Load(add + i), b = Load(add + i + l), c = Load(add + i + 2 * l), d = Load(add + i + 3 * l);
+    if (add != nullptr)
+      a = Load(add + i), b = Load(add + i + l), c = Load(add + i + 2 * l), d = Load(add + i + 3 * l);
     for (int64_t k = 0; k < count; ++k) {
       const T* row = rows[k] + i;
       a = hn::Add(a, Load(row));
@@ -48,7 +50,8 @@ void CombineTokens(const CombineRowsArgs& args, int64_t begin, int64_t end) {
   std::vector<const T*> rows(k);
   for (int64_t t = begin; t < end; ++t) {
     const int32_t* row_of = static_cast<const int32_t*>(args.row_of.data) + t * args.row_of.stride;
-    for (int64_t i = 0; i < k; ++i) rows[i] = static_cast<const T*>(args.rows.data) + row_of[i] * args.rows.stride;
+    for (int64_t i = 0; i < k; ++i)
+      rows[i] = static_cast<const T*>(args.rows.data) + row_of[i] * args.rows.stride;
     const T* add = args.add ? static_cast<const T*>(args.add.data) + t * args.add.stride : nullptr;
     CombineRow(rows.data(), k, add, n, static_cast<T*>(args.out.data) + t * args.out.stride);
   }
@@ -74,11 +77,14 @@ HWY_EXPORT(Combine);
 namespace {
 
 // Rows of a task: enough bytes that handing it out costs nothing beside moving them.
-int64_t RowsATask(int64_t row_bytes) { return std::max<int64_t>(1, (int64_t{64} << 10) / std::max<int64_t>(row_bytes, 1)); }
+int64_t RowsATask(int64_t row_bytes) {
+  return std::max<int64_t>(1, (int64_t{64} << 10) / std::max<int64_t>(row_bytes, 1));
+}
 
 }  // namespace
 
-// A counting sort in fixed pieces of choices: counts, then where each piece's rows of each expert begin, then places.
+// A counting sort in fixed pieces of choices: counts, then where each piece's rows of each expert begin, then
+// places.
 void CpuBackend::RouteSort(Stream&, const RouteSortArgs& args) {
   constexpr int64_t kPiece = 4096;
   const int64_t k = args.experts.cols();
@@ -92,7 +98,8 @@ void CpuBackend::RouteSort(Stream&, const RouteSortArgs& args) {
   pool_.Run(pieces, [&](int64_t piece, int) {
     for (int64_t i = piece * kPiece; i < std::min(choices, (piece + 1) * kPiece); ++i) {
       const int32_t expert = expert_of(i);
-      CHECK(expert >= 0 && expert < num_experts) << "choice " << i << " is expert " << expert << " of " << num_experts;
+      CHECK(expert >= 0 && expert < num_experts)
+          << "choice " << i << " is expert " << expert << " of " << num_experts;
       ++next[piece * num_experts + expert];
     }
   });
@@ -127,7 +134,8 @@ void CpuBackend::GatherRows(Stream&, const GatherRowsArgs& args) {
   pool_.Run((n + rows - 1) / rows, [&](int64_t task, int) {
     for (int64_t i = task * rows; i < std::min(n, (task + 1) * rows); ++i) {
       std::memcpy(static_cast<char*>(args.out.data) + i * args.out.stride * size,
-                  static_cast<const char*>(args.x.data) + index[i] / args.divisor * args.x.stride * size, bytes);
+                  static_cast<const char*>(args.x.data) + index[i] / args.divisor * args.x.stride * size,
+                  bytes);
     }
   });
 }

@@ -1,5 +1,6 @@
-// What this folder's SIMD kernels share: fp32 vectors loaded from and stored to fp32 or bf16, whole or in part,
-// and the exponential. Highway's per-target header: include it after highway.h inside a foreach_target file.
+// What this folder's SIMD kernels share: fp32 vectors loaded from and stored to fp32 or bf16, whole or in
+// part, and the exponential. Highway's per-target header: include it after highway.h inside a foreach_target
+// file.
 //
 // Idiom (a lambda needs HWY_ATTR before its brace):
 //   Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Mul(Load(x + i, part), scale), y + i, part); });
@@ -35,7 +36,8 @@ HWY_INLINE VF Load(const BF16* p) {
   return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
-// The value that a store as T keeps: for bf16 rounded to nearest even; NaN stays NaN: the bits of BF16::FromFloat.
+// The value that a store as T keeps: for bf16 rounded to nearest even; NaN stays NaN: the bits of
+// BF16::FromFloat.
 template <typename T>
 HWY_INLINE VF Rounded(VF v);
 template <>

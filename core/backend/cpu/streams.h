@@ -1,5 +1,5 @@
-// Streams and events of the CPU backend. Compute runs inline in the caller's thread; exchange is a queue with a
-// thread of its own, which sleeps unless something is queued.
+// Streams and events of the CPU backend. Compute runs inline in the caller's thread; exchange is a queue with
+// a thread of its own, which sleeps unless something is queued.
 #pragma once
 
 #include <memory>

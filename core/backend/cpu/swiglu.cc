@@ -77,13 +77,15 @@ HWY_EXPORT(Forward);
 HWY_EXPORT(Backward);
 
 void CpuBackend::SwiGlu(Stream&, const SwiGluArgs& args) {
-  ForRowRanges(pool_, args.h.rows(), args.h.cols(),
-               [&](int64_t begin, int64_t end, int) { HWY_DYNAMIC_DISPATCH(Forward)(args, begin, end); });
+  ForRowRanges(pool_, args.h.rows(), args.h.cols(), [&](int64_t begin, int64_t end, int) {
+    HWY_DYNAMIC_DISPATCH(Forward)(args, begin, end);
+  });
 }
 
 void CpuBackend::SwiGluBackward(Stream&, const SwiGluBackwardArgs& args) {
-  ForRowRanges(pool_, args.dh.rows(), args.dh.cols(),
-               [&](int64_t begin, int64_t end, int) { HWY_DYNAMIC_DISPATCH(Backward)(args, begin, end); });
+  ForRowRanges(pool_, args.dh.rows(), args.dh.cols(), [&](int64_t begin, int64_t end, int) {
+    HWY_DYNAMIC_DISPATCH(Backward)(args, begin, end);
+  });
 }
 
 }  // namespace moebius

@@ -12,8 +12,9 @@ namespace moebius {
 
 namespace {
 
-// How long a thread looks for work (or for the end of the others' work) before it sleeps. Decoding makes about
-// a hundred short calls a token, microseconds apart; waking a sleeping thread costs as much as such a call.
+// How long a thread looks for work (or for the end of the others' work) before it sleeps. Decoding makes
+// about a hundred short calls a token, microseconds apart; waking a sleeping thread costs as much as such a
+// call.
 constexpr std::chrono::microseconds kSpin{20};
 
 inline void Relax() {

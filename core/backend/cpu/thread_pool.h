@@ -16,8 +16,8 @@ class ThreadPool {
 
   int num_threads() const;
 
-  // Calls task(i, thread) once for every i in [0, num_tasks), thread in [0, num_threads): threads take the next
-  // index when free, so a task must not depend on which thread runs it (use `thread` for scratch only).
+  // Calls task(i, thread) once for every i in [0, num_tasks), thread in [0, num_threads): threads take the
+  // next index when free, so a task must not depend on which thread runs it (use `thread` for scratch only).
   // Returns when all are done. Called from one thread at a time; a task must not call Run.
   void Run(int64_t num_tasks, const std::function<void(int64_t task, int thread)>& task);
 

@@ -21,14 +21,12 @@ namespace moebius {
 namespace HWY_NAMESPACE {
 
 using WordTag = hn::RebindToUnsigned<F32>;
-using HalfWidthTag = hn::Rebind<uint16_t, F32>;  // as many 16-bit lanes as F32 has lanes
+using HalfWidthTag = hn::Rebind<uint16_t, F32>;         // as many 16-bit lanes as F32 has lanes
 inline constexpr int64_t kLanes = hn::MaxLanes(F32());  // exact on every target that we compile for
 inline constexpr int64_t kPanel = 2 * kLanes;
 inline constexpr int kStrip = kLanes >= 16 ? 12 : 6;  // rows of C held in registers: 2 vectors each
 
-HWY_INLINE VF MulAddUnit(const float* a, VF b, VF sum) {
-  return hn::MulAdd(hn::Set(F32(), *a), b, sum);
-}
+HWY_INLINE VF MulAddUnit(const float* a, VF b, VF sum) { return hn::MulAdd(hn::Set(F32(), *a), b, sum); }
 // Two products of bf16 a lane, summed in fp32. Where the processor lacks the instruction this is the same
 // arithmetic by shifts: slower than fp32 units, and there for tests of the layout.
 HWY_INLINE VF MulAddUnit(const BF16Pair* a, hn::Vec<WordTag> b, VF sum) {
@@ -52,7 +50,8 @@ HWY_INLINE hn::Vec<WordTag> LoadUnits(const BF16Pair* p) { return hn::LoadU(Word
 // Rows of C against one panel; k in units.
 template <int kRows, class Unit>
 HWY_INLINE void TileStrip(int64_t k, const Unit* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
-                          const Unit* HWY_RESTRICT b, int64_t ldb, float* HWY_RESTRICT c, int64_t ldc, bool accumulate) {
+                          const Unit* HWY_RESTRICT b, int64_t ldb, float* HWY_RESTRICT c, int64_t ldc,
+                          bool accumulate) {
   const F32 d;
   VF sum0[kRows], sum1[kRows];
 #pragma GCC unroll 16
@@ -81,8 +80,8 @@ HWY_INLINE void TileStrip(int64_t k, const Unit* HWY_RESTRICT a, int64_t a_row, 
 }
 
 template <class Unit>
-HWY_NOINLINE void TileTail(int rows, int64_t k, const Unit* a, int64_t a_row, int64_t a_k, const Unit* b, int64_t ldb,
-                           float* c, int64_t ldc, bool accumulate) {
+HWY_NOINLINE void TileTail(int rows, int64_t k, const Unit* a, int64_t a_row, int64_t a_k, const Unit* b,
+                           int64_t ldb, float* c, int64_t ldc, bool accumulate) {
   while (rows > 0) {
     const int step = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     if (step == 4) {
@@ -101,7 +100,7 @@ HWY_NOINLINE void TileTail(int rows, int64_t k, const Unit* a, int64_t a_row, in
 // Which part of a tile the causal diagonal leaves: row r of a query tile sees the keys c <= r + diagonal.
 enum class Bound {
   kNone,
-  kColumns,     // C is queries x keys: panels right of the diagonal are not computed (their C is left as it was)
+  kColumns,  // C is queries x keys: panels right of the diagonal are not computed (their C is left as it was)
   kReduceTo,    // C's rows are queries, the reduction runs over keys: stops at the diagonal
   kReduceFrom,  // C's rows are keys, the reduction runs over queries: starts at the diagonal
 };
@@ -142,14 +141,15 @@ void TileProduct(const Tile<Unit>& t, int64_t diagonal = 0) {
       if (rows == kStrip) {
         TileStrip<kStrip>(end - begin, a, t.a_row, t.a_k, b + begin * t.ldb, t.ldb, c, t.ldc, t.accumulate);
       } else {
-        TileTail(static_cast<int>(rows), end - begin, a, t.a_row, t.a_k, b + begin * t.ldb, t.ldb, c, t.ldc, t.accumulate);
+        TileTail(static_cast<int>(rows), end - begin, a, t.a_row, t.a_k, b + begin * t.ldb, t.ldb, c, t.ldc,
+                 t.accumulate);
       }
     }
   }
 }
 
-// panels [ceil(rows / kPanel)][units][kPanel] = transpose of x [rows, units] (row distance ld): the B form of a
-// product whose columns are x's rows. Missing columns of the last panel are 0.
+// panels [ceil(rows / kPanel)][units][kPanel] = transpose of x [rows, units] (row distance ld): the B form of
+// a product whose columns are x's rows. Missing columns of the last panel are 0.
 template <class Unit>
 void PackTransposed(const Unit* x, int64_t rows, int64_t units, int64_t ld, Unit* panels) {
   for (int64_t row = 0; row < rows; row += kPanel, panels += units * kPanel) {

@@ -5,8 +5,8 @@
 
 namespace moebius {
 
-// indices = those of the k largest of n values, by falling value, a tie to the lower index. n >= k >= 1. NaN is never
-// preferred to a number. `kept`: room for k values.
+// indices = those of the k largest of n values, by falling value, a tie to the lower index. n >= k >= 1. NaN
+// is never preferred to a number. `kept`: room for k values.
 inline void TopK(const float* values, int64_t n, int64_t k, int32_t* indices, float* kept) {
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) {

@@ -15,22 +15,37 @@ namespace moebius {
 inline double ValueAt(const TensorView& view, int64_t row, int64_t column) {
   const int64_t at = row * view.stride + column;
   switch (view.dtype) {
-    case DType::kF32: return static_cast<const float*>(view.data)[at];
-    case DType::kBF16: return static_cast<const BF16*>(view.data)[at].ToFloat();
-    case DType::kI32: return static_cast<const int32_t*>(view.data)[at];
-    case DType::kI64: return static_cast<double>(static_cast<const int64_t*>(view.data)[at]);
-    default: CHECK(false) << view; return 0;
+    case DType::kF32:
+      return static_cast<const float*>(view.data)[at];
+    case DType::kBF16:
+      return static_cast<const BF16*>(view.data)[at].ToFloat();
+    case DType::kI32:
+      return static_cast<const int32_t*>(view.data)[at];
+    case DType::kI64:
+      return static_cast<double>(static_cast<const int64_t*>(view.data)[at]);
+    default:
+      CHECK(false) << view;
+      return 0;
   }
 }
 
 inline void SetAt(const TensorView& view, int64_t row, int64_t column, double value) {
   const int64_t at = row * view.stride + column;
   switch (view.dtype) {
-    case DType::kF32: static_cast<float*>(view.data)[at] = static_cast<float>(value); break;
-    case DType::kBF16: static_cast<BF16*>(view.data)[at] = BF16::FromFloat(static_cast<float>(value)); break;
-    case DType::kI32: static_cast<int32_t*>(view.data)[at] = static_cast<int32_t>(value); break;
-    case DType::kI64: static_cast<int64_t*>(view.data)[at] = static_cast<int64_t>(value); break;
-    default: CHECK(false) << view;
+    case DType::kF32:
+      static_cast<float*>(view.data)[at] = static_cast<float>(value);
+      break;
+    case DType::kBF16:
+      static_cast<BF16*>(view.data)[at] = BF16::FromFloat(static_cast<float>(value));
+      break;
+    case DType::kI32:
+      static_cast<int32_t*>(view.data)[at] = static_cast<int32_t>(value);
+      break;
+    case DType::kI64:
+      static_cast<int64_t*>(view.data)[at] = static_cast<int64_t>(value);
+      break;
+    default:
+      CHECK(false) << view;
   }
 }
 
@@ -44,7 +59,8 @@ inline std::vector<double> Values(const TensorView& view) {
   return out;
 }
 
-inline Tensor RandomTensor(Allocator& allocator, DType dtype, Shape shape, const std::string& name, double scale = 1) {
+inline Tensor RandomTensor(Allocator& allocator, DType dtype, Shape shape, const std::string& name,
+                           double scale = 1) {
   Tensor tensor(allocator, dtype, shape);
   const RandomStream random(7, name);
   const TensorView view = tensor;
@@ -75,7 +91,8 @@ inline void ExpectNear(const std::vector<double>& got, const std::vector<double>
   for (const double w : want) largest = std::max(largest, std::abs(w));
   for (size_t i = 0; i < got.size(); ++i) {
     ASSERT_FALSE(!(std::abs(got[i] - want[i]) <= tolerance * largest))
-        << what << ", element " << i << ": " << got[i] << ", reference " << want[i] << ", largest " << largest;
+        << what << ", element " << i << ": " << got[i] << ", reference " << want[i] << ", largest "
+        << largest;
   }
 }
 

@@ -9,7 +9,8 @@ namespace moebius {
 
 AttentionReference ReferenceAttention(const AttentionArgs& args, const std::vector<double>& d_o) {
   const int64_t tokens = args.q.shape[0], heads = args.q.shape[1], groups = args.k.shape[1];
-  const int64_t dk = args.k.cols(), dr = args.k_shared ? args.k_shared.cols() : 0, dv = args.v.cols(), d = dk + dr;
+  const int64_t dk = args.k.cols(), dr = args.k_shared ? args.k_shared.cols() : 0, dv = args.v.cols(),
+                d = dk + dr;
   AttentionReference out;
   out.o.assign(tokens * heads * dv, 0);
   out.lse.assign(heads * tokens, 0);
@@ -77,7 +78,8 @@ std::vector<double> ReferenceDecode(const DecodeAttentionArgs& args) {
       double max = -1e300, sum = 0;
       for (int64_t j = 0; j < length; ++j) {
         for (int64_t c = 0; c < d; ++c) {
-          p[j] += ValueAt(args.q, b * heads + h, c) * ValueAt(args.k, b * capacity + j, g * d + c) * args.scale;
+          p[j] +=
+              ValueAt(args.q, b * heads + h, c) * ValueAt(args.k, b * capacity + j, g * d + c) * args.scale;
         }
         max = std::max(max, p[j]);
       }

@@ -1,10 +1,11 @@
 // Attention forward and backward against double precision.
+#include "core/backend/cpu/attention.h"
+
 #include <cmath>
 #include <memory>
 #include <ostream>
 #include <vector>
 
-#include "core/backend/cpu/attention.h"
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/attention_reference.h"
 
@@ -133,16 +134,18 @@ TEST_P(AttentionTest, GivesTheSameBitsForAnyNumberOfThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, AttentionTest,
-    testing::Values(Case{"OneToken", {0, 1}, 2, 2, 8, 4, 8}, Case{"TinySequences", {0, 2, 3, 8, 13, 20}, 3, 3, 12, 4, 10},
-                    Case{"EmptySequence", {0, 5, 5, 9}, 2, 1, 6, 0, 6},
-                    Case{"OddWidths", {0, 37, 60}, 2, 1, 7, 3, 5}, Case{"LatentAttention", {0, 130, 333}, 4, 4, 64, 32, 64},
-                    Case{"GroupedQueries", {0, 300}, 6, 2, 64, 0, 64}, Case{"WideValues", {0, 100}, 2, 2, 24, 8, 80},
-                    Case{"BlockEdges", {0, 48, 304, 353}, 1, 1, 32, 0, 32},
-                    Case{"SeveralQueryChunks", {0, 600}, 2, 1, 16, 8, 16},
-                    Case{"SeveralKeyParts", {0, 3, 2303, 2400}, 2, 2, 8, 8, 8}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
+                         testing::Values(Case{"OneToken", {0, 1}, 2, 2, 8, 4, 8},
+                                         Case{"TinySequences", {0, 2, 3, 8, 13, 20}, 3, 3, 12, 4, 10},
+                                         Case{"EmptySequence", {0, 5, 5, 9}, 2, 1, 6, 0, 6},
+                                         Case{"OddWidths", {0, 37, 60}, 2, 1, 7, 3, 5},
+                                         Case{"LatentAttention", {0, 130, 333}, 4, 4, 64, 32, 64},
+                                         Case{"GroupedQueries", {0, 300}, 6, 2, 64, 0, 64},
+                                         Case{"WideValues", {0, 100}, 2, 2, 24, 8, 80},
+                                         Case{"BlockEdges", {0, 48, 304, 353}, 1, 1, 32, 0, 32},
+                                         Case{"SeveralQueryChunks", {0, 600}, 2, 1, 16, 8, 16},
+                                         Case{"SeveralKeyParts", {0, 3, 2303, 2400}, 2, 2, 8, 8, 8}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST(AttentionReferenceTest, ItsGradientsAgreeWithFiniteDifferences) {
   const auto backend = MakeCpuBackend({.threads = 1});

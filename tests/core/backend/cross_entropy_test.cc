@@ -21,7 +21,8 @@ Loss Reference(const TensorView& logits, const std::vector<int32_t>& targets, do
     const bool counts = targets[r] >= 0;
     out.losses.push_back(counts ? lse - ValueAt(logits, r, targets[r]) : 0);
     for (int64_t c = 0; c < logits.cols(); ++c) {
-      out.gradients.push_back(counts ? scale * (std::exp(ValueAt(logits, r, c) - lse) - (c == targets[r])) : 0);
+      out.gradients.push_back(counts ? scale * (std::exp(ValueAt(logits, r, c) - lse) - (c == targets[r]))
+                                     : 0);
     }
   }
   return out;
@@ -29,7 +30,8 @@ Loss Reference(const TensorView& logits, const std::vector<int32_t>& targets, do
 
 std::vector<int32_t> Targets(int64_t rows, int64_t vocabulary) {
   std::vector<int32_t> out;
-  for (int64_t r = 0; r < rows; ++r) out.push_back(r % 5 == 3 ? -1 : static_cast<int32_t>(r * 37 % vocabulary));
+  for (int64_t r = 0; r < rows; ++r)
+    out.push_back(r % 5 == 3 ? -1 : static_cast<int32_t>(r * 37 % vocabulary));
   return out;
 }
 
@@ -46,15 +48,18 @@ TEST(CrossEntropyTest, MeetsDoublePrecision) {
     const Loss want = Reference(logits, targets, 0.25);
     const Tensor exact = DirtyTensor(*backend, DType::kF32, {rows, vocabulary});
     const Tensor rounded = DirtyTensor(*backend, DType::kBF16, {rows, vocabulary});
-    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = rounded});
+    backend->CrossEntropy(
+        *stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = rounded});
     ExpectNear(Values(rounded), want.gradients, 4e-3, "bf16 gradients", 1e-6);
-    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = exact});
+    backend->CrossEntropy(
+        *stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = exact});
     ExpectNear(Values(exact), want.gradients, 1e-6, "gradients", 0.25);
     ExpectNear(Values(losses), want.losses, 1e-6, "losses");
     std::memset(losses.view().data, 0x7F, losses.view().bytes());
     backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses});
     ExpectNear(Values(losses), want.losses, 1e-6, "losses alone");
-    backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = logits});
+    backend->CrossEntropy(
+        *stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = logits});
     ExpectNear(Values(logits), want.gradients, 1e-6, "gradients in place", 0.25);
   }
 }
@@ -66,7 +71,8 @@ TEST(CrossEntropyTest, StaysFiniteForLogitsInTheThousands) {
   const std::vector<int32_t> targets = {0, 1, 2, 2999};
   const Tensor target = Int32Tensor(*backend, targets), losses = DirtyTensor(*backend, DType::kF32, {4});
   const Loss want = Reference(logits, targets, 1);
-  backend->CrossEntropy(*stream, {.logits = logits, .targets = target, .losses = losses, .scale = 1, .dlogits = logits});
+  backend->CrossEntropy(
+      *stream, {.logits = logits, .targets = target, .losses = losses, .scale = 1, .dlogits = logits});
   ExpectNear(Values(losses), want.losses, 1e-6, "losses");
   ExpectNear(Values(logits), want.gradients, 1e-3, "gradients");
 }
@@ -90,7 +96,11 @@ TEST(CrossEntropyTest, GivesTheSameBitsForAnyNumberOfThreads) {
     gradients.push_back(RandomTensor(backend, DType::kF32, {101, 1500}, "logits"));
     losses.push_back(DirtyTensor(backend, DType::kF32, {101}));
     const Tensor target = Int32Tensor(backend, Targets(101, 1500));
-    backend.CrossEntropy(*stream, {.logits = gradients.back(), .targets = target, .losses = losses.back(), .scale = 1, .dlogits = gradients.back()});
+    backend.CrossEntropy(*stream, {.logits = gradients.back(),
+                                   .targets = target,
+                                   .losses = losses.back(),
+                                   .scale = 1,
+                                   .dlogits = gradients.back()});
     EXPECT_TRUE(SameBits(gradients.back(), gradients.front()));
     EXPECT_TRUE(SameBits(losses.back(), losses.front()));
   }

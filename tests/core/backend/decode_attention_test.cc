@@ -9,8 +9,8 @@ namespace {
 
 struct Cache {
   // A cache row holds `extra` columns before the keys; latent: values are the first columns of the keys.
-  Cache(Backend& backend, DType act, std::vector<int32_t> sequence_lengths, int64_t capacity, int64_t heads, int64_t groups,
-        int64_t d, int64_t dv, bool latent)
+  Cache(Backend& backend, DType act, std::vector<int32_t> sequence_lengths, int64_t capacity, int64_t heads,
+        int64_t groups, int64_t d, int64_t dv, bool latent)
       : batch(static_cast<int64_t>(sequence_lengths.size())),
         q(RandomTensor(backend, act, {batch, heads, d + 4}, "q")),
         rows(RandomTensor(backend, act, {batch, capacity, 8 + groups * (latent ? d : d + dv)}, "rows")),

@@ -52,9 +52,11 @@ TEST_P(ElementwiseTest, ZeroAndFillKeepToTheView) {
 
 TEST_P(ElementwiseTest, CastMeetsTheScalarConversionBitForBit) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  std::vector<float> values = {0.0f, -0.0f, 1.0f, inf, -inf, nan, 3.4e38f, 1e-40f, 1.00390625f, 1.01171875f, -65504.0f};
+  std::vector<float> values = {0.0f,    -0.0f,  1.0f,        inf,         -inf,     nan,
+                               3.4e38f, 1e-40f, 1.00390625f, 1.01171875f, -65504.0f};
   const RandomStream random(3, "cast");
-  for (int i = 0; i < 100000; ++i) values.push_back(static_cast<float>(random.Normal(i)) * std::exp2f(i % 40 - 20));
+  for (int i = 0; i < 100000; ++i)
+    values.push_back(static_cast<float>(random.Normal(i)) * std::exp2f(i % 40 - 20));
   const int64_t n = static_cast<int64_t>(values.size());
   const Tensor from(*backend, DType::kF32, {n}), to = DirtyTensor(*backend, act(), {n});
   backend->CopyToDevice(*stream, values.data(), from);
@@ -76,7 +78,8 @@ TEST_P(ElementwiseTest, CastMeetsTheScalarConversionBitForBit) {
 
 TEST_P(ElementwiseTest, AccumulateAddsInEveryPairOfTypes) {
   for (const DType other : {DType::kF32, DType::kBF16}) {
-    const Tensor x = RandomTensor(*backend, act(), {70, 31}, "x"), y = RandomTensor(*backend, other, {70, 40}, "y");
+    const Tensor x = RandomTensor(*backend, act(), {70, 31}, "x"),
+                 y = RandomTensor(*backend, other, {70, 40}, "y");
     const TensorView inner = y.view().Columns(2, 31);
     Doubles want = Values(inner);
     for (size_t i = 0; i < want.size(); ++i) want[i] -= 0.75 * Values(x)[i];
@@ -203,10 +206,11 @@ TEST(EmbeddingIdsTest, AnIdBeyondTheTableEndsTheProcess) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto backend = MakeCpuBackend({.threads = 1});
   const auto stream = backend->NewStream(StreamKind::kCompute);
-  const Tensor table = RandomTensor(*backend, DType::kF32, {4, 8}, "table"), out(*backend, DType::kF32, {1, 8});
+  const Tensor table = RandomTensor(*backend, DType::kF32, {4, 8}, "table"),
+               out(*backend, DType::kF32, {1, 8});
   const Tensor ids = Int32Tensor(*backend, {4});
-  EXPECT_EXIT(backend->Embedding(*stream, {.table = table, .ids = ids, .out = out}), testing::ExitedWithCode(70),
-              "token id 4");
+  EXPECT_EXIT(backend->Embedding(*stream, {.table = table, .ids = ids, .out = out}),
+              testing::ExitedWithCode(70), "token id 4");
 }
 
 class AdamWTest : public testing::TestWithParam<std::tuple<DType, DType>> {};
@@ -217,11 +221,13 @@ TEST_P(AdamWTest, MeetsDoublePrecisionOverSomeSteps) {
   const auto stream = backend->NewStream(StreamKind::kCompute);
   constexpr int64_t kN = 70003;
   const Tensor master = RandomTensor(*backend, DType::kF32, {kN}, "master");
-  const Tensor m = RandomTensor(*backend, m_type, {kN}, "m", 0), v = RandomTensor(*backend, v_type, {kN}, "v", 0);
+  const Tensor m = RandomTensor(*backend, m_type, {kN}, "m", 0),
+               v = RandomTensor(*backend, v_type, {kN}, "v", 0);
   const Tensor weight = DirtyTensor(*backend, DType::kBF16, {kN}), ema = Copy(*backend, master);
   AdamWReference want{.w = Values(master), .m = Values(m), .v = Values(v), .ema = Values(ema)};
   for (int64_t step = 1; step <= 4; ++step) {
-    const Tensor grad = RandomTensor(*backend, DType::kF32, {kN}, Concat("grad", step), step == 2 ? 1e-3 : 1.0);
+    const Tensor grad =
+        RandomTensor(*backend, DType::kF32, {kN}, Concat("grad", step), step == 2 ? 1e-3 : 1.0);
     const AdamWArgs args{.master = master,
                          .m = m,
                          .v = v,

@@ -34,7 +34,8 @@ Doubles Op(const TensorView& x, Transpose transpose) {
 
 // What `args` should leave in c, given what c holds now.
 Doubles Expected(const MatMulArgs& args, int64_t m, int64_t n, int64_t k) {
-  const Doubles product = ReferenceMatMul(Op(args.a, args.transpose_a), Op(args.b, args.transpose_b), m, n, k);
+  const Doubles product =
+      ReferenceMatMul(Op(args.a, args.transpose_a), Op(args.b, args.transpose_b), m, n, k);
   Doubles want = args.accumulate ? Values(args.c) : Doubles(m * n);
   for (int64_t i = 0; i < m * n; ++i) {
     want[i] += product[i] + (args.bias ? ValueAt(args.bias, 0, i % n) : 0.0);
@@ -73,7 +74,8 @@ TEST_P(MatMulTest, MeetsDoublePrecisionInEveryOrientationIntoFp32AndAct) {
   for (const Transpose ta : {Transpose::kNo, Transpose::kYes}) {
     for (const Transpose tb : {Transpose::kNo, Transpose::kYes}) {
       const bool at = ta == Transpose::kYes, bt = tb == Transpose::kYes;
-      const Strided a(*backend, act(), at ? k : m, at ? m : k, "a"), b(*backend, act(), bt ? n : k, bt ? k : n, "b");
+      const Strided a(*backend, act(), at ? k : m, at ? m : k, "a"),
+          b(*backend, act(), bt ? n : k, bt ? k : n, "b");
       for (const DType out : {DType::kF32, act()}) {
         for (const bool with_bias : {false, true}) {
           const Strided c(*backend, out, m, n, "c");
@@ -97,7 +99,8 @@ TEST_P(MatMulTest, AddsToWhatIsThere) {
   const auto backend = NewBackend(2);
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const auto [m, n, k] = sizes();
-  const Strided a(*backend, act(), k, m, "a"), b(*backend, act(), k, n, "b"), c(*backend, DType::kF32, m, n, "c");
+  const Strided a(*backend, act(), k, m, "a"), b(*backend, act(), k, n, "b"),
+      c(*backend, DType::kF32, m, n, "c");
   const MatMulArgs args{
       .a = a.view, .b = b.view, .c = c.view, .transpose_a = Transpose::kYes, .accumulate = true};
   const Doubles want = Expected(args, m, n, k);
@@ -119,12 +122,13 @@ TEST_P(MatMulTest, GivesTheSameBitsWithAnyNumberOfThreads) {
   }
 }
 
-// Sizes around the kernels' edges: few rows (matrix-vector), tiles of 6 and 16, blocks of k of 256, row panels of 96.
+// Sizes around the kernels' edges: few rows (matrix-vector), tiles of 6 and 16, blocks of k of 256, row
+// panels of 96.
 INSTANTIATE_TEST_SUITE_P(Engines, MatMulTest,
                          testing::Combine(kEngines,
                                           testing::Values(Sizes{1, 1, 1}, Sizes{3, 70, 33}, Sizes{9, 17, 5},
-                                                          Sizes{16, 200, 256}, Sizes{101, 48, 300}, Sizes{200, 150, 70},
-                                                          Sizes{97, 530, 513})));
+                                                          Sizes{16, 200, 256}, Sizes{101, 48, 300},
+                                                          Sizes{200, 150, 70}, Sizes{97, 530, 513})));
 
 TEST(ProductTest, WithoutTermsTheProductIsZeroPlusBias) {
   const auto backend = MakeCpuBackend({.threads = 2});
@@ -142,7 +146,8 @@ TEST(ProductTest, ARowOfOurEngineDoesNotDependOnTheOtherRows) {
   const auto backend = MakeCpuBackend({.threads = 2, .products = ProductEngine::kOurs});
   const auto stream = backend->NewStream(StreamKind::kCompute);
   for (const DType act : {DType::kF32, DType::kBF16}) {
-    const Tensor a = RandomTensor(*backend, act, {300, 600}, "a"), b = RandomTensor(*backend, act, {200, 600}, "b");
+    const Tensor a = RandomTensor(*backend, act, {300, 600}, "a"),
+                 b = RandomTensor(*backend, act, {200, 600}, "b");
     const Tensor many = DirtyTensor(*backend, act, {300, 200}), few = DirtyTensor(*backend, act, {13, 200});
     backend->MatMul(*stream, {.a = a, .b = b, .c = many, .transpose_b = Transpose::kYes});
     backend->MatMul(*stream, {.a = a.view().Rows(91, 13), .b = b, .c = few, .transpose_b = Transpose::kYes});
@@ -153,14 +158,16 @@ TEST(ProductTest, ARowOfOurEngineDoesNotDependOnTheOtherRows) {
 TEST(ProductTest, ManyNewShapesLeaveOldOnesRight) {
   const auto backend = MakeCpuBackend({.threads = 2, .products = ProductEngine::kOneDnn});
   const auto stream = backend->NewStream(StreamKind::kCompute);
-  const Tensor a = RandomTensor(*backend, DType::kF32, {64, 64}, "a"), c = DirtyTensor(*backend, DType::kF32, {64, 64});
+  const Tensor a = RandomTensor(*backend, DType::kF32, {64, 64}, "a"),
+               c = DirtyTensor(*backend, DType::kF32, {64, 64});
   for (int64_t i = 0; i < 2500; ++i) {  // more than are kept
     const int64_t m = 9 + i % 50, n = 1 + i / 50, k = 40;
     const TensorView x = a.view().Rows(0, m).Columns(0, k), y = a.view().Rows(0, n).Columns(0, k);
     const TensorView z = c.view().Rows(0, m).Columns(0, n);
     backend->MatMul(*stream, {.a = x, .b = y, .c = z, .transpose_b = Transpose::kYes});
     if (i % 500 != 0) continue;
-    ExpectNear(Values(z), ReferenceMatMul(Values(x), ReferenceTransposed(Values(y), n, k), m, n, k), kF32Tolerance, "z");
+    ExpectNear(Values(z), ReferenceMatMul(Values(x), ReferenceTransposed(Values(y), n, k), m, n, k),
+               kF32Tolerance, "z");
   }
 }
 
@@ -177,14 +184,16 @@ TEST_P(GroupedMatMulTest, MeetsDoublePrecisionGroupByGroup) {
   Tensor offsets(*backend, DType::kI64, {kGroups + 1});
   std::copy(kOffsets.begin(), kOffsets.end(), offsets.view().as<int64_t>());
   const Tensor w = RandomTensor(*backend, act, {kGroups, kOut, kIn}, "w");
-  const Tensor x = RandomTensor(*backend, act, {kRows, kIn}, "x"), y = RandomTensor(*backend, act, {kRows, kOut}, "y");
-  const Tensor new_y = DirtyTensor(*backend, act, {kRows, kOut}), new_x = DirtyTensor(*backend, act, {kRows, kIn});
+  const Tensor x = RandomTensor(*backend, act, {kRows, kIn}, "x"),
+               y = RandomTensor(*backend, act, {kRows, kOut}, "y");
+  const Tensor new_y = DirtyTensor(*backend, act, {kRows, kOut}),
+               new_x = DirtyTensor(*backend, act, {kRows, kIn});
   const Tensor dw = RandomTensor(*backend, DType::kF32, {kGroups, kOut, kIn}, "dw");
   const Doubles dw_before = Values(dw);
   backend->GroupedMatMul(*stream,
                          {.kind = GroupedKind::kForward, .x = x, .w = w, .y = new_y, .offsets = offsets});
-  backend->GroupedMatMul(*stream,
-                         {.kind = GroupedKind::kBackwardInput, .x = new_x, .w = w, .y = y, .offsets = offsets});
+  backend->GroupedMatMul(
+      *stream, {.kind = GroupedKind::kBackwardInput, .x = new_x, .w = w, .y = y, .offsets = offsets});
   backend->GroupedMatMul(*stream,
                          {.kind = GroupedKind::kBackwardWeight, .x = x, .w = dw, .y = y, .offsets = offsets});
   for (int64_t g = 0; g < kGroups; ++g) {
@@ -193,7 +202,8 @@ TEST_P(GroupedMatMulTest, MeetsDoublePrecisionGroupByGroup) {
     const Doubles xg = Values(x.view().Rows(begin, rows)), yg = Values(y.view().Rows(begin, rows));
     ExpectNear(Values(new_y.view().Rows(begin, rows)),
                ReferenceMatMul(xg, ReferenceTransposed(wg, kOut, kIn), rows, kOut, kIn), Tolerance(act), "y");
-    ExpectNear(Values(new_x.view().Rows(begin, rows)), ReferenceMatMul(yg, wg, rows, kIn, kOut), Tolerance(act), "x");
+    ExpectNear(Values(new_x.view().Rows(begin, rows)), ReferenceMatMul(yg, wg, rows, kIn, kOut),
+               Tolerance(act), "x");
     Doubles want = ReferenceMatMul(ReferenceTransposed(yg, rows, kOut), xg, kOut, kIn, rows);
     for (int64_t i = 0; i < kOut * kIn; ++i) want[i] += dw_before[g * kOut * kIn + i];
     ExpectNear(Values(dw.view().Index(g)), want, kF32Tolerance, "dw");

@@ -31,7 +31,8 @@ std::vector<double> Reference(const TensorView& x, const TensorView& w, WeightOr
   for (int64_t r = 0; r < x.rows(); ++r) {
     for (int64_t c = 0; c < n; ++c) {
       for (int64_t k = 0; k < x.cols(); ++k) {
-        out[r * n + c] += ValueAt(x, r, k) * (order == WeightOrder::kOutIn ? ValueAt(w, c, k) : ValueAt(w, k, c));
+        out[r * n + c] +=
+            ValueAt(x, r, k) * (order == WeightOrder::kOutIn ? ValueAt(w, c, k) : ValueAt(w, k, c));
       }
     }
   }
@@ -70,8 +71,10 @@ TEST(MatVecDotsTest, BothWaysOfMultiplyingBf16MeetDoublePrecision) {
   const auto backend = MakeCpuBackend({.threads = 1});
   for (const int64_t m : {1, 2, 3, 8}) {
     for (const int64_t k : {1, 15, 16, 31, 200}) {
-      const Tensor x = RandomTensor(*backend, DType::kBF16, {m, k}, "x"), w = RandomTensor(*backend, DType::kBF16, {37, k}, "w");
-      const std::vector<double> want = Reference(x, w, WeightOrder::kOutIn, 37, std::vector<double>(m * 37, 0));
+      const Tensor x = RandomTensor(*backend, DType::kBF16, {m, k}, "x"),
+                   w = RandomTensor(*backend, DType::kBF16, {37, k}, "w");
+      const std::vector<double> want =
+          Reference(x, w, WeightOrder::kOutIn, 37, std::vector<double>(m * 37, 0));
       for (const BF16Dots dots : {BF16Dots::kWidened, BF16Dots::kNative}) {
         const Tensor y = DirtyTensor(*backend, DType::kF32, {m, 37});
         MatVecColumns(Product(x, w, WeightOrder::kOutIn, y), dots, 0, 37);
@@ -136,7 +139,8 @@ TEST_P(MatVecTest, ABatchOfHeadsIsOneProductEach) {
     for (int64_t h = 0; h < heads; ++h) {
       const TensorView xv = x.view().Reshape({tokens * heads, k}).Rows(t * heads + h, 1);
       const TensorView yv = y.view().Reshape({tokens * heads, n}).Rows(t * heads + h, 1);
-      ExpectNear(Values(yv), Reference(xv, w.view().Index(h), GetParam(), n, std::vector<double>(n, 0)), 2e-6, "y");
+      ExpectNear(Values(yv), Reference(xv, w.view().Index(h), GetParam(), n, std::vector<double>(n, 0)), 2e-6,
+                 "y");
     }
   }
 }

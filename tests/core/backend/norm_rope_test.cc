@@ -25,16 +25,21 @@ TEST_P(NormTest, MeetsDoublePrecisionForwardAndBackward) {
   for (const int64_t rows : {1, 5, 333}) {
     for (const int64_t n : {1, 16, 77, 520}) {
       // Each operand is a slice of a wider one.
-      const Tensor xs = RandomTensor(*backend, act(), {rows, n + 3}, "x"), ys = DirtyTensor(*backend, act(), {rows, n + 6});
+      const Tensor xs = RandomTensor(*backend, act(), {rows, n + 3}, "x"),
+                   ys = DirtyTensor(*backend, act(), {rows, n + 6});
       const Tensor gain = RandomTensor(*backend, DType::kF32, {n}, "gain");
-      const Tensor rstd = DirtyTensor(*backend, DType::kF32, {rows}), dgain = DirtyTensor(*backend, DType::kF32, {n});
-      const Tensor dys = RandomTensor(*backend, act(), {rows, n + 1}, "dy"), dx = DirtyTensor(*backend, act(), {rows, n});
-      const TensorView x = xs.view().Columns(2, n), y = ys.view().Columns(5, n), dy = dys.view().Columns(0, n);
+      const Tensor rstd = DirtyTensor(*backend, DType::kF32, {rows}),
+                   dgain = DirtyTensor(*backend, DType::kF32, {n});
+      const Tensor dys = RandomTensor(*backend, act(), {rows, n + 1}, "dy"),
+                   dx = DirtyTensor(*backend, act(), {rows, n});
+      const TensorView x = xs.view().Columns(2, n), y = ys.view().Columns(5, n),
+                       dy = dys.view().Columns(0, n);
       backend->RmsNorm(*stream, {.x = x, .gain = gain, .y = y, .rstd = rstd, .epsilon = kEpsilon});
       const auto want = ReferenceNorm(Values(x), Values(gain), rows, n, kEpsilon);
       ExpectNear(Values(y), want.y, Tolerance(act()), "y");
       ExpectNear(Values(rstd), want.rstd, 2e-6, "rstd");
-      backend->RmsNormBackward(*stream, {.x = x, .rstd = rstd, .gain = gain, .dy = dy, .dx = dx, .dgain = dgain});
+      backend->RmsNormBackward(*stream,
+                               {.x = x, .rstd = rstd, .gain = gain, .dy = dy, .dx = dx, .dgain = dgain});
       const auto grad = ReferenceNormBackward(Values(x), Values(gain), Values(dy), rows, n, kEpsilon);
       ExpectNear(Values(dx), grad.dx, Tolerance(act()), "dx");
       ExpectNear(Values(dgain), grad.dgain, 2e-6, "dgain");
@@ -44,23 +49,29 @@ TEST_P(NormTest, MeetsDoublePrecisionForwardAndBackward) {
 
 TEST_P(NormTest, AddsBeforeAndKeepsTheSum) {
   constexpr int64_t kRows = 40, kN = 130;
-  const Tensor x = RandomTensor(*backend, act(), {kRows, kN}, "x"), add = RandomTensor(*backend, act(), {kRows, kN}, "add");
+  const Tensor x = RandomTensor(*backend, act(), {kRows, kN}, "x"),
+               add = RandomTensor(*backend, act(), {kRows, kN}, "add");
   const Tensor gain = RandomTensor(*backend, DType::kF32, {kN}, "gain"), rstd(*backend, DType::kF32, {kRows});
   const Tensor sum = DirtyTensor(*backend, act(), {kRows, kN}), y = DirtyTensor(*backend, act(), {kRows, kN});
-  const RmsNormArgs args{.x = x, .add = add, .sum = sum, .gain = gain, .y = y, .rstd = rstd, .epsilon = kEpsilon};
+  const RmsNormArgs args{
+      .x = x, .add = add, .sum = sum, .gain = gain, .y = y, .rstd = rstd, .epsilon = kEpsilon};
   backend->RmsNorm(*stream, args);
   Doubles s = Values(x);
   for (size_t i = 0; i < s.size(); ++i) s[i] += Values(add)[i];
   ExpectNear(Values(sum), s, Tolerance(act()), "sum");
-  ExpectNear(Values(y), ReferenceNorm(Values(sum), Values(gain), kRows, kN, kEpsilon).y, Tolerance(act()), "y");
+  ExpectNear(Values(y), ReferenceNorm(Values(sum), Values(gain), kRows, kN, kEpsilon).y, Tolerance(act()),
+             "y");
 
-  const Tensor again = DirtyTensor(*backend, act(), {kRows, kN}), without = DirtyTensor(*backend, act(), {kRows, kN});
+  const Tensor again = DirtyTensor(*backend, act(), {kRows, kN}),
+               without = DirtyTensor(*backend, act(), {kRows, kN});
   backend->RmsNorm(*stream, {.x = sum, .gain = gain, .y = again, .rstd = rstd, .epsilon = kEpsilon});
   EXPECT_TRUE(SameBits(y, again)) << "made again from the kept sum";
-  backend->RmsNorm(*stream, {.x = x, .add = add, .gain = gain, .y = without, .rstd = rstd, .epsilon = kEpsilon});
+  backend->RmsNorm(*stream,
+                   {.x = x, .add = add, .gain = gain, .y = without, .rstd = rstd, .epsilon = kEpsilon});
   EXPECT_TRUE(SameBits(y, without)) << "with the sum not kept";
 
-  backend->RmsNorm(*stream, {.x = x, .add = add, .sum = x, .gain = gain, .y = without, .rstd = rstd, .epsilon = kEpsilon});
+  backend->RmsNorm(
+      *stream, {.x = x, .add = add, .sum = x, .gain = gain, .y = without, .rstd = rstd, .epsilon = kEpsilon});
   EXPECT_TRUE(SameBits(x, sum)) << "the sum in place of x";
   EXPECT_TRUE(SameBits(y, without));
   backend->RmsNorm(*stream, {.x = x, .gain = gain, .y = x, .rstd = rstd, .epsilon = kEpsilon});
@@ -69,12 +80,16 @@ TEST_P(NormTest, AddsBeforeAndKeepsTheSum) {
 
 TEST_P(NormTest, TheGradientMayReplaceItsInputsAndAddsTheResidual) {
   constexpr int64_t kRows = 70, kN = 96;
-  const Tensor x = RandomTensor(*backend, act(), {kRows, kN}, "x"), gain = RandomTensor(*backend, DType::kF32, {kN}, "gain");
-  const Tensor y(*backend, act(), {kRows, kN}), rstd(*backend, DType::kF32, {kRows}), dgain(*backend, DType::kF32, {kN});
-  const Tensor dy = RandomTensor(*backend, act(), {kRows, kN}, "dy"), dx = DirtyTensor(*backend, act(), {kRows, kN});
+  const Tensor x = RandomTensor(*backend, act(), {kRows, kN}, "x"),
+               gain = RandomTensor(*backend, DType::kF32, {kN}, "gain");
+  const Tensor y(*backend, act(), {kRows, kN}), rstd(*backend, DType::kF32, {kRows}),
+      dgain(*backend, DType::kF32, {kN});
+  const Tensor dy = RandomTensor(*backend, act(), {kRows, kN}, "dy"),
+               dx = DirtyTensor(*backend, act(), {kRows, kN});
   const Tensor residual = RandomTensor(*backend, act(), {kRows, kN}, "residual");
   backend->RmsNorm(*stream, {.x = x, .gain = gain, .y = y, .rstd = rstd, .epsilon = kEpsilon});
-  RmsNormBackwardArgs args{.x = x, .rstd = rstd, .gain = gain, .dy = dy, .residual = residual, .dx = dx, .dgain = dgain};
+  RmsNormBackwardArgs args{
+      .x = x, .rstd = rstd, .gain = gain, .dy = dy, .residual = residual, .dx = dx, .dgain = dgain};
   backend->RmsNormBackward(*stream, args);
   Doubles want = ReferenceNormBackward(Values(x), Values(gain), Values(dy), kRows, kN, kEpsilon).dx;
   for (size_t i = 0; i < want.size(); ++i) want[i] += Values(residual)[i];
@@ -124,11 +139,14 @@ TEST_P(RopeTest, TurnsPairsByTheAngleOfThePositionAndBack) {
   const auto stream = backend->NewStream(StreamKind::kCompute);
   constexpr int64_t kTokens = 61, kHeads = 3, kPositions = 100;
   for (const int64_t d : {2, 6, 16, 32, 70}) {
-    const Tensor cos(*backend, DType::kF32, {kPositions, d / 2}), sin(*backend, DType::kF32, {kPositions, d / 2});
+    const Tensor cos(*backend, DType::kF32, {kPositions, d / 2}),
+        sin(*backend, DType::kF32, {kPositions, d / 2});
     std::vector<int32_t> positions(kTokens);
     Doubles angles;
     for (int64_t t = 0; t < kTokens; ++t) positions[t] = static_cast<int32_t>(t * 37 % kPositions);
-    const auto angle = [&](int64_t position, int64_t i) { return position * std::pow(10000.0, -2.0 * i / d); };
+    const auto angle = [&](int64_t position, int64_t i) {
+      return position * std::pow(10000.0, -2.0 * i / d);
+    };
     for (int64_t p = 0; p < kPositions; ++p) {
       for (int64_t i = 0; i < d / 2; ++i) {
         SetAt(cos, p, i, std::cos(angle(p, i)));

@@ -52,22 +52,26 @@ TEST_F(OpsTest, MixedTypesEndTheProcess) {
 
 TEST_F(OpsTest, AMissingOperandEndsTheProcess) {
   const TensorView x = scratch.New(DType::kF32, {4, 8}), gain = scratch.New(DType::kF32, {8});
-  EXPECT_EXIT(RmsNorm(context, {.x = x, .gain = gain, .y = x, .rstd = {}, .epsilon = 1e-6f}), bug, "rstd is missing");
+  EXPECT_EXIT(RmsNorm(context, {.x = x, .gain = gain, .y = x, .rstd = {}, .epsilon = 1e-6f}), bug,
+              "rstd is missing");
 }
 
 TEST_F(OpsTest, SequencesMustCoverTheTokens) {
   const TensorView q = scratch.New(DType::kF32, {6, 2, 8}), lse = scratch.New(DType::kF32, {2, 6});
   const std::vector<int32_t> starts = {0, 5};
-  EXPECT_EXIT(Attention(context, {.q = q, .k = q, .v = q, .sequence_starts = starts, .scale = 1, .o = q, .lse = lse}), bug,
-              "the last entry of sequence_starts");
+  EXPECT_EXIT(
+      Attention(context, {.q = q, .k = q, .v = q, .sequence_starts = starts, .scale = 1, .o = q, .lse = lse}),
+      bug, "the last entry of sequence_starts");
 }
 
 TEST_F(OpsTest, ChosenGroupsMustHoldEnoughExperts) {
   const TensorView logits = scratch.New(DType::kF32, {3, 8}), experts = scratch.New(DType::kI32, {3, 4}),
                    weights = scratch.New(DType::kF32, {3, 4});
   const RouterSpec spec{.num_groups = 4, .top_groups = 1, .top_k = 4};
-  EXPECT_EXIT(Router(context, {.spec = spec, .logits = logits, .scores = logits, .experts = experts, .weights = weights}),
-              bug, "too few experts");
+  EXPECT_EXIT(
+      Router(context,
+             {.spec = spec, .logits = logits, .scores = logits, .experts = experts, .weights = weights}),
+      bug, "too few experts");
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ NormReference ReferenceNorm(const Doubles& s, const Doubles& gain, int64_t rows,
   return out;
 }
 
-NormBackwardReference ReferenceNormBackward(const Doubles& x, const Doubles& gain, const Doubles& dy, int64_t rows,
-                                            int64_t n, double epsilon) {
+NormBackwardReference ReferenceNormBackward(const Doubles& x, const Doubles& gain, const Doubles& dy,
+                                            int64_t rows, int64_t n, double epsilon) {
   NormBackwardReference out{.dx = Doubles(rows * n), .dgain = Doubles(n)};
   const NormReference forward = ReferenceNorm(x, gain, rows, n, epsilon);
   for (int64_t r = 0; r < rows; ++r) {
@@ -68,12 +68,14 @@ Doubles ReferenceRope(const Doubles& x, const Doubles& angles, int64_t tokens, i
   return out;
 }
 
-SwiGluReference ReferenceSwiGlu(const Doubles& gate_up, const Doubles& weights, const Doubles& dh, int64_t rows,
-                                int64_t width) {
-  SwiGluReference out{.h = Doubles(rows * width), .d_gate_up = Doubles(rows * 2 * width), .d_row_weights = Doubles(rows)};
+SwiGluReference ReferenceSwiGlu(const Doubles& gate_up, const Doubles& weights, const Doubles& dh,
+                                int64_t rows, int64_t width) {
+  SwiGluReference out{
+      .h = Doubles(rows * width), .d_gate_up = Doubles(rows * 2 * width), .d_row_weights = Doubles(rows)};
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = 0; i < width; ++i) {
-      const double g = gate_up[r * 2 * width + i], u = gate_up[r * 2 * width + width + i], d = dh[r * width + i];
+      const double g = gate_up[r * 2 * width + i], u = gate_up[r * 2 * width + width + i],
+                   d = dh[r * width + i];
       const double sigmoid = 1 / (1 + std::exp(-g)), silu = g * sigmoid;
       const double slope = sigmoid + g * sigmoid * (1 - sigmoid);
       out.h[r * width + i] = silu * u * weights[r];
@@ -92,7 +94,8 @@ void ReferenceAdamW(const AdamWArgs& args, const Doubles& grad, AdamWReference& 
     const double g = grad[i] * args.grad_scale;
     s.m[i] = b1 * s.m[i] + (1 - b1) * g;
     s.v[i] = b2 * s.v[i] + (1 - b2) * g * g;
-    const double m_hat = s.m[i] / (1 - std::pow(b1, args.step)), v_hat = s.v[i] / (1 - std::pow(b2, args.step));
+    const double m_hat = s.m[i] / (1 - std::pow(b1, args.step)),
+                 v_hat = s.v[i] / (1 - std::pow(b2, args.step));
     s.w[i] -= args.lr * (m_hat / (std::sqrt(v_hat) + args.epsilon) + args.weight_decay * s.w[i]);
     s.ema[i] = decay * s.ema[i] + (1 - decay) * s.w[i];
   }

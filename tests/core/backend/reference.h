@@ -23,8 +23,8 @@ NormReference ReferenceNorm(const Doubles& s, const Doubles& gain, int64_t rows,
 struct NormBackwardReference {
   Doubles dx, dgain;
 };
-NormBackwardReference ReferenceNormBackward(const Doubles& x, const Doubles& gain, const Doubles& dy, int64_t rows,
-                                            int64_t n, double epsilon);
+NormBackwardReference ReferenceNormBackward(const Doubles& x, const Doubles& gain, const Doubles& dy,
+                                            int64_t rows, int64_t n, double epsilon);
 
 // x [tokens, heads, d]; angles [tokens, d / 2].
 Doubles ReferenceRope(const Doubles& x, const Doubles& angles, int64_t tokens, int64_t heads, int64_t d,
@@ -33,8 +33,8 @@ Doubles ReferenceRope(const Doubles& x, const Doubles& angles, int64_t tokens, i
 struct SwiGluReference {
   Doubles h, d_gate_up, d_row_weights;
 };
-SwiGluReference ReferenceSwiGlu(const Doubles& gate_up, const Doubles& weights, const Doubles& dh, int64_t rows,
-                                int64_t width);
+SwiGluReference ReferenceSwiGlu(const Doubles& gate_up, const Doubles& weights, const Doubles& dh,
+                                int64_t rows, int64_t width);
 
 struct AdamWReference {
   Doubles w, m, v, ema;

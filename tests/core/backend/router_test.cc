@@ -23,7 +23,8 @@ double LogSumExp(const Row& x) {
 Row Scores(Scoring scoring, const Row& logits) {
   const double lse = LogSumExp(logits);
   Row out;
-  for (const double x : logits) out.push_back(scoring == Scoring::kSigmoid ? 1 / (1 + std::exp(-x)) : std::exp(x - lse));
+  for (const double x : logits)
+    out.push_back(scoring == Scoring::kSigmoid ? 1 / (1 + std::exp(-x)) : std::exp(x - lse));
   return out;
 }
 
@@ -162,7 +163,8 @@ TEST_P(RouterTest, GradientAgreesWithFiniteDifferences) {
           down[e] -= 1e-4;
           want.push_back((loss(up, with_balance) - loss(down, with_balance)) / 2e-4);
         }
-        ExpectNear(Values((with_balance ? all : plain).view().Rows(t, 1)), want, 2e-6, with_balance ? "all" : "weights");
+        ExpectNear(Values((with_balance ? all : plain).view().Rows(t, 1)), want, 2e-6,
+                   with_balance ? "all" : "weights");
       }
     }
   }
@@ -194,8 +196,8 @@ TEST_P(RouterTest, BalanceLossMeetsItsDefinition) {
         }
       }
       ExpectNear(Values(f.view().Rows(s, 1)), want_f, 1e-6, "f");
-      ExpectNear({ValueAt(losses, 0, s)}, {std::inner_product(shares.begin(), shares.end(), want_f.begin(), 0.0)}, 1e-6,
-                 "loss");
+      ExpectNear({ValueAt(losses, 0, s)},
+                 {std::inner_product(shares.begin(), shares.end(), want_f.begin(), 0.0)}, 1e-6, "loss");
     }
   }
 }
@@ -208,14 +210,24 @@ TEST_P(RouterTest, GivesTheSameBitsForAnyNumberOfThreads) {
     const auto backend = MakeCpuBackend({.threads = threads});
     const Routed r(*backend, c);
     const Tensor z(*backend, DType::kF32, {1}), losses(*backend, DType::kF32, {sequences});
-    const Tensor f(*backend, DType::kF32, {sequences, c.experts}), dlogits(*backend, DType::kF32, {kTokens, c.experts});
+    const Tensor f(*backend, DType::kF32, {sequences, c.experts}),
+        dlogits(*backend, DType::kF32, {kTokens, c.experts});
     backend->RouterZ(*r.stream, {.logits = r.logits, .z = z});
-    backend->Balance(*r.stream, {.scores = r.scores, .top_k = c.spec.top_k, .sequence_starts = kStarts, .f = f, .losses = losses});
-    backend->RouterBackward(*r.stream, {.spec = c.spec, .logits = r.logits, .scores = r.scores, .experts = r.experts,
-                                        .dweights = r.weights, .balance_coefficients = f, .sequence_starts = kStarts,
-                                        .z_coefficient = 1, .dlogits = dlogits});
+    backend->Balance(
+        *r.stream,
+        {.scores = r.scores, .top_k = c.spec.top_k, .sequence_starts = kStarts, .f = f, .losses = losses});
+    backend->RouterBackward(*r.stream, {.spec = c.spec,
+                                        .logits = r.logits,
+                                        .scores = r.scores,
+                                        .experts = r.experts,
+                                        .dweights = r.weights,
+                                        .balance_coefficients = f,
+                                        .sequence_starts = kStarts,
+                                        .z_coefficient = 1,
+                                        .dlogits = dlogits});
     std::vector<double> all;
-    for (const TensorView& view : {r.scores.view(), r.experts.view(), r.weights.view(), z.view(), losses.view(), f.view(), dlogits.view()}) {
+    for (const TensorView& view : {r.scores.view(), r.experts.view(), r.weights.view(), z.view(),
+                                   losses.view(), f.view(), dlogits.view()}) {
       const std::vector<double> values = Values(view);
       all.insert(all.end(), values.begin(), values.end());
     }
@@ -226,27 +238,42 @@ TEST_P(RouterTest, GivesTheSameBitsForAnyNumberOfThreads) {
 
 INSTANTIATE_TEST_SUITE_P(
     Specs, RouterTest,
-    testing::Values(
-        Case{"DeepSeekV3", 32, {.num_groups = 4, .top_groups = 2, .top_k = 4, .normalize = true, .scale = 2.5f}, true},
-        Case{"SigmoidWithoutGroups", 21, {.top_k = 3, .normalize = false}, true},
-        Case{"GroupsOfOne", 6, {.num_groups = 6, .top_groups = 3, .top_k = 2}, false},
-        Case{"DeepSeekV2", 24, {.scoring = Scoring::kSoftmax, .num_groups = 8, .top_groups = 3, .top_k = 6, .normalize = false, .scale = 16}, false},
-        Case{"Mixtral", 8, {.scoring = Scoring::kSoftmax, .top_k = 2}, false},
-        Case{"AllExperts", 5, {.scoring = Scoring::kSoftmax, .top_k = 5}, false}),
+    testing::Values(Case{"DeepSeekV3",
+                         32,
+                         {.num_groups = 4, .top_groups = 2, .top_k = 4, .normalize = true, .scale = 2.5f},
+                         true},
+                    Case{"SigmoidWithoutGroups", 21, {.top_k = 3, .normalize = false}, true},
+                    Case{"GroupsOfOne", 6, {.num_groups = 6, .top_groups = 3, .top_k = 2}, false},
+                    Case{"DeepSeekV2",
+                         24,
+                         {.scoring = Scoring::kSoftmax,
+                          .num_groups = 8,
+                          .top_groups = 3,
+                          .top_k = 6,
+                          .normalize = false,
+                          .scale = 16},
+                         false},
+                    Case{"Mixtral", 8, {.scoring = Scoring::kSoftmax, .top_k = 2}, false},
+                    Case{"AllExperts", 5, {.scoring = Scoring::kSoftmax, .top_k = 5}, false}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(RouterTiesTest, GoToTheLowerIndexAndMaskedGroupsAreNeverChosen) {
   const auto backend = MakeCpuBackend({.threads = 1});
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor logits(*backend, DType::kF32, {2, 8}), bias(*backend, DType::kF32, {8});
-  const Tensor scores(*backend, DType::kF32, {2, 8}), experts(*backend, DType::kI32, {2, 4}), weights(*backend, DType::kF32, {2, 4});
+  const Tensor scores(*backend, DType::kF32, {2, 8}), experts(*backend, DType::kI32, {2, 4}),
+      weights(*backend, DType::kF32, {2, 4});
   for (int64_t e = 0; e < 8; ++e) {
-    SetAt(logits, 0, e, 0);                    // all equal
-    SetAt(logits, 1, e, e < 4 ? 1.0 : -1.0);   // the first group wins
-    SetAt(bias, 0, e, -2);                     // every biased score is below 0, the value a wrong mask would give
+    SetAt(logits, 0, e, 0);                   // all equal
+    SetAt(logits, 1, e, e < 4 ? 1.0 : -1.0);  // the first group wins
+    SetAt(bias, 0, e, -2);  // every biased score is below 0, the value a wrong mask would give
   }
-  backend->Router(*stream, {.spec = {.num_groups = 2, .top_groups = 1, .top_k = 4}, .logits = logits, .bias = bias,
-                            .scores = scores, .experts = experts, .weights = weights});
+  backend->Router(*stream, {.spec = {.num_groups = 2, .top_groups = 1, .top_k = 4},
+                            .logits = logits,
+                            .bias = bias,
+                            .scores = scores,
+                            .experts = experts,
+                            .weights = weights});
   EXPECT_EQ(Values(experts), (std::vector<double>{0, 1, 2, 3, 0, 1, 2, 3}));
   EXPECT_EQ(Values(weights), std::vector<double>(8, 0.25));
 }
@@ -257,10 +284,14 @@ TEST(RouterNaNTest, StillChoosesExpertsThatExist) {
   const Tensor logits = RandomTensor(*backend, DType::kF32, {3, 8}, "logits");
   for (int64_t e = 0; e < 8; ++e) SetAt(logits, 0, e, std::nan(""));
   for (int64_t e = 3; e < 8; ++e) SetAt(logits, 1, e, std::nan(""));
-  const Tensor scores(*backend, DType::kF32, {3, 8}), experts(*backend, DType::kI32, {3, 2}), weights(*backend, DType::kF32, {3, 2});
+  const Tensor scores(*backend, DType::kF32, {3, 8}), experts(*backend, DType::kI32, {3, 2}),
+      weights(*backend, DType::kF32, {3, 2});
   for (const int64_t groups : {1, 4}) {
-    backend->Router(*stream, {.spec = {.num_groups = groups, .top_groups = 1, .top_k = 2}, .logits = logits,
-                              .scores = scores, .experts = experts, .weights = weights});
+    backend->Router(*stream, {.spec = {.num_groups = groups, .top_groups = 1, .top_k = 2},
+                              .logits = logits,
+                              .scores = scores,
+                              .experts = experts,
+                              .weights = weights});
     for (int64_t t = 0; t < 3; ++t) {
       const double a = ValueAt(experts, t, 0), b = ValueAt(experts, t, 1);
       EXPECT_TRUE(a >= 0 && a < 8 && b >= 0 && b < 8 && a != b) << a << " and " << b;

@@ -11,7 +11,8 @@ std::vector<int32_t> RandomChoices(int64_t n, int64_t experts) {
   std::vector<int32_t> out(n);
   // Uneven: low experts are chosen more often, the last never.
   for (int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<int32_t>(std::min(random.Below(2 * i, experts - 1), random.Below(2 * i + 1, experts - 1)));
+    out[i] = static_cast<int32_t>(
+        std::min(random.Below(2 * i, experts - 1), random.Below(2 * i + 1, experts - 1)));
   }
   return out;
 }
@@ -48,7 +49,8 @@ TEST(RowsTest, RouteSortReportsAnExpertThatDoesNotExist) {
   const auto backend = MakeCpuBackend({.threads = 1});
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor experts = Int32Tensor(*backend, {0, 4});
-  const Tensor offsets(*backend, DType::kI64, {5}), rows(*backend, DType::kI32, {2, 1}), choices(*backend, DType::kI32, {2});
+  const Tensor offsets(*backend, DType::kI64, {5}), rows(*backend, DType::kI32, {2, 1}),
+      choices(*backend, DType::kI32, {2});
   EXPECT_DEATH(backend->RouteSort(*stream, {.experts = experts.view().Reshape({2, 1}),
                                             .offsets = offsets,
                                             .row_of = rows,
@@ -99,7 +101,8 @@ TEST_P(RowsOfTypeTest, CombineAddsTheRowsOfATokenInOrder) {
     const Tensor index = Int32Tensor(*backend, row_of);
     const Tensor plain = DirtyTensor(*backend, GetParam(), {tokens, hidden});
     const auto run = [&](TensorView added, TensorView out) {
-      backend->CombineRows(*stream, {.rows = rows, .row_of = index.view().Reshape({tokens, k}), .add = added, .out = out});
+      backend->CombineRows(
+          *stream, {.rows = rows, .row_of = index.view().Reshape({tokens, k}), .add = added, .out = out});
     };
     const auto expect = [&](const std::vector<double>& start, const TensorView& out) {
       for (int64_t t = 0; t < tokens; ++t) {

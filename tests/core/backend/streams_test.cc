@@ -40,7 +40,8 @@ TEST(StreamsTest, AnExchangeStreamRunsInOrderInAThreadOfItsOwn) {
 
 TEST(StreamsTest, ComputeWaitsForAnEventOfTheExchangeStream) {
   const auto backend = MakeCpuBackend({.threads = 1});
-  const auto compute = backend->NewStream(StreamKind::kCompute), exchange = backend->NewStream(StreamKind::kExchange);
+  const auto compute = backend->NewStream(StreamKind::kCompute),
+             exchange = backend->NewStream(StreamKind::kExchange);
   const auto event = backend->NewEvent();
   int value = 0;
   exchange->Enqueue([&] {
@@ -54,7 +55,8 @@ TEST(StreamsTest, ComputeWaitsForAnEventOfTheExchangeStream) {
 
 TEST(StreamsTest, ExchangeWaitsForTheRecordThatWasTheLatestAtItsCall) {
   const auto backend = MakeCpuBackend({.threads = 1});
-  const auto first = backend->NewStream(StreamKind::kExchange), second = backend->NewStream(StreamKind::kExchange);
+  const auto first = backend->NewStream(StreamKind::kExchange),
+             second = backend->NewStream(StreamKind::kExchange);
   const auto event = backend->NewEvent();
   std::atomic<bool> open = false;
   int value = 0;

@@ -76,7 +76,9 @@ TEST(Check, EndsTheProcessWithExitCode70AndTheValues) {
 }
 
 TEST(Strings, PrintableEscapesWhatATerminalMustNotSee) {
-  EXPECT_EQ(Printable("a\x1b[2J\xff" "b"), "a\\x1B[2J\\xFFb");
+  EXPECT_EQ(Printable("a\x1b[2J\xff"
+                      "b"),
+            "a\\x1B[2J\\xFFb");
   EXPECT_EQ(Printable("h\xC3\xA9llo"), "h\xC3\xA9llo");
   EXPECT_EQ(Printable(std::string(200, 'x'), 10), "xxxxxxxxxx...");
 }

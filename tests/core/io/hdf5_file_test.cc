@@ -12,6 +12,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "core/io/hdf5_child.h"
 #include "tests/core/io/scratch.h"
 
 namespace moebius {
@@ -288,6 +289,29 @@ TEST(Hdf5File, SurvivesDamagedFiles) {
   }
   RecordProperty("refused", num_refused);
   EXPECT_GT(num_refused, 150);  // truncations alone are 100
+}
+
+TEST(Hdf5Child, CrashesLoopsAndGreedAreReportedAsDamage) {
+  const auto run = [](const std::function<absl::StatusOr<std::string>()>& body) {
+    return RunHdf5Child("a.h5", 1000, body);
+  };
+  const std::string long_text(300000, 'x');
+  EXPECT_EQ(*run([&]() -> absl::StatusOr<std::string> { return long_text; }), long_text);
+  EXPECT_EQ(std::string(
+                run([]() -> absl::StatusOr<std::string> { return MissingError("why"); }).status().message()),
+            "why");
+  const auto crash = run([]() -> absl::StatusOr<std::string> {
+    raise(SIGSEGV);
+    return "survived";
+  });
+  EXPECT_TRUE(Contains(crash.status(), "a.h5") && Contains(crash.status(), "signal 11")) << crash.status();
+  const auto loop = run([]() -> absl::StatusOr<std::string> {
+    for (volatile int i = 0;; i = i + 1) {
+    }
+  });
+  EXPECT_TRUE(Contains(loop.status(), Concat("signal ", SIGXCPU))) << loop.status();
+  const auto greed = run([]() -> absl::StatusOr<std::string> { return std::string(int64_t{1} << 44, 'x'); });
+  EXPECT_EQ(ExitCode(greed.status()), kExitDamaged) << greed.status();
 }
 
 TEST(Hdf5Writer, LeavesNoTraceWithoutCommit) {

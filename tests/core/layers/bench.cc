@@ -93,10 +93,12 @@ double RelativeDistance(const std::vector<float>& a, const std::vector<float>& b
   return std::sqrt(difference) / std::max(std::sqrt(size), 1e-30);
 }
 
-OwnedLayout MakeLayout(Bench& bench, std::vector<int32_t> sequence_starts, std::vector<int32_t> attention_starts) {
+OwnedLayout MakeLayout(Bench& bench, std::vector<int32_t> sequence_starts,
+                       std::vector<int32_t> attention_starts) {
   std::vector<int32_t> positions;
   for (size_t s = 0; s + 1 < sequence_starts.size(); ++s) {
-    for (int32_t i = sequence_starts[s]; i < sequence_starts[s + 1]; ++i) positions.push_back(i - sequence_starts[s]);
+    for (int32_t i = sequence_starts[s]; i < sequence_starts[s + 1]; ++i)
+      positions.push_back(i - sequence_starts[s]);
   }
   OwnedLayout out;
   out.positions = bench.Ints(positions);
@@ -118,7 +120,8 @@ void Randomize(Bench& bench, ParameterSet& set, double matrix_scale) {
   for (const auto& parameter : set.all()) {
     const int64_t n = parameter->shape().elements();
     const bool matrix = parameter->spec().init == Init::kNormal;
-    const double scale = matrix ? matrix_scale / std::sqrt(parameter->shape()[parameter->shape().rank() - 1]) : 0.3;
+    const double scale =
+        matrix ? matrix_scale / std::sqrt(parameter->shape()[parameter->shape().rank() - 1]) : 0.3;
     std::vector<float> values = Normals(parameter->name(), n, scale);
     if (parameter->spec().init == Init::kOnes) {
       for (float& value : values) value += 1;

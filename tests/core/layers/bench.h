@@ -67,12 +67,13 @@ struct OwnedLayout {
   Tensor positions;
   TokenLayout layout;
 };
-OwnedLayout MakeLayout(Bench& bench, std::vector<int32_t> sequence_starts, std::vector<int32_t> attention_starts = {});
+OwnedLayout MakeLayout(Bench& bench, std::vector<int32_t> sequence_starts,
+                       std::vector<int32_t> attention_starts = {});
 
 // A parameter that is not fused.
 Parameter* AddParameter(ParameterSet& set, const std::string& name, Shape shape, Init init = Init::kNormal);
-// Random values for all: matrices normal / sqrt(columns), gains 1 + 0.3 normal, biases 0.3 normal; each exact in
-// bfloat16, so that every compute dtype works on the same numbers.
+// Random values for all: matrices normal / sqrt(columns), gains 1 + 0.3 normal, biases 0.3 normal; each exact
+// in bfloat16, so that every compute dtype works on the same numbers.
 void Randomize(Bench& bench, ParameterSet& set, double matrix_scale = 1);
 
 }  // namespace moebius

@@ -8,13 +8,17 @@ namespace moebius {
 namespace {
 
 constexpr int64_t kHidden = 20;
-const MoeChoices kMoe = {
-    .spec = {.scoring = Scoring::kSigmoid, .num_groups = 2, .top_groups = 1, .top_k = 2, .normalize = true, .scale = 2},
-    .hidden = kHidden,
-    .bias = true,
-    .shared = 8};
-const MoeChoices kMoeAlone = {
-    .spec = {.scoring = Scoring::kSoftmax, .top_k = 2, .normalize = true}, .hidden = kHidden};
+const MoeChoices kMoe = {.spec = {.scoring = Scoring::kSigmoid,
+                                  .num_groups = 2,
+                                  .top_groups = 1,
+                                  .top_k = 2,
+                                  .normalize = true,
+                                  .scale = 2},
+                         .hidden = kHidden,
+                         .bias = true,
+                         .shared = 8};
+const MoeChoices kMoeAlone = {.spec = {.scoring = Scoring::kSoftmax, .top_k = 2, .normalize = true},
+                              .hidden = kHidden};
 
 class BlockSubject final : public Subject {
  public:
@@ -23,7 +27,8 @@ class BlockSubject final : public Subject {
   std::vector<int64_t> input_widths() const override { return {kHidden}; }
   std::vector<int64_t> output_widths() const override { return {kHidden}; }
   int64_t experts() const override { return experts_; }
-  void Forward(const Pass& pass, std::span<const TensorView> x, std::span<const TensorView> y) const override {
+  void Forward(const Pass& pass, std::span<const TensorView> x,
+               std::span<const TensorView> y) const override {
     owned_.block().Forward(pass, x[0], y[0]);
   }
   void BackwardInput(const Pass& pass, std::span<const TensorView> dy,
@@ -41,11 +46,9 @@ class BlockSubject final : public Subject {
 };
 
 void Check(const MoeChoices* moe, const BalanceFactors& balance = {}) {
-  CheckGradients(
-      [&](Bench& bench, ParameterSet& set, SlotCounter& slots) {
-        return std::make_unique<BlockSubject>(bench, set, slots, moe);
-      },
-      {.balance = balance, .matrix_scale = 1.3, .step = 0.01, .bf16_difference_tolerance = 0});
+  CheckGradients([&](Bench& bench, ParameterSet& set,
+                     SlotCounter& slots) { return std::make_unique<BlockSubject>(bench, set, slots, moe); },
+                 {.balance = balance, .matrix_scale = 1.3, .step = 0.01, .bf16_difference_tolerance = 0});
 }
 
 TEST(BlockTest, PassesTheGradientCheckerWithADenseMlp) { Check(nullptr); }
@@ -95,7 +98,8 @@ struct Overlapped {
     (block().*segment.run)(PassOf(m), forward ? m.x : m.dy, forward ? m.y : m.dx);
   }
   std::vector<std::vector<float>> Results() {
-    std::vector<std::vector<float>> out = {bench.Read(a->y), bench.Read(b->y), bench.Read(a->dx), bench.Read(b->dx)};
+    std::vector<std::vector<float>> out = {bench.Read(a->y), bench.Read(b->y), bench.Read(a->dx),
+                                           bench.Read(b->dx)};
     for (const auto& parameter : set.all()) {
       if (parameter->grad()) out.push_back(bench.Read(parameter->grad()));
     }
@@ -167,7 +171,8 @@ TEST(BlockTest, EveryPostOfAListHasItsWaitLaterInTheList) {
     EXPECT_EQ(posts, 2);
   }
   for (const auto segments : {dense.block().ForwardSegments(), dense.block().BackwardInputSegments()}) {
-    for (const Block::Segment& segment : segments) EXPECT_EQ(segment.kind, SegmentKind::kCompute) << segment.name;
+    for (const Block::Segment& segment : segments)
+      EXPECT_EQ(segment.kind, SegmentKind::kCompute) << segment.name;
   }
 }
 

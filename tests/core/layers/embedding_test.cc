@@ -13,7 +13,8 @@ class EmbeddingSubject final : public Subject {
   EmbeddingSubject(Bench& bench, ParameterSet& set, SlotCounter& slots)
       : embedding_(slots, AddParameter(set, "table", {kVocab, kHidden})) {
     std::vector<int32_t> ids(32);
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>((i * i + 3) % kVocab);  // repeats, gaps
+    for (size_t i = 0; i < ids.size(); ++i)
+      ids[i] = static_cast<int32_t>((i * i + 3) % kVocab);  // repeats, gaps
     ids_ = bench.Ints(ids);
   }
   std::vector<int64_t> input_widths() const override { return {}; }
@@ -21,7 +22,8 @@ class EmbeddingSubject final : public Subject {
   void Forward(const Pass& pass, std::span<const TensorView>, std::span<const TensorView> y) const override {
     embedding_.Forward(pass, ids_.view().Rows(0, y[0].rows()), y[0]);
   }
-  void BackwardInput(const Pass& pass, std::span<const TensorView> dy, std::span<const TensorView>) const override {
+  void BackwardInput(const Pass& pass, std::span<const TensorView> dy,
+                     std::span<const TensorView>) const override {
     embedding_.SetGradient(pass, dy[0]);
   }
   void BackwardWeight(const Pass& pass) const override { embedding_.BackwardWeight(pass); }

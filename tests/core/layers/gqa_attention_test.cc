@@ -13,9 +13,11 @@ struct Choices {
 
 class GqaSubject final : public Subject {
  public:
-  GqaSubject(Bench& bench, ParameterSet& set, SlotCounter& slots, const GqaShape& shape, const Choices& choices)
+  GqaSubject(Bench& bench, ParameterSet& set, SlotCounter& slots, const GqaShape& shape,
+             const Choices& choices)
       : hidden_(shape.hidden),
-        rotary_(MakeRotaryTable(bench.backend(), bench.stream(), 32, shape.head_dim, 100.0, {}, RopeStyle::kHalf)) {
+        rotary_(MakeRotaryTable(bench.backend(), bench.stream(), 32, shape.head_dim, 100.0, {},
+                                RopeStyle::kHalf)) {
     const int64_t q_out = shape.heads * shape.head_dim, kv_out = shape.kv_heads * shape.head_dim;
     GqaParameters p;
     p.q = AddParameter(set, "q", {q_out, shape.hidden});
@@ -36,7 +38,8 @@ class GqaSubject final : public Subject {
   }
   std::vector<int64_t> input_widths() const override { return {hidden_}; }
   std::vector<int64_t> output_widths() const override { return {hidden_}; }
-  void Forward(const Pass& pass, std::span<const TensorView> x, std::span<const TensorView> y) const override {
+  void Forward(const Pass& pass, std::span<const TensorView> x,
+               std::span<const TensorView> y) const override {
     layer_->Forward(pass, x[0], y[0]);
   }
   void BackwardInput(const Pass& pass, std::span<const TensorView> dy,

@@ -103,10 +103,10 @@ class Harness {
   // Fresh, poisoned memory for what the layer keeps.
   void NewMicrobatches() {
     const GradientCheckOptions& o = options_;
-    first_ = std::make_unique<Micro>(bench_, *subject_, slots_.count(), act_, o.sequence_starts, o.attention_starts,
-                                     "first", o.padded_rows);
-    second_ = std::make_unique<Micro>(bench_, *subject_, slots_.count(), act_, o.second_starts, o.second_starts,
-                                      "second", o.padded_rows);
+    first_ = std::make_unique<Micro>(bench_, *subject_, slots_.count(), act_, o.sequence_starts,
+                                     o.attention_starts, "first", o.padded_rows);
+    second_ = std::make_unique<Micro>(bench_, *subject_, slots_.count(), act_, o.second_starts,
+                                      o.second_starts, "second", o.padded_rows);
   }
 
   Micro& first() { return *first_; }
@@ -176,7 +176,8 @@ class Harness {
     double squares = 0;
     for (size_t i = 0; i < first_->y.size(); ++i) {
       const Values y = bench_.Read(first_->y[i].view());
-      for (size_t j = 0; j < y.size(); ++j) squares += std::pow(static_cast<double>(first_->w[i][j]) * y[j], 2);
+      for (size_t j = 0; j < y.size(); ++j)
+        squares += std::pow(static_cast<double>(first_->w[i][j]) * y[j], 2);
     }
     return std::sqrt(squares);
   }
@@ -198,12 +199,15 @@ class Harness {
     return target < first_->x.size() ? first_->x_values[target] : initial_[target - first_->x.size()];
   }
   std::string NameOf(size_t target) const {
-    return target < first_->x.size() ? Concat("input ", target) : trainable_[target - first_->x.size()]->name();
+    return target < first_->x.size() ? Concat("input ", target)
+                                     : trainable_[target - first_->x.size()]->name();
   }
 
   void ExpectCallersTensorsUnchanged(Micro& m) {
-    for (size_t i = 0; i < m.x.size(); ++i) EXPECT_EQ(bench_.Read(m.x[i].view()), m.x_values[i]) << "x was changed";
-    for (size_t i = 0; i < m.dy.size(); ++i) EXPECT_EQ(bench_.Read(m.dy[i].view()), m.w[i]) << "dy was changed";
+    for (size_t i = 0; i < m.x.size(); ++i)
+      EXPECT_EQ(bench_.Read(m.x[i].view()), m.x_values[i]) << "x was changed";
+    for (size_t i = 0; i < m.dy.size(); ++i)
+      EXPECT_EQ(bench_.Read(m.dy[i].view()), m.w[i]) << "dy was changed";
     for (const auto* rows : {&m.x, &m.dx, &m.y, &m.dy}) {
       for (const Rows& r : *rows) EXPECT_TRUE(r.PaddingIsUntouched()) << "wrote beside a column range";
     }
@@ -227,7 +231,8 @@ class Harness {
         const std::vector<int32_t> values = bench_.ReadInts(view);
         out->insert(out->end(), values.begin(), values.end());
       }
-      if (view && view.dtype == DType::kF32 && view.shape == Shape{m.owned.layout.sequences(), subject_->experts()}) {
+      if (view && view.dtype == DType::kF32 &&
+          view.shape == Shape{m.owned.layout.sequences(), subject_->experts()}) {
         for (const float f : bench_.Read(view)) out->push_back(static_cast<int32_t>(std::lround(f * 1e4f)));
       }
     }
@@ -270,15 +275,14 @@ struct Difference {
   bool same_choices = true;
 };
 
-// A weighted sum of objectives along `direction` that tends to the derivative: fourth order in f32, second order in
-// bf16, where rounding of the points is larger than the error that a longer formula removes.
+// A weighted sum of objectives along `direction` that tends to the derivative: fourth order in f32, second
+// order in bf16, where rounding of the points is larger than the error that a longer formula removes.
 Difference Differ(Harness& harness, size_t target, const Values& direction, const Values& gradient, double h,
                   DType act) {
   struct Point {
     double at, weight;
   };
-  static const std::vector<Point> kFourth = {
-      {1, 8.0 / 12}, {-1, -8.0 / 12}, {2, -1.0 / 12}, {-2, 1.0 / 12}};
+  static const std::vector<Point> kFourth = {{1, 8.0 / 12}, {-1, -8.0 / 12}, {2, -1.0 / 12}, {-2, 1.0 / 12}};
   static const std::vector<Point> kSecond = {{1, 0.5}, {-1, -0.5}};
   const Values& base = harness.Base(target);
   Difference out;
@@ -299,7 +303,8 @@ Difference Differ(Harness& harness, size_t target, const Values& direction, cons
   return out;
 }
 
-void CheckDifferences(Harness& harness, const Gradients& gradients, const GradientCheckOptions& options, DType act) {
+void CheckDifferences(Harness& harness, const Gradients& gradients, const GradientCheckOptions& options,
+                      DType act) {
   const std::vector<Values> all = gradients.all();
   const double noise = act == DType::kF32 ? 3e-7 : 4e-3;
   const double tolerance = act == DType::kF32 ? options.tolerance : options.bf16_difference_tolerance;
@@ -319,7 +324,8 @@ void CheckDifferences(Harness& harness, const Gradients& gradients, const Gradie
       double step;
     };
     std::vector<Probe> probes;
-    for (int d = 0; d < 3; ++d) probes.push_back({Signs(Concat("direction", target, d), n), size, step * unit});
+    for (int d = 0; d < 3; ++d)
+      probes.push_back({Signs(Concat("direction", target, d), n), size, step * unit});
     if (act == DType::kF32) {  // single elements drown in bf16's rounding
       const RandomStream random(29, Concat("element", target));
       for (int d = 0; d < 4; ++d) {
@@ -341,9 +347,11 @@ void CheckDifferences(Harness& harness, const Gradients& gradients, const Gradie
       EXPECT_LE(std::abs(difference.numeric - difference.analytic), allowed)
           << harness.NameOf(target) << ", " << Name(act) << ": differences give " << difference.numeric
           << ", the backward " << difference.analytic << ", norm of the gradient " << size;
-      EXPECT_TRUE(std::isfinite(difference.numeric) && std::isfinite(difference.analytic)) << harness.NameOf(target);
+      EXPECT_TRUE(std::isfinite(difference.numeric) && std::isfinite(difference.analytic))
+          << harness.NameOf(target);
     }
-    EXPECT_GE(taken, act == DType::kF32 ? 4 : 1) << harness.NameOf(target) << ": choices changed along every direction";
+    EXPECT_GE(taken, act == DType::kF32 ? 4 : 1)
+        << harness.NameOf(target) << ": choices changed along every direction";
   }
 }
 
@@ -369,7 +377,8 @@ Gradients Late(Harness& harness, bool second_starts_first, Gradients* both) {
   return out;
 }
 
-void ExpectSameBits(const Gradients& got, const Gradients& want, const Harness& harness, const std::string& when) {
+void ExpectSameBits(const Gradients& got, const Gradients& want, const Harness& harness,
+                    const std::string& when) {
   const std::vector<Values> a = got.all(), b = want.all();
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) {
@@ -393,8 +402,8 @@ void CheckPhases(Harness& harness, const Gradients& alone, DType act) {
   }
   for (int bits = 1; bits < 8; ++bits) {
     harness.recompute = {.norms = (bits & 1) != 0, .mla_up = (bits & 2) != 0, .swiglu = (bits & 4) != 0};
-    const std::string when = Concat("when recomputing (norms ", bits & 1, ", mla_up ", (bits & 2) / 2, ", swiglu ",
-                                    (bits & 4) / 4, "), ", Name(act));
+    const std::string when = Concat("when recomputing (norms ", bits & 1, ", mla_up ", (bits & 2) / 2,
+                                    ", swiglu ", (bits & 4) / 4, "), ", Name(act));
     Gradients both;
     ExpectSameBits(Late(harness, false, &both), alone, harness, when);
   }
@@ -422,7 +431,8 @@ void CheckGradients(const SubjectFactory& make, const GradientCheckOptions& opti
   CheckPhases(rounded, coarse, DType::kBF16);
   std::vector<int32_t> choices;
   rounded.Objective(&choices);
-  // A step that bf16 resolves moves a router across its choices; the distance to f32 stands in for differences.
+  // A step that bf16 resolves moves a router across its choices; the distance to f32 stands in for
+  // differences.
   const bool differs = choices.empty() && options.bf16_difference_tolerance > 0;
   if (differs) CheckDifferences(rounded, coarse, options, DType::kBF16);
 }

@@ -27,10 +27,16 @@ MoeParameters AddMoe(ParameterSet& set, const std::string& prefix, const MoeChoi
 
 namespace {
 
-std::unique_ptr<Layer> MakeMla(ParameterSet& set, SlotCounter& slots, const std::string& prefix, int64_t hidden,
-                               const RotaryTable* rotary) {
-  const MlaShape shape{.hidden = hidden, .heads = 2, .q_lora_rank = 12, .kv_lora_rank = 10, .nope_dim = 6,
-                       .rope_dim = 4, .v_dim = 8, .scale = 0.4f};
+std::unique_ptr<Layer> MakeMla(ParameterSet& set, SlotCounter& slots, const std::string& prefix,
+                               int64_t hidden, const RotaryTable* rotary) {
+  const MlaShape shape{.hidden = hidden,
+                       .heads = 2,
+                       .q_lora_rank = 12,
+                       .kv_lora_rank = 10,
+                       .nope_dim = 6,
+                       .rope_dim = 4,
+                       .v_dim = 8,
+                       .scale = 0.4f};
   MlaParameters p;
   p.a = AddParameter(set, prefix + "a", {shape.a_dim(), hidden});
   p.q_norm = AddParameter(set, prefix + "q_norm", {shape.q_lora_rank}, Init::kOnes);
@@ -41,10 +47,10 @@ std::unique_ptr<Layer> MakeMla(ParameterSet& set, SlotCounter& slots, const std:
   return std::make_unique<MlaAttention>(slots, shape, p, rotary);
 }
 
-std::unique_ptr<Layer> MakeGqa(ParameterSet& set, SlotCounter& slots, const std::string& prefix, int64_t hidden,
-                               const RotaryTable* rotary) {
-  const GqaShape shape{.hidden = hidden, .heads = 4, .kv_heads = 2, .head_dim = 4, .scale = 0.5f,
-                       .norm_epsilon = 1e-6f};
+std::unique_ptr<Layer> MakeGqa(ParameterSet& set, SlotCounter& slots, const std::string& prefix,
+                               int64_t hidden, const RotaryTable* rotary) {
+  const GqaShape shape{
+      .hidden = hidden, .heads = 4, .kv_heads = 2, .head_dim = 4, .scale = 0.5f, .norm_epsilon = 1e-6f};
   GqaParameters p;
   p.q = AddParameter(set, prefix + "q", {shape.heads * shape.head_dim, hidden});
   p.k = AddParameter(set, prefix + "k", {shape.kv_heads * shape.head_dim, hidden});
@@ -57,8 +63,8 @@ std::unique_ptr<Layer> MakeGqa(ParameterSet& set, SlotCounter& slots, const std:
 
 }  // namespace
 
-OwnedBlock::OwnedBlock(Bench& bench, ParameterSet& set, SlotCounter& slots, const std::string& prefix, int64_t hidden,
-                       const MoeChoices* moe_choices)
+OwnedBlock::OwnedBlock(Bench& bench, ParameterSet& set, SlotCounter& slots, const std::string& prefix,
+                       int64_t hidden, const MoeChoices* moe_choices)
     : rotary_(MakeRotaryTable(bench.backend(), bench.stream(), 32, 4, 100.0, {},
                               moe_choices ? RopeStyle::kInterleaved : RopeStyle::kHalf)) {
   Parameter* norm1 = AddParameter(set, prefix + "norm1", {hidden}, Init::kOnes);
@@ -70,12 +76,14 @@ OwnedBlock::OwnedBlock(Bench& bench, ParameterSet& set, SlotCounter& slots, cons
   if (moe_choices != nullptr) {
     CHECK_EQ(moe_choices->hidden, hidden);
     exchange_ = std::make_unique<LocalExchange>(moe_choices->experts);
-    moe = std::make_unique<MoeMlp>(slots, moe_choices->spec, AddMoe(set, prefix, *moe_choices), exchange_.get());
+    moe = std::make_unique<MoeMlp>(slots, moe_choices->spec, AddMoe(set, prefix, *moe_choices),
+                                   exchange_.get());
   } else {
     Parameter* gate_up = AddParameter(set, prefix + "gate_up", {2 * 20, hidden});
     dense = std::make_unique<SwiGluMlp>(slots, gate_up, AddParameter(set, prefix + "down", {hidden, 20}));
   }
-  block_ = std::make_unique<Block>(slots, norm1, norm2, 1e-5f, std::move(attention), std::move(dense), std::move(moe));
+  block_ = std::make_unique<Block>(slots, norm1, norm2, 1e-5f, std::move(attention), std::move(dense),
+                                   std::move(moe));
 }
 
 double TermsOf(const Pass& pass, const MoeMlp& moe) {

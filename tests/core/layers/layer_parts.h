@@ -22,7 +22,8 @@ struct MoeChoices {
 };
 MoeParameters AddMoe(ParameterSet& set, const std::string& prefix, const MoeChoices& choices);
 
-// A block and what it borrows. Its attention is MLA (with query compression) before an MoE, GQA before a dense MLP.
+// A block and what it borrows. Its attention is MLA (with query compression) before an MoE, GQA before a
+// dense MLP.
 class OwnedBlock {
  public:
   OwnedBlock(Bench& bench, ParameterSet& set, SlotCounter& slots, const std::string& prefix, int64_t hidden,

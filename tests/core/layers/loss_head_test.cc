@@ -13,8 +13,8 @@ struct Expected {
 };
 
 // Cross-entropy and the gradients of scale * sum(losses), in double.
-Expected InDouble(const std::vector<float>& x, const std::vector<float>& w, const std::vector<int32_t>& targets,
-                  int64_t hidden, double scale) {
+Expected InDouble(const std::vector<float>& x, const std::vector<float>& w,
+                  const std::vector<int32_t>& targets, int64_t hidden, double scale) {
   const int64_t vocab = w.size() / hidden, tokens = targets.size();
   std::vector<double> dw(w.size(), 0.0), logits(vocab);
   Expected out;
@@ -22,7 +22,8 @@ Expected InDouble(const std::vector<float>& x, const std::vector<float>& w, cons
     double top = -1e300;
     for (int64_t v = 0; v < vocab; ++v) {
       logits[v] = 0;
-      for (int64_t i = 0; i < hidden; ++i) logits[v] += static_cast<double>(x[t * hidden + i]) * w[v * hidden + i];
+      for (int64_t i = 0; i < hidden; ++i)
+        logits[v] += static_cast<double>(x[t * hidden + i]) * w[v * hidden + i];
       top = std::max(top, logits[v]);
     }
     double sum = 0;
@@ -62,7 +63,8 @@ void Compare(int64_t vocab, int64_t hidden, int64_t tokens, DType act, double to
   const Tensor losses(bench.memory(), DType::kF32, {tokens}), dx(bench.memory(), act, {tokens, hidden});
   head.Run(bench.context(), {.x = x_tensor, .targets = target_tensor, .losses = losses});
   EXPECT_LE(RelativeDistance(bench.Read(losses), want.losses), std::min(tolerance, 1e-5)) << "losses alone";
-  EXPECT_EQ(bench.Read(weight->grad()), std::vector<float>(vocab * hidden, 0.0f)) << "a forward alone moves no gradient";
+  EXPECT_EQ(bench.Read(weight->grad()), std::vector<float>(vocab * hidden, 0.0f))
+      << "a forward alone moves no gradient";
 
   head.Run(bench.context(),
            {.x = x_tensor, .targets = target_tensor, .losses = losses, .scale = scale, .dx = dx});

@@ -25,7 +25,8 @@ class MlaSubject final : public Subject {
   }
   std::vector<int64_t> input_widths() const override { return {hidden_}; }
   std::vector<int64_t> output_widths() const override { return {hidden_}; }
-  void Forward(const Pass& pass, std::span<const TensorView> x, std::span<const TensorView> y) const override {
+  void Forward(const Pass& pass, std::span<const TensorView> x,
+               std::span<const TensorView> y) const override {
     layer_->Forward(pass, x[0], y[0]);
   }
   void BackwardInput(const Pass& pass, std::span<const TensorView> dy,
@@ -41,20 +42,30 @@ class MlaSubject final : public Subject {
 };
 
 void Check(const MlaShape& shape) {
-  CheckGradients(
-      [&](Bench& bench, ParameterSet& set, SlotCounter& slots) {
-        return std::make_unique<MlaSubject>(bench, set, slots, shape);
-      },
-      {.matrix_scale = 1.3});
+  CheckGradients([&](Bench& bench, ParameterSet& set,
+                     SlotCounter& slots) { return std::make_unique<MlaSubject>(bench, set, slots, shape); },
+                 {.matrix_scale = 1.3});
 }
 
 TEST(MlaAttentionTest, PassesTheGradientCheckerWithQueryCompression) {
-  Check({.hidden = 32, .heads = 3, .q_lora_rank = 24, .kv_lora_rank = 16, .nope_dim = 8, .rope_dim = 4, .v_dim = 12,
+  Check({.hidden = 32,
+         .heads = 3,
+         .q_lora_rank = 24,
+         .kv_lora_rank = 16,
+         .nope_dim = 8,
+         .rope_dim = 4,
+         .v_dim = 12,
          .scale = 0.3f});
 }
 
 TEST(MlaAttentionTest, PassesTheGradientCheckerWithoutQueryCompression) {
-  Check({.hidden = 32, .heads = 2, .q_lora_rank = 0, .kv_lora_rank = 20, .nope_dim = 16, .rope_dim = 8, .v_dim = 16,
+  Check({.hidden = 32,
+         .heads = 2,
+         .q_lora_rank = 0,
+         .kv_lora_rank = 20,
+         .nope_dim = 16,
+         .rope_dim = 8,
+         .v_dim = 16,
          .scale = 0.25f});
 }
 

@@ -22,7 +22,8 @@ class MoeSubject final : public Subject {
   std::vector<int64_t> input_widths() const override { return {choices_.hidden}; }
   std::vector<int64_t> output_widths() const override { return {choices_.hidden}; }
   int64_t experts() const override { return choices_.experts; }
-  void Forward(const Pass& pass, std::span<const TensorView> x, std::span<const TensorView> y) const override {
+  void Forward(const Pass& pass, std::span<const TensorView> x,
+               std::span<const TensorView> y) const override {
     x_ = x[0];
     layer_.Forward(pass, x[0], y[0]);
   }
@@ -38,14 +39,17 @@ class MoeSubject final : public Subject {
     double z = 0;
     for (const RoutedToken& token : tokens) z += token.lse * token.lse;
     const std::vector<int32_t>& starts = pass.layout.sequence_starts;
-    return static_cast<double>(pass.balance.sequence) * BalanceInDouble(tokens, starts, choices_.spec.top_k, false) +
-           static_cast<double>(pass.balance.auxiliary) * BalanceInDouble(tokens, starts, choices_.spec.top_k, true) +
+    return static_cast<double>(pass.balance.sequence) *
+               BalanceInDouble(tokens, starts, choices_.spec.top_k, false) +
+           static_cast<double>(pass.balance.auxiliary) *
+               BalanceInDouble(tokens, starts, choices_.spec.top_k, true) +
            static_cast<double>(pass.balance.z) * z;
   }
 
   std::vector<RoutedToken> Route() const {
     const std::vector<float> x = bench_.Read(x_), router = bench_.Read(parameters_.router->weight());
-    const std::vector<float> bias = parameters_.bias ? bench_.Read(parameters_.bias->weight()) : std::vector<float>();
+    const std::vector<float> bias =
+        parameters_.bias ? bench_.Read(parameters_.bias->weight()) : std::vector<float>();
     std::vector<RoutedToken> out;
     for (size_t t = 0; t < x.size() / choices_.hidden; ++t) {
       out.push_back(RouteInDouble(choices_.spec, &x[t * choices_.hidden], choices_.hidden, router, bias));
@@ -66,20 +70,26 @@ class MoeSubject final : public Subject {
 };
 
 void Check(const MoeChoices& choices, const BalanceFactors& balance = {}) {
-  CheckGradients(
-      [&](Bench& bench, ParameterSet& set, SlotCounter& slots) {
-        return std::make_unique<MoeSubject>(bench, set, slots, choices);
-      },
-      {.balance = balance, .matrix_scale = 1.5, .step = 0.01});
+  CheckGradients([&](Bench& bench, ParameterSet& set,
+                     SlotCounter& slots) { return std::make_unique<MoeSubject>(bench, set, slots, choices); },
+                 {.balance = balance, .matrix_scale = 1.5, .step = 0.01});
 }
 
-const MoeChoices kV3 = {
-    .spec = {.scoring = Scoring::kSigmoid, .num_groups = 4, .top_groups = 2, .top_k = 3, .normalize = true, .scale = 2.5},
-    .bias = true,
-    .shared = 12};
-const MoeChoices kV2 = {
-    .spec = {.scoring = Scoring::kSoftmax, .num_groups = 2, .top_groups = 1, .top_k = 2, .normalize = false, .scale = 4},
-    .shared = 20};
+const MoeChoices kV3 = {.spec = {.scoring = Scoring::kSigmoid,
+                                 .num_groups = 4,
+                                 .top_groups = 2,
+                                 .top_k = 3,
+                                 .normalize = true,
+                                 .scale = 2.5},
+                        .bias = true,
+                        .shared = 12};
+const MoeChoices kV2 = {.spec = {.scoring = Scoring::kSoftmax,
+                                 .num_groups = 2,
+                                 .top_groups = 1,
+                                 .top_k = 2,
+                                 .normalize = false,
+                                 .scale = 4},
+                        .shared = 20};
 const MoeChoices kMixtral = {.spec = {.scoring = Scoring::kSoftmax, .top_k = 2, .normalize = true}};
 
 TEST(MoeMlpTest, PassesTheGradientCheckerAsInV3) { Check(kV3); }

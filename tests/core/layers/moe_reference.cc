@@ -19,8 +19,8 @@ std::vector<int32_t> TopK(const Doubles& values, int64_t k) {
 
 }  // namespace
 
-RoutedToken RouteInDouble(const RouterSpec& spec, const float* x, int64_t hidden, const std::vector<float>& router,
-                          const std::vector<float>& bias) {
+RoutedToken RouteInDouble(const RouterSpec& spec, const float* x, int64_t hidden,
+                          const std::vector<float>& router, const std::vector<float>& bias) {
   const int64_t experts = router.size() / hidden;
   RoutedToken out;
   Doubles logits(experts, 0.0);
@@ -32,7 +32,8 @@ RoutedToken RouteInDouble(const RouterSpec& spec, const float* x, int64_t hidden
   for (const double logit : logits) sum += std::exp(logit - top);
   out.lse = top + std::log(sum);
   for (const double logit : logits) {
-    out.scores.push_back(spec.scoring == Scoring::kSigmoid ? 1 / (1 + std::exp(-logit)) : std::exp(logit - out.lse));
+    out.scores.push_back(spec.scoring == Scoring::kSigmoid ? 1 / (1 + std::exp(-logit))
+                                                           : std::exp(logit - out.lse));
   }
   Doubles selection = out.scores;
   for (size_t e = 0; e < bias.size(); ++e) selection[e] += bias[e];
@@ -70,7 +71,8 @@ double BalanceInDouble(const std::vector<RoutedToken>& tokens, const std::vector
     Doubles f(experts, 0.0), p(experts, 0.0);
     for (int32_t t = starts[s]; t < starts[s + 1]; ++t) {
       const RoutedToken& token = tokens[t];
-      for (const int32_t e : chosen_only ? token.experts : TopK(token.scores, k)) f[e] += experts / (k * length);
+      for (const int32_t e : chosen_only ? token.experts : TopK(token.scores, k))
+        f[e] += experts / (k * length);
       const double sum = std::accumulate(token.scores.begin(), token.scores.end(), 0.0);
       for (size_t e = 0; e < experts; ++e) p[e] += token.scores[e] / sum / length;
     }
@@ -79,7 +81,8 @@ double BalanceInDouble(const std::vector<RoutedToken>& tokens, const std::vector
   return out;
 }
 
-Doubles SwiGluInDouble(const float* x, int64_t hidden, const float* gate_up, const float* down, int64_t width) {
+Doubles SwiGluInDouble(const float* x, int64_t hidden, const float* gate_up, const float* down,
+                       int64_t width) {
   Doubles out(hidden, 0.0);
   for (int64_t i = 0; i < width; ++i) {
     double gate = 0, up = 0;

@@ -8,9 +8,11 @@ namespace moebius {
 namespace {
 
 constexpr int64_t kHidden = 16;
-const MoeChoices kMoe = {
-    .spec = {.scoring = Scoring::kSigmoid, .top_k = 2, .normalize = true}, .experts = 4, .hidden = kHidden, .bias = true,
-    .shared = 8};
+const MoeChoices kMoe = {.spec = {.scoring = Scoring::kSigmoid, .top_k = 2, .normalize = true},
+                         .experts = 4,
+                         .hidden = kHidden,
+                         .bias = true,
+                         .shared = 8};
 
 MtpParameters AddParameters(ParameterSet& set) {
   return {.embedding_norm = AddParameter(set, "enorm", {kHidden}, Init::kOnes),
@@ -29,7 +31,8 @@ class MtpSubject final : public Subject {
   std::vector<int64_t> input_widths() const override { return {kHidden, kHidden}; }
   std::vector<int64_t> output_widths() const override { return {kHidden}; }
   int64_t experts() const override { return experts_; }
-  void Forward(const Pass& pass, std::span<const TensorView> x, std::span<const TensorView> y) const override {
+  void Forward(const Pass& pass, std::span<const TensorView> x,
+               std::span<const TensorView> y) const override {
     module_.Forward(pass, x[0], x[1], y[0]);
   }
   void BackwardInput(const Pass& pass, std::span<const TensorView> dy,
@@ -37,7 +40,9 @@ class MtpSubject final : public Subject {
     module_.BackwardInput(pass, dy[0], dx[0], dx[1]);
   }
   void BackwardWeight(const Pass& pass) const override { module_.BackwardWeight(pass); }
-  double Terms(const Pass& pass) const override { return experts_ > 0 ? TermsOf(pass, *module_.block().moe()) : 0; }
+  double Terms(const Pass& pass) const override {
+    return experts_ > 0 ? TermsOf(pass, *module_.block().moe()) : 0;
+  }
 
  private:
   OwnedBlock owned_;
@@ -46,19 +51,15 @@ class MtpSubject final : public Subject {
 };
 
 TEST(MtpModuleTest, PassesTheGradientChecker) {
-  CheckGradients(
-      [](Bench& bench, ParameterSet& set, SlotCounter& slots) {
-        return std::make_unique<MtpSubject>(bench, set, slots, &kMoe);
-      },
-      {.balance = {.sequence = 1}, .step = 0.01});
+  CheckGradients([](Bench& bench, ParameterSet& set,
+                    SlotCounter& slots) { return std::make_unique<MtpSubject>(bench, set, slots, &kMoe); },
+                 {.balance = {.sequence = 1}, .step = 0.01});
 }
 
 TEST(MtpModuleTest, PassesTheGradientCheckerWithADenseBlock) {
-  CheckGradients(
-      [](Bench& bench, ParameterSet& set, SlotCounter& slots) {
-        return std::make_unique<MtpSubject>(bench, set, slots, nullptr);
-      },
-      {.step = 0.01, .bf16_tolerance = 0.1, .bf16_difference_tolerance = 0});
+  CheckGradients([](Bench& bench, ParameterSet& set,
+                    SlotCounter& slots) { return std::make_unique<MtpSubject>(bench, set, slots, nullptr); },
+                 {.step = 0.01, .bf16_tolerance = 0.1, .bf16_difference_tolerance = 0});
 }
 
 // With a projection that reads one half only, the output depends on that input only.

@@ -8,7 +8,8 @@
 namespace moebius {
 namespace {
 
-ParameterSpec Fused(const std::string& name, const std::vector<std::pair<std::string, int64_t>>& rows, int64_t columns) {
+ParameterSpec Fused(const std::string& name, const std::vector<std::pair<std::string, int64_t>>& rows,
+                    int64_t columns) {
   ParameterSpec spec{.name = name, .shape = {}, .pieces = {}};
   int64_t total = 0;
   for (const auto& [piece, count] : rows) {
@@ -86,7 +87,8 @@ TEST(ParameterTest, InBf16TheMasterKeepsWhatTheWeightRounds) {
   EXPECT_EQ(bench.Read(matrix->weight()), RoundedToBf16(values));
   EXPECT_EQ(bench.Read(gain->weight()), values) << "gains are read in f32";
   EXPECT_EQ(gain->weight().data, gain->master().data);
-  EXPECT_EQ(GetParameter(bench.backend(), bench.stream(), *matrix, 1, 2), (std::vector<float>{values[1], values[2]}));
+  EXPECT_EQ(GetParameter(bench.backend(), bench.stream(), *matrix, 1, 2),
+            (std::vector<float>{values[1], values[2]}));
 }
 
 TEST(ParameterTest, WithoutTrainingOnlyTheWeightIsKept) {
@@ -110,7 +112,8 @@ TEST(ParameterTest, OnlyMatricesDecay) {
 
 TEST(ParameterSetDeathTest, PiecesMustCoverTheParameterWithoutHoles) {
   ParameterSet set;
-  EXPECT_DEATH(set.Add({.name = "w", .shape = {4, 2}, .pieces = {{"a", {1, 2}, 0}, {"b", {2, 2}, 4}}}), "piece b");
+  EXPECT_DEATH(set.Add({.name = "w", .shape = {4, 2}, .pieces = {{"a", {1, 2}, 0}, {"b", {2, 2}, 4}}}),
+               "piece b");
   EXPECT_DEATH(set.Add({.name = "w", .shape = {4, 2}, .pieces = {{"a", {3, 2}, 0}}}), "w");
 }
 

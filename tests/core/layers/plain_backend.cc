@@ -64,7 +64,8 @@ class PlainBackend final : public Backend {
   }
   void CopyToHost(Stream&, TensorView from, void* host) override {
     const int64_t bytes = from.cols() * SizeOf(from.dtype);
-    for (int64_t r = 0; r < from.rows(); ++r) std::memcpy(static_cast<char*>(host) + r * bytes, RowOf(from, r), bytes);
+    for (int64_t r = 0; r < from.rows(); ++r)
+      std::memcpy(static_cast<char*>(host) + r * bytes, RowOf(from, r), bytes);
   }
   void Zero(Stream&, TensorView x) override {
     for (int64_t r = 0; r < x.rows(); ++r) std::memset(RowOf(x, r), 0, x.cols() * SizeOf(x.dtype));
@@ -97,7 +98,8 @@ class PlainBackend final : public Backend {
     for (int64_t g = 0; g < a.w.shape[0]; ++g) {
       const int64_t begin = offsets[g], n = offsets[g + 1] - begin;
       const TensorView x = a.x.Rows(begin, n), y = a.y.Rows(begin, n), w = a.w.Index(g);
-      if (a.kind == GroupedKind::kForward) MatMul(stream, {.a = x, .b = w, .c = y, .transpose_b = Transpose::kYes});
+      if (a.kind == GroupedKind::kForward)
+        MatMul(stream, {.a = x, .b = w, .c = y, .transpose_b = Transpose::kYes});
       if (a.kind == GroupedKind::kBackwardInput) MatMul(stream, {.a = y, .b = w, .c = x});
       if (a.kind == GroupedKind::kBackwardWeight) {
         MatMul(stream, {.a = y, .b = x, .c = w, .transpose_a = Transpose::kYes, .accumulate = true});
@@ -173,7 +175,8 @@ class PlainBackend final : public Backend {
       PutFlat(a.lse, head * a.q.shape[0] + t, lse);
       for (int64_t c = 0; c < a.v.cols(); ++c) {
         double o = 0;
-        for (size_t j = 0; j < scores.size(); ++j) o += std::exp(scores[j] - lse) * At(a.v, KeyRow(a, head, begin + j), c);
+        for (size_t j = 0; j < scores.size(); ++j)
+          o += std::exp(scores[j] - lse) * At(a.v, KeyRow(a, head, begin + j), c);
         Put(a.o, t * a.q.shape[1] + head, c, o);
       }
     });
@@ -181,7 +184,8 @@ class PlainBackend final : public Backend {
   void AttentionBackward(Stream& stream, const AttentionBackwardArgs& b) override {
     const AttentionArgs& a = b.forward;
     // Sums over queries and heads are kept in double and rounded once.
-    std::vector<double> dk(a.k.elements(), 0.0), dv(a.v.elements(), 0.0), shared(a.k_shared ? a.k_shared.elements() : 0);
+    std::vector<double> dk(a.k.elements(), 0.0), dv(a.v.elements(), 0.0),
+        shared(a.k_shared ? a.k_shared.elements() : 0);
     Zero(stream, b.dq);
     const int64_t dk_cols = a.k.cols(), dv_cols = a.v.cols(), dr = a.k_shared ? a.k_shared.cols() : 0;
     ForEachQuery(a, [&](int64_t head, int64_t t, int64_t begin) {
@@ -308,7 +312,8 @@ class PlainBackend final : public Backend {
                          [&](int32_t x, int32_t y) { return At(a.scores, t, x) > At(a.scores, t, y); });
         double total = 0;
         for (int64_t e = 0; e < experts; ++e) total += At(a.scores, t, e);
-        for (int64_t k = 0; k < a.top_k; ++k) ++counts[a.experts ? IntAt(a.experts, t * a.top_k + k) : order[k]];
+        for (int64_t k = 0; k < a.top_k; ++k)
+          ++counts[a.experts ? IntAt(a.experts, t * a.top_k + k) : order[k]];
         for (int64_t e = 0; e < experts; ++e) p[e] += At(a.scores, t, e) / total / length;
       }
       double loss = 0;

@@ -1,5 +1,5 @@
-// A backend of plain loops in double, straight from the comments of kernel_args.h: layers are tested on it too, so
-// that a failure tells a layer's mistake from a kernel's. Not for speed.
+// A backend of plain loops in double, straight from the comments of kernel_args.h: layers are tested on it
+// too, so that a failure tells a layer's mistake from a kernel's. Not for speed.
 #pragma once
 
 #include <memory>

@@ -22,7 +22,8 @@ class FusedAdd final : public Subject {
   FusedAdd(SlotCounter& slots, Parameter* gain) : norm_(slots, gain, 1e-6f), width_(gain->shape()[0]) {}
   std::vector<int64_t> input_widths() const override { return {width_, width_}; }
   std::vector<int64_t> output_widths() const override { return {width_, width_}; }
-  void Forward(const Pass& pass, std::span<const TensorView> x, std::span<const TensorView> y) const override {
+  void Forward(const Pass& pass, std::span<const TensorView> x,
+               std::span<const TensorView> y) const override {
     // The sum has to stay valid until the backward, the caller's y need not.
     const TensorView sum = pass.saved.activations().New(x[0].dtype, x[0].shape);
     norm_.ForwardAdd(pass, x[0], x[1], sum, y[1]);
@@ -44,7 +45,9 @@ TEST(RmsNormTest, PassesTheGradientChecker) { CheckGradients(MakeNorm(48)); }
 
 TEST(RmsNormTest, PassesTheGradientCheckerAtAnOddWidth) { CheckGradients(MakeNorm(37)); }
 
-TEST(RmsNormTest, PassesTheGradientCheckerInsideWiderRows) { CheckGradients(MakeNorm(32), {.padded_rows = true}); }
+TEST(RmsNormTest, PassesTheGradientCheckerInsideWiderRows) {
+  CheckGradients(MakeNorm(32), {.padded_rows = true});
+}
 
 TEST(RmsNormTest, PassesTheGradientCheckerWithTheResidualFusedIn) {
   CheckGradients([](Bench&, ParameterSet& set, SlotCounter& slots) {

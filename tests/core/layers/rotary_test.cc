@@ -22,8 +22,9 @@ TEST(RotaryTest, PlainFrequenciesAreAGeometricSeries) {
   for (int i = 0; i < 4; ++i) EXPECT_NEAR(f[i], std::pow(10.0, -i), 1e-12) << i;
 }
 
-// DeepSeek-V3's numbers: 64 dimensions, base 10000, factor 40 over 4096 positions. The dimensions that make 32 and 1
-// turns in 4096 positions are 10.47 and 22.51, so 0..10 keep their frequency and 23.. are divided by 40.
+// DeepSeek-V3's numbers: 64 dimensions, base 10000, factor 40 over 4096 positions. The dimensions that make
+// 32 and 1 turns in 4096 positions are 10.47 and 22.51, so 0..10 keep their frequency and 23.. are divided
+// by 40.
 TEST(RotaryTest, YarnDividesSlowFrequenciesAndRampsBetween) {
   const std::vector<double> plain = RopeFrequencies(64, 10000, {});
   const std::vector<double> f = RopeFrequencies(64, 10000, kV3Yarn);
@@ -45,14 +46,16 @@ TEST(RotaryTest, YarnScalesScoresNotRotationsInV3) {
   EXPECT_DOUBLE_EQ(RopeAttentionFactor({}), 1);
 }
 
-// transformers' _compute_llama3_parameters for Llama-3.1: factor 8, low 1, high 4, original 8192, base 500000.
+// transformers' _compute_llama3_parameters for Llama-3.1: factor 8, low 1, high 4, original 8192, base
+// 500000.
 TEST(RotaryTest, Llama3DividesLongWavesAndBlendsTheMiddle) {
   const RopeScaling scaling{.kind = RopeScalingKind::kLlama3,
                             .factor = 8,
                             .original_max_position_embeddings = 8192,
                             .low_freq_factor = 1,
                             .high_freq_factor = 4};
-  const std::vector<double> plain = RopeFrequencies(128, 500000, {}), f = RopeFrequencies(128, 500000, scaling);
+  const std::vector<double> plain = RopeFrequencies(128, 500000, {}),
+                            f = RopeFrequencies(128, 500000, scaling);
   int kept = 0, divided = 0, blended = 0;
   for (int i = 0; i < 64; ++i) {
     const double wave = 2 * M_PI / plain[i];

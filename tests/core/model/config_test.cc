@@ -14,8 +14,9 @@ namespace {
 
 using nlohmann::json;
 
-const char* const kGolden[] = {"deepseek_v2_lite", "deepseek_v3", "deepseek_v3_fp8", "deepseek_v3_mtp",
-                               "deepseek_v3_noq_yarn", "llama3", "mixtral", "qwen2_tied", "qwen3", "qwen3_moe"};
+const char* const kGolden[] = {
+    "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_fp8", "deepseek_v3_mtp", "deepseek_v3_noq_yarn",
+    "llama3",           "mixtral",     "qwen2_tied",      "qwen3",           "qwen3_moe"};
 
 json GoldenJson(const std::string& name) {
   const std::string path = Concat(MOEBIUS_SOURCE_DIR, "/tests/golden/models/", name, "/model/config.json");
@@ -112,13 +113,15 @@ TEST(ConfigTest, TinyConfigsOfAllFamiliesSurviveWritingAndReading) {
   }
 }
 
-// What is written has every field of the golden file with the same value, so that transformers reads the same model.
+// What is written has every field of the golden file with the same value, so that transformers reads the same
+// model.
 TEST(ConfigTest, WhatIsWrittenAgreesWithTheReleasedForm) {
   for (const char* name : kGolden) {
     const json golden = GoldenJson(name);
     const json written = json::parse(ConfigToJson(Read(golden), "float32"));
     for (const auto& [field, value] : golden.items()) {
-      if (field == "quantization_config" || field == "rope_parameters" || field == "dtype" || field == "torch_dtype") {
+      if (field == "quantization_config" || field == "rope_parameters" || field == "dtype" ||
+          field == "torch_dtype") {
         continue;
       }
       ASSERT_TRUE(written.contains(field)) << name << " " << field;
@@ -210,6 +213,7 @@ TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
       {"deepseek_v3", "rope_interleave", false},
       {"deepseek_v2_lite", "scoring_func", "sigmoid"},
       {"deepseek_v2_lite", "topk_method", "noaux_tc"},
+      {"deepseek_v2_lite", "norm_topk_prob", true},
       {"qwen3", "attention_bias", true},
       {"qwen3", "use_sliding_window", true},
       {"qwen2_tied", "use_sliding_window", true},
@@ -222,7 +226,8 @@ TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
     json value = GoldenJson(refusal.golden);
     value[refusal.field] = refusal.value;
     const std::string error = ErrorOf(value);
-    EXPECT_NE(error.find("DIR/config.json"), std::string::npos) << refusal.golden << " " << refusal.field << ": " << error;
+    EXPECT_NE(error.find("DIR/config.json"), std::string::npos)
+        << refusal.golden << " " << refusal.field << ": " << error;
     const std::string word = std::string(refusal.field) == "use_sliding_window" ? "sliding" : refusal.field;
     EXPECT_TRUE(error.find(word) != std::string::npos || error.find("sliding-window") != std::string::npos)
         << refusal.golden << " " << refusal.field << ": " << error;
@@ -236,24 +241,38 @@ TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
 }
 
 TEST(ConfigTest, MissingAndOddFieldsAreNamed) {
-  for (const char* field : {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "kv_lora_rank",
-                            "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "model_type"}) {
+  for (const char* field :
+       {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "kv_lora_rank",
+        "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "model_type"}) {
     json value = GoldenJson("deepseek_v3");
     value.erase(field);
     EXPECT_NE(ErrorOf(value).find(field), std::string::npos) << field << ": " << ErrorOf(value);
     value[field] = "many";
-    EXPECT_NE(ErrorOf(value).find(std::string(field) == "model_type" ? "many" : field), std::string::npos) << field;
+    EXPECT_NE(ErrorOf(value).find(std::string(field) == "model_type" ? "many" : field), std::string::npos)
+        << field;
   }
   const std::pair<const char*, json> odd[] = {
-      {"hidden_size", 0},          {"hidden_size", -4},         {"vocab_size", int64_t{1} << 50}, {"num_hidden_layers", 0},
-      {"num_experts_per_tok", 99}, {"n_group", 5},              {"topk_group", 9},                {"n_group", 0},
-      {"rope_theta", -1},          {"rms_norm_eps", "small"},   {"rope_scaling", 3},              {"qk_rope_head_dim", 7},
-      {"num_nextn_predict_layers", 1000}, {"tie_word_embeddings", 1}, {"initializer_range", -1},
+      {"hidden_size", 0},
+      {"hidden_size", -4},
+      {"vocab_size", int64_t{1} << 50},
+      {"num_hidden_layers", 0},
+      {"num_experts_per_tok", 99},
+      {"n_group", 5},
+      {"topk_group", 9},
+      {"n_group", 0},
+      {"rope_theta", -1},
+      {"rms_norm_eps", "small"},
+      {"rope_scaling", 3},
+      {"qk_rope_head_dim", 7},
+      {"num_nextn_predict_layers", 1000},
+      {"tie_word_embeddings", 1},
+      {"initializer_range", -1},
   };
   for (const auto& [field, value] : odd) {
     json config = GoldenJson("deepseek_v3");
     config[field] = value;
-    const std::string error = ErrorOf(config), word = std::string(field) == "qk_rope_head_dim" ? "rotary" : field;
+    const std::string error = ErrorOf(config),
+                      word = std::string(field) == "qk_rope_head_dim" ? "rotary" : field;
     EXPECT_NE(error.find(word), std::string::npos) << field << " = " << value << ": " << error;
     EXPECT_NE(error.find("DIR/config.json"), std::string::npos) << error;
   }
@@ -304,6 +323,33 @@ TEST(ConfigTest, RecipesGetTheDefaultsOfTheirFamily) {
   model.set_scoring_func("tanh");
   EXPECT_NE(std::string(ConfigFromProto(model).status().message()).find("scoring_func"), std::string::npos);
   EXPECT_EQ(ExitCode(ConfigFromProto(model).status()), kExitUsage);
+}
+
+// A recipe may ask for what no config.json of the family can say; the checkpoint would then lie.
+TEST(ConfigTest, RecipesCannotAskForWhatTheirFamilyCannotSave) {
+  proto::Model model;
+  model.set_model_type("llama");
+  model.set_vocab_size(100);
+  model.set_hidden_size(64);
+  model.set_intermediate_size(128);
+  model.set_num_hidden_layers(2);
+  model.set_num_attention_heads(4);
+  ASSERT_TRUE(ConfigFromProto(model).ok());
+  const auto error_with = [&](const auto& change) {
+    proto::Model changed = model;
+    change(changed);
+    const absl::StatusOr<ModelConfig> config = ConfigFromProto(changed);
+    return config.ok() ? std::string() : std::string(config.status().message());
+  };
+  EXPECT_NE(error_with([](proto::Model& m) { m.set_qk_norm(true); }).find("qk_norm"), std::string::npos);
+  EXPECT_NE(error_with([](proto::Model& m) { m.set_attention_bias(true); }).find("attention_bias"),
+            std::string::npos);
+  EXPECT_NE(error_with([](proto::Model& m) { m.set_scoring_func("sigmoid"); }).find("scoring_func"),
+            std::string::npos);
+  EXPECT_NE(error_with([](proto::Model& m) {
+              m.set_n_routed_experts(4), m.set_num_experts_per_tok(2), m.set_moe_intermediate_size(8);
+            }).find("n_routed_experts"),
+            std::string::npos);
 }
 
 }  // namespace

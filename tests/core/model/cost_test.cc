@@ -48,8 +48,8 @@ ModelConfig DeepSeekV2() {
   return c;
 }
 
-ModelConfig Gqa(int64_t layers, int64_t hidden, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t dense,
-                int64_t vocab) {
+ModelConfig Gqa(int64_t layers, int64_t hidden, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                int64_t dense, int64_t vocab) {
   ModelConfig c;
   c.attention = AttentionKind::kGqa;
   c.num_hidden_layers = layers;

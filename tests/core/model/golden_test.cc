@@ -1,5 +1,5 @@
-// Parity with transformers on golden models: log-probabilities, and losses and gradient norm of a first training
-// step. Compiled twice: over the copies in tests/golden, and over all of ../shared/golden.
+// Parity with transformers on golden models: log-probabilities, and losses and gradient norm of a first
+// training step. Compiled twice: over the copies in tests/golden, and over all of ../shared/golden.
 #include <cmath>
 
 #include "core/base/strings.h"
@@ -17,7 +17,8 @@ class GoldenTest : public testing::TestWithParam<std::string> {
  protected:
   void Load(const ModelOptions& options) {
     golden_ = ReadGoldenModel(GetParam());
-    absl::StatusOr<LoadedModel> loaded = LoadModel(golden_.folder, bench_.backend(), bench_.stream(), options);
+    absl::StatusOr<LoadedModel> loaded =
+        LoadModel(golden_.folder, bench_.backend(), bench_.stream(), options);
     ASSERT_TRUE(loaded.ok()) << std::string(loaded.status().message());
     config_ = loaded->config;
     model_ = std::move(loaded->model);
@@ -67,8 +68,8 @@ std::map<std::string, double> FirstStep(Bench& bench, const Model& model, const 
   Microbatch mb(bench.backend(), model.num_slots());
   const int64_t row = training.sequence_length + 1;
   for (int64_t first = 0; first < training.sequences; first += microbatch_sequences) {
-    mb.Load(bench.stream(), std::span(batch).subspan(first * row, microbatch_sequences * row), microbatch_sequences,
-            training.sequence_length, mtp ? static_cast<int>(modules) : 0);
+    mb.Load(bench.stream(), std::span(batch).subspan(first * row, microbatch_sequences * row),
+            microbatch_sequences, training.sequence_length, mtp ? static_cast<int>(modules) : 0);
     model.Forward(bench.context(), objective, mb);
     out["train/loss"] += SumLosses(bench.backend(), bench.stream(), mb.losses) / tokens;
     for (const Microbatch::Depth& depth : mb.depths) {
@@ -119,7 +120,8 @@ TEST_P(GoldenTest, FirstStepHasTheLossesAndGradientNormOfTransformers) {
   }
 }
 
-// Every tensor of the folder is a piece of a parameter or a copy of one, with the same shape, and the reverse.
+// Every tensor of the folder is a piece of a parameter or a copy of one, with the same shape, and the
+// reverse.
 TEST_P(GoldenTest, PiecesAreTheTensorsOfTheFolder) {
   Load({});
   ASSERT_NE(model_, nullptr);

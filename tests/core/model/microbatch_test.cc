@@ -47,7 +47,8 @@ TEST(MicrobatchTest, DocumentMasksCutWhatAttentionSeesNotPositionsNorBalance) {
   EXPECT_EQ(mb.layout.sequence_starts, (Ints{0, 4, 8}));
   EXPECT_EQ(mb.layout.attention_starts, (Ints{0, 2, 4, 7, 8}));
   EXPECT_EQ(bench.ReadInts(mb.layout.positions), (Ints{0, 1, 2, 3, 0, 1, 2, 3}));
-  EXPECT_EQ(mb.depths[0].layout.attention_starts, (Ints{0, 2, 3, 6})) << "a start beyond the depth's end is none";
+  EXPECT_EQ(mb.depths[0].layout.attention_starts, (Ints{0, 2, 3, 6}))
+      << "a start beyond the depth's end is none";
 }
 
 TEST(MicrobatchTest, RaggedSequencesHaveNoTargetAtTheirEnds) {
@@ -81,7 +82,8 @@ TEST(MicrobatchTest, LossesAreSummedInDouble) {
   std::vector<float> values(1 << 16, 1e-4f);
   values[0] = 1e4f;
   const Tensor losses = bench.Floats(DType::kF32, {1 << 16}, values);
-  EXPECT_NEAR(SumLosses(bench.backend(), bench.stream(), losses), 1e4 + 65535 * static_cast<double>(1e-4f), 1e-6);
+  EXPECT_NEAR(SumLosses(bench.backend(), bench.stream(), losses), 1e4 + 65535 * static_cast<double>(1e-4f),
+              1e-6);
 }
 
 }  // namespace

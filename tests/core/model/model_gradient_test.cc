@@ -75,9 +75,11 @@ TEST_P(ModelGradientTest, DifferencesOfTheObjectiveAgreeWithTheBackward) {
       for (int halving = 0; halving < 6; ++halving, h /= 2) {
         double numeric = 0, analytic = 0;
         bool same = true;
-        for (const auto& [at, weight] : {std::pair{1.0, 8.0 / 12}, {-1.0, -8.0 / 12}, {2.0, -1.0 / 12}, {-2.0, 1.0 / 12}}) {
+        for (const auto& [at, weight] :
+             {std::pair{1.0, 8.0 / 12}, {-1.0, -8.0 / 12}, {2.0, -1.0 / 12}, {-2.0, 1.0 / 12}}) {
           std::vector<float> moved = base;
-          for (int64_t i = 0; i < n; ++i) moved[i] += static_cast<float>(at * h * (random.Bits(i) & 1 ? 1 : -1));
+          for (int64_t i = 0; i < n; ++i)
+            moved[i] += static_cast<float>(at * h * (random.Bits(i) & 1 ? 1 : -1));
           SetParameter(tiny.bench.backend(), tiny.bench.stream(), *parameter, 0, moved);
           numeric += weight / h * evaluate();
           same &= choices == reference;

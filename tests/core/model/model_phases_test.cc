@@ -21,8 +21,8 @@ class ModelPhasesTest : public testing::TestWithParam<std::string> {
 // Sequences [first, first + count) of the batch.
 void Load(TinyModel& tiny, Microbatch& mb, int64_t first, int64_t count, int depths) {
   const std::vector<int32_t> tokens = TinyTokens(kSequences, kLength);
-  mb.Load(tiny.bench.stream(), std::span(tokens).subspan(first * (kLength + 1), count * (kLength + 1)), count, kLength,
-          depths);
+  mb.Load(tiny.bench.stream(), std::span(tokens).subspan(first * (kLength + 1), count * (kLength + 1)), count,
+          kLength, depths);
 }
 
 // F, I and W of the whole batch in one microbatch, W at once.
@@ -69,8 +69,8 @@ TEST_P(ModelPhasesTest, TwoMicrobatchesInFlightGiveTheBitsOfOneAfterTheOther) {
     }
     return GradientsOf(tiny);
   };
-  // The head adds to its weight when the forward runs: tied or not, a's part comes first either way, but a tied
-  // table's other parts then come in another order.
+  // The head adds to its weight when the forward runs: tied or not, a's part comes first either way, but a
+  // tied table's other parts then come in another order.
   ExpectSameGradients(run(true), run(false), config().tie_word_embeddings ? 1e-6 : 0, "crossed");
 }
 
@@ -142,8 +142,8 @@ TEST_P(ModelPhasesTest, LossesAloneMoveNoGradient) {
   }
 }
 
-// Documents of one sequence that do not see each other score as sequences of their own: rotary positions count on,
-// but only differences of positions matter.
+// Documents of one sequence that do not see each other score as sequences of their own: rotary positions
+// count on, but only differences of positions matter.
 TEST_P(ModelPhasesTest, MaskedDocumentsScoreLikeSequencesOfTheirOwn) {
   TinyModel tiny(config());
   const std::vector<int32_t> tokens = TinyTokens(1, 11);
@@ -184,7 +184,8 @@ TEST_P(ModelPhasesTest, StagesHandedOverByHandEqualTheWhole) {
         c, ModelOptions{.stage = {.first_layer = 1, .last_layer = 2, .embedding = false, .head = false}}));
   }
   stages.push_back(std::make_unique<TinyModel>(
-      c, ModelOptions{.stage = {.first_layer = layers - 1, .last_layer = layers, .embedding = false, .head = true}}));
+      c, ModelOptions{
+             .stage = {.first_layer = layers - 1, .last_layer = layers, .embedding = false, .head = true}}));
 
   for (const Model::WeightPhase when : {Model::WeightPhase::kNow, Model::WeightPhase::kLater}) {
     std::vector<std::unique_ptr<Microbatch>> mbs;
@@ -245,7 +246,8 @@ TEST(ModelTest, WithoutLossWeightMtpModulesAreNotRun) {
   tiny.model.BackwardInput(tiny.bench.context(), o, mb, Model::WeightPhase::kNow);
   int64_t modules = 0;
   for (const NamedGradient& gradient : GradientsOf(tiny)) {
-    const bool mtp = gradient.name.starts_with("model.layers.2.") || gradient.name.starts_with("model.layers.3.");
+    const bool mtp =
+        gradient.name.starts_with("model.layers.2.") || gradient.name.starts_with("model.layers.3.");
     modules += mtp;
     const bool zero = gradient.values == std::vector<float>(gradient.values.size(), 0.0f);
     EXPECT_EQ(zero, mtp) << gradient.name;

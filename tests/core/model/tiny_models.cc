@@ -152,7 +152,8 @@ void ExpectSameGradients(const std::vector<NamedGradient>& got, const std::vecto
     ASSERT_EQ(got[i].name, want[i].name) << when;
     const double distance = RelativeDistance(got[i].values, want[i].values);
     if (tolerance == 0) {
-      EXPECT_EQ(got[i].values, want[i].values) << when << ": " << got[i].name << ", relative distance " << distance;
+      EXPECT_EQ(got[i].values, want[i].values)
+          << when << ": " << got[i].name << ", relative distance " << distance;
     } else {
       EXPECT_LE(distance, tolerance) << when << ": " << got[i].name;
     }

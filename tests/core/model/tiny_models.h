@@ -11,15 +11,16 @@ namespace moebius {
 
 inline constexpr int32_t kTinyVocab = 40;
 
-// deepseek_v3 (query compression, groups, a shared expert), deepseek_v3_mtp (no query compression, two MTP modules,
-// tied embeddings), deepseek_v2, qwen3_moe, mixtral, llama, qwen2, qwen3 (tied).
+// deepseek_v3 (query compression, groups, a shared expert), deepseek_v3_mtp (no query compression, two MTP
+// modules, tied embeddings), deepseek_v2, qwen3_moe, mixtral, llama, qwen2, qwen3 (tied).
 std::vector<std::string> TinyNames();
 ModelConfig TinyConfig(const std::string& name);
 
 // `sequences` x (length + 1) ids.
 std::vector<int32_t> TinyTokens(int64_t sequences, int64_t length);
 
-// A model with random weights and what runs it. Large weights, so that no part of it is close to doing nothing.
+// A model with random weights and what runs it. Large weights, so that no part of it is close to doing
+// nothing.
 struct TinyModel {
   TinyModel(const ModelConfig& config, ModelOptions options = {});
   Microbatch NewMicrobatch() { return Microbatch(bench.backend(), model.num_slots()); }

@@ -11,9 +11,9 @@ namespace {
 TEST(DTypeTest, NamesAreThoseOfSafetensorsAndReadBack) {
   EXPECT_EQ(Name(DType::kBF16), "BF16");
   EXPECT_EQ(Name(DType::kF8E4M3), "F8_E4M3");
-  for (const DType dtype : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2,
-                            DType::kI64, DType::kI32, DType::kI16, DType::kI8, DType::kU32, DType::kU16, DType::kU8,
-                            DType::kBool}) {
+  for (const DType dtype :
+       {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2, DType::kI64,
+        DType::kI32, DType::kI16, DType::kI8, DType::kU32, DType::kU16, DType::kU8, DType::kBool}) {
     EXPECT_EQ(DTypeFromName(Name(dtype)), dtype);
     EXPECT_GE(SizeOf(dtype), 1);
   }

@@ -6,8 +6,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/cross_entropy.cc"
-#include "core/backend/cpu/simd-inl.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "core/backend/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {

@@ -8,8 +8,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/decode_attention.cc"
-#include "core/backend/cpu/matvec-inl.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "core/backend/cpu/matvec-inl.h"
 
 // The decode kernel's view of its operands, and one piece of work: a chunk of one sequence's cache for one
 // key/value head and all query heads that share it (all heads at once for MLA), so every cached row is read

@@ -8,8 +8,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/matvec.cc"
-#include "core/backend/cpu/matvec-inl.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "core/backend/cpu/matvec-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {

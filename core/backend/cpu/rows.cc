@@ -7,8 +7,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/rows.cc"
-#include "core/backend/cpu/simd-inl.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "core/backend/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius {

@@ -306,7 +306,9 @@ TEST(Hdf5Child, CrashesLoopsAndGreedAreReportedAsDamage) {
   });
   EXPECT_TRUE(Contains(crash.status(), "a.h5") && Contains(crash.status(), "signal 11")) << crash.status();
   const auto loop = run([]() -> absl::StatusOr<std::string> {
-    for (volatile int i = 0;; i = i + 1) {
+    volatile int i = 0;  // a loop without side effects may be left out
+    while (true) {
+      i = i + 1;
     }
   });
   EXPECT_TRUE(Contains(loop.status(), Concat("signal ", SIGXCPU))) << loop.status();

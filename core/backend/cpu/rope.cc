@@ -101,9 +101,9 @@ namespace moebius {
 HWY_EXPORT(Rotate);
 
 void CpuBackend::Rope(Stream&, const RopeArgs& args) {
-  const auto rotate = HWY_DYNAMIC_POINTER(Rotate);
-  ForRowRanges(pool_, args.x.shape[0], args.x.shape[1] * args.x.shape[2],
-               [&](int64_t begin, int64_t end, int) { rotate(args, begin, end); });
+  ForRowRanges(
+      pool_, args.x.shape[0], args.x.shape[1] * args.x.shape[2],
+      [&](int64_t begin, int64_t end, int) { return HWY_DYNAMIC_DISPATCH(Rotate)(args, begin, end); });
 }
 
 }  // namespace moebius

@@ -42,6 +42,8 @@ class Fields {
     if (status_.ok() && wrong)
       status_ = UsageError(Concat(source_, ": ", what, " is not supported; use a model without it"));
   }
+  // Present, though it may be null ("no experts").
+  bool HasKey(const char* field) const { return object_.contains(field); }
   bool Has(const char* field) const { return HasJsonField(object_, field); }
   const json& operator[](const char* field) const { return object_.at(field); }
   const absl::Status& status() const { return status_; }
@@ -118,6 +120,15 @@ void ReadMla(Fields& f, ModelConfig& c) {
 
 void ReadDeepSeekExperts(Fields& f, ModelConfig& c) {
   const bool v3 = c.model_type == "deepseek_v3";
+  // transformers fills gaps with the sizes of the released 671B model: a gap is refused rather than guessed.
+  for (const char* need : {"n_routed_experts", "n_shared_experts", "num_experts_per_tok",
+                           "routed_scaling_factor", "first_k_dense_replace", "moe_intermediate_size"}) {
+    if (!f.HasKey(need)) f.Need(need);
+  }
+  if (v3) {
+    f.Need("n_group");
+    f.Need("topk_group");
+  }
   f.Take("n_routed_experts", c.n_routed_experts);
   f.Take("n_shared_experts", c.n_shared_experts);
   f.Take("num_experts_per_tok", c.num_experts_per_tok);
@@ -164,6 +175,7 @@ void ReadGqa(Fields& f, ModelConfig& c) {
   c.num_key_value_heads = c.num_attention_heads;
   f.Take("num_key_value_heads", c.num_key_value_heads, 1);
   c.head_dim = c.num_attention_heads > 0 ? c.hidden_size / c.num_attention_heads : 0;
+  if (c.model_type == "qwen3") f.Need("head_dim");  // transformers' default is 128, whatever the width
   f.Take("head_dim", c.head_dim);
   c.qk_norm = c.model_type == "qwen3" || c.model_type == "qwen3_moe";
   bool bias = false;

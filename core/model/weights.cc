@@ -13,8 +13,8 @@ namespace {
 constexpr int64_t kScaleBlock = 128;  // FP8 weights share one scale per 128 x 128 block
 
 std::vector<int64_t> Dims(const Shape& shape) {
-  std::vector<int64_t> dims;
-  for (int i = 0; i < shape.rank(); ++i) dims.push_back(shape[i]);
+  std::vector<int64_t> dims(shape.rank());
+  for (int i = 0; i < shape.rank(); ++i) dims[i] = shape[i];
   return dims;
 }
 

@@ -41,6 +41,7 @@ absl::StatusOr<std::vector<SampleRow>> PromptSampler::Run(int64_t step) const {
   }
   ASSIGN_OR_RETURN(const std::vector<GenerateResult> results, Generate(decoder, requests, {}));
   std::vector<SampleRow> rows;
+  rows.reserve(results.size());
   for (int i = 0; i < sample.prompts_size(); ++i) {
     rows.push_back({.step = step,
                     .prompt = sample.prompts(i),

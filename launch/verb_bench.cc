@@ -77,7 +77,8 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], sets));
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
   const proto::Recipe& r = recipe.proto();
-  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(LoaderOptionsOf(r, config)));
+  ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r, config));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(options));
   ASSIGN_OR_RETURN(Training training, BuildTraining(r, config));
   RETURN_IF_ERROR(InitializeWeights(r, training));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));

@@ -81,7 +81,8 @@ class TrainingLoop {
 };
 
 absl::Status TrainingLoop::OpenData() {
-  ASSIGN_OR_RETURN(loader_, Loader::Open(LoaderOptionsOf(r_, config_)));
+  ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r_, config_));
+  ASSIGN_OR_RETURN(loader_, Loader::Open(options));
   if (!r_.data().validation().empty()) {
     ASSIGN_OR_RETURN(validation_, Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
                                                    config_.vocab_size, r_.validate().max_tokens()));

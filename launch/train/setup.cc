@@ -6,6 +6,7 @@
 #include "core/base/strings.h"
 #include "core/model/cost.h"
 #include "core/model/weights.h"
+#include "data/build_options.h"
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
 
@@ -107,17 +108,8 @@ TrainConfig TrainConfigOf(const proto::Recipe& r) {
           .recompute = RecomputeOf(r.recompute())};
 }
 
-LoaderOptions LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) {
-  LoaderOptions options;
-  if (!r.data().train().empty()) options.parts.push_back({r.data().train(), 1});
-  for (const auto& part : r.data().mixture()) options.parts.push_back({part.path(), part.weight()});
-  options.sequence_length = r.batch().sequence_length();
-  options.shuffle = r.data().shuffle();
-  options.packing = r.data().pack() == proto::Data::DOCUMENTS ? Packing::kDocuments : Packing::kContiguous;
-  options.seed = r.seed();
-  options.vocab_size = model.vocab_size;
-  options.fim_rate = r.data().fim_rate();
-  return options;
+absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) {
+  return LoaderOptionsFrom(r.data(), r.batch().sequence_length(), model.vocab_size, r.seed());
 }
 
 absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend) {

@@ -15,7 +15,7 @@ namespace moebius {
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
 
 TrainConfig TrainConfigOf(const proto::Recipe& recipe);
-LoaderOptions LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);
+absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);
 
 // Compute dtype of precision.compute on this backend. UsageError for FP8, which the CPU has not.
 absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend);

@@ -93,6 +93,7 @@ HWY_INLINE void SoftmaxStep(float* scores, int64_t n, float scale, float* out, i
 
 // out [kRows, dv] += weights [kRows, n] · values [n, dv]: sums of a few columns stay in registers over all n
 // rows, which the caller keeps few enough for the cache.
+constexpr int64_t kPrefetchRows = 8;  // how far ahead of the reader rows are asked for
 template <int kRows, typename T>
 HWY_INLINE void WeighRows(int64_t n, int64_t dv, const float* weights, const T* values, int64_t ldv,
                           float* out) {

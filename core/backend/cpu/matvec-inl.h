@@ -17,16 +17,6 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-// How far ahead of the reader memory is asked for: within a row, or where rows are shorter, in the rows to
-// come.
-inline constexpr int64_t kPrefetchBytes = 2048;
-inline constexpr int64_t kPrefetchRows = 8;
-template <typename T>
-HWY_INLINE int64_t PrefetchDistance(int64_t ld) {
-  const int64_t row_bytes = ld * static_cast<int64_t>(sizeof(T));
-  return row_bytes > kPrefetchBytes ? kPrefetchBytes / static_cast<int64_t>(sizeof(T)) : kPrefetchRows * ld;
-}
-
 using WordTag = hn::RebindToUnsigned<F32>;
 
 // A step of a dot product: kVectors * Lanes() elements of x and of w, widened to fp32.
@@ -141,7 +131,6 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 template <class Step, int kRows, int kCols, typename X, typename W>
 HWY_INLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w, int64_t ldw,
                         float* dots) {
-  const int64_t ahead = PrefetchDistance<W>(ldw);
   VF sums[kRows * kCols];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kCols; ++i) sums[i] = Set(0);
@@ -152,7 +141,6 @@ HWY_INLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W
 #pragma GCC unroll 8
     for (int c = 0; c < kCols; ++c) {
       const typename Step::WVec weight = Step::LoadW(w + c * ldw + i, part);
-      hwy::Prefetch(w + c * ldw + i + ahead);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) sums[r * kCols + c] = Step::Add(values[r], weight, sums[r * kCols + c]);
     }
@@ -191,8 +179,9 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   for (; r < m; ++r) strip(std::integral_constant<int, 1>(), r);
 }
 
-// store(r, c, dot) for m rows of x and n rows of w; w is read once. Few rows take more columns at a time, so
-// that enough sums run side by side.
+// store(r, c, dot) for m rows of x and n rows of w; w is read once. A single row takes its columns far apart:
+// each is then a long stream of its own that the processor's prefetchers follow (twice the bandwidth of
+// neighbouring rows, which end before a prefetcher has caught up).
 template <class Step, typename X, typename W, typename StoreDot>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                          const StoreDot& store) {
@@ -205,7 +194,13 @@ HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ld
     }
   };
   if (m == 1) {
-    columns(std::integral_constant<int, 8>());
+    constexpr int kStreams = 4;
+    const int64_t apart = n / kStreams;
+    for (; c < apart; ++c) {
+      DotColumns<Step, kStreams>(m, k, x, ldx, w + c * ldw, apart * ldw,
+                                 [&](int64_t r, int64_t i, float dot) { store(r, c + i * apart, dot); });
+    }
+    c = kStreams * apart;
   } else if (m == 2) {
     columns(std::integral_constant<int, 4>());
   } else {

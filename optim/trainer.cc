@@ -94,7 +94,7 @@ void Trainer::RunMicrobatch(const Objective& objective, const StepBatch& batch, 
     sums.counts[layer].resize(r.counts.size());
     for (size_t e = 0; e < r.counts.size(); ++e) sums.counts[layer][e] += r.counts[e];
   }
-  model_.BackwardInput(context, objective, mb, Model::WeightPhase::kNow);
+  model_.Backward(context, objective, mb, Model::Weights::kNow);
   mb.saved.Reset();
 }
 

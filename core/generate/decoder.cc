@@ -9,7 +9,7 @@ namespace moebius {
 namespace {
 
 // s = x + add, y = norm(s), s in x's memory.
-void AddNorm(const Context& context, TensorView x, TensorView add, const class RmsNorm& norm, TensorView y) {
+void AddNorm(const Context& context, TensorView x, TensorView add, const RmsNormLayer& norm, TensorView y) {
   ArenaScope scope(context.scratch);
   RmsNorm(context, {.x = x,
                     .add = add,

@@ -41,8 +41,8 @@ class Block final : public Layer {
   const MoeMlp* moe() const { return moe_.get(); }
   const SwiGluMlp* dense() const { return dense_.get(); }
   const Layer& attention() const { return *attention_; }
-  const RmsNorm& norm1() const { return norm1_; }
-  const RmsNorm& norm2() const { return norm2_; }
+  const RmsNormLayer& norm1() const { return norm1_; }
+  const RmsNormLayer& norm2() const { return norm2_; }
 
  private:
   void AttentionForward(const Pass& pass, TensorView x, TensorView y) const;
@@ -63,7 +63,7 @@ class Block final : public Layer {
 
   Arena& NormMemory(const Pass& pass) const;
 
-  RmsNorm norm1_, norm2_;
+  RmsNormLayer norm1_, norm2_;
   std::unique_ptr<Layer> attention_;
   std::unique_ptr<SwiGluMlp> dense_;
   std::unique_ptr<MoeMlp> moe_;

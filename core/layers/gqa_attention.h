@@ -53,7 +53,7 @@ class GqaAttention final : public Layer {
   GqaParameters parameters_;
   const RotaryTable* rotary_;
   Linear q_, k_, v_, o_;
-  std::optional<RmsNorm> q_norm_, k_norm_;
+  std::optional<RmsNormLayer> q_norm_, k_norm_;
   int q_in_, k_in_, q_out_, k_out_, v_out_, o_in_, lse_;  // q_in, k_in: before their norms
 };
 

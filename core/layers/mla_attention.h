@@ -64,9 +64,9 @@ class MlaAttention final : public Layer {
   MlaParameters parameters_;
   const RotaryTable* rotary_;
   Linear a_;
-  std::optional<RmsNorm> q_norm_;
+  std::optional<RmsNormLayer> q_norm_;
   Linear q_;
-  RmsNorm kv_norm_;
+  RmsNormLayer kv_norm_;
   Linear kv_;
   Linear o_;
   int a_out_, c_q_, c_kv_, q_out_, kv_out_, o_in_, lse_;

@@ -33,7 +33,7 @@ class MtpModule {
   const Block& block() const { return *block_; }
 
  private:
-  RmsNorm embedding_norm_, hidden_norm_, output_norm_;
+  RmsNormLayer embedding_norm_, hidden_norm_, output_norm_;
   Linear projection_;
   std::unique_ptr<Block> block_;
 };

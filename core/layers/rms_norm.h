@@ -7,9 +7,9 @@
 
 namespace moebius {
 
-class RmsNorm final : public Layer {
+class RmsNormLayer final : public Layer {
  public:
-  RmsNorm(SlotCounter& slots, Parameter* gain, float epsilon);
+  RmsNormLayer(SlotCounter& slots, Parameter* gain, float epsilon);
 
   void Forward(const Pass& pass, TensorView x, TensorView y) const override;
   // sum = x + add, y = norm(sum); sum stays valid until the backward.

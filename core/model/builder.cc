@@ -113,6 +113,8 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
   const ExpertNames names = NamesOf(c_.model_type);
   const std::string p = prefix + names.block;
   const int64_t d = c_.hidden_size, i = c_.moe_intermediate_size, experts = c_.n_routed_experts;
+  const ExpertRange& held = model_.options_.experts;
+  const int64_t local = held.count < 0 ? experts : held.count;
   MoeParameters parameters;
   parameters.router = Matrix(p + "gate.weight", experts, d);
   parameters.router->KeepF32();
@@ -126,10 +128,10 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
                            .trainable = false});
   }
   ParameterSpec gate_up{
-      .name = p + "experts.gate_up_proj", .shape = {experts, 2 * i, d}, .pieces = {}, .expert = true};
-  ParameterSpec down{.name = p + "experts.down_proj", .shape = {experts, d, i}, .pieces = {}, .expert = true};
-  for (int64_t e = 0; e < experts; ++e) {
-    const std::string expert = Concat(p, "experts.", e, ".");
+      .name = p + "experts.gate_up_proj", .shape = {local, 2 * i, d}, .pieces = {}, .expert = true};
+  ParameterSpec down{.name = p + "experts.down_proj", .shape = {local, d, i}, .pieces = {}, .expert = true};
+  for (int64_t e = 0; e < local; ++e) {
+    const std::string expert = Concat(p, "experts.", held.first + e, ".");
     gate_up.pieces.push_back({Concat(expert, names.gate, ".weight"), {i, d}, 2 * e * i * d});
     gate_up.pieces.push_back({Concat(expert, names.up, ".weight"), {i, d}, (2 * e + 1) * i * d});
     down.pieces.push_back({Concat(expert, names.down, ".weight"), {d, i}, e * d * i});
@@ -143,7 +145,8 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
         Fused(s + "gate_up_proj", d, {{s + "gate_proj.weight", width}, {s + "up_proj.weight", width}});
     parameters.shared_down = Matrix(s + "down_proj.weight", d, width);
   }
-  model_.exchanges_.push_back(std::make_unique<LocalExchange>(experts));
+  const ExchangeFactory& make = model_.options_.make_exchange;
+  model_.exchanges_.push_back(make ? make(experts) : std::make_unique<LocalExchange>(experts));
   return std::make_unique<MoeMlp>(model_.slots_, c_.router(), parameters, model_.exchanges_.back().get());
 }
 
@@ -184,10 +187,19 @@ void ModelBuilder::Build() {
   const bool mtp = stage.head && model_.options_.mtp && c_.num_nextn_predict_layers > 0;
   // MTP modules embed tokens too, and a tied head is the embedding.
   if (stage.embedding || mtp || (stage.head && c_.tie_word_embeddings)) {
-    model_.embedding_table_ = Matrix("model.embed_tokens.weight", c_.vocab_size, c_.hidden_size);
+    Parameter* shared = model_.options_.embedding_table;
+    model_.embedding_table_ =
+        shared != nullptr ? shared : Matrix("model.embed_tokens.weight", c_.vocab_size, c_.hidden_size);
   }
   if (stage.embedding) model_.embedding_.emplace(model_.slots_, model_.embedding_table_);
-  for (int64_t l = stage.first_layer; l < last; ++l) model_.blocks_.push_back(MakeBlock(l));
+  const auto mark = [&] {
+    model_.first_parameter_.push_back(static_cast<int>(model_.parameters_.all().size()));
+  };
+  mark();
+  for (int64_t l = stage.first_layer; l < last; ++l) {
+    model_.blocks_.push_back(MakeBlock(l));
+    mark();
+  }
   if (!stage.head) return;
   model_.final_norm_.emplace(model_.slots_, Vector("model.norm.weight", c_.hidden_size),
                              static_cast<float>(c_.rms_norm_eps));

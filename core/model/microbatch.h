@@ -53,6 +53,15 @@ class Microbatch {
   TensorView d_hidden;  // gradient of `hidden`: from the head, or received by a stage without one
   std::vector<TensorView> block_inputs;
   std::vector<RoutingStatistics> routing;  // of each MoE layer
+
+  // Where a phase stands between its steps.
+  struct Cursor {
+    TensorView in, out;       // of the block at work: x and y, or dy and dx
+    TensorView spare;         // takes turns with dy and dx
+    Arena::Mark activations;  // what to give back after the block
+    Arena::Mark gradients;
+  };
+  Cursor cursor;
 };
 
 // losses [n] f32 summed in double on the host, rows with negative targets excluded by their zero loss.

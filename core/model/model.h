@@ -2,6 +2,7 @@
 // one microbatch; schedules, ranks and optimizers live above.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +26,20 @@ struct StageRange {
   bool head = true;  // final norm, output head, MTP modules
 };
 
+// Which experts of every MoE layer a rank holds.
+struct ExpertRange {
+  int64_t first = 0;
+  int64_t count = -1;  // -1: all
+};
+
+using ExchangeFactory = std::function<std::unique_ptr<TokenExchange>(int64_t num_experts)>;
+
 struct ModelOptions {
   StageRange stage = {};
+  ExpertRange experts = {};
+  ExchangeFactory make_exchange = nullptr;  // how tokens reach experts; default: LocalExchange
+  // The embedding of another stage on this rank, shared with it; it outlives the model. Not in parameters().
+  Parameter* embedding_table = nullptr;
   ParameterStorage storage = {};
   int64_t max_positions = 0;  // length of the rotary tables; 0: config.max_position_embeddings
   bool allocate = true;       // false: shapes and names only; nothing can run
@@ -48,6 +61,20 @@ struct PieceAlias {
   std::string of;
 };
 
+// A phase of a microbatch, cut where tokens travel. Its steps in order are the phase; between a post and the
+// wait that follows, steps of another microbatch's phase may run.
+struct PhaseStep {
+  SegmentKind kind;
+  const char* name;
+  std::function<void()> run;
+  // Parameters (of ParameterSet::all(), first to one past the last) to whose gradients the phase adds nothing
+  // more.
+  int first_complete = 0;
+  int last_complete = 0;
+};
+using Phase = std::vector<PhaseStep>;
+void RunPhase(const Phase& phase);
+
 class Model {
  public:
   // The config must have passed Validate.
@@ -61,29 +88,48 @@ class Model {
   int num_slots() const { return slots_.count(); }
 
   // F: losses of the microbatch, its routing statistics and, with objective.gradients, the head's gradients.
-  void Forward(const Context& context, const Objective& objective, Microbatch& microbatch) const;
-  // I and W; kLater leaves W to BackwardWeight, kNow runs it block by block and frees what it needed.
-  enum class WeightPhase { kNow, kLater };
-  void BackwardInput(const Context& context, const Objective& objective, Microbatch& microbatch,
-                     WeightPhase weights) const;
-  void BackwardWeight(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+  // A stage without embedding reads microbatch.hidden.
+  Phase ForwardPhase(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+  // I and W; kLater leaves W to WeightPhase, kNow runs it block by block and frees what it needed. A stage
+  // without head reads microbatch.d_hidden (and kNow overwrites what lies there); one without embedding
+  // leaves the gradient of its input there.
+  enum class Weights { kNow, kLater };
+  Phase BackwardPhase(const Context& context, const Objective& objective, Microbatch& microbatch,
+                      Weights weights) const;
+  Phase WeightPhase(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+
+  void Forward(const Context& context, const Objective& objective, Microbatch& microbatch) const {
+    RunPhase(ForwardPhase(context, objective, microbatch));
+  }
+  void Backward(const Context& context, const Objective& objective, Microbatch& microbatch,
+                Weights weights) const {
+    RunPhase(BackwardPhase(context, objective, microbatch, weights));
+  }
+  void BackwardWeight(const Context& context, const Objective& objective, Microbatch& microbatch) const {
+    RunPhase(WeightPhase(context, objective, microbatch));
+  }
 
   // Layers with experts, MTP modules last: the order of Microbatch::routing.
   std::vector<const MoeMlp*> moe_layers() const;
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
   const TokenEmbedding& embedding() const { return *embedding_; }
   const Parameter& embedding_table() const { return *embedding_table_; }
-  const RmsNorm& final_norm() const { return *final_norm_; }
+  const RmsNormLayer& final_norm() const { return *final_norm_; }
   const LossHead& head() const { return *head_; }
 
  private:
   friend class ModelBuilder;
 
+  void StartForward(const Pass& pass, Microbatch& microbatch) const;
+  void StartBlock(const Pass& pass, Microbatch& microbatch) const;
+  void EndBlock(const Pass& pass, const Block& block, Microbatch& microbatch) const;
+  void EndForward(const Pass& pass, const Objective& objective, Microbatch& microbatch) const;
   void ForwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch) const;
+  void StartBackward(const Pass& pass, Weights weights, Microbatch& microbatch) const;
+  void StartBlockBackward(const Pass& pass, size_t block, Weights weights, Microbatch& microbatch) const;
+  void EndBackward(const Pass& pass, Weights weights, Microbatch& microbatch) const;
   void BackwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch,
-                   WeightPhase weights) const;
-  void RunBlock(const Pass& pass, const Block& block, TensorView x, TensorView y,
-                Microbatch& microbatch) const;
+                   Weights weights) const;
 
   ModelConfig config_;
   ModelOptions options_;
@@ -94,7 +140,8 @@ class Model {
   Parameter* embedding_table_ = nullptr;
   std::optional<TokenEmbedding> embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
-  std::optional<RmsNorm> final_norm_;
+  std::vector<int> first_parameter_;  // of each block, and one past the last block's
+  std::optional<RmsNormLayer> final_norm_;
   std::optional<LossHead> head_;
   std::vector<std::unique_ptr<MtpModule>> mtp_;
   std::vector<std::unique_ptr<TokenEmbedding>> mtp_embeddings_;

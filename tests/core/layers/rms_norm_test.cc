@@ -12,7 +12,7 @@ namespace {
 SubjectFactory MakeNorm(int64_t width) {
   return [=](Bench&, ParameterSet& set, SlotCounter& slots) {
     Parameter* gain = AddParameter(set, "gain", {width}, Init::kOnes);
-    return std::make_unique<LayerSubject>(std::make_unique<class RmsNorm>(slots, gain, 1e-3f), width, width);
+    return std::make_unique<LayerSubject>(std::make_unique<RmsNormLayer>(slots, gain, 1e-3f), width, width);
   };
 }
 
@@ -37,7 +37,7 @@ class FusedAdd final : public Subject {
   void BackwardWeight(const Pass& pass) const override { norm_.BackwardWeight(pass); }
 
  private:
-  class RmsNorm norm_;
+  RmsNormLayer norm_;
   int64_t width_;
 };
 
@@ -59,7 +59,7 @@ TEST(RmsNormTest, DividesByTheRootMeanSquare) {
   Bench bench;
   ParameterSet set;
   SlotCounter slots;
-  class RmsNorm norm(slots, AddParameter(set, "gain", {4}, Init::kOnes), 0.75f);
+  RmsNormLayer norm(slots, AddParameter(set, "gain", {4}, Init::kOnes), 0.75f);
   set.Allocate(bench.backend(), bench.stream(), {});
   SetParameter(bench.backend(), bench.stream(), *set.all()[0], 0, {1, 2, 1, 1});
   const OwnedLayout layout = MakeLayout(bench, {0, 1});

@@ -81,7 +81,7 @@ std::map<std::string, double> FirstStep(Bench& bench, const Model& model, const 
       counts[layer].resize(mb.routing[layer].counts.size());
       for (size_t e = 0; e < counts[layer].size(); ++e) counts[layer][e] += mb.routing[layer].counts[e];
     }
-    model.BackwardInput(bench.context(), objective, mb, Model::WeightPhase::kNow);
+    model.Backward(bench.context(), objective, mb, Model::Weights::kNow);
     mb.saved.Reset();
   }
   for (const std::vector<int64_t>& layer : counts) {

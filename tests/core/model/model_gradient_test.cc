@@ -40,7 +40,7 @@ TEST_P(ModelGradientTest, DifferencesOfTheObjectiveAgreeWithTheBackward) {
   mb.Load(tiny.bench.stream(), tokens, kSequences, kLength, depths, {{3}, {}});
   tiny.model.Forward(tiny.bench.context(), objective, mb);
   EXPECT_EQ(tiny.bench.scratch().bytes(), 0);
-  tiny.model.BackwardInput(tiny.bench.context(), objective, mb, Model::WeightPhase::kNow);
+  tiny.model.Backward(tiny.bench.context(), objective, mb, Model::Weights::kNow);
   EXPECT_EQ(tiny.bench.scratch().bytes(), 0);
   EXPECT_EQ(mb.saved.transient().bytes(), 0);
   mb.saved.Reset();

@@ -31,7 +31,7 @@ std::vector<NamedGradient> Whole(TinyModel& tiny, const Objective& objective, in
   Microbatch mb = tiny.NewMicrobatch();
   Load(tiny, mb, 0, kSequences, depths);
   tiny.model.Forward(tiny.bench.context(), objective, mb);
-  tiny.model.BackwardInput(tiny.bench.context(), objective, mb, Model::WeightPhase::kNow);
+  tiny.model.Backward(tiny.bench.context(), objective, mb, Model::Weights::kNow);
   return GradientsOf(tiny);
 }
 
@@ -42,7 +42,7 @@ TEST_P(ModelPhasesTest, TheWeightPhaseGivesTheSameBitsNowAndLater) {
   Microbatch mb = tiny.NewMicrobatch();
   Load(tiny, mb, 0, kSequences, depths());
   tiny.model.Forward(tiny.bench.context(), objective(), mb);
-  tiny.model.BackwardInput(tiny.bench.context(), objective(), mb, Model::WeightPhase::kLater);
+  tiny.model.Backward(tiny.bench.context(), objective(), mb, Model::Weights::kLater);
   tiny.model.BackwardWeight(tiny.bench.context(), objective(), mb);
   ExpectSameGradients(GradientsOf(tiny), want, 0, "W later");
 }
@@ -59,7 +59,7 @@ TEST_P(ModelPhasesTest, TwoMicrobatchesInFlightGiveTheBitsOfOneAfterTheOther) {
     const Context& context = tiny.bench.context();
     const auto forward = [&](Microbatch& mb) { tiny.model.Forward(context, objective(), mb); };
     const auto input = [&](Microbatch& mb) {
-      tiny.model.BackwardInput(context, objective(), mb, Model::WeightPhase::kLater);
+      tiny.model.Backward(context, objective(), mb, Model::Weights::kLater);
     };
     const auto weight = [&](Microbatch& mb) { tiny.model.BackwardWeight(context, objective(), mb); };
     if (crossed) {
@@ -88,7 +88,7 @@ TEST_P(ModelPhasesTest, EveryRecomputePolicyGivesTheSameBits) {
     Microbatch mb = tiny.NewMicrobatch();
     Load(tiny, mb, 0, kSequences, depths());
     tiny.model.Forward(tiny.bench.context(), recomputing, mb);
-    tiny.model.BackwardInput(tiny.bench.context(), recomputing, mb, Model::WeightPhase::kLater);
+    tiny.model.Backward(tiny.bench.context(), recomputing, mb, Model::Weights::kLater);
     tiny.model.BackwardWeight(tiny.bench.context(), recomputing, mb);
     ExpectSameGradients(GradientsOf(tiny), want, 0, "W later, policy " + std::to_string(bits));
   }
@@ -117,7 +117,7 @@ TEST_P(ModelPhasesTest, SplittingABatchChangesNoGradientBeyondRounding) {
     for (const int64_t count : split) {
       Load(tiny, mb, first, count, depths());
       tiny.model.Forward(tiny.bench.context(), objective(), mb);
-      tiny.model.BackwardInput(tiny.bench.context(), objective(), mb, Model::WeightPhase::kNow);
+      tiny.model.Backward(tiny.bench.context(), objective(), mb, Model::Weights::kNow);
       mb.saved.Reset();
       first += count;
     }
@@ -187,7 +187,7 @@ TEST_P(ModelPhasesTest, StagesHandedOverByHandEqualTheWhole) {
       c, ModelOptions{
              .stage = {.first_layer = layers - 1, .last_layer = layers, .embedding = false, .head = true}}));
 
-  for (const Model::WeightPhase when : {Model::WeightPhase::kNow, Model::WeightPhase::kLater}) {
+  for (const Model::Weights when : {Model::Weights::kNow, Model::Weights::kLater}) {
     std::vector<std::unique_ptr<Microbatch>> mbs;
     std::vector<Tensor> received;  // what arrived from the stage before or after
     const Shape shape{kSequences * kLength, c.hidden_size};
@@ -210,8 +210,8 @@ TEST_P(ModelPhasesTest, StagesHandedOverByHandEqualTheWhole) {
         received.push_back(stages[s]->bench.Floats(DType::kF32, shape, values));
         mbs[s]->d_hidden = received.back();
       }
-      stages[s]->model.BackwardInput(stages[s]->bench.context(), objective(), *mbs[s], when);
-      if (when == Model::WeightPhase::kLater) {
+      stages[s]->model.Backward(stages[s]->bench.context(), objective(), *mbs[s], when);
+      if (when == Model::Weights::kLater) {
         stages[s]->model.BackwardWeight(stages[s]->bench.context(), objective(), *mbs[s]);
       }
     }
@@ -243,7 +243,7 @@ TEST(ModelTest, WithoutLossWeightMtpModulesAreNotRun) {
   Load(tiny, mb, 0, kSequences, 0);
   tiny.model.Forward(tiny.bench.context(), o, mb);
   EXPECT_EQ(mb.routing.size(), 1u) << "one MoE layer, no MTP block";
-  tiny.model.BackwardInput(tiny.bench.context(), o, mb, Model::WeightPhase::kNow);
+  tiny.model.Backward(tiny.bench.context(), o, mb, Model::Weights::kNow);
   int64_t modules = 0;
   for (const NamedGradient& gradient : GradientsOf(tiny)) {
     const bool mtp =
@@ -280,7 +280,7 @@ TEST(ModelTest, SequencesShorterThanTheMtpDepthsTrainWhatTheyCan) {
     mb.Load(tiny.bench.stream(), tokens, 3, length, 2);
     const Objective o = FullObjective(config, 3, length);
     tiny.model.Forward(tiny.bench.context(), o, mb);
-    tiny.model.BackwardInput(tiny.bench.context(), o, mb, Model::WeightPhase::kNow);
+    tiny.model.Backward(tiny.bench.context(), o, mb, Model::Weights::kNow);
     EXPECT_EQ(mb.depths[0].losses.elements(), 3 * (length - 1));
     EXPECT_EQ(mb.depths[1].losses.elements(), 0);
     for (const NamedGradient& gradient : GradientsOf(tiny)) {

@@ -376,6 +376,16 @@ Flag PrintConfigFlag() {
           .help = "print the resolved recipe with the origin of each value, and stop"};
 }
 
+Flag RanksFlag() {
+  return {.name = "ranks",
+          .kind = FlagKind::kInteger,
+          .placeholder = "N",
+          .fallback = "1",
+          .help = "run as N ranks, as threads of this process; leave it out under mpirun",
+          .min = 1,
+          .max = 1024};
+}
+
 Flag ThreadsFlag() {
   return {.name = "threads",
           .kind = FlagKind::kInteger,

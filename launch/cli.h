@@ -82,6 +82,7 @@ int RunProgram(const std::vector<Verb>& verbs, const std::vector<std::string>& a
 // The one spelling of flags that several verbs share.
 Flag SetFlag();          // --set FIELD=VALUE, repeated
 Flag PrintConfigFlag();  // --print-config
+Flag RanksFlag();        // --ranks N: threads as ranks, 1 by default
 Flag ThreadsFlag();      // --threads N, 0: the cores this process may use
 
 }  // namespace moebius

@@ -16,6 +16,8 @@ libabsl-dev        Abseil: Status
 libprotobuf-dev    recipes
 protobuf-compiler  recipes
 libhdf5-dev        token files
+libopenmpi-dev     MPI: ranks as processes
+openmpi-bin        mpirun
 nlohmann-json3-dev JSON
 libutf8proc-dev    Unicode tables of the tokenizer
 libzstd-dev        .zst corpora

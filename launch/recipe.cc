@@ -163,14 +163,6 @@ class Checker {
 
   void CheckParallel() {
     const auto& p = r_.parallel();
-    const auto one = [&](const std::string& field, int64_t value, int64_t alternative) {
-      if (value == 1 || value == alternative || value < 0) return;
-      Add("parallel." + field, Concat("parallel.", field, " is ", value,
-                                      "; this build runs one rank; set it to 1 or leave the section out"));
-    };
-    one("pipeline", p.pipeline(), 1);
-    one("expert", p.expert(), 1);
-    one("data", p.data(), 0);
     static const std::vector<std::string> kSchedules = {"gpipe", "1f1b",     "interleaved", "zb_h1",
                                                         "zbv",   "dualpipe", "dualpipev"};
     if (std::find(kSchedules.begin(), kSchedules.end(), p.schedule()) == kSchedules.end()) {

@@ -11,6 +11,7 @@
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
+#include "parallel/comm/solo_world.h"
 
 namespace moebius {
 namespace {
@@ -47,7 +48,7 @@ absl::StatusOr<StepTimes> TimeSteps(Trainer& trainer, int64_t steps, bool kernel
   StepTimes times;
   for (int64_t i = 0; i < steps; ++i) {
     ASSIGN_OR_RETURN(const StepBatch batch, next());
-    const StepMetrics m = trainer.Step(batch);
+    ASSIGN_OR_RETURN(const StepMetrics m, trainer.Step(batch));
     if (i == 0) times.first_s = m.seconds;
     // The first step fills caches and makes primitives; it counts only when it is alone.
     if (i <= 1 || m.seconds < times.best_s) times.best_s = m.seconds;
@@ -55,7 +56,8 @@ absl::StatusOr<StepTimes> TimeSteps(Trainer& trainer, int64_t steps, bool kernel
   if (!kernels) return times;
   trainer.set_profile(&times.profile);
   ASSIGN_OR_RETURN(const StepBatch batch, next());
-  times.profiled_s = trainer.Step(batch).seconds;
+  ASSIGN_OR_RETURN(const StepMetrics m, trainer.Step(batch));
+  times.profiled_s = m.seconds;
   trainer.set_profile(nullptr);
   return times;
 }
@@ -79,7 +81,8 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
   const proto::Recipe& r = recipe.proto();
   ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r, config));
   ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(options));
-  ASSIGN_OR_RETURN(Training training, BuildTraining(r, config));
+  SoloWorld world;
+  ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, *world, 1));
   RETURN_IF_ERROR(InitializeWeights(r, training));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));
   Batch batch;
@@ -141,12 +144,13 @@ absl::Status RunBench(const ParsedArgs& args) {
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ModelOptions options;
   options.storage = {.act = act, .training = true};
-  Model model(config, *backend, *stream, options);
-  model.parameters().Initialize(*backend, *stream, 1, 0.02f);
   TrainConfig train;
   train.recompute.swiglu = false;
   train.microbatch_sequences = args.Integer("microbatch");
-  Trainer trainer(model, *backend, *stream, train);
+  SoloWorld world;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
+                   Trainer::New(*world, *backend, *stream, config, options, {}, train));
+  trainer->InitializeWeights(1);
   const RandomStream random(1, "bench");
   std::vector<int32_t> tokens(kSequences * (kLength + 1));
   for (size_t i = 0; i < tokens.size(); ++i)
@@ -154,7 +158,7 @@ absl::Status RunBench(const ParsedArgs& args) {
   const auto next = [&]() -> absl::StatusOr<StepBatch> {
     return StepBatch{.tokens = tokens, .sequences = kSequences, .length = kLength, .document_starts = {}};
   };
-  ASSIGN_OR_RETURN(const StepTimes times, TimeSteps(trainer, args.Integer("steps"), true, next));
+  ASSIGN_OR_RETURN(const StepTimes times, TimeSteps(*trainer, args.Integer("steps"), true, next));
   std::printf("one training step of a DeepSeek-V3-style model, %lld x %lld tokens, kernel by kernel\n",
               static_cast<long long>(kSequences), static_cast<long long>(kLength));
   PrintKernels(times.profile, times.profiled_s, peak, bandwidth);

@@ -5,11 +5,15 @@
 #include "core/backend/measure.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "core/io/hash.h"
+#include "launch/environment.h"
+#include "launch/ranks.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
 #include "launch/run_folder.h"
 #include "launch/train/loop.h"
 #include "launch/train/setup.h"
+#include "parallel/comm/agree.h"
 
 namespace moebius {
 namespace {
@@ -30,6 +34,73 @@ absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
   return absl::OkStatus();
 }
 
+WorldOptions WorldOptionsOf(const proto::Recipe& recipe) {
+  const proto::Parallel& p = recipe.parallel();
+  const auto speed = [](const proto::Link& link) {
+    return LinkSpeed{.bytes_per_s = link.gigabytes_per_s() * 1e9, .latency_s = link.latency_us() * 1e-6};
+  };
+  WorldOptions options{.ranks_per_node = static_cast<int>(p.ranks_per_node())};
+  options.links[kLinkWithinNode] = speed(p.within_node());
+  options.links[kLinkBetweenNodes] = speed(p.between_nodes());
+  return options;
+}
+
+// The run folder, on rank 0: locked, and of the same recipe.
+absl::StatusOr<RunFolder> OpenFolder(const Recipe& recipe, const std::string& path) {
+  ASSIGN_OR_RETURN(RunFolder folder, RunFolder::Open(path));
+  if (!FileExists(folder.recipe_path())) return folder;
+  ASSIGN_OR_RETURN(const std::optional<std::string> latest, folder.LatestCheckpoint());
+  // Without a checkpoint nothing depends on what an earlier try was told.
+  if (!latest) return folder;
+  ASSIGN_OR_RETURN(const Recipe saved, Recipe::LoadUnchecked(folder.recipe_path()));
+  RETURN_IF_ERROR(Annotate(recipe.CheckResumable(saved), folder.path()));
+  return folder;
+}
+
+// Ranks that run different recipes or programs would compute nonsense, or hang.
+absl::Status CheckSameEverywhere(const Recipe& recipe, World& world, Stream& stream) {
+  const std::string mine = Concat(Sha256Hex(recipe.ToText()), " ", ReadEnvironment().commit);
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, GatherText(world.all(), stream, mine));
+  for (int r = 1; r < world.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    const bool recipes = all[r].substr(0, all[r].find(' ')) != all[0].substr(0, all[0].find(' '));
+    return UsageError(
+        Concat("rank ", r, recipes ? " has another recipe" : " runs another build of moebius",
+               " than rank 0; all ranks must have the same; start them from one folder that all hosts see"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
+                       const StopSignals& signals, Rank& rank) {
+  World& world = rank.world;
+  RETURN_IF_ERROR(LayoutOf(recipe.proto(), config, world.size()).status());
+  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
+  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
+  RETURN_IF_ERROR(CheckSameEverywhere(recipe, world, *stream));
+  std::optional<RunFolder> folder;
+  absl::Status status;
+  if (world.rank() == 0) {
+    absl::StatusOr<RunFolder> opened = OpenFolder(recipe, path);
+    status = opened.status();
+    if (opened.ok()) folder.emplace(std::move(*opened));
+  }
+  RETURN_IF_ERROR(Agree(world.all(), *stream, status));
+  ASSIGN_OR_RETURN(Training training, BuildTraining(recipe.proto(), config, world, rank.ranks_here));
+  WorldGuard guard(&world);
+  rank.watchdog.Describe([&trainer = *training.trainer] {
+    return Concat("step ", trainer.state().step + 1, ", action ", trainer.At());
+  });
+  status = RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals);
+  rank.watchdog.Forget();
+  // Stopping is something that all ranks do together.
+  if (status.ok() || ExitCode(status) == kExitStopped) guard.Dismiss();
+  RETURN_IF_ERROR(status);
+  if (folder)
+    std::printf("run folder: %s   report: %s\n", folder->path().c_str(), folder->report_path().c_str());
+  return absl::OkStatus();
+}
+
 absl::Status RunTrain(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, LoadRecipe(args));
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
@@ -38,19 +109,13 @@ absl::Status RunTrain(const ParsedArgs& args) {
     return absl::OkStatus();
   }
   if (args.On("dry-run")) return PrintPlan(recipe, config);
-  const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", recipe.proto().name());
-  ASSIGN_OR_RETURN(RunFolder folder, RunFolder::Open(path));
-  if (FileExists(folder.recipe_path())) {
-    ASSIGN_OR_RETURN(const std::optional<std::string> latest, folder.LatestCheckpoint());
-    // Without a checkpoint nothing depends on what an earlier try was told.
-    if (latest) {
-      ASSIGN_OR_RETURN(const Recipe saved, Recipe::LoadUnchecked(folder.recipe_path()));
-      RETURN_IF_ERROR(Annotate(recipe.CheckResumable(saved), folder.path()));
-    }
-  }
-  RETURN_IF_ERROR(RunTraining(recipe, config, folder));
-  std::printf("run folder: %s   report: %s\n", folder.path().c_str(), folder.report_path().c_str());
-  return absl::OkStatus();
+  const proto::Recipe& r = recipe.proto();
+  const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
+  const StopSignals signals;
+  const RankOptions options{.ranks = static_cast<int>(args.Integer("ranks")),
+                            .world = WorldOptionsOf(r),
+                            .hang_limit_s = r.parallel().hang_limit_s()};
+  return RunAsRanks(options, [&](Rank& rank) { return TrainRank(recipe, config, path, signals, rank); });
 }
 
 }  // namespace
@@ -67,9 +132,11 @@ std::vector<Verb> TrainVerbs() {
                       .kind = FlagKind::kSwitch,
                       .help = "print parameters, FLOPs, memory and time expected, and stop"},
                      PrintConfigFlag(),
+                     RanksFlag(),
                      ThreadsFlag()},
            .examples = {"moebius train recipes/quickstart.textproto",
-                        "moebius train recipes/quickstart.textproto --set steps=50 --out runs/try --dry-run"},
+                        "moebius train recipes/quickstart.textproto --set steps=50 --out runs/try --dry-run",
+                        "mpirun -np 4 moebius train recipes/quickstart.textproto --set parallel.expert=4"},
            .min_positional = 1,
            .max_positional = 1,
            .run = RunTrain}};

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
 
 #include "core/base/strings.h"
 #include "core/io/atomic_file.h"
 #include "core/io/json.h"
 #include "core/model/weights.h"
+#include "optim/stored.h"
 
 namespace moebius {
 namespace {
@@ -19,21 +22,29 @@ constexpr int64_t kFormatVersion = 1;
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kState = "trainer_state.json";
 
-// A tensor of the optimizer: one piece of one moment.
-struct Slice {
-  TensorView view;  // the moment, flat
-  int64_t offset;
-  Shape shape;
+// A moment of one piece, or of the elements [first, last) of it that this rank owns.
+struct MomentSlice {
+  std::string tensor;  // "m.NAME"
+  int64_t first = 0;
+  int64_t last = 0;
+  Shape shape;  // of the whole piece
+  TensorView view;
+
+  bool whole() const { return last - first == shape.elements(); }
 };
 
-std::map<std::string, Slice> Slices(const AdamWOptimizer& optimizer) {
-  std::map<std::string, Slice> out;
+std::vector<MomentSlice> MomentSlices(const AdamWOptimizer& optimizer) {
+  std::vector<MomentSlice> out;
   for (const AdamWOptimizer::State& state : optimizer.states()) {
-    for (const Piece& piece : state.parameter->spec().pieces) {
+    const int64_t begin = state.slice.offset, end = begin + state.slice.count;
+    for (const Piece& piece : state.slice.parameter->spec().pieces) {
+      const int64_t from = std::max(begin, piece.offset);
+      const int64_t to = std::min(end, piece.offset + piece.shape.elements());
+      if (from >= to) continue;
       const auto add = [&](const char* kind, const Tensor& tensor) {
         if (!tensor) return;
-        const TensorView view = tensor;
-        out[kind + piece.name] = {view.Reshape({view.elements()}), piece.offset, piece.shape};
+        out.push_back({kind + piece.name, from - piece.offset, to - piece.offset, piece.shape,
+                       tensor.view().Rows(from - begin, to - from)});
       };
       add("m.", state.m);
       add("v.", state.v);
@@ -43,59 +54,147 @@ std::map<std::string, Slice> Slices(const AdamWOptimizer& optimizer) {
   return out;
 }
 
-std::vector<float> ReadSlice(Backend& backend, Stream& stream, const Slice& slice) {
-  const TensorView from = slice.view.Rows(slice.offset, slice.shape.elements());
+std::vector<Stored> OwnedMoments(const AdamWOptimizer& optimizer) {
+  std::vector<Stored> out;
+  for (const MomentSlice& slice : MomentSlices(optimizer)) {
+    TensorSpec spec{slice.tensor, slice.view.dtype, Dims(slice.shape)};
+    if (!slice.whole()) {
+      spec.name += Concat("[", slice.first, ":", slice.last, "]");
+      spec.shape = {slice.last - slice.first};
+    }
+    out.push_back({std::move(spec), slice.view});
+  }
+  std::sort(out.begin(), out.end(),
+            [](const Stored& a, const Stored& b) { return a.spec.name < b.spec.name; });
+  return out;
+}
+
+std::vector<float> ReadView(const Context& context, TensorView from) {
   std::vector<float> values(from.elements());
   Tensor staging;
   TensorView f32 = from;
   if (from.dtype != DType::kF32) {
-    staging = Tensor(backend, DType::kF32, from.shape);
-    backend.Cast(stream, from, staging);
+    staging = Tensor(context.backend, DType::kF32, from.shape);
+    context.backend.Cast(context.stream, from, staging);
     f32 = staging;
   }
-  backend.CopyToHost(stream, f32, values.data());
-  stream.Synchronize();
+  context.backend.CopyToHost(context.stream, f32, values.data());
+  context.stream.Synchronize();
   return values;
 }
 
-void WriteSlice(Backend& backend, Stream& stream, const Slice& slice, const std::vector<float>& values) {
-  const TensorView to = slice.view.Rows(slice.offset, slice.shape.elements());
-  Tensor staging(backend, DType::kF32, to.shape);
-  backend.CopyToDevice(stream, values.data(), staging);
-  backend.Cast(stream, staging, to);
-  stream.Synchronize();
+void WriteView(const Context& context, TensorView to, const std::vector<float>& values) {
+  Tensor staging(context.backend, DType::kF32, to.shape);
+  context.backend.CopyToDevice(context.stream, values.data(), staging);
+  context.backend.Cast(context.stream, staging, to);
+  context.stream.Synchronize();
 }
 
-absl::StatusOr<std::vector<WrittenFile>> SaveOptimizer(const std::string& folder,
-                                                       const AdamWOptimizer& optimizer, Backend& backend,
-                                                       Stream& stream) {
-  const std::map<std::string, Slice> slices = Slices(optimizer);
-  std::vector<TensorSpec> specs;
-  for (const auto& [name, slice] : slices) {
-    TensorSpec spec{name, slice.view.dtype, {}};
-    for (int i = 0; i < slice.shape.rank(); ++i) spec.shape.push_back(slice.shape[i]);
-    specs.push_back(std::move(spec));
+json SpecsJson(const std::vector<Stored>& stored) {
+  json out = json::array();
+  for (const Stored& s : stored) {
+    out.push_back(
+        {{"name", s.spec.name}, {"dtype", static_cast<int>(s.spec.dtype)}, {"shape", s.spec.shape}});
   }
-  return WriteTensors(
-      folder, specs,
-      [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
-        return ReadSlice(backend, stream, slices.at(name));
-      },
-      "optimizer");
+  return out;
 }
 
-absl::Status LoadOptimizer(const std::string& folder, const AdamWOptimizer& optimizer, Backend& backend,
-                           Stream& stream) {
-  ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder, "optimizer"));
-  for (const auto& [name, slice] : Slices(optimizer)) {
-    const TensorInfo* info = files.Find(name);
-    if (info == nullptr || info->elements() != slice.shape.elements()) {
-      return DamagedError(
-          Concat(folder, ": optimizer tensor ", name, info == nullptr ? " is missing" : " has another size",
-                 "; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
+std::vector<TensorSpec> SpecsOf(const std::string& text) {
+  std::vector<TensorSpec> out;
+  for (const json& s : json::parse(text)) {
+    out.push_back(
+        {s["name"], static_cast<DType>(s["dtype"].get<int>()), s["shape"].get<std::vector<int64_t>>()});
+  }
+  return out;
+}
+
+// Collective: one set of files with one index, each file written by the rank whose tensors it holds. Adds
+// this rank's files.
+absl::Status WriteSet(const std::string& folder, const std::string& stem, Trainer& trainer,
+                      const std::vector<Stored>& stored, std::vector<WrittenFile>& files) {
+  Mesh& mesh = trainer.mesh();
+  ASSIGN_OR_RETURN(const std::vector<std::string> lists, mesh.GatherText(SpecsJson(stored).dump()));
+  std::vector<ShardPlan> plan;
+  std::vector<int> owner;
+  for (int r = 0; r < static_cast<int>(lists.size()); ++r) {
+    const std::vector<TensorSpec> specs = SpecsOf(lists[r]);
+    if (specs.empty() && lists.size() > 1) continue;
+    for (ShardPlan& shard : PlanShards(specs, kDefaultShardBytes, stem)) {
+      plan.push_back(std::move(shard));
+      owner.push_back(r);
     }
-    ASSIGN_OR_RETURN(const std::vector<float> values, ReadTensorF32(files, folder, name));
-    WriteSlice(backend, stream, slice, values);
+  }
+  for (size_t i = 0; i < plan.size(); ++i) plan[i].file = ShardFileName(stem, i, plan.size());
+  std::map<std::string, TensorView> views;
+  for (const Stored& s : stored) views[s.spec.name] = s.view;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    if (owner[i] != mesh.all().rank()) continue;
+    ASSIGN_OR_RETURN(
+        WrittenFile file,
+        WriteShard(folder, plan[i], [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+          return ReadView(trainer.context(), views.at(name));
+        }));
+    files.push_back(std::move(file));
+  }
+  if (mesh.all().rank() != 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<WrittenFile> index, WriteIndex(folder, plan, stem));
+  files.insert(files.end(), index.begin(), index.end());
+  return absl::OkStatus();
+}
+
+// Slices of one tensor in a folder, by their first element.
+struct StoredSlice {
+  int64_t last;
+  std::string name;
+};
+using SliceTable = std::map<std::string, std::map<int64_t, StoredSlice>>;
+
+absl::StatusOr<SliceTable> ReadSliceTable(const SafetensorsFolder& files, const std::string& folder) {
+  SliceTable table;
+  for (const std::string& name : files.names()) {
+    const int64_t elements = files.Find(name)->elements();
+    const size_t bracket = name.ends_with(']') ? name.rfind('[') : std::string::npos;
+    if (bracket == std::string::npos) {
+      table[name][0] = {elements, name};
+      continue;
+    }
+    char* end = nullptr;
+    const int64_t first = std::strtoll(name.c_str() + bracket + 1, &end, 10);
+    const int64_t last = *end == ':' ? std::strtoll(end + 1, &end, 10) : -1;
+    if (first < 0 || last - first != elements || std::string(end) != "]") {
+      return DamagedError(Concat(folder, ": optimizer tensor ", Printable(name), " of ", elements,
+                                 " elements is no slice NAME[FIRST:LAST]; the checkpoint is damaged"));
+    }
+    table[name.substr(0, bracket)][first] = {last, name};
+  }
+  return table;
+}
+
+absl::Status LoadMoments(const std::string& folder, Trainer& trainer) {
+  ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder, "optimizer"));
+  ASSIGN_OR_RETURN(const SliceTable table, ReadSliceTable(files, folder));
+  for (const MomentSlice& wanted : MomentSlices(trainer.optimizer())) {
+    const auto found = table.find(wanted.tensor);
+    const auto bad = [&](const char* why) {
+      return DamagedError(
+          Concat(folder, ": optimizer tensor ", wanted.tensor, why,
+                 "; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
+    };
+    if (found == table.end()) return bad(" is missing");
+    if (found->second.rbegin()->second.last != wanted.shape.elements()) return bad(" has another size");
+    std::vector<float> values;
+    for (int64_t at = wanted.first; at < wanted.last;) {
+      auto slice = found->second.upper_bound(at);
+      if (slice == found->second.begin()) return bad(" has a hole");
+      --slice;
+      const int64_t until = std::min(slice->second.last, wanted.last);
+      if (until <= at) return bad(" has a hole");
+      ASSIGN_OR_RETURN(const std::vector<float> part,
+                       ReadElementsF32(files, folder, slice->second.name, at - slice->first, until - at));
+      values.insert(values.end(), part.begin(), part.end());
+      at = until;
+    }
+    WriteView(trainer.context(), wanted.view, values);
   }
   return absl::OkStatus();
 }
@@ -152,35 +251,83 @@ absl::Status VerifyCheckpoint(const std::string& folder) {
   return absl::OkStatus();
 }
 
-absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend,
-                            Stream& stream, const CheckpointOptions& options) {
-  ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(folder));
-  const std::string& temporary = directory.temporary_path();
-  ASSIGN_OR_RETURN(std::vector<WrittenFile> files,
-                   SaveWeights(temporary, backend, stream, trainer.model(), DType::kF32));
-  ASSIGN_OR_RETURN(const std::vector<WrittenFile> moments,
-                   SaveOptimizer(temporary, trainer.optimizer(), backend, stream));
-  files.insert(files.end(), moments.begin(), moments.end());
+namespace {
+
+absl::Status WriteSmallFiles(const std::string& temporary, const Trainer& trainer,
+                             const CheckpointOptions& options, std::vector<WrittenFile>& files) {
   const auto add = [&](const char* name, const std::string& text) -> absl::Status {
     ASSIGN_OR_RETURN(const FileHash hash, WriteFileAtomically(JoinPath(temporary, name), text));
     files.push_back({name, hash});
     return absl::OkStatus();
   };
+  ASSIGN_OR_RETURN(WrittenFile config, WriteConfig(temporary, trainer.model_config(), DType::kF32));
+  files.push_back(std::move(config));
   RETURN_IF_ERROR(add(kState, DumpJson(StateJson(trainer.state()), 2) + "\n"));
   if (!options.tokenizer_json.empty()) RETURN_IF_ERROR(add("tokenizer.json", options.tokenizer_json));
   if (!options.tokenizer_config_json.empty()) {
     RETURN_IF_ERROR(add("tokenizer_config.json", options.tokenizer_config_json));
   }
-  RETURN_IF_ERROR(add("generation_config.json", GenerationConfigJson(trainer.model().config())));
+  return add("generation_config.json", GenerationConfigJson(trainer.model_config()));
+}
+
+// A rank's part of a checkpoint, in a folder that is there.
+absl::Status WriteParts(const std::string& temporary, Trainer& trainer, const CheckpointOptions& options,
+                        std::vector<WrittenFile>& files) {
+  RETURN_IF_ERROR(WriteSet(temporary, "model", trainer, OwnedWeights(trainer), files));
+  RETURN_IF_ERROR(WriteSet(temporary, "optimizer", trainer, OwnedMoments(trainer.optimizer()), files));
+  if (trainer.mesh().all().rank() != 0) return absl::OkStatus();
+  return WriteSmallFiles(temporary, trainer, options, files);
+}
+
+// "name sha256 bytes" a line.
+std::string FilesText(const std::vector<WrittenFile>& files) {
+  std::string out;
+  for (const WrittenFile& file : files)
+    out += Concat(file.name, " ", file.hash.sha256, " ", file.hash.bytes, "\n");
+  return out;
+}
+
+absl::Status WriteManifest(const std::string& temporary, const std::vector<std::string>& lists,
+                           const std::string& instruction_set) {
   ordered_json manifest;
   manifest["format_version"] = kFormatVersion;
-  manifest["instruction_set"] = options.instruction_set;
-  for (const WrittenFile& file : files) {
-    manifest["files"][file.name] = ordered_json{{"sha256", file.hash.sha256}, {"bytes", file.hash.bytes}};
+  manifest["instruction_set"] = instruction_set;
+  for (const std::string& list : lists) {
+    std::istringstream lines(list);
+    std::string name, sha256;
+    int64_t bytes = 0;
+    while (lines >> name >> sha256 >> bytes) {
+      manifest["files"][name] = ordered_json{{"sha256", sha256}, {"bytes", bytes}};
+    }
   }
   RETURN_IF_ERROR(WriteFileAtomically(JoinPath(temporary, kManifest), DumpJson(manifest, 2) + "\n").status());
-  RETURN_IF_ERROR(VerifyCheckpoint(temporary));
-  return directory.Commit(AtomicDirectory::OnExisting::kReplace);
+  return VerifyCheckpoint(temporary);
+}
+
+}  // namespace
+
+absl::Status SaveCheckpoint(const std::string& folder, Trainer& trainer, const CheckpointOptions& options) {
+  Mesh& mesh = trainer.mesh();
+  const bool first = mesh.all().rank() == 0;
+  RETURN_IF_ERROR(trainer.GatherMasters());
+  std::optional<AtomicDirectory> directory;
+  absl::Status status;
+  if (first) {
+    absl::StatusOr<AtomicDirectory> created = AtomicDirectory::Create(folder);
+    status = created.status();
+    if (created.ok()) directory.emplace(std::move(*created));
+  }
+  RETURN_IF_ERROR(mesh.Agree(status));
+  ASSIGN_OR_RETURN(const std::vector<std::string> paths,
+                   mesh.GatherText(directory ? directory->temporary_path() : ""));
+  std::vector<WrittenFile> files;
+  RETURN_IF_ERROR(mesh.Agree(WriteParts(paths[0], trainer, options, files)));
+  ASSIGN_OR_RETURN(const std::vector<std::string> lists, mesh.GatherText(FilesText(files)));
+  if (first) {
+    status = WriteManifest(paths[0], lists, options.instruction_set);
+    if (status.ok()) status = directory->Commit(AtomicDirectory::OnExisting::kReplace);
+  }
+  return mesh.Agree(status);
 }
 
 absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
@@ -199,10 +346,10 @@ absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
   return s;
 }
 
-absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, Backend& backend, Stream& stream,
-                            const std::string& instruction_set, std::string* warning) {
-  warning->clear();
-  RETURN_IF_ERROR(VerifyCheckpoint(folder));
+namespace {
+
+absl::Status LoadParts(const std::string& folder, Trainer& trainer, const std::string& instruction_set,
+                       std::string* warning) {
   ASSIGN_OR_RETURN(const json manifest, ReadManifest(folder));
   ASSIGN_OR_RETURN(const std::string written_with,
                    GetString(manifest, "instruction_set", JoinPath(folder, kManifest)));
@@ -212,16 +359,30 @@ absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, Backend
                       ": the run goes on, but not bit for bit as it would have there");
   }
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
-  if (ConfigToJson(config, "") != ConfigToJson(trainer.model().config(), "")) {
+  if (ConfigToJson(config, "") != ConfigToJson(trainer.model_config(), "")) {
     return UsageError(
         Concat(folder,
                " holds another model than the recipe describes; its config.json and the recipe's "
                "model differ; use another run folder (--out) or the original model"));
   }
-  RETURN_IF_ERROR(LoadWeights(folder, backend, stream, trainer.model()));
-  RETURN_IF_ERROR(LoadOptimizer(folder, trainer.optimizer(), backend, stream));
+  const Context& context = trainer.context();
+  for (Model* model : trainer.stages().models()) {
+    RETURN_IF_ERROR(LoadWeights(folder, context.backend, context.stream, *model));
+  }
+  RETURN_IF_ERROR(LoadMoments(folder, trainer));
   ASSIGN_OR_RETURN(trainer.state(), ReadTrainerState(folder));
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, const std::string& instruction_set,
+                            std::string* warning) {
+  warning->clear();
+  Mesh& mesh = trainer.mesh();
+  // One rank reads every byte; the others read what they need of files that are known to be whole.
+  RETURN_IF_ERROR(mesh.Agree(mesh.all().rank() == 0 ? VerifyCheckpoint(folder) : absl::OkStatus()));
+  return mesh.Agree(LoadParts(folder, trainer, instruction_set, warning));
 }
 
 }  // namespace moebius

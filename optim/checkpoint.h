@@ -1,9 +1,10 @@
 // Checkpoints: a Hugging Face folder that transformers loads as it lies, with what training needs beside it
 // (contract; architecture.md section 4):
 //   config.json  generation_config.json  tokenizer.json  model-*.safetensors (fp32 masters)
-//   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME")  trainer_state.json  manifest.json (SHA-256 of
-//   all)
-// Everything is stored by logical tensor, so any layout loads any other layout's checkpoint.
+//   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME", or "m.NAME[FIRST:LAST]" for a slice of the flat
+//   tensor)  trainer_state.json  manifest.json (SHA-256 of all)
+// Everything is stored by logical tensor and slice, so any layout loads any other layout's checkpoint. Each
+// rank writes what it owns into files of its own; rank 0 closes the set with the manifest.
 #pragma once
 
 #include <string>
@@ -19,16 +20,15 @@ struct CheckpointOptions {
   std::string instruction_set = {};        // resume is bit-exact on the same one only; recorded
 };
 
-// Writes to a temporary folder, reads every file back, fsyncs and renames: `folder` appears whole or not at
-// all.
-absl::Status SaveCheckpoint(const std::string& folder, const Trainer& trainer, Backend& backend,
-                            Stream& stream, const CheckpointOptions& options);
+// Collective. Writes to a temporary folder, reads every file back, fsyncs and renames: `folder` appears whole
+// or not at all. All ranks get the same answer.
+absl::Status SaveCheckpoint(const std::string& folder, Trainer& trainer, const CheckpointOptions& options);
 
-// Weights, moments and counters of `folder` into `trainer`, whose model must have the same config. Every file
-// is checked against the manifest first (DamagedError). `warning`: set when bit-exactness is lost (another
-// instruction set), else "".
-absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, Backend& backend, Stream& stream,
-                            const std::string& instruction_set, std::string* warning);
+// Collective. Weights, moments and counters of `folder` into `trainer`, whose model must have the same
+// config; whatever layout wrote it. Every file is checked against the manifest first (DamagedError).
+// `warning`: set when bit-exactness is lost (another instruction set), else "".
+absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, const std::string& instruction_set,
+                            std::string* warning);
 
 // OK if the folder has a manifest and every file in it has the hash that the manifest says.
 absl::Status VerifyCheckpoint(const std::string& folder);

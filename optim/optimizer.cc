@@ -1,55 +1,50 @@
 #include "optim/optimizer.h"
 
-#include <cmath>
-
 #include "core/backend/ops.h"
 
 namespace moebius {
-namespace {
-
-TensorView Flat(TensorView view) { return view.Reshape({view.elements()}); }
-
-}  // namespace
-
-AdamWOptimizer::AdamWOptimizer(ParameterSet& parameters, Backend& backend, Stream& stream,
+AdamWOptimizer::AdamWOptimizer(const std::vector<ParameterSlice>& slices, Backend& backend, Stream& stream,
                                const AdamWConfig& config)
     : config_(config) {
-  for (const auto& parameter : parameters.all()) {
-    if (!parameter->spec().trainable) continue;
-    State state{.parameter = parameter.get(),
-                .m = Tensor(backend, config.moments, parameter->shape()),
-                .v = Tensor(backend, config.moments, parameter->shape()),
-                .ema = config.ema_decay > 0 ? Tensor(backend, DType::kF32, parameter->shape()) : Tensor()};
+  for (const ParameterSlice& slice : slices) {
+    State state{.slice = slice,
+                .m = Tensor(backend, config.moments, {slice.count}),
+                .v = Tensor(backend, config.moments, {slice.count}),
+                .ema = config.ema_decay > 0 ? Tensor(backend, DType::kF32, {slice.count}) : Tensor()};
     backend.Zero(stream, state.m);
     backend.Zero(stream, state.v);
     states_.push_back(std::move(state));
   }
 }
 
-double AdamWOptimizer::GradientNorm(const Context& context) const {
+double AdamWOptimizer::GradientSquares(const Context& context) const {
   ArenaScope scope(context.scratch);
   const int64_t n = states_.size();
+  if (n == 0) return 0;
   const TensorView sums = context.scratch.New(DType::kF64, {n});
-  for (int64_t i = 0; i < n; ++i) SumSquares(context, Flat(states_[i].parameter->grad()), sums.Rows(i, 1));
+  for (int64_t i = 0; i < n; ++i) {
+    const ParameterSlice& slice = states_[i].slice;
+    SumSquares(context, slice.Of(slice.parameter->grad()), sums.Rows(i, 1));
+  }
   std::vector<double> host(n);
   context.backend.CopyToHost(context.stream, sums, host.data());
   context.stream.Synchronize();
   double total = 0;
   for (const double sum : host) total += sum;
-  return std::sqrt(total);
+  return total;
 }
 
 void AdamWOptimizer::Step(const Context& context, double lr, double grad_scale, int64_t step) {
   for (const State& state : states_) {
-    const Parameter& p = *state.parameter;
+    const Parameter& p = *state.slice.parameter;
     if (p.spec().mtp && !config_.update_mtp) continue;
     const bool copied = p.weight().data != p.master().data;
-    AdamW(context, {.master = Flat(p.master()),
-                    .m = Flat(state.m),
-                    .v = Flat(state.v),
-                    .grad = Flat(p.grad()),
-                    .weight = copied ? Flat(p.weight()) : TensorView(),
-                    .ema = state.ema ? Flat(state.ema) : TensorView(),
+    AdamW(context, {.master = state.slice.Of(p.master()),
+                    .m = state.m,
+                    .v = state.v,
+                    .grad = state.slice.Of(p.grad()),
+                    .weight = copied ? state.slice.Of(p.weight()) : TensorView(),
+                    .ema = state.ema ? state.ema.view() : TensorView(),
                     .grad_scale = static_cast<float>(grad_scale),
                     .lr = static_cast<float>(lr),
                     .beta1 = static_cast<float>(config_.beta1),
@@ -61,13 +56,9 @@ void AdamWOptimizer::Step(const Context& context, double lr, double grad_scale, 
   }
 }
 
-void AdamWOptimizer::ClearGradients(const Context& context) {
-  for (const State& state : states_) Zero(context, state.parameter->grad());
-}
-
 void AdamWOptimizer::ResetEma(const Context& context) {
   for (const State& state : states_) {
-    if (state.ema) Cast(context, state.parameter->master(), state.ema);
+    if (state.ema) Cast(context, state.slice.Of(state.slice.parameter->master()), state.ema);
   }
 }
 

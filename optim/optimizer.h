@@ -22,21 +22,22 @@ struct AdamWConfig {
 
 class AdamWOptimizer {
  public:
-  // What is kept of one trainable parameter; shapes are the parameter's.
+  // What is kept of one slice of a parameter, all [count].
   struct State {
-    Parameter* parameter;
+    ParameterSlice slice;
     Tensor m;
     Tensor v;
     Tensor ema;  // empty without moving average
   };
 
-  AdamWOptimizer(ParameterSet& parameters, Backend& backend, Stream& stream, const AdamWConfig& config);
+  // `slices`: what this rank owns (ZeRO-1), once in the world; alone, all parameters whole.
+  AdamWOptimizer(const std::vector<ParameterSlice>& slices, Backend& backend, Stream& stream,
+                 const AdamWConfig& config);
 
-  // Euclidean norm of all gradients, summed in double in a fixed order.
-  double GradientNorm(const Context& context) const;
+  // Sum of squares of the gradients of all slices, in double in a fixed order.
+  double GradientSquares(const Context& context) const;
   // Update number `step` (1 for the first) with gradients multiplied by grad_scale; they are zero afterwards.
   void Step(const Context& context, double lr, double grad_scale, int64_t step);
-  void ClearGradients(const Context& context);
   // The moving average starts at the weights: call once they are there.
   void ResetEma(const Context& context);
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/backend/ops.h"
-#include "core/model/score.h"
+#include "core/base/status.h"
+#include "parallel/pipeline/lower.h"
 
 namespace moebius {
 namespace {
@@ -47,18 +47,62 @@ double LoadEntropy(const std::vector<int64_t>& counts) {
   return entropy / std::log(static_cast<double>(counts.size()));
 }
 
-Trainer::Trainer(Model& model, Backend& backend, Stream& stream, const TrainConfig& config)
-    : model_(model),
-      backend_(backend),
-      stream_(stream),
-      config_(config),
-      scratch_(backend),
-      optimizer_(model.parameters(), backend, stream, OptimizerOf(config)),
-      microbatch_(backend, model.num_slots()) {}
+Trainer::Trainer(Backend& backend, Stream& stream, const TrainConfig& config)
+    : scratch_(backend), context_{backend, stream, scratch_}, config_(config) {}
+
+Trainer::~Trainer() = default;
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::New(World& world, Backend& backend, Stream& stream,
+                                                      const ModelConfig& model, const ModelOptions& options,
+                                                      const Layout& layout, const TrainConfig& config) {
+  std::unique_ptr<Trainer> t(new Trainer(backend, stream, config));
+  // Holders and stages do not depend on the number of microbatches, so any valid number will do.
+  ASSIGN_OR_RETURN(const Schedule shape, ScheduleOf(layout, std::max(2 * layout.pipeline, 2)));
+  ASSIGN_OR_RETURN(const std::vector<StageRange> ranges, PlanStages(model, shape.stages));
+  ASSIGN_OR_RETURN(t->mesh_, Mesh::New(world, backend, layout, shape));
+  ModelOptions stage_options = options;
+  stage_options.storage.gradients = false;
+  t->stages_ = std::make_unique<Stages>(*t->mesh_, backend, stream, model, shape, ranges, stage_options);
+  // Ranks that share stages (DualPipe) end them in different orders and so agree on one at the end.
+  const bool one_holder = shape.directions() == 1;
+  t->buckets_ =
+      std::make_unique<GradientBuckets>(*t->mesh_, backend, stream, t->stages_->models(),
+                                        t->stages_->shared_table(), BucketOptions{.early = one_holder});
+  t->engine_ = std::make_unique<Engine>(*t->mesh_, t->context_, *t->stages_, t->buckets_.get());
+  t->optimizer_ =
+      std::make_unique<AdamWOptimizer>(t->buckets_->owned(), backend, stream, OptimizerOf(config));
+  t->traffic_ = world.traffic();
+  return t;
+}
+
+bool Trainer::holds_whole_model() const {
+  return mesh_->layout().pipeline == 1 && stages_->count() == 1 && mesh_->layout().expert == 1;
+}
+
+Model& Trainer::model() const {
+  CHECK(holds_whole_model()) << ToText(mesh_->layout());
+  return stages_->model(0);
+}
+
+void Trainer::InitializeWeights(uint64_t seed) {
+  for (Model* model : stages_->models()) {
+    model->parameters().Initialize(context_.backend, context_.stream, seed,
+                                   static_cast<float>(model_config().initializer_range));
+  }
+  optimizer_->ResetEma(context_);
+}
+
+absl::Status Trainer::GatherMasters() {
+  buckets_->Gather(GradientBuckets::Share::kMasters);
+  context_.stream.Synchronize();
+  return mesh_->all().status();
+}
+
+absl::Status Trainer::Close() { return mesh_->Close(); }
 
 Objective Trainer::MakeObjective(const StepBatch& batch) const {
   const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
-  const int64_t depths = model_.config().num_nextn_predict_layers;
+  const int64_t depths = model_config().num_nextn_predict_layers;
   Objective objective;
   objective.token_scale = static_cast<float>(1 / tokens);
   if (depths > 0) objective.mtp_scale = static_cast<float>(config_.mtp_loss_weight / (depths * tokens));
@@ -69,114 +113,161 @@ Objective Trainer::MakeObjective(const StepBatch& batch) const {
   return objective;
 }
 
-void Trainer::RunMicrobatch(const Objective& objective, const StepBatch& batch, int64_t first, int64_t count,
-                            Sums& sums) {
-  Microbatch& mb = microbatch_;
-  const Context context = this->context();
-  const int64_t row = batch.length + 1;
-  std::vector<std::vector<int32_t>> starts;
-  if (!batch.document_starts.empty()) {
-    starts.assign(batch.document_starts.begin() + first, batch.document_starts.begin() + first + count);
-  }
-  const int depths =
-      objective.mtp_scale != 0 ? static_cast<int>(model_.config().num_nextn_predict_layers) : 0;
-  mb.Load(stream_, batch.tokens.subspan(first * row, count * row), count, batch.length, depths, starts);
-  model_.Forward(context, objective, mb);
-  sums.loss += SumLosses(backend_, stream_, mb.losses);
-  for (const Microbatch::Depth& depth : mb.depths)
-    sums.mtp_loss += SumLosses(backend_, stream_, depth.losses);
-  sums.counts.resize(mb.routing.size());
-  for (size_t layer = 0; layer < mb.routing.size(); ++layer) {
-    const RoutingStatistics& r = mb.routing[layer];
-    sums.balance += r.balance_loss_sum;
-    sums.auxiliary += r.auxiliary_loss_sum;
-    sums.z += r.z_sum;
-    sums.counts[layer].resize(r.counts.size());
-    for (size_t e = 0; e < r.counts.size(); ++e) sums.counts[layer][e] += r.counts[e];
-  }
-  model_.Backward(context, objective, mb, Model::Weights::kNow);
-  mb.saved.Reset();
+absl::Status Trainer::MakeSchedule(int64_t microbatches) {
+  if (schedule_.microbatches == microbatches) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Schedule compute, ScheduleOf(mesh_->layout(), microbatches));
+  ASSIGN_OR_RETURN(schedule_, Lower(compute, {.shared_embedding = SharesEmbedding(model_config())}));
+  return absl::OkStatus();
 }
 
-StepMetrics Trainer::Step(const StepBatch& batch) {
-  const auto start = std::chrono::steady_clock::now();
-  CHECK_EQ(static_cast<int64_t>(batch.tokens.size()), batch.sequences * (batch.length + 1));
+absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
+  const int64_t row = batch.length + 1;
+  CHECK_EQ(static_cast<int64_t>(batch.tokens.size()), batch.sequences * row);
+  const Layout& layout = mesh_->layout();
+  const BatchSizes sizes{.sequences = batch.sequences, .microbatch_sequences = config_.microbatch_sequences};
+  RETURN_IF_ERROR(MakeSchedule(MicrobatchesOf(layout, sizes)));
   const Objective objective = MakeObjective(batch);
-  const int64_t each = config_.microbatch_sequences > 0 ? config_.microbatch_sequences : batch.sequences;
-  Sums sums;
-  for (int64_t first = 0; first < batch.sequences; first += each) {
-    RunMicrobatch(objective, batch, first, std::min(each, batch.sequences - first), sums);
-  }
-  const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
-  const Context context = this->context();
+  const int64_t share = batch.sequences / layout.batch_shards();
+  const int64_t first = mesh_->at().batch_shard(layout) * share;
+  const int64_t each = config_.microbatch_sequences > 0 ? config_.microbatch_sequences : share;
+  const int depths = objective.mtp_scale != 0 ? static_cast<int>(model_config().num_nextn_predict_layers) : 0;
+  const Engine::Loader load = [&](int microbatch, Microbatch& to) {
+    const int64_t begin = first + microbatch * each, count = std::min(each, first + share - begin);
+    std::vector<std::vector<int32_t>> starts;
+    if (!batch.document_starts.empty()) {
+      starts.assign(batch.document_starts.begin() + begin, batch.document_starts.begin() + begin + count);
+    }
+    to.Load(context_.stream, batch.tokens.subspan(begin * row, count * row), count, batch.length, depths,
+            starts);
+  };
+  StepSums sums;
   StepMetrics m;
-  m.loss = sums.loss / tokens;
-  if (objective.mtp_scale != 0) {
-    m.mtp_loss = sums.mtp_loss / (tokens * static_cast<double>(model_.config().num_nextn_predict_layers));
+  const auto start = std::chrono::steady_clock::now();
+  RETURN_IF_ERROR(engine_->RunStep(schedule_, objective, load, sums));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  m.bubble = 1 - engine_->busy_seconds() / seconds;
+  RETURN_IF_ERROR(AddUp(objective, batch, sums, m));
+  return m;
+}
+
+// Sums of ranks become the step's figures, the same on all.
+absl::Status Trainer::AddUp(const Objective& objective, const StepBatch& batch, StepSums& sums,
+                            StepMetrics& m) {
+  const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
+  const double depths = static_cast<double>(model_config().num_nextn_predict_layers);
+  double totals[] = {sums.loss,      sums.mtp_loss, sums.balance,
+                     sums.auxiliary, sums.z,        optimizer_->GradientSquares(context_)};
+  RETURN_IF_ERROR(mesh_->Sum(std::span<double>(totals)));
+  RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(sums.counts)));
+  m.loss = totals[0] / tokens;
+  if (objective.mtp_scale != 0) m.mtp_loss = totals[1] / (tokens * depths);
+  m.balance_loss = totals[2] / static_cast<double>(batch.sequences);
+  m.auxiliary_loss = totals[3] / static_cast<double>(batch.sequences);
+  m.z_loss = totals[4] / tokens;
+  m.grad_norm = std::sqrt(totals[5]);
+  const int64_t experts = model_config().n_routed_experts;
+  // Modules that were not run (loss weight 0) have no counts.
+  const int64_t layers =
+      stages_->num_moe_layers() -
+      (experts > 0 && objective.mtp_scale == 0 ? model_config().num_nextn_predict_layers : 0);
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const auto row = sums.counts.begin() + layer * experts;
+    m.expert_counts.emplace_back(row, row + experts);
   }
-  m.balance_loss = sums.balance / static_cast<double>(batch.sequences);
-  m.auxiliary_loss = sums.auxiliary / static_cast<double>(batch.sequences);
-  m.z_loss = sums.z / tokens;
-  m.max_violation = Mean(sums.counts, MaxViolation);
-  m.load_entropy = Mean(sums.counts, LoadEntropy);
-  m.grad_norm = optimizer_.GradientNorm(context);
+  m.max_violation = Mean(m.expert_counts, MaxViolation);
+  m.load_entropy = Mean(m.expert_counts, LoadEntropy);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepMetrics> Trainer::Step(const StepBatch& batch) {
+  const auto start = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(StepMetrics m, ForwardBackward(batch));
   m.step = ++state_.step;
   m.lr = LearningRate(config_.schedule, state_.step, config_.steps);
   state_.sequences += batch.sequences;
   state_.tokens += batch.sequences * batch.length;
   m.skipped = !std::isfinite(m.loss) || !std::isfinite(m.mtp_loss) || !std::isfinite(m.grad_norm);
   if (m.skipped) {
-    optimizer_.ClearGradients(context);
     ++state_.skipped_steps;
     ++state_.bad_in_a_row;
   } else {
     const double clip =
         config_.clip_norm > 0 ? std::min(1.0, config_.clip_norm / (m.grad_norm + kClipEpsilon)) : 1.0;
-    optimizer_.Step(context, m.lr, clip, ++state_.updates);
-    UpdateBiases(sums.counts);
+    optimizer_->Step(context_, m.lr, clip, ++state_.updates);
+    buckets_->Gather(GradientBuckets::Share::kWeights);
+    UpdateBiases(m.expert_counts);
     state_.bad_in_a_row = 0;
   }
-  stream_.Synchronize();
-  m.expert_counts = std::move(sums.counts);
-  m.peak_bytes = HeldBytes();
+  if (m.skipped || mesh_->all().size() > 1) buckets_->Clear(context_);
+  context_.stream.Synchronize();
+  RETURN_IF_ERROR(mesh_->all().status());
   m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const TrafficCounters traffic = mesh_->world().traffic();
+  const auto sent = [&](LinkClass link) { return traffic[link].sent_bytes - traffic_[link].sent_bytes; };
+  int64_t bytes[] = {sent(kLinkWithinNode), sent(kLinkBetweenNodes)};
+  traffic_ = traffic;
+  RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(bytes)));
+  m.bytes_within = bytes[0];
+  m.bytes_between = bytes[1];
+  double largest[] = {static_cast<double>(HeldBytes()), m.bubble};
+  RETURN_IF_ERROR(mesh_->Max(largest));
+  m.peak_bytes = static_cast<int64_t>(largest[0]);
+  m.bubble = largest[1];
+  m.ranks = mesh_->all().size();
   return m;
 }
 
 void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {
   if (config_.bias_update_speed == 0) return;
-  const std::vector<const MoeMlp*> layers = model_.moe_layers();
-  // Modules that were not run (loss weight 0) have no counts and stay as they are.
-  for (size_t layer = 0; layer < counts.size(); ++layer) {
-    Parameter* bias = layers[layer]->parameters().bias;
-    if (bias == nullptr) continue;
-    const std::vector<int64_t>& c = counts[layer];
-    const int64_t experts = c.size(), total = std::accumulate(c.begin(), c.end(), int64_t{0});
-    std::vector<float> b = GetParameter(backend_, stream_, *bias, 0, experts);
-    for (int64_t e = 0; e < experts; ++e) {
-      // mean - count, multiplied out so that the sign is exact.
-      const int64_t below = total - c[e] * experts;
-      b[e] += static_cast<float>(config_.bias_update_speed) * static_cast<float>((below > 0) - (below < 0));
+  for (int i = 0; i < stages_->count(); ++i) {
+    const std::vector<const MoeMlp*> layers = stages_->model(i).moe_layers();
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const size_t layer = stages_->first_moe_layer(i) + l;
+      Parameter* bias = layers[l]->parameters().bias;
+      if (bias == nullptr || layer >= counts.size()) continue;  // modules that were not run stay as they are
+      const std::vector<int64_t>& c = counts[layer];
+      const int64_t experts = c.size(), total = std::accumulate(c.begin(), c.end(), int64_t{0});
+      std::vector<float> b = GetParameter(context_.backend, context_.stream, *bias, 0, experts);
+      for (int64_t e = 0; e < experts; ++e) {
+        // mean - count, multiplied out so that the sign is exact.
+        const int64_t below = total - c[e] * experts;
+        b[e] += static_cast<float>(config_.bias_update_speed) * static_cast<float>((below > 0) - (below < 0));
+      }
+      SetParameter(context_.backend, context_.stream, *bias, 0, b);
     }
-    SetParameter(backend_, stream_, *bias, 0, b);
   }
 }
 
-double Trainer::Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts) {
+absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts) {
+  const Layout& layout = mesh_->layout();
+  const int64_t n = static_cast<int64_t>(starts.size()) - 1, shards = layout.batch_shards();
+  const int64_t shard = mesh_->at().batch_shard(layout);
+  int64_t first = shard * n / shards, last = (shard + 1) * n / shards;
+  // Expert ranks run every layer together, so one without a share runs the first sequence and forgets it.
+  const bool counts = first < last;
+  if (!counts) first = 0, last = 1;
+  std::vector<int32_t> mine(starts.begin() + first, starts.begin() + last + 1);
+  for (int32_t& start : mine) start -= starts[first];
+  const std::span<const int32_t> tokens = ids.subspan(starts[first], mine.back());
+  RETURN_IF_ERROR(MakeSchedule(std::max<int64_t>(schedule_.microbatches, 2 * layout.pipeline)));
+  std::vector<float> losses;
+  RETURN_IF_ERROR(engine_->RunForward(
+      schedule_, [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine); }, losses));
   double sum = 0;
-  for (const auto& row : ScoreSequences(model_, context(), microbatch_, ids, starts)) {
-    for (const float logprob : row) sum -= logprob;
-  }
+  for (const float loss : losses) sum += counts ? loss : 0;
+  RETURN_IF_ERROR(mesh_->Sum(std::span<double>(&sum, 1)));
   return sum;
 }
 
 int64_t Trainer::HeldBytes() const {
-  int64_t bytes = optimizer_.bytes() + scratch_.peak_bytes() + microbatch_.saved.peak_bytes();
-  for (const auto& parameter : model_.parameters().all()) {
-    bytes += parameter->weight().bytes();
-    if (parameter->master() && parameter->master().data != parameter->weight().data)
-      bytes += parameter->master().bytes();
-    if (parameter->grad()) bytes += parameter->grad().bytes();
+  int64_t bytes = optimizer_->bytes() + scratch_.peak_bytes() + engine_->activation_bytes() +
+                  buckets_->bytes() + stages_->pool_bytes();
+  for (const Model* model : stages_->models()) {
+    for (const auto& parameter : model->parameters().all()) {
+      bytes += parameter->weight().bytes();
+      if (parameter->master() && parameter->master().data != parameter->weight().data)
+        bytes += parameter->master().bytes();
+    }
   }
   return bytes;
 }

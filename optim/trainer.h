@@ -1,5 +1,6 @@
-// One training step: microbatches forward and backward, clipping, AdamW, the balance bias. Where batches come
-// from, what is logged and when something is saved is decided above (launch/).
+// One training step of one rank: the pipeline's actions, clipping, AdamW on what the rank owns, the balance
+// bias. All ranks of a world call the same methods together. Where batches come from, what is logged and when
+// something is saved is decided above (launch/).
 #pragma once
 
 #include <limits>
@@ -8,9 +9,11 @@
 #include <vector>
 
 #include "core/backend/context.h"
-#include "core/model/model.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "parallel/gradient_buckets.h"
+#include "parallel/pipeline/engine.h"
+#include "parallel/stages.h"
 
 namespace moebius {
 
@@ -28,7 +31,7 @@ struct TrainConfig {
   RecomputePolicy recompute;
 };
 
-// A global batch on the host.
+// A global batch on the host, the same on all ranks.
 struct StepBatch {
   std::span<const int32_t> tokens;  // [sequences, length + 1]
   int64_t sequences = 0;
@@ -51,7 +54,11 @@ struct StepMetrics {
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last
   bool skipped = false;                             // bad numbers: nothing moved
   double seconds = 0;
-  int64_t peak_bytes = 0;  // everything that this trainer holds from the backend
+  int64_t peak_bytes = 0;     // everything that a trainer holds from the backend: largest of the ranks
+  int ranks = 1;
+  double bubble = 0;          // idle share of the actions' time on the worst rank
+  int64_t bytes_within = 0;   // sent by all ranks in this step to ranks of their node, themselves excluded,
+  int64_t bytes_between = 0;  // and to other nodes
 };
 
 // What must survive a stop, beside weights and moments.
@@ -69,42 +76,65 @@ struct TrainerState {
 
 class Trainer {
  public:
-  Trainer(Model& model, Backend& backend, Stream& stream, const TrainConfig& config);
+  // Collective. Builds what this rank holds; weights are undefined until InitializeWeights or a checkpoint.
+  // `layout` fits the model, the world and the smallest batch (FitLayout). All outlive the trainer.
+  static absl::StatusOr<std::unique_ptr<Trainer>> New(World& world, Backend& backend, Stream& stream,
+                                                      const ModelConfig& model, const ModelOptions& options,
+                                                      const Layout& layout, const TrainConfig& config);
+  ~Trainer();
 
-  StepMetrics Step(const StepBatch& batch);
+  // An error is the world's failure; bad numbers are StepMetrics::skipped.
+  absl::StatusOr<StepMetrics> Step(const StepBatch& batch);
+  // The part of Step before the update: gradients are reduced and lie in the owned slices.
+  absl::StatusOr<StepMetrics> ForwardBackward(const StepBatch& batch);
+  void ClearGradients() { buckets_->Clear(context_); }
   // Sum of cross-entropies in nats over all tokens of sequences of any lengths: starts [n + 1] into ids.
-  double Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts);
+  absl::StatusOr<double> Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts);
 
-  Model& model() { return model_; }
-  const Model& model() const { return model_; }
-  AdamWOptimizer& optimizer() { return optimizer_; }
-  const AdamWOptimizer& optimizer() const { return optimizer_; }
+  // Masters and weights of this rank's parameters, replicas alike, from the seed.
+  void InitializeWeights(uint64_t seed);
+  // The whole of master() on every rank that holds a parameter, before it is written.
+  absl::Status GatherMasters();
+  // Collective: no more steps afterwards.
+  absl::Status Close();
+
+  Mesh& mesh() const { return *mesh_; }
+  const Stages& stages() const { return *stages_; }
+  // The whole model: only where one stage and one expert rank hold it.
+  Model& model() const;
+  bool holds_whole_model() const;
+  const ModelConfig& model_config() const { return stages_->config(); }
+  const Schedule& schedule() const { return schedule_; }  // of the latest step, with communication
+  AdamWOptimizer& optimizer() { return *optimizer_; }
+  const AdamWOptimizer& optimizer() const { return *optimizer_; }
   const TrainConfig& config() const { return config_; }
   TrainerState& state() { return state_; }
   const TrainerState& state() const { return state_; }
-  Context context() { return {backend_, stream_, scratch_, profile_}; }
-  void set_profile(KernelProfile* profile) { profile_ = profile; }
+  const Context& context() const { return context_; }
+  void set_profile(KernelProfile* profile) { context_.profile = profile; }
+  void set_timeline(std::vector<TimelineSpan>* spans) { engine_->set_timeline(spans); }
+  std::string At() const { return engine_->At(); }  // for a watchdog, from any thread
 
  private:
-  struct Sums {
-    double loss = 0, mtp_loss = 0, balance = 0, auxiliary = 0, z = 0;
-    std::vector<std::vector<int64_t>> counts;
-  };
-  void RunMicrobatch(const Objective& objective, const StepBatch& batch, int64_t first, int64_t count,
-                     Sums& sums);
+  Trainer(Backend& backend, Stream& stream, const TrainConfig& config);
+
   Objective MakeObjective(const StepBatch& batch) const;
+  absl::Status MakeSchedule(int64_t microbatches);
+  absl::Status AddUp(const Objective& objective, const StepBatch& batch, StepSums& sums, StepMetrics& m);
   void UpdateBiases(const std::vector<std::vector<int64_t>>& counts);
   int64_t HeldBytes() const;
 
-  Model& model_;
-  Backend& backend_;
-  Stream& stream_;
-  TrainConfig config_;
   Arena scratch_;
-  AdamWOptimizer optimizer_;
-  Microbatch microbatch_;
+  Context context_;
+  TrainConfig config_;
+  std::unique_ptr<Mesh> mesh_;
+  std::unique_ptr<Stages> stages_;
+  std::unique_ptr<GradientBuckets> buckets_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<AdamWOptimizer> optimizer_;
+  Schedule schedule_;
   TrainerState state_;
-  KernelProfile* profile_ = nullptr;
+  TrafficCounters traffic_;  // when the latest step ended
 };
 
 // (max - mean) / mean and entropy / ln(experts) of one layer's counts; 0 and 1 where nothing was counted.

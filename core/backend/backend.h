@@ -19,7 +19,9 @@
 namespace moebius {
 
 // kCompute runs kernels (on the CPU: inline in the calling thread). kExchange runs host functions in order on
-// a thread of its own that sleeps unless something is queued; events order the two.
+// the backend's communication thread, one for all of its exchange streams, which sleeps unless something is
+// queued: work that waits for a peer is polled, so that one stream's wait never holds up another stream.
+// Events order streams. A backend outlives its streams.
 enum class StreamKind { kCompute, kExchange };
 
 class Event {
@@ -33,6 +35,12 @@ class Stream {
   virtual StreamKind kind() const = 0;
   // Runs `work` when everything before it on this stream is done.
   virtual void Enqueue(std::function<void()> work) = 0;
+  // The same for work that has to wait for others: calls `poll`, which must not block, until it returns true;
+  // later work on this stream starts then. Between two calls an exchange stream's thread serves the backend's
+  // other exchange streams, or sleeps (the longer nothing has happened, the longer, at most 1 ms).
+  virtual void EnqueuePolled(std::function<bool()> poll) = 0;
+  // From any thread: what a polled function waits for may have happened; ends such a sleep.
+  virtual void Wake() = 0;
   // Marks `event` done once everything before it is done.
   virtual void Record(Event& event) = 0;
   // Later work on this stream starts after the event's latest Record is done.

@@ -157,7 +157,7 @@ void Decoder::Run(const Call& call, float* logits) {
   const Shape shape{call.ids.elements(), model_.config().hidden_size};
   // The residual stream, a norm's output, and what a sublayer adds to the stream.
   TensorView h = scratch_.New(act_, shape), n = scratch_.New(act_, shape), y = scratch_.New(act_, shape);
-  Embedding(context_, {.table = model_.embedding_table().weight(), .ids = call.ids, .out = h});
+  Embedding(context_, {.table = model_.embedding_table()->weight(), .ids = call.ids, .out = h});
   TensorView add;
   for (size_t b = 0; b < attention_.size(); ++b) {
     const Block& block = *model_.blocks()[b];

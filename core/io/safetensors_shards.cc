@@ -21,6 +21,13 @@ std::string IndexName(std::string_view stem) { return Concat(stem, ".safetensors
 
 }  // namespace
 
+std::string ShardFileName(std::string_view stem, size_t index, size_t count) {
+  CHECK_LE(count, kMaxShards);
+  char number[32] = "";
+  if (count > 1) std::snprintf(number, sizeof number, "-%05zu-of-%05zu", index + 1, count);
+  return Concat(stem, number, ".safetensors");
+}
+
 std::vector<ShardPlan> PlanShards(const std::vector<TensorSpec>& tensors, int64_t max_bytes,
                                   std::string_view stem) {
   CHECK_GT(max_bytes, 0);
@@ -34,12 +41,7 @@ std::vector<ShardPlan> PlanShards(const std::vector<TensorSpec>& tensors, int64_
     shards.back().tensors.push_back(tensor);
     bytes += tensor.bytes();
   }
-  CHECK_LE(shards.size(), kMaxShards) << " shards of " << max_bytes << " bytes";
-  for (size_t i = 0; i < shards.size(); ++i) {
-    char number[32] = "";
-    if (shards.size() > 1) std::snprintf(number, sizeof number, "-%05zu-of-%05zu", i + 1, shards.size());
-    shards[i].file = Concat(stem, number, ".safetensors");
-  }
+  for (size_t i = 0; i < shards.size(); ++i) shards[i].file = ShardFileName(stem, i, shards.size());
   return shards;
 }
 

@@ -25,6 +25,9 @@ struct ShardPlan {
   std::vector<TensorSpec> tensors;
 };
 
+// "STEM-00001-of-00003.safetensors" for file 0 of 3, "STEM.safetensors" for a single one.
+std::string ShardFileName(std::string_view stem, size_t index, size_t count);
+
 // Fills files with the tensors in the given order up to max_bytes of data each (a larger tensor gets a file
 // of its own). No tensors give one empty file. Write each with SafetensorsWriter, then WriteShardIndex.
 std::vector<ShardPlan> PlanShards(const std::vector<TensorSpec>& tensors,

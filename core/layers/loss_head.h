@@ -24,6 +24,7 @@ class LossHead {
   void Run(const Context& context, const HeadArgs& args) const;
   // logits [T, V] f32, for sampling.
   void Logits(const Context& context, TensorView x, TensorView logits) const;
+  Parameter* weight() const { return weight_; }
   int64_t vocab_size() const { return weight_->shape()[0]; }
 
  private:

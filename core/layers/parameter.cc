@@ -37,7 +37,7 @@ void Parameter::Allocate(Allocator& allocator, const ParameterStorage& storage) 
     master_memory_ = Tensor(allocator, DType::kF32, spec_.shape);
     master_ = master_memory_;
   }
-  if (storage.training && spec_.trainable) {
+  if (storage.training && storage.gradients && spec_.trainable) {
     grad_memory_ = Tensor(allocator, DType::kF32, spec_.shape);
     grad_ = grad_memory_;
   }

@@ -34,6 +34,7 @@ struct ParameterSpec {
 struct ParameterStorage {
   DType act = DType::kF32;  // compute dtype
   bool training = true;     // keep fp32 master and gradient; false: `weight` only
+  bool gradients = true;    // false: with training, gradients get their memory from AttachGrad
 };
 
 class Parameter {
@@ -53,6 +54,9 @@ class Parameter {
   }  // f32, accumulated (+=) over microbatches; empty if not trainable
 
   void KeepF32() { spec_.keep_f32 = true; }  // before Allocate
+  // f32 memory of the parameter's shape that somebody else owns, so that gradients which are reduced together
+  // lie together.
+  void AttachGrad(TensorView grad) { grad_ = grad; }
   void Allocate(Allocator& allocator, const ParameterStorage& storage);
 
  private:
@@ -63,6 +67,15 @@ class Parameter {
   TensorView weight_;
   TensorView master_;
   TensorView grad_;
+};
+
+// Elements [offset, offset + count) of a parameter: what one rank of a sharded optimizer owns of it.
+struct ParameterSlice {
+  Parameter* parameter = nullptr;
+  int64_t offset = 0;
+  int64_t count = 0;
+
+  TensorView Of(TensorView whole) const { return whole.Reshape({whole.elements()}).Rows(offset, count); }
 };
 
 // Owns the parameters of a model or of one stage of it, in a fixed order.

@@ -113,7 +113,8 @@ class Model {
   std::vector<const MoeMlp*> moe_layers() const;
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
   const TokenEmbedding& embedding() const { return *embedding_; }
-  const Parameter& embedding_table() const { return *embedding_table_; }
+  // Null in a stage that does not embed.
+  Parameter* embedding_table() const { return embedding_table_; }
   const RmsNormLayer& final_norm() const { return *final_norm_; }
   const LossHead& head() const { return *head_; }
 

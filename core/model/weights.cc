@@ -84,24 +84,42 @@ absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
 absl::StatusOr<std::vector<float>> ReadTensorF32(const SafetensorsFolder& folder, const std::string& source,
                                                  const std::string& name) {
   const TensorInfo* info = folder.Find(name);
+  if (info != nullptr && info->dtype == DType::kF8E4M3) {
+    std::vector<std::byte> bytes(info->bytes);
+    RETURN_IF_ERROR(folder.Read(name, 0, bytes));
+    return Dequantise(folder, source, *info, bytes);
+  }
+  return ReadElementsF32(folder, source, name, 0, info != nullptr ? info->elements() : 0);
+}
+
+absl::StatusOr<std::vector<float>> ReadElementsF32(const SafetensorsFolder& folder, const std::string& source,
+                                                   const std::string& name, int64_t first, int64_t count) {
+  const TensorInfo* info = folder.Find(name);
   if (info == nullptr) {
     return DamagedError(
         Concat(source, ": tensor ", name, " is missing; the checkpoint is incomplete or of another model"));
   }
-  std::vector<std::byte> bytes(info->bytes);
-  RETURN_IF_ERROR(folder.Read(name, 0, bytes));
+  const bool known = info->dtype == DType::kF32 || info->dtype == DType::kBF16 || info->dtype == DType::kF16;
+  if (!known) {
+    return DamagedError(Concat(source, ": tensor ", name, " has type ", info->dtype_name,
+                               "; weights are read from F32, BF16, F16 and F8_E4M3"));
+  }
+  CHECK_LE(first + count, info->elements()) << name;
+  std::vector<std::byte> bytes(count * SizeOf(*info->dtype));
+  RETURN_IF_ERROR(folder.Read(name, first * SizeOf(*info->dtype), bytes));
   if (info->dtype == DType::kF32) return Converted<float>(bytes, [](float v) { return v; });
-  if (info->dtype == DType::kBF16)
-    return Converted<uint16_t>(bytes, [](uint16_t v) { return BF16{v}.ToFloat(); });
   if (info->dtype == DType::kF16) return Converted<uint16_t>(bytes, F16ToFloat);
-  if (info->dtype == DType::kF8E4M3) return Dequantise(folder, source, *info, bytes);
-  return DamagedError(Concat(source, ": tensor ", name, " has type ", info->dtype_name,
-                             "; weights are read from F32, BF16, F16 and F8_E4M3"));
+  return Converted<uint16_t>(bytes, [](uint16_t v) { return BF16{v}.ToFloat(); });
 }
 
 absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model) {
   ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder));
   std::set<std::string> wanted, aliases;
+  const ModelOptions& options = model.options();
+  const bool whole = options.stage.embedding && options.stage.head && options.experts.count < 0;
+  if (!whole) {
+    for (const TensorSpec& spec : CheckpointTensors(model.config(), DType::kF32)) wanted.insert(spec.name);
+  }
   for (const PieceAlias& alias : model.aliases()) aliases.insert(alias.name);
   for (const auto& parameter : model.parameters().all()) {
     for (const Piece& piece : parameter->spec().pieces) {
@@ -153,35 +171,54 @@ std::vector<TensorSpec> CheckpointTensors(const ModelConfig& config, DType dtype
   return out;
 }
 
+absl::StatusOr<WrittenFile> WriteShard(const std::string& folder, const ShardPlan& shard,
+                                       const TensorReader& read) {
+  ASSIGN_OR_RETURN(SafetensorsWriter writer,
+                   SafetensorsWriter::Create(JoinPath(folder, shard.file), shard.tensors));
+  for (const TensorSpec& spec : writer.order()) {
+    ASSIGN_OR_RETURN(const std::vector<float> values, read(spec.name));
+    if (spec.dtype == DType::kF32) {
+      RETURN_IF_ERROR(writer.Append(spec.name, std::as_bytes(std::span(values))));
+      continue;
+    }
+    CHECK(spec.dtype == DType::kBF16) << spec.dtype;
+    std::vector<BF16> rounded(values.size());
+    std::transform(values.begin(), values.end(), rounded.begin(), BF16::FromFloat);
+    RETURN_IF_ERROR(writer.Append(spec.name, std::as_bytes(std::span(rounded))));
+  }
+  ASSIGN_OR_RETURN(const FileHash hash, writer.Commit());
+  return WrittenFile{shard.file, hash};
+}
+
+absl::StatusOr<std::vector<WrittenFile>> WriteIndex(const std::string& folder,
+                                                    const std::vector<ShardPlan>& shards,
+                                                    const std::string& stem) {
+  RETURN_IF_ERROR(WriteShardIndex(folder, shards, stem));
+  const std::string index = stem + ".safetensors.index.json";
+  if (!FileExists(JoinPath(folder, index))) return std::vector<WrittenFile>();
+  ASSIGN_OR_RETURN(const FileHash hash, HashFile(JoinPath(folder, index)));
+  return std::vector<WrittenFile>{{index, hash}};
+}
+
 absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder,
                                                       const std::vector<TensorSpec>& tensors,
                                                       const TensorReader& read, const std::string& stem) {
   const std::vector<ShardPlan> shards = PlanShards(tensors, kDefaultShardBytes, stem);
   std::vector<WrittenFile> written;
   for (const ShardPlan& shard : shards) {
-    ASSIGN_OR_RETURN(SafetensorsWriter writer,
-                     SafetensorsWriter::Create(JoinPath(folder, shard.file), shard.tensors));
-    for (const TensorSpec& spec : writer.order()) {
-      ASSIGN_OR_RETURN(const std::vector<float> values, read(spec.name));
-      if (spec.dtype == DType::kF32) {
-        RETURN_IF_ERROR(writer.Append(spec.name, std::as_bytes(std::span(values))));
-        continue;
-      }
-      CHECK(spec.dtype == DType::kBF16) << spec.dtype;
-      std::vector<BF16> rounded(values.size());
-      std::transform(values.begin(), values.end(), rounded.begin(), BF16::FromFloat);
-      RETURN_IF_ERROR(writer.Append(spec.name, std::as_bytes(std::span(rounded))));
-    }
-    ASSIGN_OR_RETURN(const FileHash hash, writer.Commit());
-    written.push_back({shard.file, hash});
+    ASSIGN_OR_RETURN(WrittenFile file, WriteShard(folder, shard, read));
+    written.push_back(std::move(file));
   }
-  RETURN_IF_ERROR(WriteShardIndex(folder, shards, stem));
-  const std::string index = stem + ".safetensors.index.json";
-  if (FileExists(JoinPath(folder, index))) {
-    ASSIGN_OR_RETURN(const FileHash hash, HashFile(JoinPath(folder, index)));
-    written.push_back({index, hash});
-  }
+  ASSIGN_OR_RETURN(const std::vector<WrittenFile> index, WriteIndex(folder, shards, stem));
+  written.insert(written.end(), index.begin(), index.end());
   return written;
+}
+
+absl::StatusOr<WrittenFile> WriteConfig(const std::string& folder, const ModelConfig& config, DType dtype) {
+  ASSIGN_OR_RETURN(const FileHash hash,
+                   WriteFileAtomically(JoinPath(folder, "config.json"),
+                                       ConfigToJson(config, dtype == DType::kF32 ? "float32" : "bfloat16")));
+  return WrittenFile{"config.json", hash};
 }
 
 absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend,
@@ -204,11 +241,8 @@ absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, 
                                              place.piece->shape.elements());
                        },
                        "model"));
-  ASSIGN_OR_RETURN(
-      const FileHash hash,
-      WriteFileAtomically(JoinPath(folder, "config.json"),
-                          ConfigToJson(model.config(), dtype == DType::kF32 ? "float32" : "bfloat16")));
-  written.push_back({"config.json", hash});
+  ASSIGN_OR_RETURN(WrittenFile file, WriteConfig(folder, model.config(), dtype));
+  written.push_back(std::move(file));
   return written;
 }
 

@@ -33,6 +33,10 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, Backend& backen
 absl::StatusOr<std::vector<float>> ReadTensorF32(const SafetensorsFolder& folder, const std::string& source,
                                                  const std::string& name);
 
+// Elements [first, first + count) of one that is F32, BF16 or F16.
+absl::StatusOr<std::vector<float>> ReadElementsF32(const SafetensorsFolder& folder, const std::string& source,
+                                                   const std::string& name, int64_t first, int64_t count);
+
 // What a checkpoint of this config holds, in the order it is written. Floating types are `dtype`, but for the
 // selection bias, which is always F32.
 std::vector<TensorSpec> CheckpointTensors(const ModelConfig& config, DType dtype);
@@ -48,6 +52,15 @@ using TensorReader = std::function<absl::StatusOr<std::vector<float>>(const std:
 absl::StatusOr<std::vector<WrittenFile>> WriteTensors(const std::string& folder,
                                                       const std::vector<TensorSpec>& tensors,
                                                       const TensorReader& read, const std::string& stem);
+
+// The parts of it, for ranks that write one set of files together: each file by one of them, the index (none
+// for a single file) by one.
+absl::StatusOr<WrittenFile> WriteShard(const std::string& folder, const ShardPlan& shard,
+                                       const TensorReader& read);
+absl::StatusOr<std::vector<WrittenFile>> WriteIndex(const std::string& folder,
+                                                    const std::vector<ShardPlan>& shards,
+                                                    const std::string& stem);
+absl::StatusOr<WrittenFile> WriteConfig(const std::string& folder, const ModelConfig& config, DType dtype);
 
 // The model's master weights as model-*.safetensors, and config.json.
 absl::StatusOr<std::vector<WrittenFile>> SaveWeights(const std::string& folder, Backend& backend,

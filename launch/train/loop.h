@@ -7,13 +7,16 @@
 #include "absl/status/status.h"
 #include "launch/recipe.h"
 #include "launch/run_folder.h"
+#include "launch/signals.h"
 #include "launch/train/setup.h"
 
 namespace moebius {
 
-// Runs `recipe` in `folder` from its latest checkpoint (or fork.from's, or step 0) to recipe.steps.
-// StoppedError (75) after saving on SIGINT, SIGTERM, SIGUSR1 or max_minutes; BadNumbersError (76) after
-// max_bad_steps steps in a row with NaN or infinity, the last good checkpoint kept.
-absl::Status RunTraining(const Recipe& recipe, const ModelConfig& config, RunFolder& folder);
+// Collective. Runs `recipe` in `folder` (rank 0's; null on the others) from its latest checkpoint (or
+// fork.from's, or step 0) to recipe.steps. StoppedError (75) after saving on SIGINT, SIGTERM, SIGUSR1 or
+// max_minutes; BadNumbersError (76) after max_bad_steps steps in a row with NaN or infinity, the last good
+// checkpoint kept.
+absl::Status RunTraining(const Recipe& recipe, const ModelConfig& config, RunFolder* folder,
+                         Training& training, const StopSignals& signals);
 
 }  // namespace moebius

@@ -5,6 +5,7 @@
 #include "core/generate/generate.h"
 #include "data/special_tokens.h"
 #include "launch/recipe.pb.h"
+#include "optim/whole_model.h"
 
 namespace moebius {
 
@@ -23,7 +24,21 @@ absl::StatusOr<std::unique_ptr<PromptSampler>> PromptSampler::Make(const proto::
 
 absl::StatusOr<std::vector<SampleRow>> PromptSampler::Run(int64_t step) const {
   const auto& sample = recipe_.sample();
-  Decoder decoder(*training_.model, *training_.backend, *training_.stream, {});
+  Trainer& trainer = *training_.trainer;
+  std::unique_ptr<Model> gathered;
+  if (!trainer.holds_whole_model()) {
+    int64_t positions = sample.max_new() + 8;  // a token is a byte at least
+    for (const std::string& prompt : sample.prompts()) {
+      positions = std::max<int64_t>(positions, prompt.size() + sample.max_new() + 8);
+    }
+    ASSIGN_OR_RETURN(
+        gathered,
+        GatherWholeModel(trainer, {.storage = {.act = trainer.stages().model(0).options().storage.act},
+                                   .max_positions = positions}));
+  }
+  if (trainer.mesh().all().rank() != 0) return std::vector<SampleRow>();
+  const Model& model = gathered != nullptr ? *gathered : trainer.model();
+  Decoder decoder(model, *training_.backend, *training_.stream, {});
   const std::optional<int32_t> end = FindEndOfDocument(tokenizer_);
   std::vector<GenerateRequest> requests;
   for (int i = 0; i < sample.prompts_size(); ++i) {

@@ -19,7 +19,8 @@ class PromptSampler {
   static absl::StatusOr<std::unique_ptr<PromptSampler>> Make(const proto::Recipe& recipe,
                                                              const Training& training,
                                                              const TokenizerFiles& files);
-  // One row a prompt. The same weights, seed and step give the same texts.
+  // Collective. One row a prompt on rank 0, none on the others. The same weights, seed and step give the same
+  // texts.
   absl::StatusOr<std::vector<SampleRow>> Run(int64_t step) const;
 
  private:

@@ -135,27 +135,46 @@ int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
   return sequences;
 }
 
-absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config) {
+absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks) {
+  const proto::Parallel& p = recipe.parallel();
+  int64_t smallest = recipe.batch().sequences();
+  for (const auto& point : recipe.batch().ramp())
+    smallest = std::min<int64_t>(smallest, point.to_sequences());
+  return FitLayout({.pipeline = static_cast<int>(p.pipeline()),
+                    .data = static_cast<int>(p.data()),
+                    .expert = static_cast<int>(p.expert()),
+                    .schedule = p.schedule(),
+                    .chunks = static_cast<int>(p.chunks())},
+                   ranks, config,
+                   {.sequences = smallest, .microbatch_sequences = recipe.batch().microbatch_sequences()});
+}
+
+absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
+                                       int ranks_here) {
+  ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, world.size()));
   Training t;
-  t.backend = MakeCpuBackend({.threads = static_cast<int>(recipe.threads())});
+  const int threads = recipe.threads() > 0 ? static_cast<int>(recipe.threads()) : UsableCores();
+  t.backend = MakeCpuBackend({.threads = std::max(1, threads / ranks_here)});
   ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe, *t.backend));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
   ModelOptions options;
   options.storage = {.act = act, .training = true};
   options.max_positions = PositionsOf(recipe, config);
-  t.model = std::make_unique<Model>(config, *t.backend, *t.stream, options);
-  t.trainer = std::make_unique<Trainer>(*t.model, *t.backend, *t.stream, TrainConfigOf(recipe));
+  ASSIGN_OR_RETURN(
+      t.trainer, Trainer::New(world, *t.backend, *t.stream, config, options, layout, TrainConfigOf(recipe)));
   return t;
 }
 
 absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
   if (recipe.init().has_from() && !recipe.init().random()) {
-    RETURN_IF_ERROR(LoadWeights(recipe.init().from(), *t.backend, *t.stream, *t.model));
-  } else {
-    t.model->parameters().Initialize(*t.backend, *t.stream, recipe.seed(),
-                                     static_cast<float>(t.model->config().initializer_range));
+    absl::Status status;
+    for (Model* model : t.trainer->stages().models()) {
+      if (status.ok()) status = LoadWeights(recipe.init().from(), *t.backend, *t.stream, *model);
+    }
+    t.trainer->optimizer().ResetEma(t.trainer->context());
+    return t.trainer->mesh().Agree(status);
   }
-  t.trainer->optimizer().ResetEma(t.trainer->context());
+  t.trainer->InitializeWeights(recipe.seed());
   return absl::OkStatus();
 }
 

@@ -27,11 +27,15 @@ int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step);
 struct Training {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Stream> stream;
-  std::unique_ptr<Model> model;
   std::unique_ptr<Trainer> trainer;
 };
-// Builds backend, model and trainer; weights are undefined until InitializeWeights or LoadCheckpoint.
-absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config);
+// The recipe's layout of `ranks` ranks; UsageError with everything that does not fit.
+absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
+
+// Collective. Builds backend and trainer of a rank that shares this process's threads with `ranks_here` - 1
+// others; weights are undefined until InitializeWeights or LoadCheckpoint.
+absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
+                                       int ranks_here);
 // Step 0: from init.from, or random from the seed.
 absl::Status InitializeWeights(const proto::Recipe& recipe, Training& training);
 

@@ -38,7 +38,8 @@ absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent exte
       starts.push_back(static_cast<int32_t>(ids.size()));
       labels += static_cast<int64_t>(tokens.size()) - 1;
     }
-    nats += trainer.Evaluate(ids, starts);
+    ASSIGN_OR_RETURN(const double sum, trainer.Evaluate(ids, starts));
+    nats += sum;
   }
   Result result;
   result.whole_file = labels == pass_.num_labels();

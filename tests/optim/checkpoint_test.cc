@@ -23,10 +23,10 @@ TrainConfig Config(DType moments = DType::kF32) {
 class CheckpointTest : public testing::Test {
  protected:
   absl::Status Save(const Training& t, const std::string& folder) {
-    return SaveCheckpoint(folder, *t.trainer, *t.backend, *t.stream, {.instruction_set = "SET"});
+    return SaveCheckpoint(folder, *t.trainer, {.instruction_set = "SET"});
   }
   absl::Status Load(Training& t, const std::string& folder, std::string* warning) {
-    return LoadCheckpoint(folder, *t.trainer, *t.backend, *t.stream, "SET", warning);
+    return LoadCheckpoint(folder, *t.trainer, "SET", warning);
   }
 
   Scratch scratch_;
@@ -79,7 +79,7 @@ TEST_F(CheckpointTest, SaysThatAnotherInstructionSetIsNotBitExact) {
   Training t(Config());
   const std::string folder = scratch_.path("d");
   ASSERT_TRUE(Save(t, folder).ok());
-  ASSERT_TRUE(LoadCheckpoint(folder, *t.trainer, *t.backend, *t.stream, "OTHER", &warning_).ok());
+  ASSERT_TRUE(LoadCheckpoint(folder, *t.trainer, "OTHER", &warning_).ok());
   EXPECT_NE(warning_.find("OTHER"), std::string::npos);
 }
 

@@ -8,6 +8,7 @@
 #include "core/model/weights.h"
 #include "gtest/gtest.h"
 #include "optim/trainer.h"
+#include "parallel/comm/solo_world.h"
 #include "tests/core/model/golden_models.h"
 
 namespace moebius {
@@ -29,8 +30,8 @@ TEST_P(ParityTest, TrainsAsTransformersDoesStepByStep) {
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   EXPECT_TRUE(golden.trains || GetParam().ends_with("fp8")) << "train.json is missing";
   for (const GoldenRun& run : golden.training.runs) {
-    absl::StatusOr<LoadedModel> loaded = LoadModel(golden.folder, *backend, *stream, {});
-    ASSERT_TRUE(loaded.ok()) << std::string(loaded.status().message());
+    const absl::StatusOr<ModelConfig> model = LoadConfig(golden.folder);
+    ASSERT_TRUE(model.ok()) << std::string(model.status().message());
     TrainConfig config;
     config.steps = static_cast<int64_t>(run.steps.size());
     config.microbatch_sequences = 2;
@@ -38,10 +39,13 @@ TEST_P(ParityTest, TrainsAsTransformersDoesStepByStep) {
     config.bias_update_speed = run.bias_update_speed;
     config.sequence_loss = run.sequence_loss;
     config.mtp_loss_weight = run.mtp_loss_weight;
-    Trainer trainer(*loaded->model, *backend, *stream, config);
+    SoloWorld world;
+    const std::unique_ptr<Trainer> trainer = *Trainer::New(*world, *backend, *stream, *model, {}, {}, config);
+    const absl::Status loaded = LoadWeights(golden.folder, *backend, *stream, trainer->model());
+    ASSERT_TRUE(loaded.ok()) << std::string(loaded.message());
     for (size_t step = 0; step < run.steps.size(); ++step) {
       const std::vector<int32_t> tokens = golden.training.Batch(static_cast<int64_t>(step));
-      const auto got = Named(trainer.Step({.tokens = tokens,
+      const auto got = Named(*trainer->Step({.tokens = tokens,
                                            .sequences = golden.training.sequences,
                                            .length = golden.training.sequence_length,
                                            .document_starts = {}}));

@@ -142,10 +142,10 @@ TEST(Trainer, KeepsAMovingAverageOfTheWeights) {
   c.optimizer.ema_decay = 0.5;
   Training t(c);
   const AdamWOptimizer::State& state = t.trainer->optimizer().states()[0];
-  const int64_t n = state.parameter->shape().elements();
-  std::vector<float> w0 = GetParameter(*t.backend, *t.stream, *state.parameter, 0, n);
+  const int64_t n = state.slice.count;
+  std::vector<float> w0 = GetParameter(*t.backend, *t.stream, *state.slice.parameter, 0, n);
   t.Step(0);
-  const std::vector<float> w1 = GetParameter(*t.backend, *t.stream, *state.parameter, 0, n);
+  const std::vector<float> w1 = GetParameter(*t.backend, *t.stream, *state.slice.parameter, 0, n);
   std::vector<float> ema(n);
   t.backend->CopyToHost(*t.stream, state.ema.view().Reshape({n}), ema.data());
   for (int64_t i = 0; i < n; ++i) EXPECT_NEAR(ema[i], 0.5f * w0[i] + 0.5f * w1[i], 1e-6f);

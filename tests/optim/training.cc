@@ -33,9 +33,9 @@ Training::Training(const TrainConfig& config, int threads, uint64_t seed, DType 
     : backend(MakeCpuBackend({.threads = threads})), stream(backend->NewStream(StreamKind::kCompute)) {
   ModelOptions options;
   options.storage = {.act = act, .training = true};
-  model = std::make_unique<Model>(TinyConfig(), *backend, *stream, options);
+  trainer = *Trainer::New(*world, *backend, *stream, TinyConfig(), options, {}, config);
+  model = &trainer->model();
   model->parameters().Initialize(*backend, *stream, seed, 0.1f);
-  trainer = std::make_unique<Trainer>(*model, *backend, *stream, config);
   trainer->optimizer().ResetEma(trainer->context());
 }
 
@@ -46,7 +46,7 @@ StepMetrics Training::Step(int64_t index) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     tokens[i] = static_cast<int32_t>(random.Below(index * tokens.size() + i, model->config().vocab_size));
   }
-  return trainer->Step({.tokens = tokens, .sequences = kSequences, .length = kLength, .document_starts = {}});
+  return *trainer->Step({.tokens = tokens, .sequences = kSequences, .length = kLength, .document_starts = {}});
 }
 
 std::vector<float> Training::Weights() const {

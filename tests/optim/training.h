@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "optim/trainer.h"
+#include "parallel/comm/solo_world.h"
 
 namespace moebius {
 
@@ -21,8 +22,9 @@ class Training {
 
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Stream> stream;
-  std::unique_ptr<Model> model;
+  SoloWorld world;
   std::unique_ptr<Trainer> trainer;
+  Model* model;
 };
 
 }  // namespace moebius

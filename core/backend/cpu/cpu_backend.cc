@@ -54,7 +54,8 @@ CpuBackend::CpuBackend(const CpuOptions& options)
     : engine_(options.products),
       pool_(options.threads > 0 ? options.threads : AvailableCores()),
       products_(std::make_unique<Products>(pool_.num_threads())),
-      scratch_(std::make_unique<Scratch>(pool_.num_threads())) {}
+      scratch_(std::make_unique<Scratch>(pool_.num_threads())),
+      exchange_(std::make_unique<ExchangeThread>()) {}
 
 CpuBackend::~CpuBackend() = default;
 
@@ -79,7 +80,9 @@ std::string CpuBackend::InstructionSet() const { return InstructionSetName(); }
 
 DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 : DType::kF32; }
 
-std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) { return NewCpuStream(kind); }
+std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) {
+  return kind == StreamKind::kExchange ? exchange_->NewStream() : NewCpuComputeStream();
+}
 std::unique_ptr<Event> CpuBackend::NewEvent() { return NewCpuEvent(); }
 
 void* CpuBackend::ThreadScratch(int thread, int64_t bytes) {

@@ -10,8 +10,9 @@
 
 namespace moebius {
 
-class Products;  // products.h
-struct Product;  // gemm.h
+class ExchangeThread;  // streams.h
+class Products;        // products.h
+struct Product;        // gemm.h
 
 class CpuBackend final : public Backend {
  public:
@@ -77,6 +78,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Products> products_;
   struct Scratch;
   std::unique_ptr<Scratch> scratch_;
+  std::unique_ptr<ExchangeThread> exchange_;
 };
 
 }  // namespace moebius

@@ -1,10 +1,15 @@
 #include "core/backend/cpu/streams.h"
 
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/base/log.h"
@@ -12,6 +17,18 @@
 namespace moebius {
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+// While polled work is open and nothing happens: spin as long as a wake-up costs, then sleep for a sixteenth
+// of the time since something happened. So polling costs little however long the wait, and adds little to it.
+constexpr microseconds kSpin{10};
+constexpr microseconds kShortestSleep{20};
+constexpr microseconds kLongestSleep{1000};
+Clock::duration SleepAfter(Clock::duration idle) {
+  return std::clamp<Clock::duration>(idle / 16, kShortestSleep, kLongestSleep);
+}
 
 // Records are numbered when they are asked for; a wait is for the number that was the latest at its call.
 class CpuEvent final : public Event {
@@ -25,19 +42,32 @@ class CpuEvent final : public Event {
     return issued_;
   }
   void Finish(int64_t number) {
-    // Notified under the lock: a waiter may destroy the event as soon as it has the lock.
+    // Notified under the lock: a waiter may destroy the event, or end, as soon as it has the lock.
     std::lock_guard lock(mutex_);
     if (number > done_) done_ = number;
     changed_.notify_all();
+    for (Stream* stream : polling_) stream->Wake();
+    polling_.clear();
   }
   void WaitFor(int64_t number) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return done_ >= number; });
   }
+  // Whether `number` is done; if not, the next Finish wakes `stream`, which asks until it is.
+  bool Poll(int64_t number, Stream* stream) {
+    std::lock_guard lock(mutex_);
+    if (done_ >= number) {
+      std::erase(polling_, stream);
+      return true;
+    }
+    if (std::find(polling_.begin(), polling_.end(), stream) == polling_.end()) polling_.push_back(stream);
+    return false;
+  }
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::vector<Stream*> polling_;
   int64_t issued_ = 0;
   int64_t done_ = 0;
 };
@@ -46,6 +76,13 @@ class ComputeStream final : public Stream {
  public:
   StreamKind kind() const override { return StreamKind::kCompute; }
   void Enqueue(std::function<void()> work) override { work(); }
+  void EnqueuePolled(std::function<bool()> poll) override {
+    for (const Clock::time_point begin = Clock::now(); !poll();) {
+      const Clock::duration idle = Clock::now() - begin;
+      if (idle > kSpin) std::this_thread::sleep_for(SleepAfter(idle));
+    }
+  }
+  void Wake() override {}  // its sleeps are short
   void Record(Event& event) override {
     CpuEvent& e = static_cast<CpuEvent&>(event);
     e.Finish(e.Issue());
@@ -57,79 +94,148 @@ class ComputeStream final : public Stream {
   void Synchronize() override {}
 };
 
-class ExchangeStream final : public Stream {
+}  // namespace
+
+class ExchangeThread::Impl {
  public:
-  ExchangeStream()
-      : thread_([this, rank = LogRank()] {
-          SetLogRank(rank);
-          Loop();
-        }) {}
+  // A queue of polled work, guarded by the thread's mutex. Only the thread takes items out, so the front one
+  // stays put while it runs.
+  class ExchangeStream final : public Stream {
+   public:
+    explicit ExchangeStream(Impl* thread) : thread_(thread) { thread_->Add(this); }
+    ~ExchangeStream() override {
+      Synchronize();
+      thread_->Remove(this);
+    }
 
-  ~ExchangeStream() override {
+    StreamKind kind() const override { return StreamKind::kExchange; }
+    void Enqueue(std::function<void()> work) override {
+      EnqueuePolled([work = std::move(work)] {
+        work();
+        return true;
+      });
+    }
+    void EnqueuePolled(std::function<bool()> poll) override { thread_->Push(this, std::move(poll)); }
+    void Wake() override { thread_->Wake(); }
+    void Record(Event& event) override {
+      CpuEvent& e = static_cast<CpuEvent&>(event);
+      Enqueue([&e, number = e.Issue()] { e.Finish(number); });
+    }
+    void Wait(Event& event) override {
+      CpuEvent& e = static_cast<CpuEvent&>(event);
+      EnqueuePolled([this, &e, number = e.Latest()] { return e.Poll(number, this); });
+    }
+    void Synchronize() override { thread_->Drain(this); }
+
+   private:
+    friend class Impl;
+    Impl* thread_;
+    std::deque<std::function<bool()>> items_;
+  };
+
+  ~Impl() {
     {
       std::lock_guard lock(mutex_);
+      CHECK(streams_.empty()) << "a backend must outlive its streams";
       stop_ = true;
+      Signal();
     }
-    changed_.notify_all();
-    thread_.join();
-  }
-
-  StreamKind kind() const override { return StreamKind::kExchange; }
-
-  void Enqueue(std::function<void()> work) override {
-    {
-      std::lock_guard lock(mutex_);
-      queue_.push_back(std::move(work));
-    }
-    changed_.notify_all();
-  }
-  void Record(Event& event) override {
-    CpuEvent& e = static_cast<CpuEvent&>(event);
-    Enqueue([&e, number = e.Issue()] { e.Finish(number); });
-  }
-  void Wait(Event& event) override {
-    CpuEvent& e = static_cast<CpuEvent&>(event);
-    Enqueue([&e, number = e.Latest()] { e.WaitFor(number); });
-  }
-  void Synchronize() override {
-    std::unique_lock lock(mutex_);
-    empty_.wait(lock, [&] { return queue_.empty() && !busy_; });
+    if (thread_.joinable()) thread_.join();
   }
 
  private:
+  void Add(ExchangeStream* stream) {
+    std::lock_guard lock(mutex_);
+    streams_.push_back(stream);
+    if (thread_.joinable()) return;
+    thread_ = std::thread([this, rank = LogRank()] {
+      SetLogRank(rank);
+      prctl(PR_SET_TIMERSLACK, 1000);  // ns; the default of 50 us is longer than the shortest sleep
+      Loop();
+    });
+  }
+  void Remove(ExchangeStream* stream) {
+    std::lock_guard lock(mutex_);
+    std::erase(streams_, stream);
+    Signal();  // the round under way may have skipped one
+  }
+  void Push(ExchangeStream* stream, std::function<bool()> item) {
+    std::lock_guard lock(mutex_);
+    stream->items_.push_back(std::move(item));
+    Signal();
+  }
+  void Wake() {
+    std::lock_guard lock(mutex_);
+    Signal();
+  }
+  void Drain(const ExchangeStream* stream) {
+    std::unique_lock lock(mutex_);
+    CHECK(std::this_thread::get_id() != thread_.get_id()) << "the exchange thread would wait for itself";
+    drained_.wait(lock, [&] { return stream->items_.empty(); });
+  }
+
+  // Needs the lock. Waking a thread that is not asleep would cost a system call.
+  void Signal() {
+    ++signals_;
+    if (asleep_) changed_.notify_one();
+  }
+
   void Loop() {
     std::unique_lock lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [&] { return stop_ || !queue_.empty(); });
-      if (queue_.empty()) return;  // stopped, and all that was queued is done
-      std::function<void()> work = std::move(queue_.front());
-      queue_.pop_front();
-      busy_ = true;
-      lock.unlock();
-      work();
-      work = nullptr;  // what it captured dies here, before Synchronize returns
-      lock.lock();
-      busy_ = false;
-      if (queue_.empty()) empty_.notify_all();
+    Clock::time_point last_progress = Clock::now();
+    while (!stop_) {
+      const uint64_t seen = signals_;
+      bool progress = false, open = false;
+      for (size_t i = 0; i < streams_.size(); ++i) {
+        if (streams_[i]->items_.empty()) continue;
+        (RunFront(streams_[i], lock) ? progress : open) = true;
+      }
+      const auto signalled = [&] { return stop_ || signals_ != seen; };
+      if (progress || signalled()) {
+        last_progress = Clock::now();
+        continue;
+      }
+      asleep_ = true;
+      if (!open) {
+        changed_.wait(lock, signalled);
+        last_progress = Clock::now();
+      } else if (const Clock::duration idle = Clock::now() - last_progress; idle > kSpin) {
+        changed_.wait_for(lock, SleepAfter(idle), signalled);
+      }
+      asleep_ = false;
     }
   }
 
+  // Runs one item without the lock; true, and the item gone, when it is done.
+  bool RunFront(ExchangeStream* stream, std::unique_lock<std::mutex>& lock) {
+    std::function<bool()>& item = stream->items_.front();
+    lock.unlock();
+    const bool done = item();
+    if (done) item = nullptr;  // what it captured dies here, before Drain returns
+    lock.lock();
+    if (!done) return false;
+    stream->items_.pop_front();
+    if (stream->items_.empty()) drained_.notify_all();
+    return true;
+  }
+
   std::mutex mutex_;
-  std::condition_variable changed_;
-  std::condition_variable empty_;
-  std::deque<std::function<void()>> queue_;
-  bool busy_ = false;
+  std::condition_variable changed_;  // signals_ or stop_
+  std::condition_variable drained_;  // some stream is empty
+  std::vector<ExchangeStream*> streams_;
+  uint64_t signals_ = 0;  // grows when there may be something to do
+  bool asleep_ = false;
   bool stop_ = false;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;
 };
 
-}  // namespace
-
-std::unique_ptr<Stream> NewCpuStream(StreamKind kind) {
-  if (kind == StreamKind::kExchange) return std::make_unique<ExchangeStream>();
-  return std::make_unique<ComputeStream>();
+ExchangeThread::ExchangeThread() : impl_(std::make_unique<Impl>()) {}
+ExchangeThread::~ExchangeThread() = default;
+std::unique_ptr<Stream> ExchangeThread::NewStream() {
+  return std::make_unique<Impl::ExchangeStream>(impl_.get());
 }
 
+std::unique_ptr<Stream> NewCpuComputeStream() { return std::make_unique<ComputeStream>(); }
 std::unique_ptr<Event> NewCpuEvent() { return std::make_unique<CpuEvent>(); }
 
 }  // namespace moebius

@@ -74,6 +74,83 @@ TEST(StreamsTest, ExchangeWaitsForTheRecordThatWasTheLatestAtItsCall) {
   EXPECT_EQ(seen, 1);
 }
 
+TEST(StreamsTest, ExchangeStreamsShareOneThread) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  std::vector<std::thread::id> ran(2);
+  for (std::thread::id& id : ran) {
+    const auto stream = backend->NewStream(StreamKind::kExchange);
+    stream->Enqueue([&] { id = std::this_thread::get_id(); });
+    stream->Synchronize();
+  }
+  EXPECT_EQ(ran[0], ran[1]);
+}
+
+TEST(StreamsTest, PolledWorkKeepsItsPlaceAndHoldsUpNoOtherStream) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto first = backend->NewStream(StreamKind::kExchange),
+             second = backend->NewStream(StreamKind::kExchange);
+  std::atomic<bool> open = false;
+  std::vector<int> order;
+  first->EnqueuePolled([&] {
+    if (open) order.push_back(1);
+    return open.load();
+  });
+  first->Enqueue([&] { order.push_back(2); });
+  int other = 0;
+  second->Enqueue([&] { other = 7; });
+  second->Synchronize();  // while the first one waits
+  EXPECT_EQ(other, 7);
+  second->Enqueue([&] { open = true; });
+  first->Synchronize();
+  EXPECT_EQ(order, (std::vector<int>{1, 2}));
+}
+
+TEST(StreamsTest, WaitingForAnEventHoldsUpNoOtherExchangeStream) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto first = backend->NewStream(StreamKind::kExchange),
+             second = backend->NewStream(StreamKind::kExchange);
+  const auto event = backend->NewEvent();
+  std::atomic<bool> open = false;
+  second->EnqueuePolled([&] { return open.load(); });
+  second->Record(*event);
+  int seen = 0;
+  first->Wait(*event);  // in the queue before what it waits for goes on
+  first->Enqueue([&] { seen = 1; });
+  second->Enqueue([&] { seen = seen == 0 ? 2 : seen; });
+  open = true;
+  first->Synchronize();
+  second->Synchronize();
+  EXPECT_NE(seen, 0);
+}
+
+TEST(StreamsTest, AWakeEndsTheSleepOfPolledWork) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto stream = backend->NewStream(StreamKind::kExchange);
+  std::atomic<bool> open = false;
+  std::atomic<int> polls = 0;
+  stream->EnqueuePolled([&] {
+    ++polls;
+    return open.load();
+  });
+  std::this_thread::sleep_for(milliseconds(50));  // by now it sleeps for a millisecond or so at a time
+  const int before = polls;
+  for (int i = 0; i < 100; ++i) {
+    stream->Wake();
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  EXPECT_GT(polls - before, 50);  // without Wake about 10
+  open = true;
+  stream->Synchronize();
+}
+
+TEST(StreamsTest, AComputeStreamPollsUntilItIsDone) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  int polls = 0;
+  stream->EnqueuePolled([&] { return ++polls == 10; });
+  EXPECT_EQ(polls, 10);
+}
+
 TEST(StreamsTest, WaitingForAnEventThatWasNeverRecordedDoesNotBlock) {
   const auto backend = MakeCpuBackend({.threads = 1});
   const auto event = backend->NewEvent();

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "tests/core/layers/moe_reference.h"
@@ -40,6 +41,10 @@ class PlainStream final : public Stream {
  public:
   StreamKind kind() const override { return StreamKind::kCompute; }
   void Enqueue(std::function<void()> work) override { work(); }
+  void EnqueuePolled(std::function<bool()> poll) override {
+    while (!poll()) std::this_thread::yield();
+  }
+  void Wake() override {}
   void Record(Event&) override {}
   void Wait(Event&) override {}
   void Synchronize() override {}

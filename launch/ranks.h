@@ -1,0 +1,57 @@
+// Starts the ranks of a verb: one alone, threads of this process (--ranks N), or this process's part of an
+// MPI job (mpirun, srun); and ends them together, whatever happens to one of them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "parallel/comm/world.h"
+
+namespace moebius {
+
+// Ends the job with exit code 79 when this rank has waited for another one for too long, and says who, where
+// and for whom. A thread of its own: it works while the rank does not.
+class Watchdog {
+ public:
+  // limit_s 0: never. `end` ends all ranks of the job with a code and does not return.
+  Watchdog(const World& world, double limit_s, std::function<void(int code)> end);
+  ~Watchdog();
+  // What the rank is doing ("step 12, F1.3"), for the report; from any thread, until Forget.
+  void Describe(std::function<std::string()> describe);
+  void Forget() { Describe(nullptr); }
+
+ private:
+  void Watch();
+
+  const World& world_;
+  double limit_s_;
+  std::function<void(int)> end_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::function<std::string()> describe_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+struct Rank {
+  World& world;
+  Watchdog& watchdog;
+  int ranks_here = 1;  // that share this process's threads
+};
+
+struct RankOptions {
+  int ranks = 1;  // threads as ranks; under mpirun: 1
+  WorldOptions world = {};
+  double hang_limit_s = 0;
+};
+
+// Runs `body` on every rank. The first error ends all ranks and is returned (under MPI the process ends here,
+// with the error's exit code for the whole job; StoppedError and OK return on all ranks).
+absl::Status RunAsRanks(const RankOptions& options, const std::function<absl::Status(Rank&)>& body);
+
+}  // namespace moebius

@@ -1,0 +1,122 @@
+#include "launch/train/outputs.h"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <ctime>
+
+#include "core/backend/measure.h"
+#include "core/base/strings.h"
+#include "core/model/cost.h"
+#include "launch/environment.h"
+#include "launch/recipe.pb.h"
+#include "launch/report/report.h"
+
+namespace moebius {
+
+absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recipe, const ModelConfig& config,
+                                                             const Training& training, RunFolder& folder,
+                                                             int64_t first_step) {
+  const proto::Recipe& r = recipe.proto();
+  std::unique_ptr<RunOutputs> out(new RunOutputs(r, config, folder));
+  const ModelCost cost = CostOf(config, r.batch().sequence_length());
+  const bool mtp = r.mtp().loss_weight() > 0;
+  out->flops_per_token_ = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
+  ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));
+  const Layout& layout = training.trainer->mesh().layout();
+  out->peak_flops_ = MeasureProductPeak(*training.backend, act) * layout.ranks();
+  RETURN_IF_ERROR(folder.WriteRecipe(recipe.ToText()));
+  std::vector<std::pair<std::string, std::string>> more = {
+      {"backend", training.backend->Name()},
+      {"compute", Concat(act)},
+      {"perf/mfu_basis",
+       Concat(static_cast<int64_t>(out->peak_flops_ / 1e9), " GFLOP/s: ", act,
+              " product of 1024 cubed, measured at the start of the run",
+              layout.ranks() > 1 ? Concat(" on rank 0, times ", layout.ranks(), " ranks") : std::string(),
+              "; FLOPs of ", out->flops_per_token_ / 1e9,
+              " GFLOP a token (causal attention, MTP included)")}};
+  if (layout.ranks() > 1) more.push_back({"layout", ToText(layout)});
+  RETURN_IF_ERROR(folder.WriteEnvironment(EnvironmentJson(ReadEnvironment(), more)));
+  ASSIGN_OR_RETURN(out->metrics_, JsonLinesWriter::Open(folder.metrics_path()));
+  ASSIGN_OR_RETURN(out->loads_, JsonLinesWriter::Open(folder.expert_load_path()));
+  ASSIGN_OR_RETURN(out->tensorboard_, TensorboardWriter::Open(folder.tensorboard_path(), first_step + 1));
+  out->progress_ = std::make_unique<Progress>(Progress::Options{.terminal = DetectTerminal(STDOUT_FILENO),
+                                                                .fd = STDOUT_FILENO,
+                                                                .first_step = first_step,
+                                                                .last_step = r.steps(),
+                                                                .log_every_steps = r.log().every_steps(),
+                                                                .log_path = folder.log_path(0)});
+  out->Print(Concat(
+      r.name(), ": ", WithCommas(cost.parameters), " parameters (", WithCommas(cost.active),
+      " active a token), ", training.backend->Name(), ", ", act,
+      layout.ranks() > 1 ? Concat(", ", layout.ranks(), " ranks (", ToText(layout), ")") : std::string(),
+      first_step > 0 ? Concat(", going on after step ", first_step) : std::string()));
+  return out;
+}
+
+MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const {
+  const double tokens = static_cast<double>(SequencesOfStep(r_, m.step) * r_.batch().sequence_length());
+  const double tokens_per_s = tokens / m.seconds;
+  MetricsRow row{.step = m.step, .values = {}};
+  row.Set("time_s", state.elapsed_s);
+  row.Set("tokens", static_cast<double>(state.tokens));
+  row.Set("train/loss", m.loss);
+  if (bits_per_nat > 0) row.Set("train/bpb", m.loss * bits_per_nat);
+  row.Set("train/grad_norm", m.grad_norm);
+  row.Set("train/lr", m.lr);
+  if (state.skipped_steps > 0) row.Set("train/skipped_steps", static_cast<double>(state.skipped_steps));
+  if (config_.num_nextn_predict_layers > 0 && r_.mtp().loss_weight() > 0) row.Set("mtp/loss", m.mtp_loss);
+  if (!m.expert_counts.empty()) {
+    row.Set("moe/balance_loss", m.balance_loss);
+    if (r_.balance().auxiliary_loss() > 0) row.Set("moe/auxiliary_loss", m.auxiliary_loss);
+    if (r_.balance().router_z_loss() > 0) row.Set("moe/router_z_loss", m.z_loss);
+    row.Set("moe/max_violation", m.max_violation);
+    row.Set("moe/load_entropy", m.load_entropy);
+  }
+  row.Set("perf/tokens_per_s", tokens_per_s);
+  row.Set("perf/mfu", tokens_per_s * flops_per_token_ / peak_flops_);
+  row.Set("perf/step_s", m.seconds);
+  row.Set("mem/peak_bytes", static_cast<double>(m.peak_bytes));
+  if (m.ranks > 1) {
+    row.Set("comm/bytes_within_node", static_cast<double>(m.bytes_within));
+    row.Set("comm/bytes_between_nodes", static_cast<double>(m.bytes_between));
+    row.Set("pipe/bubble", m.bubble);
+  }
+  return row;
+}
+
+void RunOutputs::Update(const StepMetrics& m, const MetricsRow& row) {
+  if (m.skipped) {
+    Print(Concat("step ", m.step, " skipped: loss ", m.loss, ", gradient norm ", m.grad_norm,
+                 "; nothing was changed"));
+  }
+  progress_->Update({.step = m.step,
+                     .loss = m.loss,
+                     .grad_norm = m.grad_norm,
+                     .lr = m.lr,
+                     .tokens_per_s = *row.Get("perf/tokens_per_s"),
+                     .step_s = m.seconds});
+}
+
+absl::Status RunOutputs::Write(const StepMetrics& m, const MetricsRow& row, bool last) {
+  RETURN_IF_ERROR(metrics_->Append(MetricsLine(row)));
+  RETURN_IF_ERROR(tensorboard_->AddScalars(row, static_cast<double>(std::time(nullptr))));
+  const int64_t every = r_.log().expert_load_every_steps();
+  if (m.expert_counts.empty() || !(last || (every > 0 && m.step % every == 0))) return absl::OkStatus();
+  ExpertLoadRow load{.step = m.step, .load = {}};
+  for (const auto& counts : m.expert_counts) {
+    double total = 0;
+    for (const int64_t count : counts) total += static_cast<double>(count);
+    std::vector<double>& shares = load.load.emplace_back();
+    for (const int64_t count : counts) shares.push_back(total > 0 ? static_cast<double>(count) / total : 0);
+  }
+  return loads_->Append(ExpertLoadLine(load));
+}
+
+absl::Status RunOutputs::Finish() {
+  progress_->Finish();
+  RETURN_IF_ERROR(tensorboard_->Flush());
+  return WriteReport({folder_.path()}, folder_.report_path());
+}
+
+}  // namespace moebius

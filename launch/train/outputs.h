@@ -1,0 +1,49 @@
+// What a person or a script sees of a run while it goes: metrics.jsonl, TensorBoard, expert loads, progress.
+// Rank 0 has them; the others print nothing.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "launch/json_lines.h"
+#include "launch/metrics.h"
+#include "launch/progress.h"
+#include "launch/recipe.h"
+#include "launch/run_folder.h"
+#include "launch/tensorboard.h"
+#include "launch/train/setup.h"
+
+namespace moebius {
+
+class RunOutputs {
+ public:
+  // `first_step`: done before this process began. Measures the product peak for perf/mfu.
+  static absl::StatusOr<std::unique_ptr<RunOutputs>> Open(const Recipe& recipe, const ModelConfig& config,
+                                                          const Training& training, RunFolder& folder,
+                                                          int64_t first_step);
+
+  // The row of a step; validation adds to it before Write.
+  MetricsRow RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const;
+  absl::Status Write(const StepMetrics& m, const MetricsRow& row, bool last);
+  void Update(const StepMetrics& m, const MetricsRow& row);
+  void Print(const std::string& line) { progress_->Print(line); }
+  // Ends the bar, flushes and writes the report.
+  absl::Status Finish();
+
+ private:
+  RunOutputs(const proto::Recipe& recipe, const ModelConfig& config, RunFolder& folder)
+      : r_(recipe), config_(config), folder_(folder) {}
+
+  const proto::Recipe& r_;
+  const ModelConfig& config_;
+  RunFolder& folder_;
+  std::optional<JsonLinesWriter> metrics_;
+  std::optional<JsonLinesWriter> loads_;
+  std::optional<TensorboardWriter> tensorboard_;
+  std::unique_ptr<Progress> progress_;
+  double flops_per_token_ = 0;
+  double peak_flops_ = 0;  // of all ranks
+};
+
+}  // namespace moebius

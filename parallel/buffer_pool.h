@@ -1,0 +1,47 @@
+// Buffers that are used again and again, from two threads: what travels is allocated when its size is known,
+// on the exchange stream, and fresh pages would cost more than the copy.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "core/tensor/tensor.h"
+
+namespace moebius {
+
+class BufferPool {
+ public:
+  explicit BufferPool(Allocator& allocator) : allocator_(allocator) {}
+
+  // Memory that goes back to its pool when it dies; the pool outlives it.
+  class Buffer {
+   public:
+    Buffer() = default;
+    Buffer(BufferPool* pool, Tensor memory) : pool_(pool), memory_(std::move(memory)) {}
+    Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+    Buffer& operator=(Buffer&& other) noexcept;
+    ~Buffer() { Release(); }
+    void Release();
+
+    // A view at `offset` bytes (64-byte aligned).
+    TensorView View(DType dtype, Shape shape, int64_t offset = 0) const;
+
+   private:
+    BufferPool* pool_ = nullptr;
+    Tensor memory_;
+  };
+
+  Buffer Take(int64_t bytes);
+  int64_t reserved_bytes() const;  // held from the allocator, in use or not
+
+ private:
+  void Give(Tensor memory);
+
+  Allocator& allocator_;
+  mutable std::mutex mutex_;
+  std::multimap<int64_t, Tensor> free_;
+  int64_t reserved_ = 0;
+};
+
+}  // namespace moebius

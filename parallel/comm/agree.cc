@@ -1,0 +1,58 @@
+#include "parallel/comm/agree.h"
+
+#include <algorithm>
+#include <span>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+
+namespace moebius {
+
+absl::StatusOr<std::vector<std::string>> GatherText(Communicator& group, Stream& stream,
+                                                    const std::string& text) {
+  const int n = group.size(), me = group.rank();
+  if (n == 1) return std::vector<std::string>{text};
+  std::vector<int64_t> lengths(n);
+  lengths[me] = static_cast<int64_t>(text.size());
+  group.AllReduce(stream, {.what = "text lengths"}, TensorView(lengths.data(), DType::kI64, {n}),
+                  ReduceOp::kSum);
+  stream.Synchronize();
+  RETURN_IF_ERROR(group.status());
+  int64_t total = 0, first = 0;
+  for (int r = 0; r < n; ++r) {
+    if (r == me) first = total;
+    total += lengths[r];
+  }
+  std::string joined(total, '\0');
+  std::copy(text.begin(), text.end(), joined.begin() + first);
+  const auto view = [&](int64_t at, int64_t count) {
+    return TensorView(joined.data() + at, DType::kU8, {count});
+  };
+  group.AllGatherV(stream, {.what = "texts"}, view(first, lengths[me]), lengths, view(0, total));
+  stream.Synchronize();
+  RETURN_IF_ERROR(group.status());
+  std::vector<std::string> out;
+  int64_t at = 0;
+  for (const int64_t length : lengths) {
+    out.push_back(joined.substr(at, length));
+    at += length;
+  }
+  return out;
+}
+
+absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine) {
+  if (group.size() == 1) return mine;
+  const std::string text =
+      mine.ok() ? "" : Concat(static_cast<int>(mine.code()), " ", std::string(mine.message()));
+  ASSIGN_OR_RETURN(const std::vector<std::string> texts, GatherText(group, stream, text));
+  if (!mine.ok()) return mine;
+  for (int r = 0; r < group.size(); ++r) {
+    if (texts[r].empty()) continue;
+    const size_t space = texts[r].find(' ');
+    const auto code = static_cast<absl::StatusCode>(std::stoi(texts[r].substr(0, space)));
+    return absl::Status(code, Concat("rank ", r, ": ", texts[r].substr(space + 1)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace moebius

@@ -1,0 +1,19 @@
+// Small things that all ranks of a group have to know of each other, on the host. Collective, and wait for
+// the stream: for starts, checkpoints and ends, not for steps.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+
+namespace moebius {
+
+// Every rank's text, by rank.
+absl::StatusOr<std::vector<std::string>> GatherText(Communicator& group, Stream& stream,
+                                                    const std::string& text);
+
+// OK when all ranks are; else a rank's own error, or, on the others, that of the first rank that has one.
+absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine);
+
+}  // namespace moebius

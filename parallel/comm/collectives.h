@@ -1,0 +1,37 @@
+// The algorithms: each collective as the phases of messages of one member. All are direct (every member to
+// every other): the sums stay in rank order, and the groups of this program are small or exchange rows
+// anyway.
+#pragma once
+
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+#include "parallel/comm/operation.h"
+#include "parallel/comm/rank_state.h"
+
+namespace moebius {
+
+// Who takes part, and the tag of the call's messages.
+struct Members {
+  const GroupInfo* group = nullptr;
+  Tag tag;
+  ScratchPool* scratch = nullptr;
+
+  int rank() const { return group->rank; }
+  int size() const { return group->size(); }
+  std::vector<int> Others() const;  // ranks in the group
+  Message With(int rank, MemoryPiece piece) const;
+};
+
+std::vector<Phase> SendPhases(const Members& members, int to, TensorView x);
+std::vector<Phase> RecvPhases(const Members& members, int from, TensorView x);
+std::vector<Phase> AllReducePhases(const Members& members, TensorView x, ReduceOp op);
+std::vector<Phase> ReduceScatterPhases(const Members& members, TensorView x,
+                                       const std::vector<int64_t>& counts, TensorView mine);
+std::vector<Phase> AllGatherPhases(const Members& members, TensorView mine,
+                                   const std::vector<int64_t>& counts, TensorView all);
+std::vector<Phase> AllToAllPhases(const Members& members, PeerPieces pieces);
+std::vector<Phase> BroadcastPhases(const Members& members, int root, TensorView x);
+std::vector<Phase> BarrierPhases(const Members& members);  // empty messages, to be sure that all are here
+
+}  // namespace moebius

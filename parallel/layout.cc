@@ -1,0 +1,113 @@
+#include "parallel/layout.h"
+
+#include <algorithm>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "parallel/pipeline/generate.h"
+
+namespace moebius {
+namespace {
+
+// The divisors of n next below and above x: "2 or 4".
+std::string NearestDivisors(int64_t n, int64_t x) {
+  int64_t below = 0, above = 0;
+  for (int64_t d = 1; d <= n; ++d) {
+    if (n % d != 0) continue;
+    if (d < x) below = d;
+    if (d > x && above == 0) above = d;
+  }
+  if (below == 0) return Concat(above);
+  return above == 0 ? Concat(below) : Concat(below, " or ", above);
+}
+
+// The multiples of n around x.
+std::string NearestMultiples(int64_t n, int64_t x) {
+  const int64_t below = x / n * n;
+  return below == 0 ? Concat(n) : Concat(below, " or ", below + n);
+}
+
+}  // namespace
+
+std::string ToText(const Layout& layout) {
+  std::string out =
+      Concat("pipeline ", layout.pipeline, " x data ", layout.data, " x expert ", layout.expert);
+  if (layout.pipeline > 1) out += Concat(", ", layout.schedule);
+  return out;
+}
+
+Coordinates CoordinatesOf(const Layout& layout, int rank) {
+  return {.pipeline = rank / (layout.data * layout.expert),
+          .data = rank / layout.expert % layout.data,
+          .expert = rank % layout.expert};
+}
+
+int RankOf(const Layout& layout, const Coordinates& at) {
+  return (at.pipeline * layout.data + at.data) * layout.expert + at.expert;
+}
+
+int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch) {
+  const int64_t share = batch.sequences / layout.batch_shards();
+  const int64_t each = batch.microbatch_sequences > 0 ? batch.microbatch_sequences : share;
+  return each == 0 ? 0 : (share + each - 1) / each;
+}
+
+absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches) {
+  return GenerateSchedule(
+      {.name = layout.schedule,
+       .ranks = layout.pipeline,
+       .microbatches = static_cast<int>(std::min<int64_t>(microbatches, kMaxMicrobatches + 1)),
+       .chunks = layout.chunks});
+}
+
+absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& model,
+                                 const BatchSizes& batch) {
+  std::vector<std::string> wrong;
+  const auto add = [&](std::string text) { wrong.push_back(std::move(text)); };
+  if (layout.pipeline < 1) add(Concat("parallel.pipeline is ", layout.pipeline, "; it must be at least 1"));
+  if (layout.expert < 1) add(Concat("parallel.expert is ", layout.expert, "; it must be at least 1"));
+  if (layout.data < 0)
+    add(Concat("parallel.data is ", layout.data, "; it must be at least 1, or 0 for the rest"));
+  if (wrong.empty()) {
+    const int fixed = layout.pipeline * layout.expert;
+    if (layout.data == 0) {
+      if (ranks % fixed != 0) {
+        add(Concat(ranks, " ranks do not divide by parallel.pipeline x parallel.expert = ", layout.pipeline,
+                   " x ", layout.expert, "; start ", NearestMultiples(fixed, ranks), " ranks"));
+      }
+      layout.data = std::max(1, ranks / fixed);
+    } else if (layout.ranks() != ranks) {
+      add(Concat("parallel.pipeline x data x expert = ", layout.pipeline, " x ", layout.data, " x ",
+                 layout.expert, " is ", layout.ranks(), ", but there are ", ranks, " ranks; start ",
+                 layout.ranks(), " ranks or set parallel.data to 0"));
+    }
+    const bool moe = model.n_routed_experts > 0;
+    if (layout.expert > 1 && (!moe || model.n_routed_experts % layout.expert != 0)) {
+      add(moe ? Concat("model.n_routed_experts ", model.n_routed_experts,
+                       " does not divide by parallel.expert ", layout.expert, "; use ",
+                       NearestDivisors(model.n_routed_experts, layout.expert))
+              : Concat("parallel.expert is ", layout.expert, ", but the model has no experts; use 1"));
+    }
+    const int shards = layout.batch_shards();
+    if (batch.sequences % shards != 0) {
+      add(Concat("batch.sequences ", batch.sequences,
+                 " does not divide by parallel.data x parallel.expert = ", layout.data, " x ", layout.expert,
+                 "; use ", NearestMultiples(shards, batch.sequences)));
+    } else {
+      const absl::StatusOr<Schedule> schedule = ScheduleOf(layout, MicrobatchesOf(layout, batch));
+      if (!schedule.ok()) {
+        add(Concat("parallel.schedule: ", std::string(schedule.status().message())));
+      } else if (schedule->stages > model.num_hidden_layers) {
+        add(Concat("parallel.schedule ", layout.schedule, " on ", layout.pipeline, " pipeline ranks has ",
+                   schedule->stages, " stages, but the model has ", model.num_hidden_layers,
+                   " layers; use fewer pipeline ranks or more layers"));
+      }
+    }
+  }
+  if (wrong.empty()) return layout;
+  std::string text = "the layout does not fit";
+  for (const std::string& each : wrong) text += Concat("; ", each);
+  return UsageError(text);
+}
+
+}  // namespace moebius

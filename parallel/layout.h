@@ -1,0 +1,53 @@
+// How a run is laid out over ranks: a printable value, checked as a whole before anything is built.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/model/config.h"
+#include "parallel/pipeline/schedule.h"
+
+namespace moebius {
+
+// ranks = pipeline x data x expert. Every (data, expert) pair of coordinates has sequences of its own.
+struct Layout {
+  int pipeline = 1;
+  int data = 1;
+  int expert = 1;
+  std::string schedule = "1f1b";  // of GenerateSchedule
+  int chunks = 2;                 // stages a rank, for "interleaved"
+
+  int ranks() const { return pipeline * data * expert; }
+  int batch_shards() const { return data * expert; }  // parts of the global batch
+};
+std::string ToText(const Layout& layout);  // "pipeline 2 x data 1 x expert 4, 1f1b"
+
+// Where a rank stands. Expert ranks are neighbours (their traffic is the heaviest, so they share a node
+// first), then data ranks, and pipeline ranks are the farthest apart.
+struct Coordinates {
+  int pipeline = 0;
+  int data = 0;
+  int expert = 0;
+  // Which part of the global batch is this rank's: the same for all its pipeline peers.
+  int batch_shard(const Layout& layout) const { return data * layout.expert + expert; }
+};
+Coordinates CoordinatesOf(const Layout& layout, int rank);
+int RankOf(const Layout& layout, const Coordinates& at);
+
+// Sizes that a layout has to fit.
+struct BatchSizes {
+  int64_t sequences = 1;             // the global batch (the smallest, under a ramp)
+  int64_t microbatch_sequences = 0;  // 0: a rank's whole share at once
+};
+int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch);
+
+// `data` 0 becomes what is left of `ranks`. Every size that does not fit is named in one UsageError, each
+// with the nearest valid choices.
+absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& model, const BatchSizes& batch);
+
+// The compute actions of one step.
+absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches);
+
+}  // namespace moebius

@@ -1,0 +1,17 @@
+// One function a schedule, called by GenerateSchedule after it has checked the numbers and set up everything
+// but the actions. Internal to parallel/pipeline.
+#pragma once
+
+#include "parallel/pipeline/schedule.h"
+
+namespace moebius::generators {
+
+void GPipe(Schedule& schedule);
+void OneFOneB(Schedule& schedule);
+void Interleaved(Schedule& schedule);
+void ZeroBubbleH1(Schedule& schedule);
+void ZeroBubbleV(Schedule& schedule);
+void DualPipe(Schedule& schedule);
+void DualPipeV(Schedule& schedule);
+
+}  // namespace moebius::generators

@@ -1,0 +1,97 @@
+#include "parallel/stages.h"
+
+#include <algorithm>
+
+#include "core/model/cost.h"
+#include "parallel/expert_exchange.h"
+#include "parallel/pipeline/stage_split.h"
+
+namespace moebius {
+namespace {
+
+constexpr int64_t kTypicalLength = 4096;  // attention's share of a layer's cost
+
+// FLOPs of layer `layer`, embedding and head apart: what a model grows by when it gets that layer.
+double LayerFlops(const ModelConfig& config, bool moe) {
+  ModelConfig one = config;
+  one.num_nextn_predict_layers = 0;
+  one.num_hidden_layers = 2;
+  one.first_k_dense_replace = moe ? 0 : 2;
+  ModelConfig none = one;
+  none.num_hidden_layers = 1;
+  none.first_k_dense_replace = moe ? 0 : 1;
+  return CostOf(one, kTypicalLength).train_flops - CostOf(none, kTypicalLength).train_flops;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<StageRange>> PlanStages(const ModelConfig& config, int stages) {
+  SplitCosts costs;
+  const double dense = LayerFlops(config, false);
+  const double moe = config.n_routed_experts > 0 ? LayerFlops(config, true) : 0;
+  for (int64_t l = 0; l < config.num_hidden_layers; ++l)
+    costs.layers.push_back(config.IsMoe(l) ? moe : dense);
+  costs.head = 6.0 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size) +
+               CostOf(config, kTypicalLength).train_flops_mtp;
+  ASSIGN_OR_RETURN(const std::vector<LayerRange> split, SplitLayers(costs, stages));
+  std::vector<StageRange> out;
+  for (int s = 0; s < stages; ++s) {
+    out.push_back({.first_layer = split[s].first_layer,
+                   .last_layer = split[s].last_layer,
+                   .embedding = s == 0,
+                   .head = s + 1 == stages});
+  }
+  return out;
+}
+
+bool SharesEmbedding(const ModelConfig& config) {
+  return config.tie_word_embeddings || config.num_nextn_predict_layers > 0;
+}
+
+Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig& config,
+               const Schedule& schedule, const std::vector<StageRange>& ranges, const ModelOptions& options)
+    : config_(config), pool_(backend), stages_(schedule.StagesOf(mesh.at().pipeline)) {
+  const auto moe_before = [&](int64_t layer) {
+    int64_t n = 0;
+    for (int64_t l = 0; l < layer; ++l) n += config.IsMoe(l);
+    return n;
+  };
+  num_moe_layers_ = moe_before(config.num_hidden_layers);
+  if (config.n_routed_experts > 0) num_moe_layers_ += config.num_nextn_predict_layers;
+  const bool shares = schedule.stages > 1 && SharesEmbedding(config);
+  for (const int stage : stages_) {
+    ModelOptions o = options;
+    o.stage = ranges[stage];
+    const int expert_ranks = mesh.layout().expert;
+    if (expert_ranks > 1) {
+      const int64_t local = config.n_routed_experts / expert_ranks;
+      o.experts = {.first = mesh.at().expert * local, .count = local};
+      // MoE layers are made in order.
+      o.make_exchange = [this, &mesh, layer = static_cast<int>(moe_before(o.stage.first_layer))](
+                            int64_t num_experts) mutable -> std::unique_ptr<TokenExchange> {
+        return std::make_unique<ExpertExchange>(mesh.experts(), mesh.stream("tokens"), pool_, num_experts,
+                                                layer++);
+      };
+    }
+    o.embedding_table = shared_table_;
+    models_.push_back(std::make_unique<Model>(config, backend, compute, o));
+    first_moe_layer_.push_back(moe_before(o.stage.first_layer));
+    if (shares && (o.stage.embedding || o.stage.head) && shared_table_ == nullptr) {
+      shared_table_ = models_.back()->embedding_table();
+    }
+  }
+}
+
+int Stages::index(int stage) const {
+  const auto found = std::find(stages_.begin(), stages_.end(), stage);
+  CHECK(found != stages_.end()) << "stage " << stage;
+  return static_cast<int>(found - stages_.begin());
+}
+
+std::vector<Model*> Stages::models() const {
+  std::vector<Model*> out;
+  for (const auto& model : models_) out.push_back(model.get());
+  return out;
+}
+
+}  // namespace moebius

@@ -1,0 +1,76 @@
+#include "tests/parallel/comm/ranks.h"
+
+#include <cstdlib>
+
+#include "core/base/log.h"
+
+namespace moebius {
+
+namespace {
+
+MpiProcess* job = nullptr;
+
+absl::Status RunOne(World& world, const std::function<void(Rank&)>& body) {
+  Rank rank(&world);
+  body(rank);
+  rank.guard.Dismiss();
+  rank.stream->Synchronize();
+  return world.Close(*rank.stream);
+}
+
+}  // namespace
+
+testing::AssertionResult Has(const std::string& text, const std::string& part) {
+  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "no '" << part << "' in '" << text << "'";
+}
+
+MpiProcess* Job() { return job; }
+
+std::vector<int> RankCounts() {
+  if (job) return {job->size()};
+  return {1, 2, 3, 4, 5, 6, 7, 8};
+}
+
+std::vector<int> SeveralRanks() {
+  std::vector<int> counts;
+  for (const int count : RankCounts()) {
+    if (count > 1) counts.push_back(count);
+  }
+  return counts;
+}
+
+absl::Status OnRanks(int size, const WorldOptions& options, const std::function<void(Rank&)>& body) {
+  if (!job) return RunRanks(size, options, [&](World& world) { return RunOne(world, body); });
+  const std::unique_ptr<World> world = NewMpiWorld(*job, options);
+  return RunOne(*world, body);
+}
+
+}  // namespace moebius
+
+int main(int argc, char** argv) {
+  std::unique_ptr<moebius::MpiProcess> process;
+  if (moebius::MpiProcess::Launched()) {
+    process = moebius::MpiProcess::Start().value();
+    moebius::job = process.get();
+    moebius::SetLogRank(process->rank());
+  }
+  ::testing::InitGoogleTest(&argc, argv);
+  if (process && process->rank() > 0) {
+    // One report is enough; what fails elsewhere still shows, by its message on stderr and by its exit code.
+    auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+    class Failures final : public ::testing::EmptyTestEventListener {
+      void OnTestPartResult(const ::testing::TestPartResult& result) override {
+        if (result.failed()) {
+          moebius::LogLine(std::string(result.file_name() ? result.file_name() : "?") + ":" +
+                           std::to_string(result.line_number()) + ": " + result.message());
+        }
+      }
+    };
+    listeners.Append(new Failures());
+  }
+  const int result = RUN_ALL_TESTS();
+  if (process) process->Finalize();
+  return result;
+}

@@ -10,6 +10,7 @@
 #include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/mpi_process.h"
 #include "parallel/comm/solo_world.h"
 
@@ -74,8 +75,8 @@ absl::Status RunMpiRank(const RankOptions& options, const std::function<absl::St
     if (!together || !world_status.ok()) {
       if (status.ok()) status = world_status;
       // The world's failure was said by the rank that caused it.
-      if (world_status.ok() || process->rank() == 0)
-        LogLine(Concat("error: ", std::string(status.message())));
+      const bool speaks = world_status.ok() ? IsSpeaker(world->all(), status) : process->rank() == 0;
+      if (speaks) LogLine(Concat("error: ", std::string(status.message())));
       std::fflush(nullptr);
       process->Exit(ExitCode(status) == 0 ? kExitInternal : ExitCode(status));
     }
@@ -90,6 +91,15 @@ absl::Status RunMpiRank(const RankOptions& options, const std::function<absl::St
 }
 
 }  // namespace
+
+absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& status) {
+  if (!MpiProcess::Launched()) return status;
+  return RunAsRanks(options, [&](Rank& rank) {
+    const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+    const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
+    return Agree(rank.world.all(), *stream, status);
+  });
+}
 
 absl::Status RunAsRanks(const RankOptions& options, const std::function<absl::Status(Rank&)>& body) {
   const auto end = [](int code) {

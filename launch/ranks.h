@@ -50,6 +50,9 @@ struct RankOptions {
   double hang_limit_s = 0;
 };
 
+// For an error that a process has before there are ranks (its recipe): under MPI one rank reports it for all.
+absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& status);
+
 // Runs `body` on every rank. The first error ends all ranks and is returned (under MPI the process ends here,
 // with the error's exit code for the whole job; StoppedError and OK return on all ranks).
 absl::Status RunAsRanks(const RankOptions& options, const std::function<absl::Status(Rank&)>& body);

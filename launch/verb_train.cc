@@ -74,9 +74,9 @@ absl::Status CheckSameEverywhere(const Recipe& recipe, World& world, Stream& str
 absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
                        const StopSignals& signals, Rank& rank) {
   World& world = rank.world;
-  RETURN_IF_ERROR(LayoutOf(recipe.proto(), config, world.size()).status());
   const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
   const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
+  RETURN_IF_ERROR(Agree(world.all(), *stream, LayoutOf(recipe.proto(), config, world.size()).status()));
   RETURN_IF_ERROR(CheckSameEverywhere(recipe, world, *stream));
   std::optional<RunFolder> folder;
   absl::Status status;
@@ -101,21 +101,30 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   return absl::OkStatus();
 }
 
-absl::Status RunTrain(const ParsedArgs& args) {
+absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, LoadRecipe(args));
-  ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
+  ASSIGN_OR_RETURN(ModelConfig config, ResolveModel(recipe));
+  return std::make_pair(std::move(recipe), std::move(config));
+}
+
+absl::Status RunTrain(const ParsedArgs& args) {
+  const absl::StatusOr<std::pair<Recipe, ModelConfig>> loaded = LoadRecipeAndModel(args);
+  RankOptions options{.ranks = static_cast<int>(args.Integer("ranks"))};
+  if (!loaded.ok()) return RefuseOnAllRanks(options, loaded.status());
+  const auto& [recipe, config] = *loaded;
   if (args.On("print-config")) {
     std::fputs(recipe.ToText().c_str(), stdout);
     return absl::OkStatus();
   }
   if (args.On("dry-run")) return PrintPlan(recipe, config);
   const proto::Recipe& r = recipe.proto();
+  options.world = WorldOptionsOf(r);
+  options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
   const StopSignals signals;
-  const RankOptions options{.ranks = static_cast<int>(args.Integer("ranks")),
-                            .world = WorldOptionsOf(r),
-                            .hang_limit_s = r.parallel().hang_limit_s()};
-  return RunAsRanks(options, [&](Rank& rank) { return TrainRank(recipe, config, path, signals, rank); });
+  return RunAsRanks(options, [&, &recipe = recipe, &config = config](Rank& rank) {
+    return TrainRank(recipe, config, path, signals, rank);
+  });
 }
 
 }  // namespace

@@ -240,6 +240,59 @@ RoutingStatistics MoeMlp::ReadStatistics(const Pass& pass) const {
   return out;
 }
 
+namespace {
+
+// What the k best of `values` lead the next one by.
+double Lead(std::vector<float> values, int64_t k) {
+  if (k < 1 || k >= static_cast<int64_t>(values.size())) return std::numeric_limits<double>::infinity();
+  std::partial_sort(values.begin(), values.begin() + k + 1, values.end(), std::greater<>());
+  return static_cast<double>(values[k - 1]) - values[k];
+}
+
+// Of one token: `ranked` are its selection scores. Groups as in RouterArgs.
+double LeadOfChoice(const RouterSpec& spec, const std::vector<float>& ranked) {
+  if (spec.top_groups >= spec.num_groups) return Lead(ranked, spec.top_k);
+  const int64_t size = static_cast<int64_t>(ranked.size()) / spec.num_groups;
+  std::vector<std::vector<float>> groups;
+  std::vector<float> group_scores;
+  for (int64_t g = 0; g < spec.num_groups; ++g) {
+    std::vector<float>& group =
+        groups.emplace_back(ranked.begin() + g * size, ranked.begin() + (g + 1) * size);
+    std::sort(group.begin(), group.end(), std::greater<>());
+    group_scores.push_back(spec.scoring == Scoring::kSoftmax || size == 1 ? group[0] : group[0] + group[1]);
+  }
+  std::vector<int64_t> order(spec.num_groups);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return group_scores[a] > group_scores[b]; });
+  std::vector<float> candidates;
+  for (int64_t i = 0; i < spec.top_groups; ++i) {
+    candidates.insert(candidates.end(), groups[order[i]].begin(), groups[order[i]].end());
+  }
+  return std::min(Lead(group_scores, spec.top_groups), Lead(candidates, spec.top_k));
+}
+
+}  // namespace
+
+double MoeMlp::RoutingMargin(const Pass& pass) const {
+  const TensorView scores = pass.saved[scores_];
+  const int64_t experts = scores.cols();
+  std::vector<float> all(scores.elements()), bias(experts, 0);
+  Backend& backend = pass.context.backend;
+  Stream& stream = pass.context.stream;
+  if (parameters_.bias != nullptr) bias = GetParameter(backend, stream, *parameters_.bias, 0, experts);
+  backend.CopyToHost(stream, scores, all.data());
+  stream.Synchronize();
+  double margin = std::numeric_limits<double>::infinity();
+  for (auto row = all.begin(); row != all.end(); row += experts) {
+    std::vector<float> ranked(row, row + experts);
+    if (pass.balance.sequence != 0) margin = std::min(margin, Lead(ranked, spec_.top_k));
+    for (int64_t e = 0; e < experts; ++e) ranked[e] += bias[e];
+    margin = std::min(margin, LeadOfChoice(spec_, ranked));
+  }
+  return margin;
+}
+
 void MoeLayer::Forward(const Pass& pass, TensorView x, TensorView y) const {
   ArenaScope scope(pass.saved.transient());
   moe_->Route(pass, x);

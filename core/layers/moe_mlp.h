@@ -58,6 +58,10 @@ class MoeMlp {
   const MoeParameters& parameters() const { return parameters_; }
   TokenExchange& exchange() const { return *exchange_; }
   RoutingStatistics ReadStatistics(const Pass& pass) const;  // after Route; waits for the stream
+  // After Route, for verification: how little would have changed a choice. The least lead, over tokens, of
+  // the last chosen selection score before the next one, of the last chosen group's score, and of what the
+  // sequence-wise loss counts where it is on; infinity where there was no choice. Waits for the stream.
+  double RoutingMargin(const Pass& pass) const;
 
  private:
   TensorView InputF32(const Pass& pass, Arena& arena) const;

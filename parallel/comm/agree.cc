@@ -1,12 +1,17 @@
 #include "parallel/comm/agree.h"
 
 #include <algorithm>
-#include <span>
 
+#include "absl/strings/cord.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 
 namespace moebius {
+namespace {
+
+constexpr char kSpeaker[] = "moebius/speaker";
+
+}  // namespace
 
 absl::StatusOr<std::vector<std::string>> GatherText(Communicator& group, Stream& stream,
                                                     const std::string& text) {
@@ -45,14 +50,21 @@ absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine
   const std::string text =
       mine.ok() ? "" : Concat(static_cast<int>(mine.code()), " ", std::string(mine.message()));
   ASSIGN_OR_RETURN(const std::vector<std::string> texts, GatherText(group, stream, text));
-  if (!mine.ok()) return mine;
   for (int r = 0; r < group.size(); ++r) {
     if (texts[r].empty()) continue;
     const size_t space = texts[r].find(' ');
     const auto code = static_cast<absl::StatusCode>(std::stoi(texts[r].substr(0, space)));
-    return absl::Status(code, Concat("rank ", r, ": ", texts[r].substr(space + 1)));
+    absl::Status status =
+        mine.ok() ? absl::Status(code, Concat("rank ", r, ": ", texts[r].substr(space + 1))) : mine;
+    status.SetPayload(kSpeaker, absl::Cord(std::to_string(r)));
+    return status;
   }
   return absl::OkStatus();
+}
+
+bool IsSpeaker(const Communicator& group, const absl::Status& status) {
+  const auto speaker = status.GetPayload(kSpeaker);
+  return !speaker || *speaker == std::to_string(group.rank());
 }
 
 }  // namespace moebius

@@ -14,6 +14,8 @@ absl::StatusOr<std::vector<std::string>> GatherText(Communicator& group, Stream&
                                                     const std::string& text);
 
 // OK when all ranks are; else a rank's own error, or, on the others, that of the first rank that has one.
+// That rank is the one to tell the user.
+bool IsSpeaker(const Communicator& group, const absl::Status& status);  // true for what no Agree has returned
 absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine);
 
 }  // namespace moebius

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "launch/environment.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/mpi_process.h"
 #include "parallel/comm/solo_world.h"
@@ -52,6 +54,16 @@ void Watchdog::Watch() {
                    "open: ", world_.OpenOperations()));
     end_(kExitHang);
   }
+}
+
+int Rank::Threads(int64_t asked) const {
+  const Environment machine = ReadEnvironment();
+  const int64_t threads = asked > 0 ? asked : machine.usable_cores;
+  // mpirun gives each process cores of its own, unless it was told otherwise (or cores are short).
+  const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  const bool shared = asked == 0 && local != nullptr && machine.usable_cores == machine.logical_cores;
+  const int sharers = shared ? std::max(1, std::atoi(local)) : ranks_here;
+  return static_cast<int>(std::max<int64_t>(1, threads / sharers));
 }
 
 namespace {

@@ -41,7 +41,10 @@ class Watchdog {
 struct Rank {
   World& world;
   Watchdog& watchdog;
-  int ranks_here = 1;  // that share this process's threads
+  int ranks_here = 1;  // in this process
+  // Compute threads of this rank when the user asks for `asked` a process; 0: its share of the cores that are
+  // there for the ranks of this machine.
+  int Threads(int64_t asked) const;
 };
 
 struct RankOptions {

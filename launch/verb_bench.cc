@@ -82,7 +82,7 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r, config));
   ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(options));
   SoloWorld world;
-  ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, *world, 1));
+  ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, *world, static_cast<int>(r.threads())));
   RETURN_IF_ERROR(InitializeWeights(r, training));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));
   Batch batch;

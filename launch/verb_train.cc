@@ -72,7 +72,7 @@ absl::Status CheckSameEverywhere(const Recipe& recipe, World& world, Stream& str
 }
 
 absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
-                       const StopSignals& signals, Rank& rank) {
+                       const StopSignals& signals, const LoopOptions& options, Rank& rank) {
   World& world = rank.world;
   const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
   const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
@@ -86,12 +86,13 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
     if (opened.ok()) folder.emplace(std::move(*opened));
   }
   RETURN_IF_ERROR(Agree(world.all(), *stream, status));
-  ASSIGN_OR_RETURN(Training training, BuildTraining(recipe.proto(), config, world, rank.ranks_here));
+  ASSIGN_OR_RETURN(Training training,
+                   BuildTraining(recipe.proto(), config, world, rank.Threads(recipe.proto().threads())));
   WorldGuard guard(&world);
   rank.watchdog.Describe([&trainer = *training.trainer] {
     return Concat("step ", trainer.state().step + 1, ", action ", trainer.At());
   });
-  status = RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals);
+  status = RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals, options);
   rank.watchdog.Forget();
   // Stopping is something that all ranks do together.
   if (status.ok() || ExitCode(status) == kExitStopped) guard.Dismiss();
@@ -122,33 +123,38 @@ absl::Status RunTrain(const ParsedArgs& args) {
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
   const StopSignals signals;
+  const LoopOptions loop{.timeline = args.Given("timeline") ? args.Text("timeline") : ""};
   return RunAsRanks(options, [&, &recipe = recipe, &config = config](Rank& rank) {
-    return TrainRank(recipe, config, path, signals, rank);
+    return TrainRank(recipe, config, path, signals, loop, rank);
   });
 }
 
 }  // namespace
 
 std::vector<Verb> TrainVerbs() {
-  return {{.name = "train",
-           .summary = "train what a recipe says; goes on by itself where the run folder has a checkpoint",
-           .usage = "RECIPE [--set FIELD=VALUE]... [flags]",
-           .flags = {SetFlag(),
-                     {.name = "out",
-                      .placeholder = "DIR",
-                      .help = "run folder; default: runs/NAME of the recipe"},
-                     {.name = "dry-run",
-                      .kind = FlagKind::kSwitch,
-                      .help = "print parameters, FLOPs, memory and time expected, and stop"},
-                     PrintConfigFlag(),
-                     RanksFlag(),
-                     ThreadsFlag()},
-           .examples = {"moebius train recipes/quickstart.textproto",
-                        "moebius train recipes/quickstart.textproto --set steps=50 --out runs/try --dry-run",
-                        "mpirun -np 4 moebius train recipes/quickstart.textproto --set parallel.expert=4"},
-           .min_positional = 1,
-           .max_positional = 1,
-           .run = RunTrain}};
+  return {
+      {.name = "train",
+       .summary = "train what a recipe says; goes on by itself where the run folder has a checkpoint",
+       .usage = "RECIPE [--set FIELD=VALUE]... [flags]",
+       .flags =
+           {SetFlag(),
+            {.name = "out", .placeholder = "DIR", .help = "run folder; default: runs/NAME of the recipe"},
+            {.name = "dry-run",
+             .kind = FlagKind::kSwitch,
+             .help = "print parameters, FLOPs, memory and time expected, and stop"},
+            PrintConfigFlag(),
+            {.name = "timeline",
+             .placeholder = "FILE",
+             .help =
+                 "write what every rank did in the third step, as a page (.html) or a Chrome trace (.json)"},
+            RanksFlag(),
+            ThreadsFlag()},
+       .examples = {"moebius train recipes/quickstart.textproto",
+                    "moebius train recipes/quickstart.textproto --set steps=50 --out runs/try --dry-run",
+                    "mpirun -np 4 moebius train recipes/quickstart.textproto --set parallel.expert=4"},
+       .min_positional = 1,
+       .max_positional = 1,
+       .run = RunTrain}};
 }
 
 }  // namespace moebius

@@ -23,6 +23,7 @@ class BufferPool {
     Buffer& operator=(Buffer&& other) noexcept;
     ~Buffer() { Release(); }
     void Release();
+    explicit operator bool() const { return pool_ != nullptr; }
 
     // A view at `offset` bytes (64-byte aligned).
     TensorView View(DType dtype, Shape shape, int64_t offset = 0) const;

@@ -1,118 +1,213 @@
 #include "parallel/expert_exchange.h"
 
-#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "core/backend/ops.h"
+#include "parallel/row_format.h"
+#include "parallel/row_pieces.h"
+#include "parallel/row_sums.h"
 
 namespace moebius {
 
 // One microbatch's way through one layer. Legend: S = T * K rows sent, sorted by expert; R rows received.
 struct ExpertExchange::Route final : TokenExchange::Handle {
+  explicit Route(Stream& exchange) : stream(exchange) {}
+  ~Route() override {
+    if (in_flight) stream.Synchronize();  // what is queued there works on this
+  }
+
+  Stream& stream;
   Arena* memory = nullptr;
   TensorView row_of;     // [T, K] i32
   TensorView choice_of;  // [S] i32
+  TensorView terms;      // [T, K] i32: the rows of each token's sum; row_of on one node
+  RowGroups foreign;     // sums of other nodes' rows
   DType act = DType::kF32;
   int64_t hidden = 0;
-  std::vector<int64_t> sent_offsets;  // [experts + 1]: rows of each expert among those sent
-  std::vector<int64_t> arriving;      // [size, local experts]: rows that come from each rank for each expert
-  std::unique_ptr<Event> ready;       // what is sent is there
-  std::unique_ptr<Event> done;        // the latest transfer has passed
+  RowFormat dispatch = RowFormat::kF32, combine = RowFormat::kF32;
+  std::vector<int64_t> sent_offsets;   // [experts + 1]: rows of each expert among those sent
+  std::vector<int64_t> counts;         // [experts]: of those sent
+  std::vector<int64_t> arriving;       // [size, local experts]: rows from each rank for each expert
+  std::vector<int32_t> sorted_tokens;  // [S] the token of a row, where rows are sent from `encoded`
+  std::unique_ptr<Event> ready;        // what is sent is there
+  std::unique_ptr<Event> done;         // the latest transfer has passed
+  bool in_flight = false;
 
   // Written on the exchange stream, read after `done`.
   std::vector<int64_t> offsets;  // [local experts + 1]: rows of each local expert among those received
   BufferPool::Buffer received;   // rows [R, hidden] act, then weights [R] f32
+  BufferPool::Buffer encoded;    // tokens (dispatch) or rows (combine) in a format that is not act
+  BufferPool::Buffer landed;     // rows received, before they are decoded
 
-  BufferPool::Buffer outgoing;  // [S, hidden] act and [S] f32, in flight
-  BufferPool::Buffer returned;  // the same, coming back
+  BufferPool::Buffer outgoing;  // [S, hidden] act (none where tokens are encoded) and [S] f32, in flight
+  BufferPool::Buffer returned;  // S rows in the combine's format and a zero row, [S] f32: coming back
   Dispatched dispatched;        // views of `received`, from the first WaitDispatch on
   TensorView d_rows;
 
   int64_t sent() const { return choice_of.elements(); }
   int64_t rows() const { return offsets.empty() ? 0 : offsets.back(); }
   int64_t row_bytes() const { return hidden * SizeOf(act); }
+  int64_t combine_bytes() const { return RowBytes(combine, hidden); }
+  bool encodes_tokens() const { return dispatch != FormatOf(act); }
+  RowsAndNumbers Received() const { return Split(received, rows(), row_bytes(), rows()); }
+  int64_t outgoing_rows() const { return encodes_tokens() ? 0 : sent(); }
+  RowsAndNumbers Outgoing() const { return Split(outgoing, outgoing_rows(), row_bytes(), sent()); }
+  RowsAndNumbers Returned() const { return Split(returned, sent() + 1, combine_bytes(), sent()); }
+  TensorView Wire(const BufferPool::Buffer& buffer, int64_t n, RowFormat format) const {
+    return buffer.View(DType::kU8, {n, RowBytes(format, hidden)});
+  }
 };
 
 namespace {
 
-int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-// Rows, and f32 numbers one a row, in one buffer.
-struct RowsAndNumbers {
-  TensorView rows;
-  TensorView numbers;
-};
-int64_t BytesOf(int64_t n, int64_t row_bytes) { return Aligned(n * row_bytes) + n * int64_t{sizeof(float)}; }
-RowsAndNumbers Split(const BufferPool::Buffer& buffer, int64_t n, DType act, int64_t hidden) {
-  return {buffer.View(act, {n, hidden}), buffer.View(DType::kF32, {n}, Aligned(n * hidden * SizeOf(act)))};
-}
-
-MemoryPiece PieceOf(TensorView x, int64_t first, int64_t count) {
-  const int64_t each = x.shape.rank() == 1 ? SizeOf(x.dtype) : x.cols() * SizeOf(x.dtype);
-  return {static_cast<uint8_t*>(x.data) + first * each, count * each};
-}
-
 // The pieces of each peer on the side that sorted by expert: one stretch.
 void AddSorted(const std::vector<int64_t>& sent_offsets, int64_t local, TensorView x,
-               std::vector<std::vector<MemoryPiece>>& pieces) {
+               std::vector<Pieces>& pieces) {
   for (size_t r = 0; r < pieces.size(); ++r) {
-    const int64_t first = sent_offsets[r * local], last = sent_offsets[(r + 1) * local];
-    pieces[r].push_back(PieceOf(x, first, last - first));
+    const int64_t first = sent_offsets[r * local];
+    AddRows(x, first, sent_offsets[(r + 1) * local] - first, pieces[r]);
   }
 }
 
 // The same on the experts' side: a stretch for each local expert, where the peer's rows lie among the
 // others'.
 void AddByExpert(const std::vector<int64_t>& offsets, const std::vector<int64_t>& arriving, TensorView x,
-                 std::vector<std::vector<MemoryPiece>>& pieces) {
+                 std::vector<Pieces>& pieces) {
   const int64_t local = static_cast<int64_t>(offsets.size()) - 1;
   std::vector<int64_t> next(offsets.begin(), offsets.end() - 1);
   for (size_t s = 0; s < pieces.size(); ++s) {
     for (int64_t e = 0; e < local; ++e) {
-      const int64_t count = arriving[s * local + e];
-      if (count > 0) pieces[s].push_back(PieceOf(x, next[e], count));
-      next[e] += count;
+      AddRows(x, next[e], arriving[s * local + e], pieces[s]);
+      next[e] += arriving[s * local + e];
     }
   }
 }
 
-PeerPieces PiecesFor(int size) {
-  const std::vector<std::vector<MemoryPiece>> none(size);
-  return {.send = none, .receive = none};
+TensorView BytesOfRows(TensorView x) {
+  return TensorView(x.data, DType::kU8, {x.rows(), x.cols() * SizeOf(x.dtype)});
 }
 
 }  // namespace
 
-ExpertExchange::ExpertExchange(Communicator& group, Stream& stream, BufferPool& pool, int64_t num_experts,
-                               int layer)
+ExpertExchange::ExpertExchange(Communicator& group, const NodeMap& nodes, Stream& stream, BufferPool& pool,
+                               int64_t num_experts, int layer, const ExchangeOptions& options)
     : group_(group),
+      nodes_(nodes),
       stream_(stream),
       pool_(pool),
       num_experts_(num_experts),
       local_experts_(num_experts / group.size()),
-      layer_(layer) {
+      layer_(layer),
+      options_(options) {
   CHECK_EQ(local_experts_ * group.size(), num_experts);
 }
 
-void ExpertExchange::Post(const Context& context, Route& route, const char* what,
-                          std::function<PeerPieces()> pieces) {
+// Queued behind what makes ready what is sent.
+void ExpertExchange::Post(Route& route, const char* what, std::function<void(PeerPieces&)> fill) {
+  group_.AllToAllV(stream_, {.what = what, .layer = layer_}, [this, fill = std::move(fill)] {
+    PeerPieces pieces = NoPieces(group_.size());
+    if (group_.status().ok()) fill(pieces);  // else what has come before means nothing
+    return pieces;
+  });
+  route.in_flight = true;
+}
+
+void ExpertExchange::Wait(const Context& context, Route& route) {
+  context.stream.Wait(*route.done);
+  route.in_flight = false;
+  for (BufferPool::Buffer* buffer : {&route.outgoing, &route.encoded, &route.landed}) buffer->Release();
+}
+
+// The terms of row_sums.h. Rows of other nodes that belong to one token are summed when they are back.
+void ExpertExchange::PlanSums(const Context& context, Route& route, TensorView experts) const {
+  route.terms = route.row_of;
+  if (nodes_.nodes() == 1) return;
+  const int64_t tokens = experts.rows(), top_k = experts.cols();
+  std::vector<int32_t> chosen(experts.elements()), row_of(chosen.size());
+  context.backend.CopyToHost(context.stream, experts, chosen.data());
+  context.backend.CopyToHost(context.stream, route.row_of, row_of.data());
+  context.stream.Synchronize();
+  const int own = nodes_.node_of(group_.rank());
+  std::vector<int32_t> terms(chosen.size(), static_cast<int32_t>(route.sent()));  // the zero row
+  std::vector<std::vector<int32_t>> by_node(nodes_.nodes());
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (auto& rows : by_node) rows.clear();
+    for (int64_t i = t * top_k; i < (t + 1) * top_k; ++i) {
+      by_node[nodes_.node_of(static_cast<int>(chosen[i] / local_experts_))].push_back(row_of[i]);
+    }
+    int32_t* next = &terms[t * top_k];
+    for (int n = 0; n < nodes_.nodes(); ++n) {
+      if (by_node[n].empty()) continue;
+      if (n != own) route.foreign.Add(by_node[n]);
+      next = std::copy(by_node[n].begin(), n == own ? by_node[n].end() : by_node[n].begin() + 1, next);
+    }
+  }
+  route.terms = route.memory->New(DType::kI32, experts.shape);
+  context.backend.CopyToDevice(context.stream, terms.data(), route.terms);
+}
+
+void ExpertExchange::SendCounts(Route& route) {
+  Post(route, "dispatch counts", [this, &route](PeerPieces& pieces) {
+    for (int r = 0; r < group_.size(); ++r) {
+      const int64_t bytes = local_experts_ * int64_t{sizeof(int64_t)};
+      pieces.send[r] = {{&route.counts[r * local_experts_], bytes}};
+      pieces.receive[r] = {{&route.arriving[r * local_experts_], bytes}};
+    }
+  });
+}
+
+// x [T, hidden] as what is sent: sorted rows, or tokens in the wire's format from which rows are picked.
+void ExpertExchange::Outgoing(const Context& context, Route& route, TensorView x, TensorView weights) {
+  const int32_t top_k = static_cast<int32_t>(route.row_of.cols());
+  route.outgoing = pool_.Take(BytesOf(route.outgoing_rows(), route.row_bytes(), route.sent()));
+  const auto [rows, numbers] = route.Outgoing();
+  if (weights) {
+    GatherRows(context, {.x = weights.Reshape({route.sent(), 1}),
+                         .index = route.choice_of,
+                         .out = numbers.Reshape({route.sent(), 1})});
+  }
+  if (!route.encodes_tokens()) {
+    GatherRows(context, {.x = x,
+                         .index = route.choice_of,
+                         .divisor = top_k,
+                         .out = As(rows, route.act, route.hidden)});
+  } else if (route.sorted_tokens.empty()) {
+    route.sorted_tokens.resize(route.sent());
+    context.backend.CopyToHost(context.stream, route.choice_of, route.sorted_tokens.data());
+    context.stream.Synchronize();
+    for (int32_t& token : route.sorted_tokens) token /= top_k;
+  }
   context.stream.Record(*route.ready);
   stream_.Wait(*route.ready);
-  group_.AllToAllV(stream_, {.what = what, .layer = layer_}, std::move(pieces));
-  stream_.Record(*route.done);
+  if (!route.encodes_tokens()) return;
+  stream_.Enqueue([this, &route, x] {
+    route.encoded = pool_.Take(x.rows() * RowBytes(route.dispatch, route.hidden));
+    EncodeRows(x, route.dispatch, route.Wire(route.encoded, x.rows(), route.dispatch));
+  });
+}
+
+void ExpertExchange::Decode(Route& route, bool forward) {
+  if (!route.encodes_tokens()) return;
+  stream_.Enqueue([this, &route, forward] {
+    if (!group_.status().ok()) return;
+    DecodeRows(route.Wire(route.landed, route.rows(), route.dispatch), route.dispatch,
+               forward ? As(route.Received().rows, route.act, route.hidden) : route.d_rows);
+  });
 }
 
 std::unique_ptr<TokenExchange::Handle> ExpertExchange::PostDispatch(const Context& context, Arena& memory,
                                                                     TensorView x, TensorView experts,
                                                                     TensorView weights) {
-  auto owned = std::make_unique<Route>();
+  auto owned = std::make_unique<Route>(stream_);
   Route& route = *owned;
-  const int64_t choices = experts.elements();
   route.memory = &memory;
   route.act = x.dtype;
   route.hidden = x.cols();
+  route.dispatch = FormatOf(options_.dispatch, x.dtype);
+  route.combine = FormatOf(options_.combine, x.dtype);
   route.row_of = memory.New(DType::kI32, experts.shape);
-  route.choice_of = memory.New(DType::kI32, {choices});
+  route.choice_of = memory.New(DType::kI32, {experts.elements()});
   route.ready = context.backend.NewEvent();
   route.done = context.backend.NewEvent();
   route.sent_offsets.resize(num_experts_ + 1);
@@ -124,132 +219,152 @@ std::unique_ptr<TokenExchange::Handle> ExpertExchange::PostDispatch(const Contex
     context.backend.CopyToHost(context.stream, offsets, route.sent_offsets.data());
     context.stream.Synchronize();
   }
-  route.outgoing = pool_.Take(BytesOf(choices, route.row_bytes()));
-  const auto [rows, numbers] = Split(route.outgoing, choices, route.act, route.hidden);
-  GatherRows(
-      context,
-      {.x = x, .index = route.choice_of, .divisor = static_cast<int32_t>(experts.cols()), .out = rows});
-  GatherRows(
-      context,
-      {.x = weights.Reshape({choices, 1}), .index = route.choice_of, .out = numbers.Reshape({choices, 1})});
-
-  const int size = group_.size();
-  std::vector<int64_t> counts(num_experts_);
-  for (int64_t e = 0; e < num_experts_; ++e) counts[e] = route.sent_offsets[e + 1] - route.sent_offsets[e];
-  route.arriving.resize(num_experts_);
-  AllToAllVArgs exchange_counts;
-  // The vector moves into the closure that keeps it alive until the stream has passed.
-  auto kept = std::make_shared<std::vector<int64_t>>(std::move(counts));
-  exchange_counts.send = kept->data();
-  exchange_counts.receive = route.arriving.data();
-  for (int r = 0; r < size; ++r) {
-    const int64_t bytes = local_experts_ * int64_t{sizeof(int64_t)};
-    exchange_counts.send_bytes.push_back(bytes);
-    exchange_counts.send_offsets.push_back(r * bytes);
-    exchange_counts.receive_bytes.push_back(bytes);
-    exchange_counts.receive_offsets.push_back(r * bytes);
+  PlanSums(context, route, experts);
+  for (int64_t e = 0; e < num_experts_; ++e) {
+    route.counts.push_back(route.sent_offsets[e + 1] - route.sent_offsets[e]);
   }
-  group_.AllToAllV(stream_, {.what = "dispatch counts", .layer = layer_}, exchange_counts);
-  Post(context, route, "dispatch", [this, &route, kept, rows = rows, numbers = numbers, size] {
-    PeerPieces pieces = PiecesFor(size);
+  route.arriving.resize(num_experts_);
+  SendCounts(route);
+  Outgoing(context, route, x, weights);
+  Post(route, "dispatch", [this, &route](PeerPieces& pieces) {
     route.offsets.assign(local_experts_ + 1, 0);
-    if (!group_.status().ok()) return pieces;  // what counts there are mean nothing
     for (int64_t e = 0; e < local_experts_; ++e) {
       route.offsets[e + 1] = route.offsets[e];
-      for (int s = 0; s < size; ++s) route.offsets[e + 1] += route.arriving[s * local_experts_ + e];
+      for (int s = 0; s < group_.size(); ++s)
+        route.offsets[e + 1] += route.arriving[s * local_experts_ + e];
     }
-    route.received = pool_.Take(BytesOf(route.rows(), route.row_bytes()));
-    const auto [to, to_numbers] = Split(route.received, route.rows(), route.act, route.hidden);
-    AddSorted(route.sent_offsets, local_experts_, rows, pieces.send);
-    AddSorted(route.sent_offsets, local_experts_, numbers, pieces.send);
-    AddByExpert(route.offsets, route.arriving, to, pieces.receive);
-    AddByExpert(route.offsets, route.arriving, to_numbers, pieces.receive);
-    return pieces;
+    route.received = pool_.Take(BytesOf(route.rows(), route.row_bytes(), route.rows()));
+    TokenRows(route, route.Received().rows, pieces);
+    AddSorted(route.sent_offsets, local_experts_, route.Outgoing().numbers, pieces.send);
+    AddByExpert(route.offsets, route.arriving, route.Received().numbers, pieces.receive);
   });
+  Decode(route, true);
+  stream_.Record(*route.done);
   return owned;
+}
+
+// The tokens' rows to their experts, which have them at `to` when they are decoded.
+void ExpertExchange::TokenRows(Route& route, TensorView to, PeerPieces& pieces) {
+  if (!route.encodes_tokens()) {
+    AddSorted(route.sent_offsets, local_experts_, route.Outgoing().rows, pieces.send);
+    AddByExpert(route.offsets, route.arriving, to, pieces.receive);
+    return;
+  }
+  const int64_t bytes = RowBytes(route.dispatch, route.hidden);
+  const TensorView tokens = route.encoded.View(DType::kU8, {route.sent() / route.row_of.cols(), bytes});
+  for (int r = 0; r < group_.size(); ++r) {
+    for (int64_t i = route.sent_offsets[r * local_experts_]; i < route.sent_offsets[(r + 1) * local_experts_];
+         ++i) {
+      AddRows(tokens, route.sorted_tokens[i], 1, pieces.send[r]);
+    }
+  }
+  route.landed = pool_.Take(route.rows() * bytes);
+  AddByExpert(route.offsets, route.arriving, route.Wire(route.landed, route.rows(), route.dispatch),
+              pieces.receive);
 }
 
 TokenExchange::Dispatched ExpertExchange::WaitDispatch(const Context& context, Handle& handle) {
   Route& route = static_cast<Route&>(handle);
   if (route.dispatched.offsets) return route.dispatched;
-  context.stream.Wait(*route.done);
-  route.outgoing.Release();
-  if (route.offsets.empty()) route.offsets.assign(local_experts_ + 1, 0);  // the world failed before the rows
-  if (route.rows() == 0) route.received = pool_.Take(64);
-  const auto [rows, numbers] = Split(route.received, route.rows(), route.act, route.hidden);
-  route.dispatched = {
-      .rows = rows, .row_weights = numbers, .offsets = route.memory->New(DType::kI64, {local_experts_ + 1})};
+  Wait(context, route);
+  if (route.offsets.empty()) {  // the world failed before the rows
+    route.offsets.assign(local_experts_ + 1, 0);
+    route.received = pool_.Take(64);
+  }
+  const auto [rows, numbers] = route.Received();
+  route.dispatched = {.rows = As(rows, route.act, route.hidden),
+                      .row_weights = numbers,
+                      .offsets = route.memory->New(DType::kI64, {local_experts_ + 1})};
   context.backend.CopyToDevice(context.stream, route.offsets.data(), route.dispatched.offsets);
   return route.dispatched;
 }
 
-void ExpertExchange::PostCombine(const Context& context, Handle& handle, TensorView rows) {
-  Route& route = static_cast<Route&>(handle);
-  route.returned = pool_.Take(BytesOf(route.sent(), route.row_bytes()));
-  const TensorView to = Split(route.returned, route.sent(), route.act, route.hidden).rows;
-  Post(context, route, "combine", [this, &route, rows, to] {
-    PeerPieces pieces = PiecesFor(group_.size());
-    AddByExpert(route.offsets, route.arriving, rows, pieces.send);
+// The experts' rows (and numbers) back to where their tokens came from, then the sums of other nodes' rows.
+void ExpertExchange::Return(const Context& context, Route& route, const char* what, TensorView rows,
+                            TensorView numbers) {
+  const bool encode = route.combine != FormatOf(route.act);
+  route.returned = pool_.Take(BytesOf(route.sent() + 1, route.combine_bytes(), route.sent()));
+  context.stream.Record(*route.ready);
+  stream_.Wait(*route.ready);
+  if (encode) {
+    stream_.Enqueue([this, &route, rows] {
+      route.encoded = pool_.Take(rows.rows() * route.combine_bytes());
+      EncodeRows(rows, route.combine, route.Wire(route.encoded, rows.rows(), route.combine));
+    });
+  }
+  Post(route, what, [this, &route, rows, numbers, encode](PeerPieces& pieces) {
+    const TensorView from =
+        encode ? route.Wire(route.encoded, rows.rows(), route.combine) : BytesOfRows(rows);
+    const auto [to, to_numbers] = route.Returned();
+    const TensorView zero_row = to.Rows(route.sent(), 1);
+    std::memset(zero_row.data, 0, zero_row.bytes());
+    AddByExpert(route.offsets, route.arriving, from, pieces.send);
     AddSorted(route.sent_offsets, local_experts_, to, pieces.receive);
-    return pieces;
+    if (!numbers) return;
+    AddByExpert(route.offsets, route.arriving, numbers, pieces.send);
+    AddSorted(route.sent_offsets, local_experts_, to_numbers, pieces.receive);
   });
+  if (route.foreign.size() > 0) {
+    stream_.Enqueue([this, &route] {
+      if (!group_.status().ok()) return;
+      SumInPlace(route.combine, route.hidden, route.foreign, route.Returned().rows);
+    });
+  }
+  stream_.Record(*route.done);
+}
+
+void ExpertExchange::Sum(const Context& context, Route& route, TensorView add, TensorView y) {
+  ArenaScope scope(context.scratch);
+  TensorView rows = route.Returned().rows;
+  if (route.combine == FormatOf(route.act)) {
+    rows = As(rows, route.act, route.hidden);
+  } else {
+    const TensorView wide = context.scratch.New(route.act, {rows.rows(), route.hidden});
+    Cast(context, As(rows, DType::kBF16, route.hidden), wide);
+    rows = wide;
+  }
+  CombineRows(context, {.rows = rows, .row_of = route.terms, .add = add, .out = y});
+}
+
+void ExpertExchange::PostCombine(const Context& context, Handle& handle, TensorView rows) {
+  Return(context, static_cast<Route&>(handle), "combine", rows, TensorView());
 }
 
 void ExpertExchange::WaitCombine(const Context& context, Handle& handle, TensorView add, TensorView y) {
   Route& route = static_cast<Route&>(handle);
-  context.stream.Wait(*route.done);
-  const TensorView rows = Split(route.returned, route.sent(), route.act, route.hidden).rows;
-  CombineRows(context, {.rows = rows, .row_of = route.row_of, .add = add, .out = y});
+  Wait(context, route);
+  Sum(context, route, add, y);
   route.returned.Release();
 }
 
 void ExpertExchange::PostCombineBackward(const Context& context, Arena& memory, Handle& handle,
                                          TensorView dy) {
   Route& route = static_cast<Route&>(handle);
-  route.outgoing = pool_.Take(BytesOf(route.sent(), route.row_bytes()));
-  const TensorView from = Split(route.outgoing, route.sent(), route.act, route.hidden).rows;
-  GatherRows(
-      context,
-      {.x = dy, .index = route.choice_of, .divisor = static_cast<int32_t>(route.row_of.cols()), .out = from});
   route.d_rows = memory.New(route.act, {route.rows(), route.hidden});
-  Post(context, route, "combine backward", [this, &route, from] {
-    PeerPieces pieces = PiecesFor(group_.size());
-    AddSorted(route.sent_offsets, local_experts_, from, pieces.send);
-    AddByExpert(route.offsets, route.arriving, route.d_rows, pieces.receive);
-    return pieces;
-  });
+  Outgoing(context, route, dy, TensorView());
+  Post(route, "combine backward",
+       [this, &route](PeerPieces& pieces) { TokenRows(route, BytesOfRows(route.d_rows), pieces); });
+  Decode(route, false);
+  stream_.Record(*route.done);
 }
 
 TensorView ExpertExchange::WaitCombineBackward(const Context& context, Handle& handle) {
   Route& route = static_cast<Route&>(handle);
-  context.stream.Wait(*route.done);
-  route.outgoing.Release();
+  Wait(context, route);
   return route.d_rows;
 }
 
 void ExpertExchange::PostDispatchBackward(const Context& context, Handle& handle, TensorView d_rows,
                                           TensorView d_row_weights) {
-  Route& route = static_cast<Route&>(handle);
-  route.returned = pool_.Take(BytesOf(route.sent(), route.row_bytes()));
-  const auto [to, to_numbers] = Split(route.returned, route.sent(), route.act, route.hidden);
-  Post(context, route, "dispatch backward",
-       [this, &route, d_rows, d_row_weights, to = to, to_numbers = to_numbers] {
-         PeerPieces pieces = PiecesFor(group_.size());
-         AddByExpert(route.offsets, route.arriving, d_rows, pieces.send);
-         AddByExpert(route.offsets, route.arriving, d_row_weights, pieces.send);
-         AddSorted(route.sent_offsets, local_experts_, to, pieces.receive);
-         AddSorted(route.sent_offsets, local_experts_, to_numbers, pieces.receive);
-         return pieces;
-       });
+  Return(context, static_cast<Route&>(handle), "dispatch backward", d_rows, d_row_weights);
 }
 
 void ExpertExchange::WaitDispatchBackward(const Context& context, Handle& handle, TensorView add,
                                           TensorView dx, TensorView dweights) {
   Route& route = static_cast<Route&>(handle);
-  context.stream.Wait(*route.done);
-  const auto [rows, numbers] = Split(route.returned, route.sent(), route.act, route.hidden);
-  CombineRows(context, {.rows = rows, .row_of = route.row_of, .add = add, .out = dx});
-  GatherRows(context, {.x = numbers.Reshape({route.sent(), 1}),
+  Wait(context, route);
+  Sum(context, route, add, dx);
+  GatherRows(context, {.x = route.Returned().numbers.Reshape({route.sent(), 1}),
                        .index = route.row_of.Reshape({route.sent()}),
                        .out = dweights.Reshape({route.sent(), 1})});
   route.returned.Release();

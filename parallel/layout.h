@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/model/config.h"
+#include "parallel/exchange_options.h"
 #include "parallel/pipeline/schedule.h"
 
 namespace moebius {
@@ -18,6 +19,7 @@ struct Layout {
   int expert = 1;
   std::string schedule = "1f1b";  // of GenerateSchedule
   int chunks = 2;                 // stages a rank, for "interleaved"
+  ExchangeOptions exchange = {};
 
   int ranks() const { return pipeline * data * expert; }
   int batch_shards() const { return data * expert; }  // parts of the global batch

@@ -58,6 +58,12 @@ Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig&
   };
   num_moe_layers_ = moe_before(config.num_hidden_layers);
   if (config.n_routed_experts > 0) num_moe_layers_ += config.num_nextn_predict_layers;
+  const NodeMap nodes = NodesOf(mesh.experts(), mesh.world().node_of_rank());
+  if (mesh.layout().expert > 1 && IsTwoLevel(mesh.layout().exchange.kind, nodes)) {
+    // In a world that has failed either exchange does nothing, so the flat one will do.
+    absl::StatusOr<TwoLevelGroups> groups = SplitByNode(mesh.experts(), mesh.stream("tokens"), nodes);
+    if (groups.ok()) groups_ = std::move(*groups);
+  }
   const bool shares = schedule.stages > 1 && SharesEmbedding(config);
   for (const int stage : stages_) {
     ModelOptions o = options;
@@ -69,8 +75,7 @@ Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig&
       // MoE layers are made in order.
       o.make_exchange = [this, &mesh, layer = static_cast<int>(moe_before(o.stage.first_layer))](
                             int64_t num_experts) mutable -> std::unique_ptr<TokenExchange> {
-        return std::make_unique<ExpertExchange>(mesh.experts(), mesh.stream("tokens"), pool_, num_experts,
-                                                layer++);
+        return MakeExchange(mesh, num_experts, layer++);
       };
     }
     o.embedding_table = shared_table_;
@@ -80,6 +85,16 @@ Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig&
       shared_table_ = models_.back()->embedding_table();
     }
   }
+}
+
+std::unique_ptr<TokenExchange> Stages::MakeExchange(Mesh& mesh, int64_t num_experts, int layer) {
+  const ExchangeOptions& options = mesh.layout().exchange;
+  Stream& stream = mesh.stream("tokens");
+  if (groups_) {
+    return std::make_unique<TwoLevelExchange>(*groups_, stream, pool_, num_experts, layer, options);
+  }
+  const NodeMap nodes = NodesOf(mesh.experts(), mesh.world().node_of_rank());
+  return std::make_unique<ExpertExchange>(mesh.experts(), nodes, stream, pool_, num_experts, layer, options);
 }
 
 int Stages::index(int stage) const {

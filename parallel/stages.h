@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/model/model.h"
 #include "parallel/buffer_pool.h"
 #include "parallel/mesh.h"
+#include "parallel/two_level_exchange.h"
 
 namespace moebius {
 
@@ -18,7 +20,7 @@ bool SharesEmbedding(const ModelConfig& config);
 
 class Stages {
  public:
-  // Allocates the models; options.stage, experts, make_exchange and embedding_table are set here. All
+  // Collective. Allocates the models, whose exchanges go the way of layout().exchange; options.stage, experts, make_exchange and embedding_table are set here. All
   // arguments outlive the stages, schedule and ranges excepted.
   Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig& config, const Schedule& schedule,
          const std::vector<StageRange>& ranges, const ModelOptions& options);
@@ -37,8 +39,11 @@ class Stages {
   int64_t pool_bytes() const { return pool_.reserved_bytes(); }
 
  private:
+  std::unique_ptr<TokenExchange> MakeExchange(Mesh& mesh, int64_t num_experts, int layer);
+
   ModelConfig config_;
   BufferPool pool_;  // before the models, whose exchanges use it
+  std::optional<TwoLevelGroups> groups_;  // the same; none where exchange is flat
   std::vector<int> stages_;
   std::vector<std::unique_ptr<Model>> models_;
   std::vector<int64_t> first_moe_layer_;

@@ -1,5 +1,10 @@
 #include "core/layers/moe_mlp.h"
 
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <numeric>
+
 #include "core/backend/ops.h"
 
 namespace moebius {

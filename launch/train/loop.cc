@@ -12,6 +12,7 @@
 #include "launch/recipe.pb.h"
 #include "launch/train/outputs.h"
 #include "launch/train/sampling.h"
+#include "launch/train/step_timeline.h"
 #include "launch/train/tokenizer_files.h"
 #include "launch/train/validation.h"
 #include "optim/checkpoint.h"
@@ -30,8 +31,9 @@ double SecondsSince(Clock::time_point start) {
 class TrainingLoop {
  public:
   TrainingLoop(const Recipe& recipe, const ModelConfig& config, RunFolder* folder, Training& training,
-               const StopSignals& signals)
-      : recipe_(recipe),
+               const StopSignals& signals, const LoopOptions& options)
+      : options_(options),
+        recipe_(recipe),
         r_(recipe.proto()),
         config_(config),
         folder_(folder),
@@ -62,6 +64,7 @@ class TrainingLoop {
     if (outputs_ != nullptr) outputs_->Print(line);
   }
 
+  const LoopOptions options_;
   const Recipe& recipe_;
   const proto::Recipe& r_;
   const ModelConfig& config_;
@@ -229,7 +232,16 @@ absl::Status TrainingLoop::RunSteps() {
                    .length = batch.sequence_length,
                    .document_starts = {}};
     if (r_.data().document_mask()) step.document_starts = batch.document_starts;
+    // The third step is the first without anything new.
+    const bool pictured =
+        !options_.timeline.empty() && state().step + 1 == std::min<int64_t>(first_step + 2, r_.steps());
+    StepTimeline timeline(trainer_);
+    if (pictured) RETURN_IF_ERROR(timeline.Begin());
     ASSIGN_OR_RETURN(const StepMetrics m, trainer_.Step(step));
+    if (pictured) {
+      RETURN_IF_ERROR(timeline.EndAndWrite(options_.timeline));
+      Print(Concat("timeline of step ", m.step, ": ", options_.timeline));
+    }
     RETURN_IF_ERROR(AfterStep(m));
     if (state().bad_in_a_row >= r_.max_bad_steps()) {
       return BadNumbersError(Concat("training stopped at step ", m.step, "; ", state().bad_in_a_row,
@@ -274,8 +286,8 @@ absl::Status TrainingLoop::Run() {
 }  // namespace
 
 absl::Status RunTraining(const Recipe& recipe, const ModelConfig& config, RunFolder* folder,
-                         Training& training, const StopSignals& signals) {
-  RETURN_IF_ERROR(TrainingLoop(recipe, config, folder, training, signals).Run());
+                         Training& training, const StopSignals& signals, const LoopOptions& options) {
+  RETURN_IF_ERROR(TrainingLoop(recipe, config, folder, training, signals, options).Run());
   return training.trainer->Close();
 }
 

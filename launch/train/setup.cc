@@ -150,11 +150,10 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
 }
 
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
-                                       int ranks_here) {
+                                       int threads) {
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, world.size()));
   Training t;
-  const int threads = recipe.threads() > 0 ? static_cast<int>(recipe.threads()) : UsableCores();
-  t.backend = MakeCpuBackend({.threads = std::max(1, threads / ranks_here)});
+  t.backend = MakeCpuBackend({.threads = threads});
   ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe, *t.backend));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
   ModelOptions options;

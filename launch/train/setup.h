@@ -32,10 +32,10 @@ struct Training {
 // The recipe's layout of `ranks` ranks; UsageError with everything that does not fit.
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
 
-// Collective. Builds backend and trainer of a rank that shares this process's threads with `ranks_here` - 1
-// others; weights are undefined until InitializeWeights or LoadCheckpoint.
+// Collective. Builds backend and trainer of a rank with `threads` compute threads (0: the cores it may use);
+// weights are undefined until InitializeWeights or LoadCheckpoint.
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
-                                       int ranks_here);
+                                       int threads);
 // Step 0: from init.from, or random from the seed.
 absl::Status InitializeWeights(const proto::Recipe& recipe, Training& training);
 

@@ -28,7 +28,13 @@ void OpenOperations::SetWaitingFor(Handle handle, const std::vector<int>& world_
 
 void OpenOperations::End(Handle handle) {
   std::lock_guard lock(mutex_);
+  if (sink_) sink_(*handle, Clock::now());
   records_.erase(handle);
+}
+
+void OpenOperations::SetSink(Sink sink) {
+  std::lock_guard lock(mutex_);
+  sink_ = std::move(sink);
 }
 
 std::string OpenOperations::Text() const {

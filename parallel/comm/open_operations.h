@@ -1,7 +1,9 @@
-// The calls of one rank that have begun and are not done, for a watchdog in another thread.
+// The calls of one rank that have begun and are not done, for a watchdog in another thread; and those that
+// have ended, for a timeline.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <list>
 #include <mutex>
 #include <string>
@@ -24,6 +26,9 @@ class OpenOperations {
   Handle Begin(const LedgerEntry& entry, const std::string& group);
   void SetWaitingFor(Handle handle, const std::vector<int>& world_ranks);
   void End(Handle handle);
+  // Gets every record that ends from now on, in the exchange thread; null: nobody does.
+  using Sink = std::function<void(const Record& record, std::chrono::steady_clock::time_point end)>;
+  void SetSink(Sink sink);
 
   // The oldest first, one a line: "AllToAllV of U8 for 'dispatch rows' (layer 3, index 4) in group 'expert',
   // open for 12.3s, waits for ranks 1, 5". Empty when there is none.
@@ -33,6 +38,7 @@ class OpenOperations {
  private:
   mutable std::mutex mutex_;
   std::list<Record> records_;
+  Sink sink_;
 };
 
 }  // namespace moebius

@@ -50,6 +50,17 @@ void World::Abort(const absl::Status& status) { state_->transport->Abort(status)
 absl::Status World::status() const { return state_->transport->status(); }
 TrafficCounters World::traffic() const { return state_->transport->traffic(); }
 std::string World::OpenOperations() const { return state_->open.Text(); }
+void World::SetTrace(std::function<void(const Traced&)> trace) {
+  if (trace == nullptr) return state_->open.SetSink(nullptr);
+  state_->open.SetSink([trace = std::move(trace)](const OpenOperations::Record& record,
+                                                  std::chrono::steady_clock::time_point end) {
+    const auto seconds = [](std::chrono::steady_clock::time_point t) {
+      return std::chrono::duration<double>(t.time_since_epoch()).count();
+    };
+    const LedgerEntry& entry = record.entry;
+    trace({entry.call, entry.what, entry.layer, entry.index, seconds(record.since), seconds(end)});
+  });
+}
 double World::OldestOpenSeconds() const { return state_->open.OldestSeconds(); }
 
 absl::Status World::Close(Stream& stream) {

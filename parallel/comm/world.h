@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/comm/ledger.h"
 #include "parallel/comm/links.h"
 #include "parallel/comm/mpi_process.h"
 
@@ -44,7 +45,15 @@ class World {
   absl::Status status() const;
   TrafficCounters traffic() const;
   std::string OpenOperations() const;  // see open_operations.h
-  double OldestOpenSeconds() const;    // how long the oldest of them has been open; 0: none
+  // A call that has ended: what it was and from when to when, in seconds of std::chrono::steady_clock.
+  struct Traced {
+    Call call;
+    std::string what;
+    int layer = -1, index = -1;
+    double start = 0, end = 0;
+  };
+  void SetTrace(std::function<void(const Traced&)> trace);  // called in the exchange thread; null: no more
+  double OldestOpenSeconds() const;  // how long the oldest of them has been open; 0: none
 
   // Collective, waits for the stream; nothing may be queued on others. In a failed world it does not talk.
   absl::Status Close(Stream& stream);

@@ -1,0 +1,38 @@
+// The timeline of one training step on all ranks: what ran when, and beside it what the schedule's simulation
+// says for the mean times of the same step. As one HTML page, or as a Chrome trace (a path that ends in
+// .json).
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "optim/trainer.h"
+
+namespace moebius {
+
+class StepTimeline {
+ public:
+  explicit StepTimeline(Trainer& trainer) : trainer_(trainer) {}
+
+  // Collective, before and after the step. Clocks are set by a barrier, which is as good as the network's
+  // latency.
+  absl::Status Begin();
+  absl::Status EndAndWrite(const std::string& path);
+
+ private:
+  struct Exchange {
+    std::string label;
+    double start, end;
+    bool reduction;
+  };
+  std::string MineAsText() const;
+
+  Trainer& trainer_;
+  double origin_ = 0;
+  std::vector<TimelineSpan> compute_;
+  std::mutex mutex_;  // of exchanges_
+  std::vector<Exchange> exchanges_;
+};
+
+}  // namespace moebius

@@ -9,6 +9,7 @@
 #include "launch/verb_doctor.h"
 #include "launch/verb_generate.h"
 #include "launch/verb_inspect.h"
+#include "launch/verb_plan.h"
 #include "launch/verb_report.h"
 #include "launch/verb_score.h"
 #include "launch/verb_tokenizer.h"
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
     for (Verb& verb : more) verbs.push_back(std::move(verb));
   };
   add(moebius::TrainVerbs());
+  add(moebius::PlanVerbs());
   add(moebius::DataVerbs());
   add(moebius::TokenizerVerbs());
   add(moebius::ScoreVerbs());

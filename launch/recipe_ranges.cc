@@ -88,6 +88,7 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"parallel.between_nodes.gigabytes_per_s", 0, 1e6},
       {"parallel.between_nodes.latency_us", 0, 1e9},
       {"parallel.hang_limit_s", 0, 1e9},
+      {"parallel.max_expert_rows", 0, kMaxCount},
       {"checkpoint.every_steps", 0, kMaxCount},
       {"checkpoint.keep", 1, 1e6},
       {"validate.every_steps", 0, kMaxCount},

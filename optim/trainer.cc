@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "core/base/status.h"
+#include "parallel/node_map.h"
 #include "parallel/pipeline/lower.h"
+#include "parallel/pipeline/simulate.h"
 
 namespace moebius {
 namespace {
@@ -55,9 +57,9 @@ Trainer::~Trainer() = default;
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::New(World& world, Backend& backend, Stream& stream,
                                                       const ModelConfig& model, const ModelOptions& options,
                                                       const Layout& layout, const TrainConfig& config) {
+  RETURN_IF_ERROR(CheckExchange(layout, world.node_of_rank()));
   std::unique_ptr<Trainer> t(new Trainer(backend, stream, config));
-  // Holders and stages do not depend on the number of microbatches, so any valid number will do.
-  ASSIGN_OR_RETURN(const Schedule shape, ScheduleOf(layout, std::max(2 * layout.pipeline, 2)));
+  ASSIGN_OR_RETURN(const Schedule shape, ScheduleShape(layout));
   ASSIGN_OR_RETURN(const std::vector<StageRange> ranges, PlanStages(model, shape.stages));
   ASSIGN_OR_RETURN(t->mesh_, Mesh::New(world, backend, layout, shape));
   ModelOptions stage_options = options;
@@ -72,6 +74,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::New(World& world, Backend& bac
   t->optimizer_ =
       std::make_unique<AdamWOptimizer>(t->buckets_->owned(), backend, stream, OptimizerOf(config));
   t->traffic_ = world.traffic();
+  t->shape_ = shape;
   return t;
 }
 
@@ -115,8 +118,14 @@ Objective Trainer::MakeObjective(const StepBatch& batch) const {
 
 absl::Status Trainer::MakeSchedule(int64_t microbatches) {
   if (schedule_.microbatches == microbatches) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const Schedule compute, ScheduleOf(mesh_->layout(), microbatches));
-  ASSIGN_OR_RETURN(schedule_, Lower(compute, {.shared_embedding = SharesEmbedding(model_config())}));
+  ASSIGN_OR_RETURN(Schedule schedule, ScheduleOf(mesh_->layout(), microbatches));
+  if (schedule.ComputeOnly()) {
+    const bool shares = SharesEmbedding(model_config());
+    ASSIGN_OR_RETURN(schedule, Lower(schedule, {.shared_embedding = shares}));
+  }
+  ASSIGN_OR_RETURN(const Simulation run, Simulate(schedule, {}));
+  expected_peak_ = static_cast<int>(run.ranks[mesh_->at().pipeline].peak_activations);
+  schedule_ = std::move(schedule);
   return absl::OkStatus();
 }
 
@@ -144,6 +153,8 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
   StepMetrics m;
   const auto start = std::chrono::steady_clock::now();
   RETURN_IF_ERROR(engine_->RunStep(schedule_, objective, load, sums));
+  // What was promised before the launch.
+  CHECK_LE(engine_->peak_activations(), expected_peak_) << "live activations in " << schedule_.name;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   m.bubble = 1 - engine_->busy_seconds() / seconds;
   RETURN_IF_ERROR(AddUp(objective, batch, sums, m));
@@ -249,10 +260,9 @@ absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span
   std::vector<int32_t> mine(starts.begin() + first, starts.begin() + last + 1);
   for (int32_t& start : mine) start -= starts[first];
   const std::span<const int32_t> tokens = ids.subspan(starts[first], mine.back());
-  RETURN_IF_ERROR(MakeSchedule(std::max<int64_t>(schedule_.microbatches, 2 * layout.pipeline)));
   std::vector<float> losses;
   RETURN_IF_ERROR(engine_->RunForward(
-      schedule_, [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine); }, losses));
+      shape_, [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine); }, losses));
   double sum = 0;
   for (const float loss : losses) sum += counts ? loss : 0;
   RETURN_IF_ERROR(mesh_->Sum(std::span<double>(&sum, 1)));

@@ -54,7 +54,7 @@ struct StepMetrics {
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last
   bool skipped = false;                             // bad numbers: nothing moved
   double seconds = 0;
-  int64_t peak_bytes = 0;     // everything that a trainer holds from the backend: largest of the ranks
+  int64_t peak_bytes = 0;  // everything that a trainer holds from the backend: largest of the ranks
   int ranks = 1;
   double bubble = 0;          // idle share of the actions' time on the worst rank
   int64_t bytes_within = 0;   // sent by all ranks in this step to ranks of their node, themselves excluded,
@@ -77,7 +77,8 @@ struct TrainerState {
 class Trainer {
  public:
   // Collective. Builds what this rank holds; weights are undefined until InitializeWeights or a checkpoint.
-  // `layout` fits the model, the world and the smallest batch (FitLayout). All outlive the trainer.
+  // `layout` fits the model, the world and the smallest batch (FitLayout). All outlive the trainer. UsageError
+  // for an exchange that the nodes do not allow (CheckExchange).
   static absl::StatusOr<std::unique_ptr<Trainer>> New(World& world, Backend& backend, Stream& stream,
                                                       const ModelConfig& model, const ModelOptions& options,
                                                       const Layout& layout, const TrainConfig& config);
@@ -132,7 +133,9 @@ class Trainer {
   std::unique_ptr<GradientBuckets> buckets_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<AdamWOptimizer> optimizer_;
+  Schedule shape_;  // stages and holders
   Schedule schedule_;
+  int expected_peak_ = 0;  // live activations of this rank under schedule_
   TrainerState state_;
   TrafficCounters traffic_;  // when the latest step ended
 };

@@ -54,7 +54,7 @@ struct LayoutDifference {
   double gradient = 0;       // worst |difference| / |reference| of a tensor, Euclidean norms
   std::string tensor;        // that one
   int64_t counts = 0;        // tokens that went to another expert in step 1
-  double loss = 0;           // worst relative difference of a loss or of the gradient norm over all steps
+  double loss = 0;           // worst relative difference of a loss of any step, or of step 1's gradient norm
   int64_t step = 0;          // that one; steps + 1: the evaluation after them
   std::string torn_replica;  // the result's
 };

@@ -168,10 +168,9 @@ void ExpertExchange::Outgoing(const Context& context, Route& route, TensorView x
                          .out = numbers.Reshape({route.sent(), 1})});
   }
   if (!route.encodes_tokens()) {
-    GatherRows(context, {.x = x,
-                         .index = route.choice_of,
-                         .divisor = top_k,
-                         .out = As(rows, route.act, route.hidden)});
+    GatherRows(
+        context,
+        {.x = x, .index = route.choice_of, .divisor = top_k, .out = As(rows, route.act, route.hidden)});
   } else if (route.sorted_tokens.empty()) {
     route.sorted_tokens.resize(route.sent());
     context.backend.CopyToHost(context.stream, route.choice_of, route.sorted_tokens.data());
@@ -230,8 +229,7 @@ std::unique_ptr<TokenExchange::Handle> ExpertExchange::PostDispatch(const Contex
     route.offsets.assign(local_experts_ + 1, 0);
     for (int64_t e = 0; e < local_experts_; ++e) {
       route.offsets[e + 1] = route.offsets[e];
-      for (int s = 0; s < group_.size(); ++s)
-        route.offsets[e + 1] += route.arriving[s * local_experts_ + e];
+      for (int s = 0; s < group_.size(); ++s) route.offsets[e + 1] += route.arriving[s * local_experts_ + e];
     }
     route.received = pool_.Take(BytesOf(route.rows(), route.row_bytes(), route.rows()));
     TokenRows(route, route.Received().rows, pieces);

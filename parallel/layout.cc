@@ -4,7 +4,10 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/file.h"
 #include "parallel/pipeline/generate.h"
+#include "parallel/pipeline/schedule_text.h"
+#include "parallel/pipeline/validate.h"
 
 namespace moebius {
 namespace {
@@ -25,6 +28,18 @@ std::string NearestDivisors(int64_t n, int64_t x) {
 std::string NearestMultiples(int64_t n, int64_t x) {
   const int64_t below = x / n * n;
   return below == 0 ? Concat(n) : Concat(below, " or ", below + n);
+}
+
+bool IsFile(const Layout& layout) { return layout.schedule.ends_with(".txt"); }
+
+absl::StatusOr<Schedule> ReadSchedule(const Layout& layout) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(layout.schedule, kMaxScheduleTextBytes));
+  ASSIGN_OR_RETURN(Schedule schedule, ScheduleFromText(text, layout.schedule));
+  RETURN_IF_ERROR(Annotate(Validate(schedule), layout.schedule));
+  if (schedule.ranks == layout.pipeline) return schedule;
+  return UsageError(Concat(layout.schedule, ": is made for ", schedule.ranks,
+                           " pipeline ranks, but parallel.pipeline is ", layout.pipeline, "; set it to ",
+                           schedule.ranks));
 }
 
 }  // namespace
@@ -53,11 +68,23 @@ int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch) {
 }
 
 absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches) {
-  return GenerateSchedule(
-      {.name = layout.schedule,
-       .ranks = layout.pipeline,
-       .microbatches = static_cast<int>(std::min<int64_t>(microbatches, kMaxMicrobatches + 1)),
-       .chunks = layout.chunks});
+  if (!IsFile(layout)) {
+    return GenerateSchedule(
+        {.name = layout.schedule,
+         .ranks = layout.pipeline,
+         .microbatches = static_cast<int>(std::min<int64_t>(microbatches, kMaxMicrobatches + 1)),
+         .chunks = layout.chunks});
+  }
+  ASSIGN_OR_RETURN(Schedule schedule, ReadSchedule(layout));
+  if (schedule.microbatches != microbatches) {
+    return UsageError(Concat(layout.schedule, ": is made for ", schedule.microbatches,
+                             " microbatches, but a step has ", microbatches, "; change batch or the file"));
+  }
+  return schedule;
+}
+
+absl::StatusOr<Schedule> ScheduleShape(const Layout& layout) {
+  return IsFile(layout) ? ReadSchedule(layout) : ScheduleOf(layout, std::max(2 * layout.pipeline, 2));
 }
 
 absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& model,

@@ -17,7 +17,7 @@ struct Layout {
   int pipeline = 1;
   int data = 1;
   int expert = 1;
-  std::string schedule = "1f1b";  // of GenerateSchedule
+  std::string schedule = "1f1b";  // of GenerateSchedule, or a file NAME.txt in the form of schedule_text.h
   int chunks = 2;                 // stages a rank, for "interleaved"
   ExchangeOptions exchange = {};
 
@@ -49,7 +49,10 @@ int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch);
 // with the nearest valid choices.
 absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& model, const BatchSizes& batch);
 
-// The compute actions of one step.
+// The schedule of one step: compute actions only, but for a user's file that has communication of its own. A
+// file must be valid and made for this many pipeline ranks and microbatches.
 absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches);
+// Stages and holders, which do not depend on the number of microbatches; actions are any.
+absl::StatusOr<Schedule> ScheduleShape(const Layout& layout);
 
 }  // namespace moebius

@@ -36,6 +36,9 @@ bool IsTwoLevel(ExchangeKind kind, const NodeMap& nodes) {
 }
 
 absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of_rank) {
+  if (layout.exchange.combine == WireFormat::kF8) {
+    return UsageError("parallel.combine is FP8, which sums do not survive; use ACT or BF16");
+  }
   if (layout.exchange.kind != ExchangeKind::kTwoLevel) return absl::OkStatus();
   for (int first = 0; first < layout.ranks(); first += layout.expert) {
     const std::vector<int> members(node_of_rank.begin() + first,

@@ -18,7 +18,7 @@ class NodeMap {
   int node_of(int member) const { return node_of_[member]; }
   int local_of(int member) const { return local_of_[member]; }
   int at(int node, int local) const { return members_[node][local]; }
-  bool even() const;  // equally many members on every node
+  bool even() const;                                                   // equally many members on every node
   int locals() const { return static_cast<int>(members_[0].size()); }  // of an even map
 
  private:
@@ -32,7 +32,8 @@ NodeMap NodesOf(const Communicator& group, const std::vector<int>& node_of_rank)
 // Whether a group with these nodes goes two ways under `kind` (kTwoLevel: CheckExchange has been asked).
 bool IsTwoLevel(ExchangeKind kind, const NodeMap& nodes);
 
-// UsageError where layout.exchange wants two levels and an expert group does not lie evenly on its nodes.
+// UsageError where layout.exchange wants two levels and an expert group does not lie evenly on its nodes, or
+// sums in FP8.
 absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of_rank);
 
 }  // namespace moebius

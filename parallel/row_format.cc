@@ -61,11 +61,16 @@ RowFormat FormatOf(DType act) {
   CHECK(act == DType::kF32 || act == DType::kBF16) << act;
   return act == DType::kF32 ? RowFormat::kF32 : RowFormat::kBF16;
 }
-RowFormat FormatOf(DispatchFormat format, DType act) {
-  return format == DispatchFormat::kF8 ? RowFormat::kF8 : FormatOf(act);
-}
-RowFormat FormatOf(CombineFormat format, DType act) {
-  return format == CombineFormat::kBF16 ? RowFormat::kBF16 : FormatOf(act);
+RowFormat FormatOf(WireFormat format, DType act) {
+  switch (format) {
+    case WireFormat::kAct:
+      return FormatOf(act);
+    case WireFormat::kBF16:
+      return RowFormat::kBF16;
+    case WireFormat::kF8:
+      return RowFormat::kF8;
+  }
+  return FormatOf(act);
 }
 
 int64_t RowBytes(RowFormat format, int64_t hidden) {

@@ -10,8 +10,7 @@ namespace moebius {
 enum class RowFormat : uint8_t { kF32, kBF16, kF8 };  // kF8: fp8_tiles.h
 
 RowFormat FormatOf(DType act);
-RowFormat FormatOf(DispatchFormat format, DType act);
-RowFormat FormatOf(CombineFormat format, DType act);
+RowFormat FormatOf(WireFormat format, DType act);
 
 int64_t RowBytes(RowFormat format, int64_t hidden);
 

@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kTypicalLength = 4096;  // attention's share of a layer's cost
 
 // FLOPs of layer `layer`, embedding and head apart: what a model grows by when it gets that layer.
-double LayerFlops(const ModelConfig& config, bool moe) {
+double LayerFlops(const ModelConfig& config, bool moe, int64_t length) {
   ModelConfig one = config;
   one.num_nextn_predict_layers = 0;
   one.num_hidden_layers = 2;
@@ -20,26 +20,42 @@ double LayerFlops(const ModelConfig& config, bool moe) {
   ModelConfig none = one;
   none.num_hidden_layers = 1;
   none.first_k_dense_replace = moe ? 0 : 1;
-  return CostOf(one, kTypicalLength).train_flops - CostOf(none, kTypicalLength).train_flops;
+  return CostOf(one, length).train_flops - CostOf(none, length).train_flops;
+}
+
+SplitCosts CostsOf(const ModelConfig& config, int64_t length) {
+  SplitCosts costs;
+  const double dense = LayerFlops(config, false, length);
+  const double moe = config.n_routed_experts > 0 ? LayerFlops(config, true, length) : 0;
+  for (int64_t l = 0; l < config.num_hidden_layers; ++l)
+    costs.layers.push_back(config.IsMoe(l) ? moe : dense);
+  costs.head = 6.0 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size) +
+               CostOf(config, length).train_flops_mtp;
+  return costs;
 }
 
 }  // namespace
 
 absl::StatusOr<std::vector<StageRange>> PlanStages(const ModelConfig& config, int stages) {
-  SplitCosts costs;
-  const double dense = LayerFlops(config, false);
-  const double moe = config.n_routed_experts > 0 ? LayerFlops(config, true) : 0;
-  for (int64_t l = 0; l < config.num_hidden_layers; ++l)
-    costs.layers.push_back(config.IsMoe(l) ? moe : dense);
-  costs.head = 6.0 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size) +
-               CostOf(config, kTypicalLength).train_flops_mtp;
-  ASSIGN_OR_RETURN(const std::vector<LayerRange> split, SplitLayers(costs, stages));
+  ASSIGN_OR_RETURN(const std::vector<LayerRange> split, SplitLayers(CostsOf(config, kTypicalLength), stages));
   std::vector<StageRange> out;
   for (int s = 0; s < stages; ++s) {
     out.push_back({.first_layer = split[s].first_layer,
                    .last_layer = split[s].last_layer,
                    .embedding = s == 0,
                    .head = s + 1 == stages});
+  }
+  return out;
+}
+
+std::vector<double> StageFlops(const ModelConfig& config, const std::vector<StageRange>& ranges,
+                               int64_t sequence_length) {
+  const SplitCosts costs = CostsOf(config, sequence_length);
+  std::vector<double> out;
+  for (const StageRange& range : ranges) {
+    double sum = range.head ? costs.head : 0;
+    for (int64_t l = range.first_layer; l < range.last_layer; ++l) sum += costs.layers[l];
+    out.push_back(sum);
   }
   return out;
 }

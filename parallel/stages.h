@@ -15,13 +15,19 @@ namespace moebius {
 // Which layers each stage of a schedule holds: costs by trained FLOPs a layer, with embedding and head.
 absl::StatusOr<std::vector<StageRange>> PlanStages(const ModelConfig& config, int stages);
 
+// Trained FLOPs a token of the layers (embedding, head and MTP modules included) of each range: forward, and
+// both backwards together twice as many.
+std::vector<double> StageFlops(const ModelConfig& config, const std::vector<StageRange>& ranges,
+                               int64_t sequence_length);
+
 // Whether the last stage needs the embedding table too (tied head, MTP modules).
 bool SharesEmbedding(const ModelConfig& config);
 
 class Stages {
  public:
-  // Collective. Allocates the models, whose exchanges go the way of layout().exchange; options.stage, experts, make_exchange and embedding_table are set here. All
-  // arguments outlive the stages, schedule and ranges excepted.
+  // Collective. Allocates the models, whose exchanges go the way of layout().exchange; options.stage,
+  // experts, make_exchange and embedding_table are set here. All arguments outlive the stages, schedule and
+  // ranges excepted.
   Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig& config, const Schedule& schedule,
          const std::vector<StageRange>& ranges, const ModelOptions& options);
 
@@ -42,7 +48,7 @@ class Stages {
   std::unique_ptr<TokenExchange> MakeExchange(Mesh& mesh, int64_t num_experts, int layer);
 
   ModelConfig config_;
-  BufferPool pool_;  // before the models, whose exchanges use it
+  BufferPool pool_;                       // before the models, whose exchanges use it
   std::optional<TwoLevelGroups> groups_;  // the same; none where exchange is flat
   std::vector<int> stages_;
   std::vector<std::unique_ptr<Model>> models_;

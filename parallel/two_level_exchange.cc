@@ -43,10 +43,10 @@ struct TwoLevelExchange::Route final : TokenExchange::Handle {
   std::vector<int64_t> counts;  // [L, E, N] rows that arrive
   ReceivePlan receive;
 
-  TensorView wire_x;           // [T, RowBytes(dispatch)]: x or dy as it travels
-  BufferPool::Buffer encoded;  // its memory, or that of a combine's rows, where that is another format
-  BufferPool::Buffer arrived;  // rows of other nodes' tokens held to be handed on
-  BufferPool::Buffer landed;   // rows for this rank's experts, before they are decoded
+  TensorView wire_x;            // [T, RowBytes(dispatch)]: x or dy as it travels
+  BufferPool::Buffer encoded;   // its memory, or that of a combine's rows, where that is another format
+  BufferPool::Buffer arrived;   // rows of other nodes' tokens held to be handed on
+  BufferPool::Buffer landed;    // rows for this rank's experts, before they are decoded
   BufferPool::Buffer received;  // [R, hidden] act, and row weights
   BufferPool::Buffer returned;  // see ReturnPlan
   Dispatched dispatched;
@@ -214,43 +214,43 @@ void AddBlocks(const std::vector<int64_t>& starts, const std::vector<int64_t>& c
 void TwoLevelExchange::FanOut(Route& route, Direction direction) {
   const bool forward = direction == Direction::kForward;
   const bool decode = route.dispatch != FormatOf(route.act);
-  AllToAll(*groups_.inside, forward ? "dispatch to experts" : "combine backward to experts",
-           [this, &route, forward, decode](PeerPieces& pieces) {
-             if (forward) {
-               route.receive = PlanReceive(route.counts, experts_per_rank_, groups_.nodes);
-               route.received =
-                   pool_.Take(BytesOf(route.rows(), route.hidden * SizeOf(route.act), route.rows()));
-             }
-             TensorView to = forward ? route.Received().rows : BytesOfRows(route.d_rows);
-             if (decode) {
-               route.landed = pool_.Take(route.rows() * route.dispatch_bytes());
-               to = route.landed.View(DType::kU8, {route.rows(), route.dispatch_bytes()});
-             }
-             // The tokens held, by source node: this node's lie where they were, the others' in `arrived`.
-             std::vector<uint8_t*> held;
-             uint8_t* arrived = route.arrived.View(DType::kU8, {1}).as<uint8_t>();
-             for (int n = 0; n < nodes(); ++n) {
-               for (int64_t t = 0; t < route.sizes_arriving[2 * n]; ++t) {
-                 held.push_back(n == own_ ? route.wire_x.as<uint8_t>() +
-                                                route.routes[n].tokens[t] * route.wire_x.stride
-                                          : std::exchange(arrived, arrived + route.dispatch_bytes()));
-               }
-             }
-             const ForwardPlan& plan = route.forward;
-             for (int l = 0; l < locals(); ++l) {
-               const int64_t first = plan.offsets[l * experts_per_rank_];
-               const int64_t last = plan.offsets[(l + 1) * experts_per_rank_];
-               for (int64_t r = first; r < last; ++r) {
-                 pieces.send[l].push_back({held[plan.token_of[r]], route.dispatch_bytes()});
-               }
-               AddBlocks(route.receive.starts, route.counts, l, locals(), to, pieces.receive[l]);
-               if (!forward) continue;
-               pieces.send[l].push_back(
-                   {route.sorted_weights.data() + first, (last - first) * int64_t{sizeof(float)}});
-               AddBlocks(route.receive.starts, route.counts, l, locals(), route.Received().numbers,
-                         pieces.receive[l]);
-             }
-           });
+  AllToAll(
+      *groups_.inside, forward ? "dispatch to experts" : "combine backward to experts",
+      [this, &route, forward, decode](PeerPieces& pieces) {
+        if (forward) {
+          route.receive = PlanReceive(route.counts, experts_per_rank_, groups_.nodes);
+          route.received = pool_.Take(BytesOf(route.rows(), route.hidden * SizeOf(route.act), route.rows()));
+        }
+        TensorView to = forward ? route.Received().rows : BytesOfRows(route.d_rows);
+        if (decode) {
+          route.landed = pool_.Take(route.rows() * route.dispatch_bytes());
+          to = route.landed.View(DType::kU8, {route.rows(), route.dispatch_bytes()});
+        }
+        // The tokens held, by source node: this node's lie where they were, the others' in `arrived`.
+        std::vector<uint8_t*> held;
+        uint8_t* arrived = route.arrived.View(DType::kU8, {1}).as<uint8_t>();
+        for (int n = 0; n < nodes(); ++n) {
+          for (int64_t t = 0; t < route.sizes_arriving[2 * n]; ++t) {
+            held.push_back(n == own_
+                               ? route.wire_x.as<uint8_t>() + route.routes[n].tokens[t] * route.wire_x.stride
+                               : std::exchange(arrived, arrived + route.dispatch_bytes()));
+          }
+        }
+        const ForwardPlan& plan = route.forward;
+        for (int l = 0; l < locals(); ++l) {
+          const int64_t first = plan.offsets[l * experts_per_rank_];
+          const int64_t last = plan.offsets[(l + 1) * experts_per_rank_];
+          for (int64_t r = first; r < last; ++r) {
+            pieces.send[l].push_back({held[plan.token_of[r]], route.dispatch_bytes()});
+          }
+          AddBlocks(route.receive.starts, route.counts, l, locals(), to, pieces.receive[l]);
+          if (!forward) continue;
+          pieces.send[l].push_back(
+              {route.sorted_weights.data() + first, (last - first) * int64_t{sizeof(float)}});
+          AddBlocks(route.receive.starts, route.counts, l, locals(), route.Received().numbers,
+                    pieces.receive[l]);
+        }
+      });
   if (!decode) return;
   Enqueue([&route, forward] {
     DecodeRows(route.landed.View(DType::kU8, {route.rows(), route.dispatch_bytes()}), route.dispatch,
@@ -264,8 +264,7 @@ void TwoLevelExchange::FanIn(Route& route, TensorView rows, TensorView numbers, 
   if (encode) {
     Enqueue([this, &route, rows] {
       route.encoded = pool_.Take(route.rows() * route.combine_bytes());
-      EncodeRows(rows, route.combine,
-                 route.encoded.View(DType::kU8, {route.rows(), route.combine_bytes()}));
+      EncodeRows(rows, route.combine, route.encoded.View(DType::kU8, {route.rows(), route.combine_bytes()}));
     });
   }
   AllToAll(*groups_.inside,

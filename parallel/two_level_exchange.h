@@ -34,8 +34,8 @@ namespace moebius {
 
 // An expert group with its two directions, for any number of exchanges.
 struct TwoLevelGroups {
-  NodeMap nodes;  // of the group's members
-  int member;     // this rank in the group
+  NodeMap nodes;                         // of the group's members
+  int member;                            // this rank in the group
   std::unique_ptr<Communicator> across;  // members with this local index, by node
   std::unique_ptr<Communicator> inside;  // members on this node, by local index
 };

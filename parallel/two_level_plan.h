@@ -21,8 +21,8 @@ struct NodeRoute {
   std::vector<int32_t> codes;
 };
 // experts [T, K]: global numbers, L * E on each node of `nodes`.
-std::vector<NodeRoute> PlanSource(const std::vector<int32_t>& experts, int64_t top_k, int64_t experts_per_rank,
-                                  const NodeMap& nodes);
+std::vector<NodeRoute> PlanSource(const std::vector<int32_t>& experts, int64_t top_k,
+                                  int64_t experts_per_rank, const NodeMap& nodes);
 
 // What a forwarder holds: the tokens of all sources of its local index, by node, then token.
 struct ForwardPlan {

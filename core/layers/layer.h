@@ -27,6 +27,8 @@ struct RecomputePolicy {
   bool mla_up = false;
   bool swiglu = true;
   bool blocks = false;  // whole blocks: only their inputs are kept
+  // More routed rows than this run through their experts in chunks of so many, computed again; 0: no bound.
+  int64_t max_expert_rows = 0;
 };
 
 // Factors of the auxiliary terms of the trained objective, already divided by what they are averaged over in

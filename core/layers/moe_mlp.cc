@@ -95,11 +95,87 @@ void MoeMlp::SharedExpert(const Pass& pass, TensorView y) const {
   if (shared_) shared_->Forward(pass, pass.saved[x_], y);
 }
 
+bool MoeMlp::InChunks(const Pass& pass) const {
+  const int64_t most = pass.recompute.max_expert_rows;
+  return most > 0 && pass.saved[rows_].rows() > most;
+}
+
+std::vector<MoeMlp::Chunk> MoeMlp::Chunks(const Pass& pass, TensorView offsets) const {
+  const Context& context = pass.context;
+  std::vector<int64_t> all(offsets.elements());
+  context.backend.CopyToHost(context.stream, offsets, all.data());
+  context.stream.Synchronize();
+  const int64_t rows = all.back(), most = pass.recompute.max_expert_rows;
+  std::vector<Chunk> chunks;
+  for (int64_t first = 0; first < rows; first += most) {
+    const int64_t count = std::min(most, rows - first);
+    std::vector<int64_t> inside(all);
+    for (int64_t& offset : inside) offset = std::clamp<int64_t>(offset - first, 0, count);
+    chunks.push_back({first, count, context.scratch.New(DType::kI64, offsets.shape)});
+    context.backend.CopyToDevice(context.stream, inside.data(), chunks.back().offsets);
+    context.stream.Synchronize();  // `inside` dies
+  }
+  return chunks;
+}
+
+void MoeMlp::ChunkForward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const {
+  const Context& context = pass.context;
+  const int64_t intermediate = parameters_.down->shape()[2];
+  ArenaScope scope(context.scratch);
+  const TensorView gate_up = context.scratch.New(d.rows.dtype, {chunk.count, 2 * intermediate});
+  const TensorView h = context.scratch.New(d.rows.dtype, {chunk.count, intermediate});
+  GroupedMatMul(context, {.kind = GroupedKind::kForward,
+                          .x = d.rows.Rows(chunk.first, chunk.count),
+                          .w = parameters_.gate_up->weight(),
+                          .y = gate_up,
+                          .offsets = chunk.offsets});
+  SwiGlu(context,
+         {.gate_up = gate_up, .row_weights = d.row_weights.Rows(chunk.first, chunk.count), .h = h});
+  GroupedMatMul(context, {.kind = GroupedKind::kForward,
+                          .x = h,
+                          .w = parameters_.down->weight(),
+                          .y = pass.saved[out_].Rows(chunk.first, chunk.count),
+                          .offsets = chunk.offsets});
+}
+
+void MoeMlp::ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const {
+  const Context& context = pass.context;
+  const int64_t intermediate = parameters_.down->shape()[2];
+  const auto part = [&](TensorView x) { return x.Rows(chunk.first, chunk.count); };
+  ArenaScope scope(context.scratch);
+  const TensorView gate_up = context.scratch.New(d.rows.dtype, {chunk.count, 2 * intermediate});
+  const TensorView dh = context.scratch.New(d.rows.dtype, {chunk.count, intermediate});
+  const auto product = [&](GroupedKind kind, TensorView x, TensorView w, TensorView y) {
+    GroupedMatMul(context, {.kind = kind, .x = x, .w = w, .y = y, .offsets = chunk.offsets});
+  };
+  const Parameter &down = *parameters_.down, &up = *parameters_.gate_up;
+  const TensorView dout = part(pass.saved[dout_]);
+  product(GroupedKind::kForward, part(d.rows), up.weight(), gate_up);
+  product(GroupedKind::kBackwardInput, dh, down.weight(), dout);
+  // gate_up becomes its gradient, dh becomes h.
+  SwiGluBackward(context, {.gate_up = gate_up,
+                           .row_weights = part(d.row_weights),
+                           .dh = dh,
+                           .d_gate_up = gate_up,
+                           .d_row_weights = part(pass.saved[d_row_weights_]),
+                           .h = dh});
+  product(GroupedKind::kBackwardWeight, dh, down.grad(), dout);
+  product(GroupedKind::kBackwardWeight, part(d.rows), up.grad(), gate_up);
+  product(GroupedKind::kBackwardInput, part(pass.saved[d_rows_]), up.weight(), gate_up);
+}
+
 void MoeMlp::Experts(const Pass& pass) const {
-  const auto [rows, row_weights, offsets] =
+  const TokenExchange::Dispatched dispatched =
       exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_));
+  const auto& [rows, row_weights, offsets] = dispatched;
   const int64_t n = rows.rows(), intermediate = parameters_.down->shape()[2];
   pass.saved[rows_] = rows;
+  if (InChunks(pass)) {
+    pass.saved[out_] = pass.saved.transient().New(rows.dtype, rows.shape);
+    ArenaScope scope(pass.context.scratch);
+    for (const Chunk& chunk : Chunks(pass, offsets)) ChunkForward(pass, dispatched, chunk);
+    return;
+  }
   const TensorView gate_up = pass.Keep(gate_up_out_, rows.dtype, {n, 2 * intermediate});
   GroupedMatMul(pass.context, {.kind = GroupedKind::kForward,
                                .x = rows,
@@ -135,11 +211,18 @@ void MoeMlp::SharedExpertBackward(const Pass& pass, TensorView dy, TensorView dx
 
 void MoeMlp::ExpertsBackward(const Pass& pass) const {
   TokenExchange::Handle& handle = *pass.saved.exchange(handle_);
-  const auto [rows, row_weights, offsets] = exchange_->WaitDispatch(pass.context, handle);
+  const TokenExchange::Dispatched dispatched = exchange_->WaitDispatch(pass.context, handle);
+  const auto& [rows, row_weights, offsets] = dispatched;
   const TensorView dout = pass.saved[dout_] = exchange_->WaitCombineBackward(pass.context, handle);
   const int64_t n = rows.rows(), intermediate = parameters_.down->shape()[2];
-  const TensorView d_gate_up = pass.KeepGradient(d_gate_up_, rows.dtype, {n, 2 * intermediate});
   const TensorView d_row_weights = pass.saved[d_row_weights_] = pass.saved.transient().New(DType::kF32, {n});
+  if (InChunks(pass)) {
+    pass.saved[d_rows_] = dout;
+    ArenaScope scope(pass.context.scratch);
+    for (const Chunk& chunk : Chunks(pass, offsets)) ChunkBackward(pass, dispatched, chunk);
+    return;
+  }
+  const TensorView d_gate_up = pass.KeepGradient(d_gate_up_, rows.dtype, {n, 2 * intermediate});
   const TensorView d_rows = pass.saved[d_rows_] = pass.saved.transient().New(rows.dtype, rows.shape);
   ArenaScope scope(pass.context.scratch);
   const TensorView dh = pass.context.scratch.New(rows.dtype, {n, intermediate});
@@ -203,17 +286,19 @@ void MoeMlp::WaitDispatchBackward(const Pass& pass, TensorView add, TensorView d
 }
 
 void MoeMlp::BackwardWeight(const Pass& pass) const {
-  const TensorView offsets = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_)).offsets;
-  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
-                               .x = pass.saved[h_],
-                               .w = parameters_.down->grad(),
-                               .y = pass.saved[dout_],
-                               .offsets = offsets});
-  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
-                               .x = pass.saved[rows_],
-                               .w = parameters_.gate_up->grad(),
-                               .y = pass.saved[d_gate_up_],
-                               .offsets = offsets});
+  if (!InChunks(pass)) {
+    const TensorView offsets = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_)).offsets;
+    GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
+                                 .x = pass.saved[h_],
+                                 .w = parameters_.down->grad(),
+                                 .y = pass.saved[dout_],
+                                 .offsets = offsets});
+    GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
+                                 .x = pass.saved[rows_],
+                                 .w = parameters_.gate_up->grad(),
+                                 .y = pass.saved[d_gate_up_],
+                                 .offsets = offsets});
+  }
   if (shared_) shared_->BackwardWeight(pass);
   ArenaScope scope(pass.context.scratch);
   MatMul(pass.context, {.a = pass.saved[dlogits_],

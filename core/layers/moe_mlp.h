@@ -1,6 +1,13 @@
 // Mixture-of-experts MLP (DeepSeek-V3 §2.1.2; deepseek.md 1.2-1.3): y = shared(x) + sum of w_e · FFN_e(x)
 // over the chosen experts. Dropless. The phases are cut where tokens travel, so that a schedule can run
 // something else between a post and its wait.
+//
+// Bounded memory. Where a microbatch brings this rank more rows than RecomputePolicy::max_expert_rows, the
+// experts run in chunks of so many rows and keep nothing but the rows themselves: what is wide (gate_up, h) is
+// scratch of a chunk, computed again in BackwardInput, which then also adds the experts' weight gradients
+// (BackwardWeight has nothing left of them) and puts the rows' gradients where those of their outputs were.
+// Outputs and input gradients have the bits of a run in one piece if the grouped product's rows do not depend
+// on each other; weight gradients are added chunk by chunk, equal to rounding.
 #pragma once
 
 #include <optional>
@@ -64,6 +71,14 @@ class MoeMlp {
   double RoutingMargin(const Pass& pass) const;
 
  private:
+  struct Chunk {
+    int64_t first, count;  // rows
+    TensorView offsets;    // [local experts + 1] i64: those of the experts among them
+  };
+  bool InChunks(const Pass& pass) const;  // after WaitDispatch
+  std::vector<Chunk> Chunks(const Pass& pass, TensorView offsets) const;  // in scratch
+  void ChunkForward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;
+  void ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;
   TensorView InputF32(const Pass& pass, Arena& arena) const;
 
   RouterSpec spec_;

@@ -52,16 +52,36 @@ ScheduleConfig ScheduleOf(const proto::Optimizer& o) {
   return s;
 }
 
-RecomputePolicy RecomputeOf(const proto::Recompute& recompute) {
-  switch (recompute.policy()) {
+RecomputePolicy RecomputeOf(const proto::Recipe& recipe) {
+  const int64_t rows = recipe.parallel().max_expert_rows();
+  switch (recipe.recompute().policy()) {
     case proto::Recompute::NONE:
-      return {.swiglu = false};
+      return {.swiglu = false, .max_expert_rows = rows};
     case proto::Recompute::SELECTIVE:
-      return {.norms = true, .mla_up = true, .swiglu = true};
+      return {.norms = true, .mla_up = true, .swiglu = true, .max_expert_rows = rows};
     case proto::Recompute::BLOCKS:
-      return {.swiglu = true, .blocks = true};
+      return {.swiglu = true, .blocks = true, .max_expert_rows = rows};
   }
   return {};
+}
+
+WireFormat WireFormatOf(proto::Parallel::Rows rows) {
+  switch (rows) {
+    case proto::Parallel::ACT:
+      return WireFormat::kAct;
+    case proto::Parallel::BF16:
+      return WireFormat::kBF16;
+    case proto::Parallel::FP8:
+      return WireFormat::kF8;
+  }
+  return WireFormat::kAct;
+}
+
+ExchangeOptions ExchangeOf(const proto::Parallel& p) {
+  ExchangeOptions out{.dispatch = WireFormatOf(p.dispatch()), .combine = WireFormatOf(p.combine())};
+  if (p.exchange() == proto::Parallel::FLAT) out.kind = ExchangeKind::kFlat;
+  if (p.exchange() == proto::Parallel::TWO_LEVEL) out.kind = ExchangeKind::kTwoLevel;
+  return out;
 }
 
 // Rotary tables as long as the run needs: a model made for 160k positions and trained at 512 keeps small
@@ -105,7 +125,7 @@ TrainConfig TrainConfigOf(const proto::Recipe& r) {
           .auxiliary_loss = r.balance().auxiliary_loss(),
           .router_z_loss = r.balance().router_z_loss(),
           .mtp_loss_weight = r.mtp().loss_weight(),
-          .recompute = RecomputeOf(r.recompute())};
+          .recompute = RecomputeOf(r)};
 }
 
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) {
@@ -144,7 +164,8 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
                     .data = static_cast<int>(p.data()),
                     .expert = static_cast<int>(p.expert()),
                     .schedule = p.schedule(),
-                    .chunks = static_cast<int>(p.chunks())},
+                    .chunks = static_cast<int>(p.chunks()),
+                    .exchange = ExchangeOf(p)},
                    ranks, config,
                    {.sequences = smallest, .microbatch_sequences = recipe.batch().microbatch_sequences()});
 }

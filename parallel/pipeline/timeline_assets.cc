@@ -17,7 +17,7 @@ header{position:relative;padding-top:40px}
 .kicker{margin:0;color:var(--soft);font-size:13px;letter-spacing:.06em}
 h1,h2{font-family:"Iowan Old Style","Palatino Linotype",Palatino,"URW Palladio L","Book Antiqua",Georgia,"DejaVu Serif",serif;font-weight:600;letter-spacing:-.01em}
 h1{font-size:38px;line-height:1.15;margin:2px 0 6px;overflow-wrap:anywhere}
-h2{font-size:23px;margin:0;text-transform:capitalize}
+h2{font-size:23px;margin:0}h2::first-letter{text-transform:uppercase}
 .sub{margin:0;color:var(--soft)}
 section{margin:30px 0}
 .head{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 26px;margin-bottom:10px}

@@ -233,7 +233,7 @@ const std::vector<Case>& Cases() {
 
 VerifyConfig ConfigOf(const Case& which) {
   VerifyConfig c = Config();
-  c.steps = c.train.steps = 3;
+  c.steps = c.train.steps = 2;
   which.change(c);
   return c;
 }

@@ -14,6 +14,7 @@
 #include "launch/verb_score.h"
 #include "launch/verb_tokenizer.h"
 #include "launch/verb_train.h"
+#include "launch/verb_verify.h"
 
 int main(int argc, char** argv) {
   using moebius::Verb;
@@ -24,6 +25,7 @@ int main(int argc, char** argv) {
     for (Verb& verb : more) verbs.push_back(std::move(verb));
   };
   add(moebius::TrainVerbs());
+  add(moebius::VerifyVerbs());
   add(moebius::PlanVerbs());
   add(moebius::DataVerbs());
   add(moebius::TokenizerVerbs());

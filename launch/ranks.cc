@@ -89,6 +89,8 @@ absl::Status RunMpiRank(const RankOptions& options, const std::function<absl::St
       // The world's failure was said by the rank that caused it.
       const bool speaks = world_status.ok() ? IsSpeaker(world->all(), status) : process->rank() == 0;
       if (speaks) LogLine(Concat("error: ", std::string(status.message())));
+      // The first rank that exits ends all: let the one that speaks be it, or nobody may have spoken.
+      if (!speaks && world_status.ok()) std::this_thread::sleep_for(std::chrono::seconds(1));
       std::fflush(nullptr);
       process->Exit(ExitCode(status) == 0 ? kExitInternal : ExitCode(status));
     }

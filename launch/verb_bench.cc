@@ -8,6 +8,7 @@
 #include "core/base/random.h"
 #include "core/base/strings.h"
 #include "core/model/cost.h"
+#include "launch/ranks.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
@@ -73,16 +74,11 @@ void PrintJson(const ModelConfig& config, int64_t sequences, int64_t length, DTy
               act == DType::kF32 ? "fp32" : "bf16");
 }
 
-absl::Status RunBenchTrain(const ParsedArgs& args) {
-  std::vector<std::string> sets = args.All("set");
-  if (args.Given("threads")) sets.push_back(Concat("threads=", args.Integer("threads")));
-  ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], sets));
-  ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
-  const proto::Recipe& r = recipe.proto();
+absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, bool kernels, Rank& rank) {
   ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r, config));
   ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(options));
-  SoloWorld world;
-  ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, *world, static_cast<int>(r.threads())));
+  ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, rank.world, rank.Threads(r.threads())));
+  WorldGuard guard(&rank.world);
   RETURN_IF_ERROR(InitializeWeights(r, training));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));
   Batch batch;
@@ -95,13 +91,26 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
                      .length = batch.sequence_length,
                      .document_starts = {}};
   };
-  ASSIGN_OR_RETURN(const StepTimes times, TimeSteps(*training.trainer, r.steps(), args.On("kernels"), next));
-  if (args.On("kernels")) {
+  ASSIGN_OR_RETURN(const StepTimes times, TimeSteps(*training.trainer, r.steps(), kernels, next));
+  RETURN_IF_ERROR(training.trainer->Close());
+  guard.Dismiss();
+  if (rank.world.rank() != 0) return absl::OkStatus();
+  if (kernels) {
     PrintKernels(times.profile, times.profiled_s, MeasureProductPeak(*training.backend, act),
                  MeasureReadBandwidth(*training.backend));
   }
   PrintJson(config, r.batch().sequences(), r.batch().sequence_length(), act, times);
   return absl::OkStatus();
+}
+
+absl::Status RunBenchTrain(const ParsedArgs& args) {
+  std::vector<std::string> sets = args.All("set");
+  if (args.Given("threads")) sets.push_back(Concat("threads=", args.Integer("threads")));
+  ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], sets));
+  ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
+  const proto::Recipe& r = recipe.proto();
+  const RankOptions options{.ranks = static_cast<int>(args.Integer("ranks")), .world = WorldOptionsOf(r)};
+  return RunAsRanks(options, [&](Rank& rank) { return BenchTrainRank(r, config, args.On("kernels"), rank); });
 }
 
 // The DeepSeek-V3-style model of 8 layers that the project measures itself with (29M active parameters).
@@ -201,6 +210,7 @@ std::vector<Verb> BenchVerbs() {
                      {.name = "kernels",
                       .kind = FlagKind::kSwitch,
                       .help = "print where a step's time goes, kernel by kernel"},
+                     RanksFlag(),
                      ThreadsFlag()},
            .examples = {"moebius bench train recipes/quickstart.textproto --set steps=5",
                         "moebius bench train recipes/quickstart.textproto --set steps=3 --kernels"},

@@ -34,17 +34,6 @@ absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
   return absl::OkStatus();
 }
 
-WorldOptions WorldOptionsOf(const proto::Recipe& recipe) {
-  const proto::Parallel& p = recipe.parallel();
-  const auto speed = [](const proto::Link& link) {
-    return LinkSpeed{.bytes_per_s = link.gigabytes_per_s() * 1e9, .latency_s = link.latency_us() * 1e-6};
-  };
-  WorldOptions options{.ranks_per_node = static_cast<int>(p.ranks_per_node())};
-  options.links[kLinkWithinNode] = speed(p.within_node());
-  options.links[kLinkBetweenNodes] = speed(p.between_nodes());
-  return options;
-}
-
 // The run folder, on rank 0: locked, and of the same recipe.
 absl::StatusOr<RunFolder> OpenFolder(const Recipe& recipe, const std::string& path) {
   ASSIGN_OR_RETURN(RunFolder folder, RunFolder::Open(path));
@@ -77,7 +66,7 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
   const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
   RETURN_IF_ERROR(Agree(world.all(), *stream, LayoutOf(recipe.proto(), config, world.size()).status()));
-  RETURN_IF_ERROR(CheckSameEverywhere(recipe, world, *stream));
+  RETURN_IF_ERROR(Agree(world.all(), *stream, CheckSameEverywhere(recipe, world, *stream)));
   std::optional<RunFolder> folder;
   absl::Status status;
   if (world.rank() == 0) {

@@ -155,6 +155,17 @@ int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
   return sequences;
 }
 
+WorldOptions WorldOptionsOf(const proto::Recipe& recipe) {
+  const proto::Parallel& p = recipe.parallel();
+  const auto speed = [](const proto::Link& link) {
+    return LinkSpeed{.bytes_per_s = link.gigabytes_per_s() * 1e9, .latency_s = link.latency_us() * 1e-6};
+  };
+  WorldOptions options{.ranks_per_node = static_cast<int>(p.ranks_per_node())};
+  options.links[kLinkWithinNode] = speed(p.within_node());
+  options.links[kLinkBetweenNodes] = speed(p.between_nodes());
+  return options;
+}
+
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks) {
   const proto::Parallel& p = recipe.parallel();
   int64_t smallest = recipe.batch().sequences();

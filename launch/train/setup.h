@@ -29,6 +29,9 @@ struct Training {
   std::unique_ptr<Stream> stream;
   std::unique_ptr<Trainer> trainer;
 };
+// Nodes and links of parallel { }.
+WorldOptions WorldOptionsOf(const proto::Recipe& recipe);
+
 // The recipe's layout of `ranks` ranks; UsageError with everything that does not fit.
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
 

@@ -69,14 +69,14 @@ class Contributions {
 };
 
 // Every member gets the others' piece of its own slice and sums: out [counts[rank]].
-Phase ReduceSlices(const Members& members, TensorView x, const std::vector<int64_t>& counts, ReduceOp op,
-                   void* out) {
+MessagePhase ReduceSlices(const Members& members, TensorView x, const std::vector<int64_t>& counts,
+                          ReduceOp op, void* out) {
   const std::vector<int64_t> offsets = Offsets(counts);
   const int64_t count = counts[members.rank()];
   const MemoryPiece own = Elements(x, offsets[members.rank()], count);
   // Shared because std::function wants what can be copied.
   auto contributions = std::make_shared<Contributions>(members, x.dtype, count, own.data);
-  Phase phase;
+  MessagePhase phase;
   for (const int peer : members.Others()) {
     if (count > 0) phase.receives.push_back(members.With(peer, contributions->From(peer)));
     if (counts[peer] > 0) phase.sends.push_back(members.With(peer, Elements(x, offsets[peer], counts[peer])));
@@ -88,9 +88,9 @@ Phase ReduceSlices(const Members& members, TensorView x, const std::vector<int64
 }
 
 // Every member sends its own slice of `all`, which is in place, to the others.
-Phase GatherSlices(const Members& members, const std::vector<int64_t>& counts, TensorView all) {
+MessagePhase GatherSlices(const Members& members, const std::vector<int64_t>& counts, TensorView all) {
   const std::vector<int64_t> offsets = Offsets(counts);
-  Phase phase;
+  MessagePhase phase;
   for (const int peer : members.Others()) {
     const MemoryPiece own = Elements(all, offsets[members.rank()], counts[members.rank()]);
     if (counts[peer] > 0) {
@@ -102,9 +102,9 @@ Phase GatherSlices(const Members& members, const std::vector<int64_t>& counts, T
 }
 
 // Everybody gets everything of everybody.
-Phase SmallAllReduce(const Members& members, TensorView x, ReduceOp op) {
+MessagePhase SmallAllReduce(const Members& members, TensorView x, ReduceOp op) {
   auto contributions = std::make_shared<Contributions>(members, x.dtype, x.elements(), x.data);
-  Phase phase;
+  MessagePhase phase;
   for (const int peer : members.Others()) {
     phase.receives.push_back(members.With(peer, contributions->From(peer)));
     phase.sends.push_back(members.With(peer, Whole(x)));
@@ -126,15 +126,15 @@ std::vector<int> Members::Others() const {
 
 Message Members::With(int peer, MemoryPiece piece) const { return {group->world_ranks[peer], tag, {piece}}; }
 
-std::vector<Phase> SendPhases(const Members& members, int to, TensorView x) {
+std::vector<MessagePhase> SendPhases(const Members& members, int to, TensorView x) {
   return {{.receives = {}, .sends = {members.With(to, Whole(x))}}};
 }
 
-std::vector<Phase> RecvPhases(const Members& members, int from, TensorView x) {
+std::vector<MessagePhase> RecvPhases(const Members& members, int from, TensorView x) {
   return {{.receives = {members.With(from, Whole(x))}, .sends = {}}};
 }
 
-std::vector<Phase> AllReducePhases(const Members& members, TensorView x, ReduceOp op) {
+std::vector<MessagePhase> AllReducePhases(const Members& members, TensorView x, ReduceOp op) {
   if (members.size() == 1 || x.elements() == 0) return {};
   if (x.bytes() <= kSmallAllReduceBytes) return {SmallAllReduce(members, x, op)};
   const std::vector<int64_t> counts = EvenCounts(x.elements(), members.size());
@@ -142,22 +142,22 @@ std::vector<Phase> AllReducePhases(const Members& members, TensorView x, ReduceO
   return {ReduceSlices(members, x, counts, op, own.data), GatherSlices(members, counts, x)};
 }
 
-std::vector<Phase> ReduceScatterPhases(const Members& members, TensorView x,
-                                       const std::vector<int64_t>& counts, TensorView mine) {
+std::vector<MessagePhase> ReduceScatterPhases(const Members& members, TensorView x,
+                                              const std::vector<int64_t>& counts, TensorView mine) {
   return {ReduceSlices(members, x, counts, ReduceOp::kSum, mine.data)};
 }
 
-std::vector<Phase> AllGatherPhases(const Members& members, TensorView mine,
-                                   const std::vector<int64_t>& counts, TensorView all) {
+std::vector<MessagePhase> AllGatherPhases(const Members& members, TensorView mine,
+                                          const std::vector<int64_t>& counts, TensorView all) {
   const MemoryPiece place = Elements(all, Offsets(counts)[members.rank()], counts[members.rank()]);
   if (place.data != mine.data && place.bytes > 0) std::memcpy(place.data, mine.data, place.bytes);
   return {GatherSlices(members, counts, all)};
 }
 
-std::vector<Phase> AllToAllPhases(const Members& members, PeerPieces pieces) {
+std::vector<MessagePhase> AllToAllPhases(const Members& members, PeerPieces pieces) {
   CHECK_EQ(pieces.send.size(), static_cast<size_t>(members.size()));
   CHECK_EQ(pieces.receive.size(), static_cast<size_t>(members.size()));
-  Phase phase;
+  MessagePhase phase;
   std::vector<int> peers = members.Others();
   peers.push_back(members.rank());
   for (const int peer : peers) {
@@ -170,9 +170,9 @@ std::vector<Phase> AllToAllPhases(const Members& members, PeerPieces pieces) {
   return {std::move(phase)};
 }
 
-std::vector<Phase> BroadcastPhases(const Members& members, int root, TensorView x) {
+std::vector<MessagePhase> BroadcastPhases(const Members& members, int root, TensorView x) {
   if (x.bytes() == 0) return {};
-  Phase phase;
+  MessagePhase phase;
   if (members.rank() == root) {
     for (const int peer : members.Others()) phase.sends.push_back(members.With(peer, Whole(x)));
   } else {
@@ -181,8 +181,8 @@ std::vector<Phase> BroadcastPhases(const Members& members, int root, TensorView 
   return {std::move(phase)};
 }
 
-std::vector<Phase> BarrierPhases(const Members& members) {
-  Phase phase;
+std::vector<MessagePhase> BarrierPhases(const Members& members) {
+  MessagePhase phase;
   for (const int peer : members.Others()) {
     phase.receives.push_back(members.With(peer, {}));
     phase.sends.push_back(members.With(peer, {}));

@@ -23,15 +23,16 @@ struct Members {
   Message With(int rank, MemoryPiece piece) const;
 };
 
-std::vector<Phase> SendPhases(const Members& members, int to, TensorView x);
-std::vector<Phase> RecvPhases(const Members& members, int from, TensorView x);
-std::vector<Phase> AllReducePhases(const Members& members, TensorView x, ReduceOp op);
-std::vector<Phase> ReduceScatterPhases(const Members& members, TensorView x,
-                                       const std::vector<int64_t>& counts, TensorView mine);
-std::vector<Phase> AllGatherPhases(const Members& members, TensorView mine,
-                                   const std::vector<int64_t>& counts, TensorView all);
-std::vector<Phase> AllToAllPhases(const Members& members, PeerPieces pieces);
-std::vector<Phase> BroadcastPhases(const Members& members, int root, TensorView x);
-std::vector<Phase> BarrierPhases(const Members& members);  // empty messages, to be sure that all are here
+std::vector<MessagePhase> SendPhases(const Members& members, int to, TensorView x);
+std::vector<MessagePhase> RecvPhases(const Members& members, int from, TensorView x);
+std::vector<MessagePhase> AllReducePhases(const Members& members, TensorView x, ReduceOp op);
+std::vector<MessagePhase> ReduceScatterPhases(const Members& members, TensorView x,
+                                              const std::vector<int64_t>& counts, TensorView mine);
+std::vector<MessagePhase> AllGatherPhases(const Members& members, TensorView mine,
+                                          const std::vector<int64_t>& counts, TensorView all);
+std::vector<MessagePhase> AllToAllPhases(const Members& members, PeerPieces pieces);
+std::vector<MessagePhase> BroadcastPhases(const Members& members, int root, TensorView x);
+std::vector<MessagePhase> BarrierPhases(
+    const Members& members);  // empty messages, to be sure that all are here
 
 }  // namespace moebius

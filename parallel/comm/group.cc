@@ -14,7 +14,7 @@ namespace moebius {
 
 namespace {
 
-using Plan = std::function<std::vector<Phase>(const Members&)>;
+using Plan = std::function<std::vector<MessagePhase>(const Members&)>;
 
 void CheckContiguous(const TensorView& x) { CHECK(x.shape.rank() > 0 && x.contiguous()) << x; }
 
@@ -139,7 +139,7 @@ class Group final : public Communicator {
   void Meet(Stream& stream, Call call, Purpose purpose) {
     Collective(stream, ledger_.Collective(call, purpose, DType::kU8, 0),
                [ledger = state_->ledger](const Members& members) {
-                 return ledger ? std::vector<Phase>() : BarrierPhases(members);
+                 return ledger ? std::vector<MessagePhase>() : BarrierPhases(members);
                });
   }
 

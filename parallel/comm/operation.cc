@@ -33,19 +33,19 @@ void Operation::Begin(Stream& stream) {
   Post(phases_[0], stream);
 }
 
-void Operation::AddLedger(Phase& first) {
-  const auto bytes_of = [&](int peer, std::vector<Message> Phase::*direction) {
+void Operation::AddLedger(MessagePhase& first) {
+  const auto bytes_of = [&](int peer, std::vector<Message> MessagePhase::*direction) {
     int64_t bytes = 0;
-    for (const Phase& phase : phases_) {
+    for (const MessagePhase& phase : phases_) {
       for (const Message& message : phase.*direction) bytes += message.peer == peer ? message.bytes() : 0;
     }
     return bytes;
   };
   for (const int peer : spec_.announce_to) {
     announced_.push_back(spec_.entry);
-    announced_.back().bytes = bytes_of(peer, &Phase::sends);
+    announced_.back().bytes = bytes_of(peer, &MessagePhase::sends);
   }
-  for (const int peer : spec_.hear_from) expected_bytes_.push_back(bytes_of(peer, &Phase::receives));
+  for (const int peer : spec_.hear_from) expected_bytes_.push_back(bytes_of(peer, &MessagePhase::receives));
   heard_.resize(spec_.hear_from.size());
 
   const auto entry_message = [&](int peer, LedgerEntry* entry) {
@@ -62,7 +62,7 @@ void Operation::AddLedger(Phase& first) {
   first.receives.insert(first.receives.begin(), receives.begin(), receives.end());
 }
 
-void Operation::Post(const Phase& phase, Stream& stream) {
+void Operation::Post(const MessagePhase& phase, Stream& stream) {
   for (const Message& message : phase.receives) {
     open_.push_back(
         {state_->transport->PostReceive(message, stream), message.peer, false, message.tag.IsLedger()});

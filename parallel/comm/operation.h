@@ -22,7 +22,7 @@ struct GroupInfo {
 };
 
 // Messages that travel at the same time, and what is done when all of them have arrived.
-struct Phase {
+struct MessagePhase {
   std::vector<Message> receives, sends;
   std::function<void()> then = nullptr;
 };
@@ -34,8 +34,8 @@ class Operation {
     std::shared_ptr<const GroupInfo> group;
     LedgerEntry entry;
     Tag ledger_tag;
-    std::vector<int> announce_to, hear_from;   // world ranks that get an entry, and that send one
-    std::function<std::vector<Phase>()> plan;  // asked when the stream gets here
+    std::vector<int> announce_to, hear_from;          // world ranks that get an entry, and that send one
+    std::function<std::vector<MessagePhase>()> plan;  // asked when the stream gets here
   };
 
   Operation(RankState* state, Spec spec) : state_(state), spec_(std::move(spec)) {}
@@ -52,8 +52,8 @@ class Operation {
   };
 
   void Begin(Stream& stream);
-  void AddLedger(Phase& first);
-  void Post(const Phase& phase, Stream& stream);
+  void AddLedger(MessagePhase& first);
+  void Post(const MessagePhase& phase, Stream& stream);
   bool TestOpen();  // true when none is left
   void Compare(int peer);
   void FailForSize();
@@ -61,7 +61,7 @@ class Operation {
   RankState* state_;
   const Spec spec_;
   bool begun_ = false;
-  std::vector<Phase> phases_;
+  std::vector<MessagePhase> phases_;
   size_t phase_ = 0;
   std::vector<Open> open_;
   OpenOperations::Handle record_;

@@ -1,0 +1,119 @@
+#include "parallel/layout.h"
+
+#include <set>
+
+#include "core/base/status.h"
+#include "core/io/atomic_file.h"
+#include "core/io/file.h"
+#include "gtest/gtest.h"
+#include "parallel/pipeline/schedule_text.h"
+#include "parallel/stages.h"
+#include "tests/core/io/scratch.h"
+
+namespace moebius {
+namespace {
+
+ModelConfig Model() {
+  ModelConfig m;
+  m.num_hidden_layers = 8;
+  m.n_routed_experts = 16;
+  m.num_experts_per_tok = 2;
+  m.first_k_dense_replace = 1;
+  m.vocab_size = 100;
+  return m;
+}
+
+constexpr BatchSizes kBatch{.sequences = 16, .microbatch_sequences = 1};
+
+std::string ErrorOf(const absl::StatusOr<Layout>& layout) {
+  EXPECT_EQ(ExitCode(layout.status()), kExitUsage);
+  return std::string(layout.status().message());
+}
+
+TEST(Layout, TakesTheRestForDataAndNumbersRanksBothWays) {
+  const absl::StatusOr<Layout> layout =
+      FitLayout({.pipeline = 2, .data = 0, .expert = 2}, 8, Model(), kBatch);
+  ASSERT_TRUE(layout.ok()) << std::string(layout.status().message());
+  EXPECT_EQ(layout->data, 2);
+  std::set<int> shards;
+  for (int rank = 0; rank < 8; ++rank) {
+    const Coordinates at = CoordinatesOf(*layout, rank);
+    EXPECT_EQ(RankOf(*layout, at), rank);
+    if (at.pipeline == 1) shards.insert(at.batch_shard(*layout));
+  }
+  EXPECT_EQ(shards, (std::set<int>{0, 1, 2, 3})) << "each part of the batch has one rank a pipeline stage";
+  EXPECT_EQ(CoordinatesOf(*layout, 1).expert, 1) << "expert ranks are neighbours";
+}
+
+TEST(Layout, NamesEverySizeThatDoesNotFitAtOnceWithTheNearestThatDo) {
+  const std::string error =
+      ErrorOf(FitLayout({.pipeline = 2, .data = 0, .expert = 3}, 9, Model(), {.sequences = 16}));
+  EXPECT_NE(
+      error.find("9 ranks do not divide by parallel.pipeline x parallel.expert = 2 x 3; start 6 or 12 ranks"),
+      std::string::npos)
+      << error;
+  EXPECT_NE(error.find("model.n_routed_experts 16 does not divide by parallel.expert 3; use 2 or 4"),
+            std::string::npos)
+      << error;
+  EXPECT_NE(
+      error.find(
+          "batch.sequences 16 does not divide by parallel.data x parallel.expert = 1 x 3; use 15 or 18"),
+      std::string::npos)
+      << error;
+}
+
+TEST(Layout, RefusesWhatScheduleOrModelCannotDo) {
+  EXPECT_NE(ErrorOf(FitLayout({.pipeline = 4, .schedule = "dualpipe"}, 4, Model(),
+                              {.sequences = 4, .microbatch_sequences = 1}))
+                .find("microbatches"),
+            std::string::npos);
+  EXPECT_NE(ErrorOf(FitLayout({.pipeline = 8, .schedule = "zbv"}, 8, Model(), kBatch))
+                .find("16 stages, but the model has 8"),
+            std::string::npos);
+  EXPECT_NE(ErrorOf(FitLayout({.schedule = "1f1c"}, 1, Model(), kBatch)).find("1f1b"), std::string::npos);
+  ModelConfig dense = Model();
+  dense.n_routed_experts = 0;
+  EXPECT_NE(ErrorOf(FitLayout({.expert = 2}, 2, dense, kBatch)).find("no experts"), std::string::npos);
+}
+
+TEST(Layout, RunsAUsersScheduleFileAndRefusesABrokenOne) {
+  const Scratch scratch;
+  Layout layout{.pipeline = 2};
+  const Schedule one_f_one_b = *ScheduleOf(layout, 16);
+  std::string text = ToText(one_f_one_b);
+  layout.schedule = scratch.path("mine.txt");
+  ASSERT_TRUE(WriteFileAtomically(layout.schedule, text).ok());
+  const absl::StatusOr<Schedule> mine = ScheduleOf(layout, 16);
+  ASSERT_TRUE(mine.ok()) << std::string(mine.status().message());
+  EXPECT_EQ(mine->actions, one_f_one_b.actions);
+  EXPECT_EQ(ExitCode(ScheduleOf(layout, 8).status()), kExitUsage) << "made for other microbatches";
+  layout.pipeline = 4;
+  EXPECT_EQ(ExitCode(ScheduleOf(layout, 16).status()), kExitUsage) << "made for other ranks";
+  layout.pipeline = 2;
+  const size_t at = text.find("B1.3");
+  ASSERT_NE(at, std::string::npos);
+  ASSERT_TRUE(WriteFileAtomically(layout.schedule, text.replace(at, 4, "B1.4")).ok());
+  const absl::Status broken = ScheduleOf(layout, 16).status();
+  EXPECT_EQ(ExitCode(broken), kExitUsage);
+  EXPECT_NE(std::string(broken.message()).find("B1.4"), std::string::npos) << std::string(broken.message());
+}
+
+TEST(Layout, SplitsLayersByCostAndCoversTheModel) {
+  ModelConfig m = Model();
+  m.vocab_size = 100000;  // a head that outweighs layers
+  const absl::StatusOr<std::vector<StageRange>> ranges = PlanStages(m, 4);
+  ASSERT_TRUE(ranges.ok());
+  int64_t next = 0;
+  for (const StageRange& range : *ranges) {
+    EXPECT_EQ(range.first_layer, next);
+    EXPECT_GT(range.last_layer, range.first_layer);
+    next = range.last_layer;
+  }
+  EXPECT_EQ(next, 8);
+  EXPECT_TRUE(ranges->front().embedding && ranges->back().head);
+  EXPECT_EQ(ranges->back().last_layer - ranges->back().first_layer, 1)
+      << "the stage with the head has the fewest layers";
+}
+
+}  // namespace
+}  // namespace moebius

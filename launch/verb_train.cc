@@ -139,7 +139,6 @@ std::vector<Verb> TrainVerbs() {
             RanksFlag(),
             ThreadsFlag()},
        .examples = {"moebius train recipes/quickstart.textproto",
-                    "moebius train recipes/quickstart.textproto --set steps=50 --out runs/try --dry-run",
                     "mpirun -np 4 moebius train recipes/quickstart.textproto --set parallel.expert=4"},
        .min_positional = 1,
        .max_positional = 1,

@@ -357,6 +357,10 @@ absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const Mo
     } else {
       job.layouts = AllLayouts(job.config, max_ranks, mpi);
     }
+    // How tokens travel follows from ranks_per_node; what they look like on the way is fp32 here.
+    if (recipe.proto().parallel().exchange() == proto::Parallel::FLAT) {
+      for (Layout& layout : job.layouts) layout.exchange.kind = ExchangeKind::kFlat;
+    }
     if (!job.layouts.empty()) return job;
     return UsageError(Concat("no layout of ", max_ranks, " ranks fits the model and its 16 sequences; ",
                              "ranks are a power of two; start 2, 4 or 8"));
@@ -410,7 +414,7 @@ std::vector<Verb> VerifyVerbs() {
                  {.name = "layout",
                   .kind = FlagKind::kRepeatedText,
                   .placeholder = "pp=P,ep=E,dp=D,schedule=S",
-                  .help = "only this layout; may be repeated; default: everything that fits"},
+                  .help = "only this layout; without it: everything that fits"},
                  {.name = "steps",
                   .kind = FlagKind::kInteger,
                   .placeholder = "N",
@@ -421,9 +425,7 @@ std::vector<Verb> VerifyVerbs() {
                  {.name = "json", .kind = FlagKind::kSwitch, .help = "one JSON line a layout, nothing else"},
                  ranks,
                  ThreadsFlag()},
-       .examples = {"moebius verify recipes/quickstart.textproto",
-                    "moebius verify recipes/deepseek_v3.textproto --layout pp=2,ep=2,schedule=dualpipev "
-                    "--layout pp=4,schedule=zb_h1",
+       .examples = {"moebius verify recipes/deepseek_v3.textproto --layout pp=2,ep=2,schedule=dualpipev",
                     "mpirun -np 4 moebius verify recipes/quickstart.textproto"},
        .min_positional = 1,
        .max_positional = 1,
@@ -431,7 +433,8 @@ std::vector<Verb> VerifyVerbs() {
            "The recipe's model is shrunk (what was changed is printed), its losses, balance bias, MTP and "
            "recomputation stay on; data is random, compute is fp32. Gradients of step 1, the tokens of "
            "every expert and the losses of all steps must agree with one rank's. Under mpirun only layouts "
-           "of exactly its ranks run. Exit 71: a layout differs.",
+           "of exactly its ranks run. parallel.ranks_per_node declares nodes, so that tokens take two "
+           "levels. Exit 71: a layout differs.",
        .run = RunVerify}};
 }
 

@@ -142,53 +142,69 @@ absl::Status WriteSet(const std::string& folder, const std::string& stem, Traine
   return absl::OkStatus();
 }
 
-// Slices of one tensor in a folder, by their first element.
+// Slices of one tensor in a folder, by their first element. Together they are the tensor.
 struct StoredSlice {
   int64_t last;
   std::string name;
 };
 using SliceTable = std::map<std::string, std::map<int64_t, StoredSlice>>;
 
-absl::StatusOr<SliceTable> ReadSliceTable(const SafetensorsFolder& files, const std::string& folder) {
+absl::StatusOr<SliceTable> ReadSliceTable(const SafetensorsFolder& files) {
   SliceTable table;
   for (const std::string& name : files.names()) {
+    const auto bad = [&](const std::string& why) {
+      return DamagedError(Concat(files.FileOf(name).path(), ": optimizer tensor ", Printable(name), " ", why,
+                                 "; the checkpoint is damaged; go on from an earlier one"));
+    };
     const int64_t elements = files.Find(name)->elements();
     const size_t bracket = name.ends_with(']') ? name.rfind('[') : std::string::npos;
-    if (bracket == std::string::npos) {
-      table[name][0] = {elements, name};
-      continue;
+    int64_t first = 0, last = elements;
+    if (bracket != std::string::npos) {
+      char* end = nullptr;
+      first = std::strtoll(name.c_str() + bracket + 1, &end, 10);
+      last = *end == ':' ? std::strtoll(end + 1, &end, 10) : -1;
+      if (first < 0 || last <= first || std::string(end) != "]") return bad("is no slice NAME[FIRST:LAST]");
+      if (last - first != elements) return bad(Concat("has ", elements, " elements"));
     }
-    char* end = nullptr;
-    const int64_t first = std::strtoll(name.c_str() + bracket + 1, &end, 10);
-    const int64_t last = *end == ':' ? std::strtoll(end + 1, &end, 10) : -1;
-    if (first < 0 || last - first != elements || std::string(end) != "]") {
-      return DamagedError(Concat(folder, ": optimizer tensor ", Printable(name), " of ", elements,
-                                 " elements is no slice NAME[FIRST:LAST]; the checkpoint is damaged"));
+    const auto [at, added] = table[name.substr(0, bracket)].emplace(first, StoredSlice{last, name});
+    if (!added) return bad(Concat("overlaps ", Printable(at->second.name)));
+  }
+  for (const auto& [tensor, slices] : table) {
+    int64_t at = 0;
+    for (const auto& [first, slice] : slices) {
+      if (first != at) {
+        return DamagedError(
+            Concat(files.FileOf(slice.name).path(), ": optimizer tensor ", Printable(slice.name),
+                   first > at ? Concat(" comes after a hole from element ", at)
+                              : Concat(" overlaps the slice before it, which ends at ", at),
+                   "; the checkpoint is damaged; go on from an earlier one"));
+      }
+      at = slice.last;
     }
-    table[name.substr(0, bracket)][first] = {last, name};
   }
   return table;
 }
 
 absl::Status LoadMoments(const std::string& folder, Trainer& trainer) {
   ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder, "optimizer"));
-  ASSIGN_OR_RETURN(const SliceTable table, ReadSliceTable(files, folder));
+  ASSIGN_OR_RETURN(const SliceTable table, ReadSliceTable(files));
   for (const MomentSlice& wanted : MomentSlices(trainer.optimizer())) {
     const auto found = table.find(wanted.tensor);
-    const auto bad = [&](const char* why) {
+    if (found == table.end()) {
       return DamagedError(
-          Concat(folder, ": optimizer tensor ", wanted.tensor, why,
-                 "; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
-    };
-    if (found == table.end()) return bad(" is missing");
-    if (found->second.rbegin()->second.last != wanted.shape.elements()) return bad(" has another size");
+          Concat(folder, ": optimizer tensor ", wanted.tensor,
+                 " is missing; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
+    }
+    const StoredSlice& end = found->second.rbegin()->second;
+    if (end.last != wanted.shape.elements()) {
+      return DamagedError(Concat(files.FileOf(end.name).path(), ": optimizer tensor ", Printable(end.name),
+                                 " ends at element ", end.last, ", the model's has ",
+                                 wanted.shape.elements(), "; the checkpoint belongs to another model"));
+    }
     std::vector<float> values;
     for (int64_t at = wanted.first; at < wanted.last;) {
-      auto slice = found->second.upper_bound(at);
-      if (slice == found->second.begin()) return bad(" has a hole");
-      --slice;
+      const auto slice = std::prev(found->second.upper_bound(at));
       const int64_t until = std::min(slice->second.last, wanted.last);
-      if (until <= at) return bad(" has a hole");
       ASSIGN_OR_RETURN(const std::vector<float> part,
                        ReadElementsF32(files, folder, slice->second.name, at - slice->first, until - at));
       values.insert(values.end(), part.begin(), part.end());

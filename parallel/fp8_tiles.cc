@@ -4,15 +4,105 @@
 
 #include "parallel/row_values.h"
 
-namespace moebius {
-namespace {
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "parallel/fp8_tiles.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "hwy/highway.h"
 
-constexpr int kBias = 127;
-constexpr int kMaxExponent = 120;  // the largest that a finite float asks for; infinity takes it too
+HWY_BEFORE_NAMESPACE();
+namespace moebius {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using F32 = hn::ScalableTag<float>;
+using I32 = hn::RebindToSigned<F32>;
+using U32 = hn::RebindToUnsigned<F32>;
+using U16 = hn::Rebind<uint16_t, F32>;
+using U8 = hn::Rebind<uint8_t, F32>;
+using VF = hn::Vec<F32>;
+
+HWY_INLINE VF Load(const float* x) { return hn::LoadU(F32(), x); }
+HWY_INLINE VF Load(const BF16* x) {
+  const auto bits = hn::LoadU(U16(), reinterpret_cast<const uint16_t*>(x));
+  return hn::BitCast(F32(), hn::ShiftLeft<16>(hn::PromoteTo(U32(), bits)));
+}
+HWY_INLINE void Store(VF v, float* x) { hn::StoreU(v, F32(), x); }
+HWY_INLINE void Store(VF v, BF16* x) {  // no NaN but the quiet one
+  const auto u = hn::BitCast(U32(), v);
+  const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(U32(), 1u));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(u, hn::Set(U32(), 0x7FFFu)), odd));
+  hn::StoreU(hn::TruncateTo(U16(), rounded), U16(), reinterpret_cast<uint16_t*>(x));
+}
+
+// F8E4M3FromFloat, lane by lane.
+HWY_INLINE hn::Vec<U32> Codes(VF v) {
+  const auto set = [](uint32_t value) HWY_ATTR { return hn::Set(U32(), value); };
+  const auto bits = hn::BitCast(U32(), v), magnitude = hn::And(bits, set(0x7FFFFFFF));
+  const auto above = [&](uint32_t than) HWY_ATTR {  // magnitudes are positive as signed numbers too
+    return hn::RebindMask(U32(), hn::Gt(hn::BitCast(I32(), magnitude), hn::Set(I32(), than)));
+  };
+  const auto odd = hn::And(hn::ShiftRight<20>(magnitude), set(1));
+  const auto normal =
+      hn::Sub(hn::ShiftRight<20>(hn::Add(hn::Add(magnitude, set(0x7FFFF)), odd)), set((127 - 7) << 3));
+  const auto shifted = hn::Add(hn::BitCast(F32(), magnitude), hn::Set(F32(), 16384.0f));
+  const auto small = hn::Sub(hn::BitCast(U32(), shifted), set(std::bit_cast<uint32_t>(16384.0f)));
+  auto code = hn::IfThenElse(above((uint32_t{127 - 6} << 23) - 1), normal, small);
+  code = hn::IfThenElse(above(std::bit_cast<uint32_t>(448.0f)), set(0x7E), code);
+  code = hn::IfThenElse(above(0x7F800000), set(0x7F), code);
+  return hn::Or(code, hn::And(hn::ShiftRight<24>(bits), set(0x80)));
+}
+
+template <typename T>
+void Encode(const T* x, int64_t n, float scale, uint8_t* out) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(F32()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::TruncateTo(U8(), Codes(hn::Mul(Load(x + i), hn::Set(F32(), scale)))), U8(), out + i);
+  }
+  for (; i < n; ++i) out[i] = F8E4M3FromFloat(ToFloat(x[i]) * scale);
+}
+
+// The code's exponent and mantissa as those of a float, 2^120 too small, subnormals too; then first * second.
+template <typename T>
+void Decode(const uint8_t* in, int64_t n, float first, float second, T* x) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(F32()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto code = hn::PromoteTo(U32(), hn::LoadU(U8(), in + i));
+    const auto magnitude = hn::And(code, hn::Set(U32(), 0x7Fu));
+    const auto value =
+        hn::Mul(hn::Mul(hn::BitCast(F32(), hn::ShiftLeft<20>(magnitude)), hn::Set(F32(), first)),
+                hn::Set(F32(), second));
+    const auto bits = hn::IfThenElse(hn::Eq(magnitude, hn::Set(U32(), 0x7Fu)), hn::Set(U32(), 0x7FC00000u),
+                                     hn::BitCast(U32(), value));
+    const auto sign = hn::ShiftLeft<24>(hn::Xor(code, magnitude));
+    Store(hn::BitCast(F32(), hn::Or(bits, sign)), x + i);
+  }
+  for (; i < n; ++i) {
+    const uint32_t magnitude = in[i] & 0x7F;
+    const float value = std::bit_cast<float>(magnitude << 20) * first * second;
+    const uint32_t bits = magnitude == 0x7F ? 0x7FC00000u : std::bit_cast<uint32_t>(value);
+    Set(std::bit_cast<float>(bits | (uint32_t{in[i]} & 0x80) << 24), x[i]);
+  }
+}
+
+template <typename T>
+int32_t LargestFinite(const T* x, int64_t n) {  // the bits of its magnitude; infinity counts, NaN does not
+  int32_t amax = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t magnitude = std::bit_cast<int32_t>(ToFloat(x[i])) & 0x7FFFFFFF;
+    amax = std::max(amax, magnitude > 0x7F800000 ? 0 : magnitude);
+  }
+  return amax;
+}
 
 float PowerOfTwo(int exponent) {  // -126..127
   return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
 }
+
+constexpr int kBias = 127;
+constexpr int kMaxExponent = 120;  // the largest that a finite float asks for; infinity takes it too
 
 // The smallest e with amax <= 448 · 2^e, from the bits of amax: 448 is 1.75 · 2^8.
 int ExponentFor(int32_t amax_bits) {
@@ -21,47 +111,47 @@ int ExponentFor(int32_t amax_bits) {
   return std::clamp(exponent, -kBias, kMaxExponent);
 }
 
-}  // namespace
-
 template <typename T>
-void QuantizeRow(const T* x, int64_t n, uint8_t* out) {
-  uint8_t* exponents = out + n;
+void Quantize(const T* x, int64_t n, uint8_t* out) {
   for (int64_t begin = 0; begin < n; begin += kTile) {
     const int64_t count = std::min(kTile, n - begin);
-    int32_t amax = 0;
-    for (int64_t i = begin; i < begin + count; ++i) {
-      const int32_t magnitude = std::bit_cast<int32_t>(ToFloat(x[i])) & 0x7FFFFFFF;
-      amax = std::max(amax, magnitude > 0x7F800000 ? 0 : magnitude);
-    }
-    const int exponent = ExponentFor(amax);
-    const float scale = PowerOfTwo(-exponent);
-    for (int64_t i = begin; i < begin + count; ++i) out[i] = F8E4M3FromFloat(ToFloat(x[i]) * scale);
-    exponents[begin / kTile] = static_cast<uint8_t>(exponent + kBias);
+    const int exponent = ExponentFor(LargestFinite(x + begin, count));
+    Encode(x + begin, count, PowerOfTwo(-exponent), out + begin);
+    out[n + begin / kTile] = static_cast<uint8_t>(exponent + kBias);
   }
 }
 
 template <typename T>
-void DequantizeRow(const uint8_t* in, int64_t n, T* x) {
-  const uint8_t* exponents = in + n;
+void Dequantize(const uint8_t* in, int64_t n, T* x) {
   for (int64_t begin = 0; begin < n; begin += kTile) {
-    // 2^e alone may be too small for a normal float: in two steps.
-    const int exponent = exponents[begin / kTile] - kBias;
-    const float first = PowerOfTwo(120), second = PowerOfTwo(std::max(exponent, -126));
-    const float third = exponent < -126 ? 0.5f : 1.0f;
-    const int64_t end = begin + std::min(kTile, n - begin);
-    for (int64_t i = begin; i < end; ++i) {
-      const uint32_t code = in[i], magnitude = code & 0x7F;
-      // The code's exponent and mantissa as those of a float, 2^120 too small; subnormals too.
-      const float value = std::bit_cast<float>(magnitude << 20) * first * second * third;
-      const uint32_t bits = magnitude == 0x7F ? 0x7FC00000u : std::bit_cast<uint32_t>(value);
-      Set(std::bit_cast<float>(bits | ((code & 0x80) << 24)), x[i]);
-    }
+    const int exponent = in[n + begin / kTile] - kBias + 120;  // may be beyond a float's
+    const int first = std::min(exponent, 127);
+    Decode(in + begin, std::min(kTile, n - begin), PowerOfTwo(first), PowerOfTwo(exponent - first),
+           x + begin);
   }
 }
 
-template void QuantizeRow(const float*, int64_t, uint8_t*);
-template void QuantizeRow(const BF16*, int64_t, uint8_t*);
-template void DequantizeRow(const uint8_t*, int64_t, float*);
-template void DequantizeRow(const uint8_t*, int64_t, BF16*);
+void QuantizeF32(const float* x, int64_t n, uint8_t* out) { Quantize(x, n, out); }
+void QuantizeBF16(const BF16* x, int64_t n, uint8_t* out) { Quantize(x, n, out); }
+void DequantizeF32(const uint8_t* in, int64_t n, float* x) { Dequantize(in, n, x); }
+void DequantizeBF16(const uint8_t* in, int64_t n, BF16* x) { Dequantize(in, n, x); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace moebius
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moebius {
+
+HWY_EXPORT(QuantizeF32);
+HWY_EXPORT(QuantizeBF16);
+HWY_EXPORT(DequantizeF32);
+HWY_EXPORT(DequantizeBF16);
+
+void QuantizeRow(const float* x, int64_t n, uint8_t* out) { HWY_DYNAMIC_DISPATCH(QuantizeF32)(x, n, out); }
+void QuantizeRow(const BF16* x, int64_t n, uint8_t* out) { HWY_DYNAMIC_DISPATCH(QuantizeBF16)(x, n, out); }
+void DequantizeRow(const uint8_t* in, int64_t n, float* x) { HWY_DYNAMIC_DISPATCH(DequantizeF32)(in, n, x); }
+void DequantizeRow(const uint8_t* in, int64_t n, BF16* x) { HWY_DYNAMIC_DISPATCH(DequantizeBF16)(in, n, x); }
 
 }  // namespace moebius
+#endif  // HWY_ONCE

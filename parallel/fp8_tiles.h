@@ -22,7 +22,7 @@ inline constexpr int64_t kTile = 128;
 inline int64_t NumTiles(int64_t n) { return (n + kTile - 1) / kTile; }
 inline int64_t QuantizedBytes(int64_t n) { return n + NumTiles(n); }
 
-// Nearest E4M3 (even on ties), saturating at ±448. Without branches, so that loops over it vectorise.
+// Nearest E4M3 (even on ties), saturating at ±448. The rows are quantised by vectors with the same bits.
 inline uint8_t F8E4M3FromFloat(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x), magnitude = bits & 0x7FFFFFFFu;
   // Normal numbers: the bits above the third of the mantissa, rounded, with the exponent's bias moved.
@@ -36,10 +36,10 @@ inline uint8_t F8E4M3FromFloat(float x) {
   return static_cast<uint8_t>(code | ((bits >> 24) & 0x80u));
 }
 
-// x [n], T float or BF16; out, in: [QuantizedBytes(n)].
-template <typename T>
-void QuantizeRow(const T* x, int64_t n, uint8_t* out);
-template <typename T>
-void DequantizeRow(const uint8_t* in, int64_t n, T* x);
+// x [n]; out, in: [QuantizedBytes(n)].
+void QuantizeRow(const float* x, int64_t n, uint8_t* out);
+void QuantizeRow(const BF16* x, int64_t n, uint8_t* out);
+void DequantizeRow(const uint8_t* in, int64_t n, float* x);
+void DequantizeRow(const uint8_t* in, int64_t n, BF16* x);
 
 }  // namespace moebius

@@ -129,8 +129,7 @@ void MoeMlp::ChunkForward(const Pass& pass, const TokenExchange::Dispatched& d, 
                           .w = parameters_.gate_up->weight(),
                           .y = gate_up,
                           .offsets = chunk.offsets});
-  SwiGlu(context,
-         {.gate_up = gate_up, .row_weights = d.row_weights.Rows(chunk.first, chunk.count), .h = h});
+  SwiGlu(context, {.gate_up = gate_up, .row_weights = d.row_weights.Rows(chunk.first, chunk.count), .h = h});
   GroupedMatMul(context, {.kind = GroupedKind::kForward,
                           .x = h,
                           .w = parameters_.down->weight(),

@@ -3,11 +3,11 @@
 // something else between a post and its wait.
 //
 // Bounded memory. Where a microbatch brings this rank more rows than RecomputePolicy::max_expert_rows, the
-// experts run in chunks of so many rows and keep nothing but the rows themselves: what is wide (gate_up, h) is
-// scratch of a chunk, computed again in BackwardInput, which then also adds the experts' weight gradients
+// experts run in chunks of so many rows and keep nothing but the rows themselves: what is wide (gate_up, h)
+// is scratch of a chunk, computed again in BackwardInput, which then also adds the experts' weight gradients
 // (BackwardWeight has nothing left of them) and puts the rows' gradients where those of their outputs were.
-// Outputs and input gradients have the bits of a run in one piece if the grouped product's rows do not depend
-// on each other; weight gradients are added chunk by chunk, equal to rounding.
+// Everything equals a run in one piece to rounding (1e-6 in fp32; products choose their kernel by the rows of
+// a group, so not to the bit).
 #pragma once
 
 #include <optional>
@@ -75,7 +75,7 @@ class MoeMlp {
     int64_t first, count;  // rows
     TensorView offsets;    // [local experts + 1] i64: those of the experts among them
   };
-  bool InChunks(const Pass& pass) const;  // after WaitDispatch
+  bool InChunks(const Pass& pass) const;                                  // after WaitDispatch
   std::vector<Chunk> Chunks(const Pass& pass, TensorView offsets) const;  // in scratch
   void ChunkForward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;
   void ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;

@@ -59,7 +59,7 @@ def processes_of(root):
         if fields[0] != "Z":
             children.setdefault(int(fields[1]), []).append((int(pid), name))
     mpirun = next((p for p, n in children.get(root, []) if n in ("mpirun", "orterun")), None)
-    return mpirun, [p for p, n in children.get(mpirun, []) if n == "moebius"] if mpirun else []
+    return mpirun, [p for p, n in children.get(mpirun, []) if n == os.path.basename(moebius)[:15]] if mpirun else []
 
 
 def wait_for_ranks(process):

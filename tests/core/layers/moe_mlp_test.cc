@@ -12,9 +12,12 @@ namespace {
 
 class MoeSubject final : public Subject {
  public:
-  MoeSubject(Bench& bench, ParameterSet& set, SlotCounter& slots, const MoeChoices& choices)
+  // max_expert_rows: in every pass, if not 0.
+  MoeSubject(Bench& bench, ParameterSet& set, SlotCounter& slots, const MoeChoices& choices,
+             int64_t max_expert_rows = 0)
       : bench_(bench),
         choices_(choices),
+        max_expert_rows_(max_expert_rows),
         exchange_(choices.experts),
         parameters_(AddMoe(set, "moe/", choices)),
         moe_(slots, choices.spec, parameters_, &exchange_),
@@ -25,13 +28,13 @@ class MoeSubject final : public Subject {
   void Forward(const Pass& pass, std::span<const TensorView> x,
                std::span<const TensorView> y) const override {
     x_ = x[0];
-    layer_.Forward(pass, x[0], y[0]);
+    layer_.Forward(InChunks(pass), x[0], y[0]);
   }
   void BackwardInput(const Pass& pass, std::span<const TensorView> dy,
                      std::span<const TensorView> dx) const override {
-    layer_.BackwardInput(pass, dy[0], dx[0]);
+    layer_.BackwardInput(InChunks(pass), dy[0], dx[0]);
   }
-  void BackwardWeight(const Pass& pass) const override { layer_.BackwardWeight(pass); }
+  void BackwardWeight(const Pass& pass) const override { layer_.BackwardWeight(InChunks(pass)); }
 
   // The balance terms from the scores, in double.
   double Terms(const Pass& pass) const override {
@@ -60,8 +63,14 @@ class MoeSubject final : public Subject {
   const MoeParameters& parameters() const { return parameters_; }
 
  private:
+  Pass InChunks(Pass pass) const {
+    if (max_expert_rows_ > 0) pass.recompute.max_expert_rows = max_expert_rows_;
+    return pass;
+  }
+
   Bench& bench_;
   MoeChoices choices_;
+  int64_t max_expert_rows_;
   LocalExchange exchange_;
   MoeParameters parameters_;
   MoeMlp moe_;
@@ -213,6 +222,101 @@ TEST(MoeMlpTest, TheBiasMovesSelectionButNoWeight) {
   run.Forward();
   EXPECT_EQ(run.statistics.counts[5], 6);
   run.ExpectOutputOfTheFormulas();
+}
+
+// One microbatch through all phases, with experts in chunks of `most` rows (0: in one piece).
+struct Trained {
+  Trained(const MoeChoices& choices, DType act, int64_t tokens, int64_t most, float bias_of_expert_1 = 0)
+      : subject(bench, set, slots, choices),
+        layout(MakeLayout(bench, {0, static_cast<int32_t>(tokens)})),
+        saved(bench.memory(), slots.count()) {
+    set.Allocate(bench.backend(), bench.stream(), {.act = act});
+    Randomize(bench, set, 1.5);
+    if (choices.bias) {
+      std::vector<float> bias(choices.experts, 0.0f);
+      bias[1] = bias_of_expert_1;
+      SetParameter(bench.backend(), bench.stream(), *subject.parameters().bias, 0, bias);
+    }
+    const auto rows = [&](const char* name) {
+      return bench.Floats(act, {tokens, choices.hidden},
+                          RoundedToBf16(Normals(name, tokens * choices.hidden)));
+    };
+    const Tensor x = rows("x"), dy = rows("dy");
+    const Tensor y_tensor(bench.memory(), act, {tokens, choices.hidden});
+    const Tensor dx_tensor(bench.memory(), act, {tokens, choices.hidden});
+    const Pass pass{.context = bench.context(),
+                    .layout = layout.layout,
+                    .saved = saved,
+                    .recompute = {.swiglu = true, .max_expert_rows = most}};
+    const std::vector<TensorView> xs = {x}, ys = {y_tensor}, dys = {dy}, dxs = {dx_tensor};
+    subject.Forward(pass, xs, ys);
+    kept_bytes = saved.activations().bytes();
+    subject.BackwardInput(pass, dys, dxs);
+    subject.BackwardWeight(pass);
+    y = bench.Read(y_tensor);
+    dx = bench.Read(dx_tensor);
+    for (const auto& p : set.all()) {
+      if (p->spec().trainable) gradients.push_back(bench.Read(p->grad()));
+    }
+    gradient_bytes = saved.gradients().bytes();
+    scratch_bytes = bench.scratch().peak_bytes();
+  }
+
+  Bench bench;
+  ParameterSet set;
+  SlotCounter slots;
+  MoeSubject subject;
+  OwnedLayout layout;
+  Saved saved;
+  std::vector<float> y, dx;
+  std::vector<std::vector<float>> gradients;
+  int64_t kept_bytes = 0, gradient_bytes = 0, scratch_bytes = 0;
+};
+
+// The first microbatch's 51 rows go in chunks. The second's 27 do not: it must not add its weight gradients
+// before the checker has read the first one's.
+TEST(MoeMlpTest, PassesTheGradientCheckerInChunks) {
+  CheckGradients([&](Bench& bench, ParameterSet& set,
+                     SlotCounter& slots) { return std::make_unique<MoeSubject>(bench, set, slots, kV3, 30); },
+                 {.balance = {.sequence = 3}, .matrix_scale = 1.5, .step = 0.01});
+}
+
+// Not to the bit: which kernel makes a product depends on how many rows a group has.
+TEST(MoeMlpTest, ChunksOfExpertsGiveWhatOnePieceGivesToRounding) {
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    const double bound = act == DType::kF32 ? 1e-6 : 2e-6;
+    const Trained whole(kV3, act, 50, 0);  // 150 rows
+    for (const int64_t most : {1, 7, 64, 149, 150, 1000}) {
+      const Trained chunks(kV3, act, 50, most);
+      EXPECT_LE(RelativeDistance(chunks.y, whole.y), bound) << act << " " << most;
+      EXPECT_LE(RelativeDistance(chunks.dx, whole.dx), bound) << act << " " << most;
+      for (size_t p = 0; p < whole.gradients.size(); ++p) {
+        EXPECT_LE(RelativeDistance(chunks.gradients[p], whole.gradients[p]), bound) << act << " " << most;
+      }
+      if (most >= 150) {
+        EXPECT_EQ(chunks.gradients, whole.gradients);
+      }
+    }
+  }
+}
+
+TEST(MoeMlpTest, ChunksBoundWhatIsKeptForEachRow) {
+  MoeChoices choices = kMixtral;
+  choices.bias = true;
+  choices.hidden = 32;
+  choices.intermediate = 64;
+  choices.spec = {.scoring = Scoring::kSigmoid, .top_k = 1, .normalize = false};
+  const int64_t tokens = 1000, most = 100, row = 4 * choices.hidden, wide = 4 * choices.intermediate;
+  // Every token to expert 1.
+  const Trained whole(choices, DType::kF32, tokens, 0, 10), chunks(choices, DType::kF32, tokens, most, 10);
+  EXPECT_EQ(chunks.y, whole.y);
+  // Kept: gate_up less, nothing more; h, d_gate_up and their rows' gradients are gone too.
+  EXPECT_EQ(whole.kept_bytes - chunks.kept_bytes, tokens * 2 * wide);
+  EXPECT_EQ(whole.gradient_bytes - chunks.gradient_bytes, tokens * 3 * wide);
+  // Scratch of a chunk: gate_up and h; the router needs its share of all tokens in either run.
+  EXPECT_LE(chunks.scratch_bytes, std::max(most * 3 * wide, tokens * (row + wide / 4)) + 4096);
+  const auto most_of = [](const Trained& t) { return t.kept_bytes + t.gradient_bytes + t.scratch_bytes; };
+  EXPECT_LE(most_of(chunks) + tokens * 5 * wide, most_of(whole));
 }
 
 }  // namespace

@@ -155,12 +155,11 @@ absl::Status TrainingLoop::Validate(MetricsRow* row) {
                 static_cast<long long>(state().step), result.loss, result.bits_per_byte,
                 result.whole_file ? "" : " (estimate on a part)", best ? "  (best so far)" : "");
   Print(line);
-  if (!best) return absl::OkStatus();
-  state().best_val_loss = result.loss;
-  state().best_step = state().step;
-  if (!r_.checkpoint().keep_best()) return absl::OkStatus();
-  RETURN_IF_ERROR(Save());
-  return mesh_.Agree(leads() ? folder_->MarkBest(state().step) : absl::OkStatus());
+  if (best) {
+    state().best_val_loss = result.loss;
+    state().best_step = state().step;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status TrainingLoop::Sample() {
@@ -203,9 +202,13 @@ absl::Status TrainingLoop::AfterStep(const StepMetrics& m) {
       RETURN_IF_ERROR(Sample());
     }
   }
+  // Before a checkpoint: a run that goes on from there has the rows up to it.
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
-  if (!m.skipped && (Due(r_.checkpoint().every_steps(), m.step) || IsLast())) RETURN_IF_ERROR(Save());
-  return absl::OkStatus();
+  if (m.skipped) return absl::OkStatus();
+  const bool best = r_.checkpoint().keep_best() && state().best_step == m.step;
+  if (best || IsLast() || Due(r_.checkpoint().every_steps(), m.step)) RETURN_IF_ERROR(Save());
+  if (!best) return absl::OkStatus();
+  return mesh_.Agree(leads() ? folder_->MarkBest(m.step) : absl::OkStatus());
 }
 
 // A signal may reach any rank; rank 0's clock counts.

@@ -131,11 +131,11 @@ TEST(Recipe, ReportsContradictionsBetweenFields) {
             "must rise");
 }
 
-TEST(Recipe, RefusesSeveralRanksUntilTheyExist) {
-  for (const char* set : {"parallel.pipeline=2", "parallel.expert=2", "parallel.data=2"}) {
-    ExpectHas(ErrorOf(kMinimal, {set}), "this build runs one rank");
-  }
-  EXPECT_TRUE(Read(kMinimal, {"parallel.data=1", "parallel.schedule=dualpipe"}).ok());
+TEST(Recipe, TakesLayoutsAndSchedulesByNameOrFile) {
+  EXPECT_TRUE(Read(kMinimal, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=dualpipe"}).ok());
+  EXPECT_TRUE(Read(kMinimal, {"parallel.schedule=mine.txt"}).ok());
+  ExpectHas(ErrorOf(kMinimal, {"parallel.schedule=1f1c"}), "it is one of");
+  ExpectHas(ErrorOf(kMinimal, {"parallel.pipeline=0"}), "parallel.pipeline");
 }
 
 TEST(Recipe, SetsScalarsEnumsListsAndSections) {

@@ -20,6 +20,12 @@ ModelConfig Model() {
   m.num_experts_per_tok = 2;
   m.first_k_dense_replace = 1;
   m.vocab_size = 100;
+  m.hidden_size = 64;
+  m.intermediate_size = 128;
+  m.moe_intermediate_size = 32;
+  m.num_attention_heads = m.num_key_value_heads = 4;
+  m.kv_lora_rank = 16;
+  m.qk_nope_head_dim = m.qk_rope_head_dim = m.v_head_dim = 16;
   return m;
 }
 

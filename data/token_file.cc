@@ -43,22 +43,29 @@ absl::StatusOr<std::optional<FileHash>> HashInManifest(const std::string& path) 
   return hash;
 }
 
+// Token i of a mapped file, in which a dataset may lie at any byte.
+template <typename T>
+T TokenAt(const std::byte* data, int64_t i) {
+  T token;
+  std::memcpy(&token, data + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return token;
+}
+
 template <typename T>
 uint32_t Largest(const std::byte* data, int64_t count) {
-  const T* tokens = reinterpret_cast<const T*>(data);
   T largest = 0;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, tokens[i]);
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, TokenAt<T>(data, i));
   return largest;
 }
 
 // Converts and returns the largest.
 template <typename T>
 uint32_t Convert(const std::byte* data, std::span<int32_t> out) {
-  const T* tokens = reinterpret_cast<const T*>(data);
   T largest = 0;
   for (size_t i = 0; i < out.size(); ++i) {
-    largest = std::max(largest, tokens[i]);
-    out[i] = static_cast<int32_t>(tokens[i]);
+    const T token = TokenAt<T>(data, static_cast<int64_t>(i));
+    largest = std::max(largest, token);
+    out[i] = static_cast<int32_t>(token);
   }
   return largest;
 }

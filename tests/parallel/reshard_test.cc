@@ -248,9 +248,9 @@ const Saved& SavedBy(size_t index) {
   static std::map<size_t, Saved> saved;
   if (!saved.contains(index)) {
     const std::string folder = scratch.path(Concat("from", index));
-    const absl::Status status = OnRanks(Layouts()[index], [&](World& world) {
-      return SaveUnder(world, Layouts()[index], folder, &saved[index]);
-    });
+    Saved* const out = &saved[index];  // once: ranks are threads
+    const absl::Status status = OnRanks(
+        Layouts()[index], [&](World& world) { return SaveUnder(world, Layouts()[index], folder, out); });
     CHECK(status.ok()) << std::string(status.message());
   }
   return saved[index];

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <random>
@@ -36,7 +37,8 @@ std::vector<T> Values(const SafetensorsFile& file, const std::string& name) {
   EXPECT_TRUE(file.Read(*tensor, 0, std::as_writable_bytes(std::span(out))).ok());
   const auto mapped = file.Mapped(*tensor);
   EXPECT_EQ(mapped.size(), out.size() * sizeof(T));
-  EXPECT_EQ(std::memcmp(mapped.data(), out.data(), mapped.size()), 0);
+  const auto read = std::as_bytes(std::span(out));
+  EXPECT_TRUE(std::equal(mapped.begin(), mapped.end(), read.begin(), read.end()));
   return out;
 }
 

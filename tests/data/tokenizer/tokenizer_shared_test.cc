@@ -59,7 +59,7 @@ TEST_P(RealTokenizer, EncodesWholeFilesToTheGoldenHashes) {
 
 TEST_P(RealTokenizer, LoadsInUnderHalfASecondOfProcessorTime) {
   // Processor time: other processes of the machine must not fail the test.
-  const std::clock_t start = std::clock();
+  [[maybe_unused]] const std::clock_t start = std::clock();
   ASSERT_TRUE(Tokenizer::Load(kShared + "/data/" + GetParam().folder).ok());
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 0.5);

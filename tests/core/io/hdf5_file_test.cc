@@ -306,7 +306,7 @@ TEST(Hdf5Child, CrashesLoopsAndGreedAreReportedAsDamage) {
   });
   EXPECT_TRUE(Contains(crash.status(), "a.h5") && Contains(crash.status(), "signal 11")) << crash.status();
   const auto loop = run([]() -> absl::StatusOr<std::string> {
-    volatile int i = 0;  // a loop without side effects may be left out
+    volatile unsigned i = 0;  // a loop without side effects may be left out
     while (true) {
       i = i + 1;
     }

@@ -173,11 +173,11 @@ absl::StatusOr<SliceTable> ReadSliceTable(const SafetensorsFolder& files) {
     int64_t at = 0;
     for (const auto& [first, slice] : slices) {
       if (first != at) {
-        return DamagedError(
-            Concat(files.FileOf(slice.name).path(), ": optimizer tensor ", Printable(slice.name),
-                   first > at ? Concat(" comes after a hole from element ", at)
-                              : Concat(" overlaps the slice before it, which ends at ", at),
-                   "; the checkpoint is damaged; go on from an earlier one"));
+        return DamagedError(Concat(files.FileOf(slice.name).path(), ": optimizer tensor ",
+                                   Printable(slice.name),
+                                   first > at ? Concat(" comes after a hole from element ", at)
+                                              : Concat(" overlaps the slice before it, which ends at ", at),
+                                   "; the checkpoint is damaged; go on from an earlier one"));
       }
       at = slice.last;
     }
@@ -198,8 +198,8 @@ absl::Status LoadMoments(const std::string& folder, Trainer& trainer) {
     const StoredSlice& end = found->second.rbegin()->second;
     if (end.last != wanted.shape.elements()) {
       return DamagedError(Concat(files.FileOf(end.name).path(), ": optimizer tensor ", Printable(end.name),
-                                 " ends at element ", end.last, ", the model's has ",
-                                 wanted.shape.elements(), "; the checkpoint belongs to another model"));
+                                 " ends at element ", end.last, ", the model's has ", wanted.shape.elements(),
+                                 "; the checkpoint belongs to another model"));
     }
     std::vector<float> values;
     for (int64_t at = wanted.first; at < wanted.last;) {

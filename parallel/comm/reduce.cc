@@ -1,6 +1,8 @@
 #include "parallel/comm/reduce.h"
 
 #include <algorithm>
+#include <cmath>
+#include <type_traits>
 
 #include "core/base/check.h"
 
@@ -31,7 +33,10 @@ struct Sum {
 struct Max {
   template <typename A>
   A operator()(A a, A b) const {
-    return a > b || a != a ? a : b;
+    if constexpr (std::is_floating_point_v<A>) {
+      if (std::isnan(a)) return a;  // stays, from whichever rank
+    }
+    return a > b ? a : b;
   }
 };
 

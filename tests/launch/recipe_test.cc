@@ -132,7 +132,8 @@ TEST(Recipe, ReportsContradictionsBetweenFields) {
 }
 
 TEST(Recipe, TakesLayoutsAndSchedulesByNameOrFile) {
-  EXPECT_TRUE(Read(kMinimal, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=dualpipe"}).ok());
+  EXPECT_TRUE(
+      Read(kMinimal, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=dualpipe"}).ok());
   EXPECT_TRUE(Read(kMinimal, {"parallel.schedule=mine.txt"}).ok());
   ExpectHas(ErrorOf(kMinimal, {"parallel.schedule=1f1c"}), "it is one of");
   ExpectHas(ErrorOf(kMinimal, {"parallel.pipeline=0"}), "parallel.pipeline");

@@ -46,9 +46,9 @@ TEST_P(ParityTest, TrainsAsTransformersDoesStepByStep) {
     for (size_t step = 0; step < run.steps.size(); ++step) {
       const std::vector<int32_t> tokens = golden.training.Batch(static_cast<int64_t>(step));
       const auto got = Named(*trainer->Step({.tokens = tokens,
-                                           .sequences = golden.training.sequences,
-                                           .length = golden.training.sequence_length,
-                                           .document_starts = {}}));
+                                             .sequences = golden.training.sequences,
+                                             .length = golden.training.sequence_length,
+                                             .document_starts = {}}));
       for (const auto& [name, want] : run.steps[step].metrics) {
         ASSERT_TRUE(got.contains(name)) << name;
         EXPECT_NEAR(got.at(name), want, 1e-4 * std::abs(want)) << run.name << " step " << step << " " << name;

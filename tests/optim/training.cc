@@ -46,7 +46,8 @@ StepMetrics Training::Step(int64_t index) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     tokens[i] = static_cast<int32_t>(random.Below(index * tokens.size() + i, model->config().vocab_size));
   }
-  return *trainer->Step({.tokens = tokens, .sequences = kSequences, .length = kLength, .document_starts = {}});
+  return *trainer->Step(
+      {.tokens = tokens, .sequences = kSequences, .length = kLength, .document_starts = {}});
 }
 
 std::vector<float> Training::Weights() const {

@@ -99,9 +99,9 @@ class Buffer {
   MPI_Datatype type_ = MPI_BYTE;
 };
 
-// A receive takes its message from MPI when it is there and has the right size, not before: Open MPI 4.1.4
-// writes beyond the buffer of a posted receive that is too small for a large message, and has no safe way to
-// take a posted one back.
+// A receive takes its message from MPI when it is there and has the right size, not before: with posted
+// receives, ranks that disagreed on a size corrupted the heap under Open MPI 4.1.4 (why was not isolated),
+// and there is no safe way to take a posted one back.
 struct MpiRequest final : Transport::Request {
   int peer = 0, tag = 0;
   std::deque<std::vector<MemoryPiece>> expected;  // parts to receive that are not there yet

@@ -154,6 +154,8 @@ void GradientBuckets::Gather(Share share) {
       const auto add = [&](const ParameterSlice& slice, std::vector<MemoryPiece>& to) {
         const TensorView whole =
             share == Share::kWeights ? slice.parameter->weight() : slice.parameter->master();
+        // Where the master is the weight, the step has handed it round already.
+        if (share == Share::kMasters && whole.data == slice.parameter->weight().data) return;
         const TensorView part = slice.Of(whole);
         to.push_back({part.data, part.bytes()});
       };

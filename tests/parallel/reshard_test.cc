@@ -19,6 +19,7 @@
 #include "optim/whole_model.h"
 #include "parallel/comm/solo_world.h"
 #include "tests/core/io/scratch.h"
+#include "tests/optim/training.h"
 
 namespace moebius {
 namespace {
@@ -28,27 +29,8 @@ using nlohmann::json;
 constexpr int64_t kSequences = 16, kLength = 8;
 
 ModelConfig SmallModel() {
-  ModelConfig m;
-  m.vocab_size = 40;
-  m.hidden_size = 16;
-  m.intermediate_size = 24;
-  m.moe_intermediate_size = 8;
+  ModelConfig m = TinyConfig();
   m.num_hidden_layers = 5;
-  m.num_attention_heads = m.num_key_value_heads = 2;
-  m.q_lora_rank = 12;
-  m.kv_lora_rank = 8;
-  m.qk_nope_head_dim = 6;
-  m.qk_rope_head_dim = 4;
-  m.v_head_dim = 6;
-  m.n_routed_experts = 8;
-  m.n_shared_experts = 1;
-  m.num_experts_per_tok = 2;
-  m.n_group = 2;
-  m.topk_group = 1;
-  m.selection_bias = true;
-  m.first_k_dense_replace = 1;
-  m.num_nextn_predict_layers = 1;
-  m.max_position_embeddings = 32;
   return m;
 }
 

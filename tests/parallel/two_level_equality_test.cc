@@ -2,6 +2,7 @@
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
 #include "optim/verify.h"
+#include "tests/optim/training.h"
 
 namespace moebius {
 namespace {
@@ -9,27 +10,10 @@ namespace {
 // deepseek_v3 in small, as in equality_test.cc, with fewer layers and more choices.
 VerifyConfig Config() {
   VerifyConfig c;
-  ModelConfig& m = c.model;
-  m.vocab_size = 40;
-  m.hidden_size = 16;
-  m.intermediate_size = 24;
-  m.moe_intermediate_size = 8;
-  m.num_hidden_layers = 4;
-  m.num_attention_heads = m.num_key_value_heads = 2;
-  m.q_lora_rank = 12;
-  m.kv_lora_rank = 8;
-  m.qk_nope_head_dim = 6;
-  m.qk_rope_head_dim = 4;
-  m.v_head_dim = 6;
-  m.n_routed_experts = 8;
-  m.n_shared_experts = 1;
-  m.num_experts_per_tok = 4;
-  m.n_group = 2;
-  m.topk_group = 2;
-  m.selection_bias = true;
-  m.first_k_dense_replace = 1;
-  m.num_nextn_predict_layers = 1;
-  m.max_position_embeddings = 64;
+  c.model = TinyConfig();
+  c.model.num_hidden_layers = 4;
+  c.model.num_experts_per_tok = 4;
+  c.model.topk_group = 2;
   c.train.steps = 4;
   c.train.microbatch_sequences = 1;
   c.train.schedule.lr = 3e-3;

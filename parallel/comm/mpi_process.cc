@@ -61,51 +61,80 @@ std::vector<std::vector<MemoryPiece>> CutPieces(const std::vector<MemoryPiece>& 
   return parts;
 }
 
-// The memory of one part, as MPI's calls want it.
-class Buffer {
+// Contiguous memory for scattered parts, kept for the next ones. Open MPI 4.1 moves a scattered message in
+// pieces, each round of them as long as both ends take to look; a contiguous one it can copy at once within a
+// node.
+class Staging {
  public:
-  explicit Buffer(const std::vector<MemoryPiece>& pieces) {
-    for (const MemoryPiece& piece : pieces) bytes_ += static_cast<int>(piece.bytes);
-    count_ = bytes_;
-    if (!pieces.empty()) data_ = pieces[0].data;
-    if (pieces.size() < 2) return;
-    // Scattered memory as one message: MPI gathers and scatters while it copies.
-    std::vector<int> lengths(pieces.size());
-    std::vector<MPI_Aint> addresses(pieces.size());
-    for (size_t i = 0; i < pieces.size(); ++i) {
-      lengths[i] = static_cast<int>(pieces[i].bytes);
-      MPI_Get_address(pieces[i].data, &addresses[i]);
-    }
-    MPI_Type_create_hindexed(static_cast<int>(pieces.size()), lengths.data(), addresses.data(), MPI_BYTE,
-                             &type_);
-    MPI_Type_commit(&type_);
-    data_ = MPI_BOTTOM;
-    count_ = 1;
-  }
-  ~Buffer() {
-    if (type_ != MPI_BYTE) MPI_Type_free(&type_);  // MPI keeps it as long as a message needs it
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+  struct Block {
+    std::unique_ptr<char[]> data;
+    int64_t bytes = 0;
+  };
 
-  void* data() const { return data_; }
-  int count() const { return count_; }
-  MPI_Datatype type() const { return type_; }
-  int bytes() const { return bytes_; }
+  Block Take(int64_t bytes) {
+    const auto fits =
+        std::find_if(free_.begin(), free_.end(), [&](const Block& b) { return b.bytes >= bytes; });
+    if (fits == free_.end()) {
+      if (!free_.empty()) free_.pop_back();  // too small: its place is taken by the larger one
+      return {std::make_unique_for_overwrite<char[]>(bytes), bytes};
+    }
+    Block block = std::move(*fits);
+    free_.erase(fits);
+    return block;
+  }
+  void GiveBack(Block block) {
+    if (block.data) free_.push_back(std::move(block));
+  }
 
  private:
-  void* data_ = nullptr;
-  int count_ = 0, bytes_ = 0;
-  MPI_Datatype type_ = MPI_BYTE;
+  std::vector<Block> free_;
 };
+
+// One part of a message with MPI. Scattered memory goes through a block of Staging.
+struct Part {
+  std::vector<MemoryPiece> pieces;
+  int bytes = 0;
+  Staging::Block block;  // empty for a single piece
+  MPI_Request request = MPI_REQUEST_NULL;
+
+  void* data() const {
+    if (block.data) return block.data.get();
+    return pieces.empty() ? nullptr : pieces[0].data;
+  }
+};
+
+Part MakePart(std::vector<MemoryPiece> pieces, Staging& staging) {
+  Part part;
+  for (const MemoryPiece& piece : pieces) part.bytes += static_cast<int>(piece.bytes);
+  if (pieces.size() > 1) part.block = staging.Take(part.bytes);
+  part.pieces = std::move(pieces);
+  return part;
+}
+
+void Gather(const Part& part) {
+  char* to = part.block.data.get();
+  for (const MemoryPiece& piece : part.pieces) {
+    std::memcpy(to, piece.data, piece.bytes);
+    to += piece.bytes;
+  }
+}
+
+void Scatter(const Part& part) {
+  const char* from = part.block.data.get();
+  for (const MemoryPiece& piece : part.pieces) {
+    std::memcpy(piece.data, from, piece.bytes);
+    from += piece.bytes;
+  }
+}
 
 // A receive takes its message from MPI when it is there and has the right size, not before: with posted
 // receives, ranks that disagreed on a size corrupted the heap under Open MPI 4.1.4 (why was not isolated),
 // and there is no safe way to take a posted one back.
 struct MpiRequest final : Transport::Request {
   int peer = 0, tag = 0;
+  bool is_send = false;
   std::deque<std::vector<MemoryPiece>> expected;  // parts to receive that are not there yet
-  std::vector<MPI_Request> open;                  // parts that MPI is copying
+  std::vector<Part> open;                         // parts that MPI is copying
   bool wrong_size = false;
   bool given_time = false;
   Clock::time_point give_up;
@@ -147,6 +176,7 @@ class MpiTransport final : public Transport {
   MPI_Comm comm_;
   const int64_t max_message_bytes_;
   int rank_ = 0, size_ = 1;
+  Staging staging_;
   absl::Status status_;
   Clock::time_point next_look_;  // for a peer's notice
   Notice sent_;
@@ -156,13 +186,14 @@ class MpiTransport final : public Transport {
 std::unique_ptr<Transport::Request> MpiTransport::PostSend(const Message& message, Stream&) {
   auto request = std::make_unique<MpiRequest>();
   std::lock_guard lock(*mpi_);
-  for (const std::vector<MemoryPiece>& part : CutPieces(message.pieces, max_message_bytes_)) {
+  request->is_send = true;
+  for (std::vector<MemoryPiece>& pieces : CutPieces(message.pieces, max_message_bytes_)) {
     if (!status_.ok()) break;
-    const Buffer buffer(part);
-    MPI_Request open;
-    const int rc = MPI_Isend(buffer.data(), buffer.count(), buffer.type(), message.peer, message.tag.Packed(),
-                             comm_, &open);
-    if (Did(rc, "send to", message.peer)) request->open.push_back(open);
+    Part part = MakePart(std::move(pieces), staging_);
+    if (part.block.data) Gather(part);
+    const int rc = MPI_Isend(part.data(), part.bytes, MPI_BYTE, message.peer, message.tag.Packed(), comm_,
+                             &part.request);
+    if (Did(rc, "send to", message.peer)) request->open.push_back(std::move(part));
   }
   return request;
 }
@@ -182,11 +213,14 @@ Advance MpiTransport::Test(Request& request) {
   std::lock_guard lock(*mpi_);
   if (status_.ok() && !r.wrong_size) TakeArrived(r);
   if (!status_.ok()) return Release(r) ? Advance::kDone : Advance::kOpen;
-  if (!r.open.empty()) {
+  while (!r.open.empty()) {
+    Part& part = r.open.back();
     int done = 0;
-    const int rc = MPI_Testall(static_cast<int>(r.open.size()), r.open.data(), &done, MPI_STATUSES_IGNORE);
+    const int rc = MPI_Test(&part.request, &done, MPI_STATUS_IGNORE);
     if (!Did(rc, "exchange with", r.peer) || !done) return Advance::kOpen;
-    r.open.clear();
+    if (part.block.data && !r.is_send) Scatter(part);
+    staging_.GiveBack(std::move(part.block));
+    r.open.pop_back();
   }
   if (r.wrong_size) return Advance::kWrongSize;
   return r.expected.empty() ? Advance::kDone : Advance::kOpen;
@@ -202,19 +236,18 @@ void MpiTransport::TakeArrived(MpiRequest& request) {
         !there) {
       return;
     }
-    const Buffer buffer(request.expected.front());
     int bytes = 0;
     MPI_Get_count(&status, MPI_BYTE, &bytes);
-    if (bytes != buffer.bytes()) {
+    Part part = MakePart(request.expected.front(), staging_);
+    if (bytes != part.bytes) {
       request.wrong_size = true;  // the message stays with MPI, the world fails
       return;
     }
-    MPI_Request open;
-    if (!Did(MPI_Imrecv(buffer.data(), buffer.count(), buffer.type(), &message, &open), "receive from",
+    if (!Did(MPI_Imrecv(part.data(), bytes, MPI_BYTE, &message, &part.request), "receive from",
              request.peer)) {
       return;
     }
-    request.open.push_back(open);
+    request.open.push_back(std::move(part));
     request.expected.pop_front();
   }
 }
@@ -226,11 +259,10 @@ bool MpiTransport::Release(MpiRequest& request) {
     request.given_time = true;
     request.give_up = Clock::now() + kGiveUpAfter;
   }
-  int done = 1;
-  if (!request.open.empty()) {
-    const int rc =
-        MPI_Testall(static_cast<int>(request.open.size()), request.open.data(), &done, MPI_STATUSES_IGNORE);
-    if (rc != MPI_SUCCESS) done = 1;
+  bool done = true;
+  for (Part& part : request.open) {
+    int free = 1;
+    if (MPI_Test(&part.request, &free, MPI_STATUS_IGNORE) == MPI_SUCCESS) done = done && free;
   }
   return done || Clock::now() > request.give_up;
 }
@@ -297,6 +329,11 @@ bool MpiProcess::Launched() {
 MpiProcess::MpiProcess() : state_(std::make_unique<State>()) {}
 
 absl::StatusOr<std::unique_ptr<MpiProcess>> MpiProcess::Start() {
+  // Where Open MPI 4.1 may not read another process's memory (most containers), it moves a large message in
+  // pieces of 32 KiB, three on the way at a time, and each round takes as long as both ends take to look.
+  // Larger pieces and more of them; the user's own settings win.
+  setenv("OMPI_MCA_btl_vader_max_send_size", "262144", 0);
+  setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0);
   int provided = MPI_THREAD_SINGLE;
   const int rc = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
   if (rc != MPI_SUCCESS) {

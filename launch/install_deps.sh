@@ -23,6 +23,7 @@ libutf8proc-dev    Unicode tables of the tokenizer
 libzstd-dev        .zst corpora
 zlib1g-dev         .gz and .dz corpora
 libssl-dev         SHA-256
+libseccomp-dev     system call filter of the code sandbox
 libgtest-dev       tests
 python3            tests of the include order and of the program
 clang-format       style check of .ci/run

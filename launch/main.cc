@@ -11,6 +11,7 @@
 #include "launch/verb_inspect.h"
 #include "launch/verb_plan.h"
 #include "launch/verb_report.h"
+#include "launch/verb_sandbox.h"
 #include "launch/verb_score.h"
 #include "launch/verb_tokenizer.h"
 #include "launch/verb_train.h"
@@ -31,6 +32,7 @@ int main(int argc, char** argv) {
   add(moebius::TokenizerVerbs());
   add(moebius::ScoreVerbs());
   add(moebius::GenerateVerbs());
+  add(moebius::SandboxVerbs());
   add(moebius::ConvertVerbs());
   add(moebius::InspectVerbs());
   add(moebius::ReportVerbs());

@@ -1,0 +1,61 @@
+#include "rl/sandbox/compile.h"
+
+#include <sys/stat.h>
+
+#include "core/base/strings.h"
+#include "rl/sandbox/cpp_stub.h"
+#include "rl/sandbox/slot_run.h"
+
+namespace moebius::sandbox {
+namespace {
+
+// What is compiled: the program alone where it has a main of its own, else between the stub and a main of
+// ours.
+std::string Source(const Job& job, const std::string& script) {
+  const std::string& program = job.program;
+  if (job.tests.kind == TestKind::kStdin || job.tests.kind == TestKind::kChecker) return program;
+  const std::string head = Concat(kCppStub, "\n#define main moebius_program_main\n#line 1 \"program.cpp\"\n",
+                                  program, "\n#undef main\n");
+  if (job.tests.kind == TestKind::kFunction) {
+    std::string name = job.tests.function;
+    if (const size_t point = name.find('.'); point != std::string::npos) name.replace(point, 1, "::");
+    const bool method =
+        name.find("::") == std::string::npos && (program.find("class Solution") != std::string::npos ||
+                                                 program.find("struct Solution") != std::string::npos);
+    return Concat(head, "\nint main() { return moebius_slot::Call(&", method ? "Solution::" : "", name,
+                  "); }\n");
+  }
+  // A main in the script becomes a function; a script without one is the body of a function.
+  const bool whole = script.find(" main(") != std::string::npos;
+  return Concat(
+      head,
+      "#undef NDEBUG\n#undef assert\n#include <cassert>\n#define main moebius_script\n#line 1 \"test\"\n",
+      whole ? "" : "int main() {\n", script, whole ? "\n" : "\nreturn 0; }\n",
+      "#undef main\nint main() { moebius_script(); return moebius_slot::Finish(); }\n");
+}
+
+}  // namespace
+
+Compiled Compile(Runner& runner, const Job& job, const std::string& script) {
+  const std::string source = Source(job, script);
+  SlotProgram compiler;
+  compiler.argv = {"/usr/bin/g++", "-std=gnu++20", "-O2", "-pipe", "-o", "/box/artifact", "/prog/main.cpp"};
+  compiler.files = {{"main.cpp", source}};
+  compiler.limits = kCompileLimits;
+  compiler.want_artifact = true;
+  SlotResult result = RunInSlot(runner, compiler);
+  Compiled compiled;
+  compiled.harness = result.facts.harness;
+  compiled.message = compiled.harness ? result.harness_error : result.error;
+  RunFacts facts = result.facts;
+  facts.right = true;
+  const Verdict verdict = Decide(facts);
+  struct stat info;
+  compiled.ok = verdict == Verdict::kOk && fstat(result.artifact.get(), &info) == 0 && info.st_size > 0;
+  compiled.executable = std::move(result.artifact);
+  if (verdict != Verdict::kOk && verdict != Verdict::kRuntime)
+    compiled.message = Concat("compiling ended with ", VerdictName(verdict), "; ", compiled.message);
+  return compiled;
+}
+
+}  // namespace moebius::sandbox

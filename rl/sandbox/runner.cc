@@ -1,0 +1,202 @@
+#include "rl/sandbox/runner.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "rl/sandbox/landlock.h"
+#include "rl/sandbox/runner_wire.h"
+#include "rl/sandbox/seccomp_filter.h"
+
+namespace moebius::sandbox {
+namespace {
+
+struct Running {
+  int slot = 0;
+  FileDescriptor control;
+  SlotCgroup cgroup;
+};
+
+class RunnerProcess {
+ public:
+  RunnerProcess(SlotContext context, int slots, FileDescriptor socket)
+      : context_(std::move(context)), slots_(slots), socket_(std::move(socket)) {}
+
+  void Run() {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &child, nullptr);
+    const FileDescriptor children(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    for (bool open = true; open;) {
+      pollfd fds[] = {{socket_.get(), POLLIN, 0}, {children.get(), POLLIN, 0}};
+      if (poll(fds, 2, -1) < 0 && errno != EINTR) break;
+      if (fds[1].revents & POLLIN) {
+        signalfd_siginfo info;
+        while (read(children.get(), &info, sizeof info) > 0) {
+        }
+        Reap();
+      }
+      if (fds[0].revents & (POLLIN | POLLHUP)) {
+        SlotRequest request;
+        const Received received = ReceiveRequest(socket_.get(), &request);
+        if (received == Received::kRequest) waiting_.push_back(std::move(request));
+        open = received != Received::kEnd;
+      }
+      while (!waiting_.empty() && static_cast<int>(running_.size()) < slots_) {
+        Begin(std::move(waiting_.front()));
+        waiting_.pop_front();
+      }
+    }
+    for (const auto& [pid, slot] : running_) kill(pid, SIGKILL);
+    waiting_for_all_ = true;
+    Reap();
+  }
+
+ private:
+  const std::vector<sock_filter>& Filter(int memory_mb) {
+    auto [entry, added] = filters_.try_emplace(memory_mb);
+    if (added && context_.layers.seccomp) {
+      absl::StatusOr<std::vector<sock_filter>> filter = BuildSeccompFilter(memory_mb * int64_t{1 << 20});
+      if (filter.ok()) entry->second = *std::move(filter);
+    }
+    return entry->second;
+  }
+
+  int FreeSlot() const {
+    for (int slot = 0;; ++slot) {
+      bool taken = false;
+      for (const auto& [pid, running] : running_) taken |= running.slot == slot;
+      if (!taken) return slot;
+    }
+  }
+
+  void Begin(SlotRequest request) {
+    Running running;
+    running.slot = FreeSlot();
+    if (context_.layers.cgroups)
+      running.cgroup = context_.cgroups.Make(CgroupName(getpid(), running.slot), request.limits);
+    const pid_t pid =
+        StartSlot(context_, request, running.cgroup, Filter(request.limits.memory_mb), running.slot);
+    running.control = std::move(request.control);
+    if (pid > 0) {
+      running_.emplace(pid, std::move(running));
+    } else {
+      SlotReport report;
+      std::strncpy(report.error, std::strerror(errno), sizeof report.error - 1);
+      send(running.control.get(), &report, sizeof report, MSG_NOSIGNAL);
+      running.cgroup.Remove();
+    }
+  }
+
+  void Reap() {
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, waiting_for_all_ ? 0 : WNOHANG)) > 0) {
+      const auto found = running_.find(pid);
+      if (found == running_.end()) continue;
+      const CgroupUse use = found->second.cgroup.Use();
+      SlotReport report;
+      report.kind = SlotReport::kGone;
+      report.wait_status = status;
+      report.mem = use.killed_for_memory;
+      report.procs = use.refused_processes;
+      report.memory_kb = use.peak_memory_kb;
+      report.left_behind = !found->second.cgroup.Remove();
+      send(found->second.control.get(), &report, sizeof report, MSG_NOSIGNAL);
+      running_.erase(found);
+    }
+  }
+
+  const SlotContext context_;
+  const int slots_;
+  const FileDescriptor socket_;
+  std::deque<SlotRequest> waiting_;
+  std::map<pid_t, Running> running_;
+  std::map<int, std::vector<sock_filter>> filters_;
+  bool waiting_for_all_ = false;
+};
+
+// In the new process: nothing of the parent's but the socket and standard error.
+void EnterRunner(int socket) {
+  setsid();
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE}) ::signal(signal, SIG_IGN);
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  dup2(null, 0);
+  dup2(null, 1);
+  dup2(socket, 3);
+  syscall(SYS_close_range, 4u, ~0u, 0);
+  fcntl(3, F_SETFD, FD_CLOEXEC);
+  prctl(PR_SET_NAME, "moebius-sandbox");
+  clearenv();
+}
+
+// Far above the ids that systems give out, and different for runners that live at the same time.
+uid_t FirstUid(pid_t runner) { return 1000000000u + static_cast<uid_t>(runner % 1000000) * 512u; }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Runner>> Runner::Start(const RunnerOptions& options) {
+  std::unique_ptr<Runner> runner(new Runner);
+  runner->slots_ = options.slots;
+  runner->free_.emplace(options.slots);
+  SlotContext context;
+  context.layers = FindLayers();
+  RETURN_IF_ERROR(TakeAway(options.without, &context.layers));
+  if (context.layers.cgroups) context.cgroups = Cgroups::Find();
+  context.layers.cgroups = context.cgroups.usable();
+  context.cgroups.SweepStale();
+  context.landlock_version = context.layers.landlock ? LandlockVersion() : 0;
+  if (absl::StatusOr<std::string> cache = ReadFile("/etc/ld.so.cache", 1 << 24); cache.ok())
+    context.ld_cache = *std::move(cache);
+
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    return UnavailableError(
+        Concat("cannot start the sandbox's runner; ", std::strerror(errno), "; free descriptors"));
+  runner->socket_ = FileDescriptor(pair[0]);
+  FileDescriptor other(pair[1]);
+  runner->layers_ = context.layers;
+  runner->cgroup_version_ = context.cgroups.version();
+  runner->landlock_version_ = context.landlock_version;
+  const pid_t parent = getpid();
+  runner->pid_ = fork();
+  if (runner->pid_ < 0)
+    return UnavailableError(
+        Concat("cannot start the sandbox's runner; ", std::strerror(errno), "; free processes"));
+  if (runner->pid_ == 0) {
+    EnterRunner(other.Release());
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(0);
+    context.first_uid = FirstUid(getpid());
+    RunnerProcess(std::move(context), options.slots, FileDescriptor(3)).Run();
+    _exit(0);
+  }
+  return runner;
+}
+
+Runner::~Runner() {
+  socket_ = FileDescriptor();
+  if (pid_ > 0) waitpid(pid_, nullptr, 0);
+}
+
+absl::Status Runner::Request(const SlotRequest& request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return SendRequest(socket_.get(), request);
+}
+
+}  // namespace moebius::sandbox

@@ -1,0 +1,48 @@
+// The code-reward sandbox as the rest of moebius uses it: started once, before MPI and threads, refused where
+// the canaries are not held, then judging any number of programs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "rl/sandbox/canaries.h"
+#include "rl/sandbox/judge.h"
+#include "rl/sandbox/runner.h"
+
+namespace moebius::sandbox {
+
+struct SandboxOptions {
+  RunnerOptions runner;
+  // A machine whose canaries are not held is used only where both say so.
+  bool recipe_allows_unsafe = false;
+  bool switch_allows_unsafe = false;
+};
+
+class Sandbox {
+ public:
+  // UnavailableError (69) naming each canary that is not held. Call with one thread, before MPI_Init.
+  static absl::StatusOr<std::unique_ptr<Sandbox>> Start(const SandboxOptions& options);
+
+  // Answers 0 to count-1 in order, as many at a time as there are slots. `make` is called from several
+  // threads; `take` from one at a time. Ends at the first error of `make`, after the answers before it.
+  absl::Status JudgeAll(size_t count, const std::function<absl::StatusOr<Job>(size_t)>& make,
+                        const std::function<void(const Answer&)>& take);
+  std::vector<Answer> JudgeAll(const std::vector<Job>& jobs);
+
+  bool isolated() const { return isolated_; }  // false: unsafe, to be said in every metric line and manifest
+  const std::vector<Canary>& canaries() const { return canaries_; }
+
+ private:
+  Sandbox() = default;
+  std::unique_ptr<Runner> runner_;
+  std::vector<Canary> canaries_;
+  bool isolated_ = false;
+};
+
+// A line for each canary that is not held: "fork: 13 processes (layers: none)".
+std::vector<std::string> NotHeld(const std::vector<Canary>& canaries);
+
+}  // namespace moebius::sandbox

@@ -24,6 +24,9 @@ libzstd-dev        .zst corpora
 zlib1g-dev         .gz and .dz corpora
 libssl-dev         SHA-256
 libseccomp-dev     system call filter of the code sandbox
+libflint-dev       exact rationals of the math grader
+libflint-arb-dev   interval arithmetic of the math grader
+libgmp-dev         big integers below both
 libgtest-dev       tests
 python3            tests of the include order and of the program
 clang-format       style check of .ci/run

@@ -8,6 +8,7 @@
 #include "launch/verb_data.h"
 #include "launch/verb_doctor.h"
 #include "launch/verb_generate.h"
+#include "launch/verb_grade.h"
 #include "launch/verb_inspect.h"
 #include "launch/verb_plan.h"
 #include "launch/verb_report.h"
@@ -32,6 +33,7 @@ int main(int argc, char** argv) {
   add(moebius::TokenizerVerbs());
   add(moebius::ScoreVerbs());
   add(moebius::GenerateVerbs());
+  add(moebius::GradeVerbs());
   add(moebius::SandboxVerbs());
   add(moebius::ConvertVerbs());
   add(moebius::InspectVerbs());

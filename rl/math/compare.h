@@ -1,0 +1,65 @@
+// Compares two parsed answers of any kind: chooses by what both are (relation, set, list, matrix, quantity,
+// number).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rl/math/identity.h"
+
+namespace moebius::math {
+
+class Comparer {
+ public:
+  explicit Comparer(Work& work) : work_(work), tree_(work.tree) {}
+
+  GradeResult Compare(int gold, int answer);
+
+ private:
+  // compare.cc
+  GradeResult CompareLists(int gold, int answer);
+  GradeResult InOrder(const std::vector<int>& gold, const std::vector<int>& answer);
+  GradeResult AnyOrder(const std::vector<int>& gold, const std::vector<int>& answer, bool repeats_count);
+  GradeResult CompareEllipses(int gold, int answer);
+  GradeResult CompareMatrices(int gold, int answer);
+  GradeResult CompareRatios(int gold, int answer);
+  GradeResult CompareCongruences(int gold, int answer);
+  int ExpandSigns(int id);
+  int FoldMatrix(int id);
+
+  // compare_relations.cc
+  GradeResult CompareRelations(int gold, int answer);
+  GradeResult CompareInequalities(int gold, int answer);
+  // A relation read as "name = value", or as an equation.
+  struct Reading {
+    bool relation = false;
+    bool named = false;     // value is stated for `name`
+    bool equation = false;  // neither side is a name
+    bool untrue = false;    // a chain of constants that is not true
+    bool defines = false;   // the name is a function's: f(x), or y
+    std::string name = {};
+    int call = -1;  // the kCall node
+    int value = -1;
+    int rounded = -1;  // what stands behind an "approximately equal"
+  };
+  Reading Read(int id);
+
+  // compare_numbers.cc: units, percent, floating-point artefacts, then CompareScalars
+  GradeResult CompareNumbers(int gold, int answer);
+  GradeResult CompareQuantities(int gold, int answer);
+  GradeResult ComparePercent(int gold, int answer);
+  struct Quantity {
+    int amount = -1;
+    Unit unit = {};
+    bool has_unit = false;
+  };
+  std::optional<Quantity> ToQuantity(int id, bool letters_are_units);
+  int InBaseUnits(const Quantity& quantity);
+
+  Work& work_;
+  Tree& tree_;
+  int depth_ = 0;
+};
+
+}  // namespace moebius::math

@@ -1,0 +1,165 @@
+#include <algorithm>
+#include <string>
+
+#include "rl/math/compare.h"
+#include "rl/math/region.h"
+#include "rl/math/solve.h"
+
+namespace moebius::math {
+namespace {
+
+bool OnlySymbols(const Tree& tree, const std::vector<int>& args) {
+  return std::all_of(args.begin(), args.end(), [&](int arg) { return tree.op(arg) == Op::kSymbol; });
+}
+
+bool HasSymbols(const Tree& tree, int id) { return !tree.Symbols(id).empty(); }
+
+}  // namespace
+
+Comparer::Reading Comparer::Read(int id) {
+  Reading out;
+  const Node node = tree_[id];
+  out.value = id;
+  if (node.op != Op::kRelation) return out;
+  out.relation = true;
+  const std::vector<int>& sides = node.args;
+  const auto lone = [&](int side) {
+    const Node& n = tree_[side];
+    return n.op == Op::kSymbol || n.op == Op::kCall || n.op == Op::kText ||
+           (n.op == Op::kSequence && n.text == "()" && OnlySymbols(tree_, n.args));
+  };
+  const auto set_name = [&](int side, int value) {
+    const Node& n = tree_[side];
+    out.named = true;
+    out.value = value;
+    out.call = n.op == Op::kCall ? side : -1;
+    out.name = n.op == Op::kSequence ? tree_.Canonical(side) : n.text;
+    if (n.op == Op::kText) out.name = "";  // a label: "Area = 5"
+    out.defines = n.op == Op::kCall || out.name == "y";
+  };
+  // a = exact ~ rounded: the exact one is the value.
+  const size_t approx = node.text.find(kApprox);
+  const size_t last = approx == std::string::npos ? sides.size() - 1 : approx;
+  if (approx != std::string::npos && approx + 1 < sides.size()) out.rounded = sides[approx + 1];
+  if (lone(sides[0])) {
+    set_name(sides[0], last == 0 ? sides[1] : sides[last]);
+    return out;
+  }
+  if (sides.size() == 2 && approx == std::string::npos && lone(sides[1])) {
+    set_name(sides[1], sides[0]);
+    return out;
+  }
+  const bool constant =
+      std::none_of(sides.begin(), sides.end(), [&](int side) { return HasSymbols(tree_, side); });
+  for (size_t i = 0; constant && i < last; ++i) {
+    if (CompareScalars(work_, sides[i], sides[i + 1]).outcome == Outcome::kDifferent) out.untrue = true;
+  }
+  if (constant || sides.size() > 2 || approx != std::string::npos) {
+    out.named = true;
+    out.name = "";
+    out.value = sides[last];
+    return out;
+  }
+  out.equation = true;
+  return out;
+}
+
+GradeResult Comparer::CompareRelations(int gold, int answer) {
+  const Reading a = Read(gold), b = Read(answer);
+  if (b.untrue) return Different("an equation that is not true");
+  if (a.untrue) return Undecided("the gold answer is an equation that is not true");
+  const auto difference = [&](int id) {
+    return tree_.Make(Op::kAdd, {tree_.args(id)[0], tree_.Make(Op::kNeg, {tree_.args(id)[1]})});
+  };
+  const auto two_sided = [&](int id) {
+    return tree_.op(id) == Op::kRelation && tree_.args(id).size() == 2 && tree_[id].text == "=";
+  };
+  const auto scalar = [&](int id) {
+    return !tree_.Contains(id, {Op::kSequence, Op::kMatrix, Op::kText, Op::kCall, Op::kRatio, Op::kSetName,
+                                Op::kCongruent, Op::kEllipsis});
+  };
+  if (a.relation && b.relation) {
+    // "x = 5" asks for a solved answer, "y = 2x + 1" for a line in any form.
+    const bool curves =
+        (a.equation || HasSymbols(tree_, a.value)) && (b.equation || HasSymbols(tree_, b.value));
+    if (curves && two_sided(gold) && two_sided(answer) && scalar(gold) && scalar(answer)) {
+      const std::optional<bool> same = Proportional(work_, difference(gold), difference(answer), false);
+      if (same && *same) return Equal("the same equation up to a factor");
+      if (!same && (a.equation || b.equation)) return Undecided("equations that could not be compared");
+      if (a.equation || b.equation) return Different("different equations");
+    } else if (a.equation || b.equation) {
+      return Different("a solved against an unsolved equation");
+    }
+    int value_b = b.value;
+    if (a.call >= 0 && b.call >= 0) {
+      // f(t) = t^2 is f(x) = x^2.
+      const std::vector<int> pa = tree_.args(a.call), pb = tree_.args(b.call);
+      if (pa.size() != pb.size()) return Different("functions of a different number of arguments");
+      for (size_t i = 0; i < pa.size(); ++i) {
+        if (tree_.op(pa[i]) != Op::kSymbol || tree_.op(pb[i]) != Op::kSymbol) {
+          const GradeResult same = Compare(pa[i], pb[i]);
+          if (same.outcome != Outcome::kEqual) return same;
+        } else if (tree_[pa[i]].text != tree_[pb[i]].text) {
+          value_b = Substitute(tree_, value_b, tree_[pb[i]].text, pa[i]);
+        }
+      }
+    }
+    const bool alike = a.name == b.name || a.name.empty() || b.name.empty() ||
+                       (a.defines && b.defines && (a.call < 0 || b.call < 0) && HasSymbols(tree_, a.value));
+    if (!alike) return Different("values of different variables");
+    return Compare(a.value, value_b);
+  }
+  const Reading& relation = a.relation ? a : b;
+  const int other = a.relation ? answer : gold;
+  const auto compare = [&](int value) { return a.relation ? Compare(value, other) : Compare(other, value); };
+  if (relation.named) {
+    GradeResult result = compare(relation.value);
+    if (result.outcome == Outcome::kDifferent && relation.rounded >= 0) {
+      GradeResult rounded = compare(relation.rounded);
+      if (rounded.outcome == Outcome::kEqual) return rounded;
+    }
+    return result;
+  }
+  // "x + y = 5" states the value of an expression of several unknowns; "3x = 15" is not solved yet.
+  const int id = a.relation ? gold : answer;
+  const std::vector<int> sides = tree_.args(id);
+  if (tree_.Symbols(sides[0]).size() >= 2 && !HasSymbols(tree_, sides[1]) &&
+      tree_.op(other) != Op::kSequence) {
+    const std::optional<int> sign = SignOf(work_, sides[1]);
+    if (sign && *sign != 0) return compare(sides[1]);
+  }
+  return Different("an equation against a value");
+}
+
+GradeResult Comparer::CompareInequalities(int gold, int answer) {
+  // In one variable, and for sets: as sets of numbers. In several: a positive factor may differ.
+  const auto pair = [&](int id) {
+    return tree_.op(id) == Op::kRelation && tree_.args(id).size() == 2 &&
+           tree_[id].text.find_first_of("<>lgn") == 0;
+  };
+  if (!pair(gold) || !pair(answer) || (tree_.Symbols(gold).size() < 2 && tree_.Symbols(answer).size() < 2)) {
+    GradeResult result = CompareRegions(work_, gold, answer);
+    const bool mixed = IsRegion(work_, gold) != IsRegion(work_, answer);
+    const int other = IsRegion(work_, gold) ? answer : gold;
+    const bool set_like = tree_.op(other) == Op::kSequence;
+    if (result.outcome == Outcome::kUndecided && mixed && !set_like)
+      return Different("a set of numbers against what is none");
+    return result;
+  }
+  const auto upward = [&](int id) {
+    // f > 0 or f >= 0
+    const Node node = tree_[id];
+    const bool flip = node.text == "<" || node.text == "l";
+    const int left = node.args[flip ? 1 : 0], right = node.args[flip ? 0 : 1];
+    return tree_.Make(Op::kAdd, {left, tree_.Make(Op::kNeg, {right})});
+  };
+  const auto strict = [&](int id) { return tree_[id].text == "<" || tree_[id].text == ">"; };
+  const auto unequal = [&](int id) { return tree_[id].text == "n"; };
+  if (strict(gold) != strict(answer) || unequal(gold) != unequal(answer))
+    return Different("a strict against a weak inequality");
+  const std::optional<bool> same = Proportional(work_, upward(gold), upward(answer), !unequal(gold));
+  if (!same) return Undecided("inequalities that could not be compared");
+  return *same ? Equal("the same inequality up to a positive factor") : Different("different inequalities");
+}
+
+}  // namespace moebius::math

@@ -1,0 +1,137 @@
+#include "rl/math/equivalence.h"
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/base/strings.h"
+#include "rl/math/clean.h"
+#include "rl/math/compare.h"
+#include "rl/math/extract.h"
+#include "rl/math/lexer.h"
+#include "rl/math/parser.h"
+#include "rl/math/special.h"
+
+namespace moebius::math {
+namespace {
+
+// The answer's text: taken out of a longer text if that marks it, in ASCII, without wrappers.
+std::string Prepare(std::string_view raw) {
+  const bool marked = raw.find("\\boxed") != std::string_view::npos ||
+                      raw.find("<answer>") != std::string_view::npos ||
+                      raw.find("</think>") != std::string_view::npos;
+  if (marked) {
+    const Extracted extracted = ExtractAnswer(raw);
+    if (extracted.found) return ReplaceKnownWords(StripWrappers(ToAscii(extracted.answer)));
+  }
+  return ReplaceKnownWords(StripWrappers(ToAscii(raw)));
+}
+
+struct Parsed {
+  ParseResult result;
+  bool words = false;  // the root is text only
+};
+
+Parsed ParseText(std::string_view text, bool comma_thousands, Work& work) {
+  std::vector<Token> tokens;
+  Parsed out;
+  if (!Lex(text, {.comma_thousands = comma_thousands}, &tokens, &out.result.why)) return out;
+  const ParseLimits limits{.max_depth = work.budget.max_depth,
+                           .max_nodes = work.tree.size() + work.budget.max_nodes};
+  out.result = Parse(tokens, limits, &work.tree);
+  out.words = out.result.root >= 0 && work.tree.op(out.result.root) == Op::kText;
+  return out;
+}
+
+Work NewWork(const GradeBudget& budget) {
+  Work work;
+  work.budget = budget;
+  work.meter.max_steps = budget.max_steps;
+  work.meter.max_exact_bits = budget.max_exact_bits;
+  return work;
+}
+
+// Texts that are no mathematics are the same if their words are.
+GradeResult CompareWords(std::string_view gold, std::string_view answer, const Parsed& a, const Parsed& b) {
+  if (PlainWords(gold) == PlainWords(answer)) return Equal("the same words");
+  if (a.result.over_budget || b.result.over_budget) {
+    return Undecided(a.result.over_budget ? "gold: " + a.result.why : "answer: " + b.result.why);
+  }
+  if (a.result.root < 0 && b.result.root >= 0 && !b.words)
+    return Undecided("the gold answer cannot be read: " + a.result.why);
+  if (b.result.root < 0) return Different("the answer cannot be read: " + b.result.why);
+  return Different("different words");
+}
+
+GradeResult GradeParsed(std::string_view gold, std::string_view answer, bool comma_thousands,
+                        const GradeBudget& budget) {
+  Work work = NewWork(budget);
+  const Parsed a = ParseText(gold, comma_thousands, work), b = ParseText(answer, comma_thousands, work);
+  if (a.result.root < 0 || b.result.root < 0) return CompareWords(gold, answer, a, b);
+  return Comparer(work).Compare(a.result.root, b.result.root);
+}
+
+// "100,200" may be one number or two.
+bool HasCommaThousands(std::string_view text) {
+  for (size_t i = 1; i + 1 < text.size(); ++i) {
+    const bool digits = text[i - 1] >= '0' && text[i - 1] <= '9' && text[i + 1] >= '1' && text[i + 1] <= '9';
+    if (text[i] == ',' && digits) return true;
+  }
+  return false;
+}
+
+std::optional<GradeResult> GradeChoice(std::string_view gold, std::string_view answer,
+                                       const GradeBudget& budget) {
+  const std::optional<Choice> a = ReadChoice(gold), b = ReadChoice(answer);
+  if (!a) return std::nullopt;
+  if (b && (a->marked || b->marked || (a->content.empty() && b->content.empty()))) {
+    return a->letter == b->letter ? Equal("the same choice") : Different("different choices");
+  }
+  // "(B) 12" as gold: the value alone is an answer, too.
+  if (!b && !a->content.empty()) return Grade(a->content, answer, budget);
+  return a->marked ? std::optional<GradeResult>(Different("no choice was made")) : std::nullopt;
+}
+
+GradeResult GradeTexts(const std::string& gold, const std::string& answer, const GradeBudget& budget) {
+  if (gold.empty()) return Undecided("the gold answer is empty");
+  if (answer.empty()) return Different("the answer is empty");
+  if (gold == answer) return Equal("the same text");
+  if (const auto choice = GradeChoice(gold, answer, budget)) return *choice;
+  const std::optional<Clock> a = ReadClock(gold), b = ReadClock(answer);
+  if (a && b) return CompareClocks(*a, *b);
+  GradeResult result = GradeParsed(gold, answer, true, budget);
+  if (result.outcome != Outcome::kEqual && (HasCommaThousands(gold) || HasCommaThousands(answer))) {
+    GradeResult lists = GradeParsed(gold, answer, false, budget);
+    if (lists.outcome == Outcome::kEqual) return lists;
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string_view OutcomeName(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kEqual:
+      return "equal";
+    case Outcome::kDifferent:
+      return "different";
+    case Outcome::kUndecided:
+      break;
+  }
+  return "undecided";
+}
+
+GradeResult Grade(std::string_view gold, std::string_view answer, const GradeBudget& budget) {
+  for (std::string_view text : {gold, answer}) {
+    if (static_cast<int64_t>(text.size()) > budget.max_bytes) {
+      return Undecided(Concat("a text of ", text.size(), " bytes; the size budget is ", budget.max_bytes));
+    }
+  }
+  return GradeTexts(Prepare(gold), Prepare(answer), budget);
+}
+
+GradeResult Grade(std::string_view gold, std::string_view answer) {
+  return Grade(gold, answer, GradeBudget());
+}
+
+}  // namespace moebius::math

@@ -1,0 +1,110 @@
+#include "rl/math/extract.h"
+
+#include <algorithm>
+#include <cctype>
+#include <vector>
+
+#include "rl/math/clean.h"
+
+namespace moebius::math {
+namespace {
+
+struct Box {
+  size_t begin, end;  // of "\boxed{...}"
+  std::string_view inside;
+};
+
+std::vector<Box> Boxes(std::string_view text) {
+  std::vector<Box> out;
+  for (std::string_view command : {"\\boxed", "\\fbox"}) {
+    for (size_t at = text.find(command); at != std::string_view::npos; at = text.find(command, at + 1)) {
+      size_t open = at + command.size();
+      while (open < text.size() && text[open] == ' ') ++open;
+      if (open >= text.size()) continue;
+      if (text[open] != '{') {
+        // \boxed 5
+        size_t end = open;
+        while (end < text.size() && std::isalnum(static_cast<unsigned char>(text[end]))) ++end;
+        if (end > open && open > at + command.size()) out.push_back({at, end, text.substr(open, end - open)});
+        continue;
+      }
+      const size_t end = MatchBrace(text, open);
+      if (end != std::string_view::npos) out.push_back({at, end, text.substr(open + 1, end - open - 2)});
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const Box& a, const Box& b) { return a.end < b.end; });
+  // A box inside of another is part of it.
+  std::erase_if(out, [&](const Box& box) {
+    return std::any_of(out.begin(), out.end(),
+                       [&](const Box& other) { return other.begin < box.begin && box.end < other.end; });
+  });
+  return out;
+}
+
+// True if nothing but "or", "and", commas and signs of mathematics mode stand between two boxes.
+bool Joins(std::string_view between) {
+  std::string words;
+  for (char c : between) {
+    if (std::isalpha(static_cast<unsigned char>(c))) {
+      words += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    } else if (std::string_view(" ,;$\\()[]{}\n~").find(c) == std::string_view::npos) {
+      return false;
+    }
+  }
+  return words.empty() || words == "or" || words == "and" || words == "textor" || words == "textand" ||
+         words == "quad" || words == "qquad";
+}
+
+size_t FindLastIgnoringCase(std::string_view text, std::string_view lower) {
+  if (text.size() < lower.size()) return std::string_view::npos;
+  for (size_t at = text.size() - lower.size() + 1; at-- > 0;) {
+    size_t i = 0;
+    while (i < lower.size() && std::tolower(static_cast<unsigned char>(text[at + i])) == lower[i]) ++i;
+    if (i == lower.size()) return at;
+  }
+  return std::string_view::npos;
+}
+
+}  // namespace
+
+Extracted ExtractAnswer(std::string_view text) {
+  constexpr std::string_view kThink = "</think>";
+  if (const size_t at = text.rfind(kThink); at != std::string_view::npos)
+    text.remove_prefix(at + kThink.size());
+  constexpr std::string_view kOpen = "<answer>", kClose = "</answer>";
+  if (const size_t close = text.rfind(kClose); close != std::string_view::npos) {
+    const size_t open = text.substr(0, close).rfind(kOpen);
+    if (open != std::string_view::npos) {
+      const std::string_view inside = text.substr(open + kOpen.size(), close - open - kOpen.size());
+      Extracted nested =
+          inside.find("\\boxed") == std::string_view::npos ? Extracted() : ExtractAnswer(inside);
+      if (nested.found) return nested;
+      return {.found = true, .answer = std::string(inside), .where = "answer tag"};
+    }
+  }
+  const std::vector<Box> boxes = Boxes(text);
+  if (!boxes.empty()) {
+    size_t first = boxes.size() - 1;
+    while (first > 0 && Joins(text.substr(boxes[first - 1].end, boxes[first].begin - boxes[first - 1].end)))
+      --first;
+    std::string answer(boxes[first].inside);
+    for (size_t i = first + 1; i < boxes.size(); ++i) answer += ", " + std::string(boxes[i].inside);
+    return {.found = true, .answer = std::move(answer), .where = "box"};
+  }
+  for (std::string_view phrase : {"final answer is", "final answer:", "the answer is", "answer:"}) {
+    const size_t at = FindLastIgnoringCase(text, phrase);
+    if (at == std::string_view::npos) continue;
+    std::string_view rest = text.substr(at + phrase.size());
+    while (!rest.empty() &&
+           (rest.front() == ' ' || rest.front() == ':' || rest.front() == '\n' || rest.front() == '*'))
+      rest.remove_prefix(1);
+    rest = rest.substr(0, rest.find('\n'));
+    // A sentence ends at a full stop with a space behind it; a decimal point has none.
+    rest = rest.substr(0, rest.find(". "));
+    if (rest.empty()) continue;
+    return {.found = true, .answer = std::string(rest), .where = "phrase"};
+  }
+  return {.where = "no box, no answer tag and no \"final answer is\""};
+}
+
+}  // namespace moebius::math

@@ -43,6 +43,22 @@ std::span<const Block::Segment> Block::BackwardInputSegments() const {
   return moe_ ? std::span<const Segment>(kMoe) : std::span<const Segment>(kDense);
 }
 
+std::span<const Block::Segment> Block::BackwardSegments() const {
+  static constexpr Segment kDense[] = {{SegmentKind::kCompute, "mlp", &Block::DenseBackward},
+                                       {SegmentKind::kCompute, "attention", &Block::AttentionBackward},
+                                       {SegmentKind::kCompute, "weights", &Block::OtherWeights}};
+  static constexpr Segment kMoe[] = {
+      {SegmentKind::kPost, "post combine backward", &Block::PostCombineBackward},
+      {SegmentKind::kCompute, "shared expert", &Block::SharedBackward},
+      {SegmentKind::kWait, "experts", &Block::ExpertsBackward},
+      {SegmentKind::kPost, "post dispatch backward", &Block::PostDispatchBackward},
+      {SegmentKind::kCompute, "expert weights", &Block::ExpertWeights},
+      {SegmentKind::kWait, "dispatch backward", &Block::WaitDispatchBackward},
+      {SegmentKind::kCompute, "attention", &Block::AttentionBackward},
+      {SegmentKind::kCompute, "weights", &Block::OtherWeights}};
+  return moe_ ? std::span<const Segment>(kMoe) : std::span<const Segment>(kDense);
+}
+
 void Block::Forward(const Pass& pass, TensorView x, TensorView y) const {
   for (const Segment& segment : ForwardSegments()) (this->*segment.run)(pass, x, y);
 }
@@ -52,7 +68,14 @@ void Block::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const 
 }
 
 void Block::BackwardWeight(const Pass& pass) const {
-  dense_ ? dense_->BackwardWeight(pass) : moe_->BackwardWeight(pass);
+  if (moe_) moe_->ExpertWeights(pass);
+  OtherWeights(pass, {}, {});
+}
+
+void Block::ExpertWeights(const Pass& pass, TensorView, TensorView) const { moe_->ExpertWeights(pass); }
+
+void Block::OtherWeights(const Pass& pass, TensorView, TensorView) const {
+  dense_ ? dense_->BackwardWeight(pass) : moe_->OtherWeights(pass);
   norm2_.BackwardWeight(pass);
   attention_->BackwardWeight(pass);
   norm1_.BackwardWeight(pass);

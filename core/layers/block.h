@@ -32,6 +32,8 @@ class Block final : public Layer {
 
   std::span<const Segment> ForwardSegments() const;
   std::span<const Segment> BackwardInputSegments() const;
+  // BackwardInput and BackwardWeight in one: the experts' weight gradients are computed while tokens travel.
+  std::span<const Segment> BackwardSegments() const;
 
   void Forward(const Pass& pass, TensorView x, TensorView y) const override;
   void BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const override;
@@ -60,6 +62,8 @@ class Block final : public Layer {
   void WaitDispatchBackward(const Pass& pass, TensorView dy, TensorView dx) const;
   void DenseBackward(const Pass& pass, TensorView dy, TensorView dx) const;
   void AttentionBackward(const Pass& pass, TensorView dy, TensorView dx) const;
+  void ExpertWeights(const Pass& pass, TensorView dy, TensorView dx) const;
+  void OtherWeights(const Pass& pass, TensorView dy, TensorView dx) const;
 
   Arena& NormMemory(const Pass& pass) const;
 

@@ -285,19 +285,26 @@ void MoeMlp::WaitDispatchBackward(const Pass& pass, TensorView add, TensorView d
 }
 
 void MoeMlp::BackwardWeight(const Pass& pass) const {
-  if (!InChunks(pass)) {
-    const TensorView offsets = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_)).offsets;
-    GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
-                                 .x = pass.saved[h_],
-                                 .w = parameters_.down->grad(),
-                                 .y = pass.saved[dout_],
-                                 .offsets = offsets});
-    GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
-                                 .x = pass.saved[rows_],
-                                 .w = parameters_.gate_up->grad(),
-                                 .y = pass.saved[d_gate_up_],
-                                 .offsets = offsets});
-  }
+  ExpertWeights(pass);
+  OtherWeights(pass);
+}
+
+void MoeMlp::ExpertWeights(const Pass& pass) const {
+  if (InChunks(pass)) return;  // done, chunk by chunk
+  const TensorView offsets = exchange_->WaitDispatch(pass.context, *pass.saved.exchange(handle_)).offsets;
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
+                               .x = pass.saved[h_],
+                               .w = parameters_.down->grad(),
+                               .y = pass.saved[dout_],
+                               .offsets = offsets});
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
+                               .x = pass.saved[rows_],
+                               .w = parameters_.gate_up->grad(),
+                               .y = pass.saved[d_gate_up_],
+                               .offsets = offsets});
+}
+
+void MoeMlp::OtherWeights(const Pass& pass) const {
   if (shared_) shared_->BackwardWeight(pass);
   ArenaScope scope(pass.context.scratch);
   MatMul(pass.context, {.a = pass.saved[dlogits_],

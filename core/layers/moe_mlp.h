@@ -57,6 +57,9 @@ class MoeMlp {
                             TensorView dx) const;  // dx = add + dispatch + router
 
   void BackwardWeight(const Pass& pass) const;
+  // Its two parts: ExpertWeights may run before WaitDispatchBackward, OtherWeights after it.
+  void ExpertWeights(const Pass& pass) const;
+  void OtherWeights(const Pass& pass) const;
   void SetInput(const Pass& pass, TensorView x) const;
 
   bool has_shared() const { return shared_.has_value(); }

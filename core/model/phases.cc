@@ -136,24 +136,18 @@ Phase Model::BackwardPhase(const Context& context, const Objective& objective, M
       {SegmentKind::kCompute, "final norm", [=, this, &mb] { StartBackward(pass, weights, mb); }});
   for (size_t b = blocks_.size(); b-- > 0;) {
     const Block& block = *blocks_[b];
-    const auto segments = block.BackwardInputSegments();
+    const auto segments = now ? block.BackwardSegments() : block.BackwardInputSegments();
     for (const Block::Segment& segment : segments) {
       const bool first = &segment == &segments.front(), last = &segment == &segments.back();
       phase.push_back({segment.kind, segment.name, [=, this, &mb, &block, run = segment.run] {
                          if (first) StartBlockBackward(pass, b, weights, mb);
                          (block.*run)(pass, mb.cursor.in, mb.cursor.out);
-                         if (last && !now) mb.cursor.in = mb.cursor.out;
+                         if (last) EndBlockBackward(pass, weights, mb);
                        }});
     }
     if (!now) continue;
-    phase.push_back({SegmentKind::kCompute, "weights",
-                     [=, &mb, &block] {
-                       block.BackwardWeight(pass);
-                       pass.saved.gradients().Release(mb.cursor.gradients);
-                       pass.saved.activations().Release(mb.cursor.activations);
-                       mb.cursor.spare = std::exchange(mb.cursor.in, mb.cursor.out);
-                     },
-                     first_parameter_[b], first_parameter_[b + 1]});
+    phase.back().first_complete = first_parameter_[b];
+    phase.back().last_complete = first_parameter_[b + 1];
   }
   phase.push_back({SegmentKind::kCompute, "embedding", [=, this, &mb] { EndBackward(pass, weights, mb); }});
   return phase;
@@ -184,6 +178,14 @@ void Model::StartBlockBackward(const Pass& pass, size_t block, Weights weights, 
     blocks_[block]->Forward(pass, mb.block_inputs[block], pass.context.scratch.New(act, shape));
   }
   cursor.out = weights == Weights::kNow ? cursor.spare : pass.saved.gradients().New(act, shape);
+}
+
+void Model::EndBlockBackward(const Pass& pass, Weights weights, Microbatch& mb) const {
+  Microbatch::Cursor& cursor = mb.cursor;
+  cursor.spare = std::exchange(cursor.in, cursor.out);
+  if (weights == Weights::kLater) return;
+  pass.saved.gradients().Release(cursor.gradients);
+  pass.saved.activations().Release(cursor.activations);
 }
 
 void Model::EndBackward(const Pass& pass, Weights weights, Microbatch& mb) const {

@@ -184,8 +184,7 @@ GradeResult Comparer::CompareLists(int gold, int answer) {
     if (kind == "[]" && a.size() == 2 && b.size() == 2) return Different("a closed interval against a list");
     return InOrder(a, b);
   }
-  // Pairs may be intervals, where brackets matter; longer tuples cannot.
-  if (ka != kb && a.size() == 2 && b.size() == 2) return Different("different brackets");
+  if (ka != kb) return Different("different brackets");
   return InOrder(a, b);
 }
 
@@ -220,6 +219,8 @@ GradeResult Comparer::CompareEllipses(int gold, int answer) {
   // What has no dots is no endless sequence, nor one that ends at a symbol.
   if ((pa && !dots_in(answer)) || (pb && !dots_in(gold)))
     return Different("a list against a longer sequence");
+  const auto ends_in_dots = [this](int id) { return tree_.op(tree_.args(id).back()) == Op::kEllipsis; };
+  if (ends_in_dots(gold) != ends_in_dots(answer)) return Different("a finite against an endless sequence");
   // Not a progression that is understood: element by element, dots against dots.
   const std::vector<int> a = tree_.args(gold), b = tree_.args(answer);
   if (a.size() != b.size()) return Undecided("sequences with dots that are not understood");

@@ -20,7 +20,14 @@ std::string Prepare(std::string_view raw) {
   const bool marked = raw.find("\\boxed") != std::string_view::npos ||
                       raw.find("<answer>") != std::string_view::npos ||
                       raw.find("</think>") != std::string_view::npos;
-  if (marked) {
+  // "The answer is 5" is read behind the phrase.
+  const std::string words = raw.size() < 200 ? PlainWords(raw) : "";
+  bool phrase = false;
+  for (std::string_view start :
+       {"the answer is ", "the final answer is ", "answer: ", "final answer: ", "answer is "}) {
+    phrase = phrase || words.starts_with(start);
+  }
+  if (marked || phrase) {
     const Extracted extracted = ExtractAnswer(raw);
     if (extracted.found) return ReplaceKnownWords(StripWrappers(ToAscii(extracted.answer)));
   }

@@ -18,9 +18,9 @@ std::string_view OutcomeName(Outcome outcome);  // "equal", "different", "undeci
 
 struct GradeBudget {
   int64_t max_bytes = 20000;         // of each text
-  int max_depth = 150;               // nested brackets and operators, after ((x)) is reduced to (x)
+  int max_depth = 600;               // nested brackets and operators, after ((x)) is reduced to (x)
   int max_nodes = 5000;              // expression nodes of each text
-  int64_t max_steps = 60000;         // evaluation steps of one grading
+  int64_t max_steps = 15000;         // evaluation steps of one grading
   int64_t max_exact_bits = 1 << 18;  // of an exact rational; larger numbers are enclosed by intervals
   int64_t max_precision = 1 << 15;   // bits of an interval's ends
 };

@@ -34,7 +34,7 @@ Value Evaluator::FromBall(Ball ball, Size size) {
 Value Evaluator::Snap(Value value) {
   const double zero_bits = value.size.ZeroBits();
   if (value.ball.ContainsZero() && value.ball.UpperLog2() < -zero_bits) {
-    presumed_ = presumed_ || !value.size.algebraic;
+    presumed_ = presumed_ || !value.size.Proves();
     return Value::Exact(Rational());
   }
   // The imaginary part is (z - conj z)/2i: twice the size, in the field of z and its conjugate.
@@ -47,7 +47,7 @@ Value Evaluator::Snap(Value value) {
     twice.u = 2 * (value.size.u + value.size.l) + 1;
     twice.l = 2 * value.size.l + 1;
     if (part.UpperLog2() < -twice.ZeroBits()) {
-      presumed_ = presumed_ || !value.size.algebraic;
+      presumed_ = presumed_ || !twice.Proves();
       arb_zero(value.ball.im());
     }
   }
@@ -55,6 +55,8 @@ Value Evaluator::Snap(Value value) {
 }
 
 Value Evaluator::Transcendental(Ball ball, const Size& argument) {
+  // About what the function cost, in steps of a microsecond.
+  meter_->Spend(prec_ * prec_ / (1 << 19));
   Size size = argument;
   size.algebraic = false;
   size.u = std::max({1.0, ball.UpperLog2(), argument.u});

@@ -12,7 +12,10 @@ using Kind = Value::Kind;
 using Point = std::map<std::string, Rational>;
 
 constexpr slong kFirstPrecision = 64;
-constexpr int kPoints = 40, kAgreeingPoints = 4, kAgreeingWholePoints = 12;
+constexpr int kPoints = 96;
+// Points that must agree: of smooth functions, and of those that may bend between the points (|x|, floor,
+// max, roots).
+constexpr int kAgreeingPoints = 12, kAgreeingBentPoints = 40;
 
 // What is known of one number.
 struct Known {
@@ -85,6 +88,15 @@ void CollectWhole(const Tree& tree, int id, std::vector<std::string>& out) {
   }
 }
 
+// Symbols in exponents: large values would ask for thousands of bits there.
+void CollectExponents(const Tree& tree, int id, std::vector<std::string>& out) {
+  const Node& node = tree[id];
+  if (node.op == Op::kPow) {
+    for (const std::string& name : tree.Symbols(node.args[1])) out.push_back(name);
+  }
+  for (int arg : node.args) CollectExponents(tree, arg, out);
+}
+
 // Numbers that look random but are the same in every run (splitmix64's mixing constants).
 class Numbers {
  public:
@@ -99,24 +111,48 @@ class Numbers {
   uint64_t state_ = 20240229;
 };
 
-// The k-th point: small and large, positive and negative rationals; the first ones positive.
-Point MakePoint(const std::vector<std::string>& symbols, const std::vector<std::string>& whole, int k,
-                Numbers& random) {
+// The symbols of two expressions, and those among them that need special values.
+struct Symbols {
+  std::vector<std::string> all, whole, exponents;
+};
+
+// The k-th point: small and large rationals; the bits of k are the signs, so that few symbols meet all
+// combinations.
+Point MakePoint(const Symbols& symbols, int k, Numbers& random) {
   constexpr ulong kPrimes[] = {7, 11, 13, 17, 19, 23, 29, 31};
-  constexpr slong kSpans[] = {3, 1, 12, 1, 100, 2};
+  constexpr slong kSpans[] = {3, 1, 12, 2, 100, 5, 1000, 30};
+  const auto has = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   Point point;
-  for (const std::string& name : symbols) {
-    if (std::find(whole.begin(), whole.end(), name) != whole.end()) {
+  for (size_t s = 0; s < symbols.all.size(); ++s) {
+    const std::string& name = symbols.all[s];
+    if (has(symbols.whole, name)) {
       point[name] = Rational(1 + static_cast<slong>(random.Next() % 50), 1);
       continue;
     }
     const ulong den = kPrimes[random.Next() % 8];
-    const slong span = kSpans[k % 6] * static_cast<slong>(den);
+    const size_t turn = static_cast<size_t>(k) + static_cast<size_t>(k) / 8;
+    const slong span = kSpans[turn % (has(symbols.exponents, name) ? 4 : 8)] * static_cast<slong>(den);
     const slong num = 1 + static_cast<slong>(random.Next() % static_cast<uint64_t>(span));
-    const bool negative = k % 3 == 2 || (k % 3 == 1 && random.Next() % 2 == 0);
+    const bool negative = s < 3 ? (k >> s) % 2 == 1 : random.Next() % 2 == 1;
     point[name] = Rational(negative ? -num : num, den);
   }
   return point;
+}
+
+// True if the function may follow one formula here and another there.
+bool Bends(const Tree& tree, int id) {
+  const Node& node = tree[id];
+  if (node.op == Op::kAbs || node.op == Op::kFloor || node.op == Op::kCeil || node.op == Op::kRoot)
+    return true;
+  if (node.op == Op::kFunction &&
+      (node.text == "max" || node.text == "min" || node.text == "mod" || node.text.starts_with("arc")))
+    return true;
+  if (node.op == Op::kPow && tree.Contains(node.args[1], {Op::kDiv, Op::kSymbol})) return true;
+  if (node.op == Op::kPow && tree.op(node.args[1]) == Op::kNumber && !tree[node.args[1]].value.IsInteger())
+    return true;
+  return std::any_of(node.args.begin(), node.args.end(), [&](int arg) { return Bends(tree, arg); });
 }
 
 std::vector<std::string> SymbolsOf(const Tree& tree, int a, int b) {
@@ -127,8 +163,39 @@ std::vector<std::string> SymbolsOf(const Tree& tree, int a, int b) {
   return symbols;
 }
 
+void CollectTerms(const Tree& tree, int id, int sign, std::vector<std::pair<int, int>>& out) {
+  const Node& node = tree[id];
+  if (node.op == Op::kNeg) return CollectTerms(tree, node.args[0], -sign, out);
+  if (node.op != Op::kAdd) return out.push_back({id, sign});
+  for (int arg : node.args) CollectTerms(tree, arg, sign, out);
+}
+
+// a - b without the terms that both have: what is left of 10^(10^10) + 1 and 10^(10^10) can be computed.
 int Difference(Work& work, int a, int b) {
-  return work.tree.Make(Op::kAdd, {a, work.tree.Make(Op::kNeg, {b})});
+  Tree& tree = work.tree;
+  std::vector<std::pair<int, int>> terms;
+  CollectTerms(tree, a, 1, terms);
+  const size_t from_a = terms.size();
+  CollectTerms(tree, b, -1, terms);
+  std::multimap<std::pair<std::string, int>, size_t> seen;
+  std::vector<bool> gone(terms.size(), false);
+  for (size_t i = 0; i < terms.size(); ++i) {
+    std::string key = tree.Canonical(terms[i].first);
+    const auto other = i < from_a ? seen.end() : seen.find({key, -terms[i].second});
+    if (other == seen.end()) {
+      if (i < from_a) seen.insert({{std::move(key), terms[i].second}, i});
+      continue;
+    }
+    gone[i] = gone[other->second] = true;
+    seen.erase(other);
+  }
+  std::vector<int> left;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    if (!gone[i])
+      left.push_back(terms[i].second > 0 ? terms[i].first : tree.Make(Op::kNeg, {terms[i].first}));
+  }
+  if (left.empty()) return tree.Number(0);
+  return left.size() == 1 ? left[0] : tree.Make(Op::kAdd, std::move(left));
 }
 
 // Powers too large to compute are compared by their logarithms: b^x and c^y by x ln b and y ln c.
@@ -143,7 +210,9 @@ GradeResult CompareConstants(Work& work, int a, int b, int rounds) {
   const Point none;
   Evaluator rough(work.tree, none, kFirstPrecision, &work.meter);
   const Value va = rough.Eval(a), vb = rough.Eval(b);
-  if (va.kind == Kind::kUndefined) return Undecided("the gold answer is undefined: " + va.why);
+  if (va.kind == Kind::kUndefined && vb.kind == Kind::kUndefined)
+    return Undecided("both are undefined: " + va.why);
+  if (va.kind == Kind::kUndefined) return Different("the gold answer is undefined: " + va.why);
   if (vb.kind == Kind::kUndefined) return Different("the answer is undefined: " + vb.why);
   for (const Value* v : {&va, &vb}) {
     if (v->kind == Kind::kUnknown && !v->retry) return Undecided(v->why);
@@ -160,7 +229,11 @@ GradeResult CompareConstants(Work& work, int a, int b, int rounds) {
     if (va.sign != vb.sign) return Different("opposite signs");
     if (va.kind == Kind::kInfinite) return Equal("the same infinity");
     const int la = LogarithmOf(work, a), lb = LogarithmOf(work, b);
-    if (la < 0 || lb < 0 || rounds == 0) return Undecided("numbers too large to compute");
+    if (la < 0 || lb < 0 || rounds == 0) {
+      const Known rest = Settle(work, Difference(work, a, b), none, false);
+      if (rest.what == Known::kNotZero) return Different("different numbers");
+      return Undecided("numbers too large to compute");
+    }
     return CompareConstants(work, la, lb, rounds - 1);
   }
   if (va.IsExact() && vb.IsExact() && va.times_pi == vb.times_pi) {
@@ -194,19 +267,20 @@ bool RealAt(Work& work, int id, const Point& point) {
   return value.IsNumber() && value.IsReal();
 }
 
-GradeResult CompareFunctions(Work& work, int a, int b, const std::vector<std::string>& symbols) {
-  std::vector<std::string> whole;
-  CollectWhole(work.tree, a, whole);
-  CollectWhole(work.tree, b, whole);
+GradeResult CompareFunctions(Work& work, int a, int b, const std::vector<std::string>& names) {
+  Symbols symbols{.all = names, .whole = {}, .exponents = {}};
+  for (int side : {a, b}) {
+    CollectWhole(work.tree, side, symbols.whole);
+    CollectExponents(work.tree, side, symbols.exponents);
+  }
   const bool complex = work.tree.Contains(a, {Op::kImaginary}) || work.tree.Contains(b, {Op::kImaginary});
   const int difference = Difference(work, a, b);
   Numbers random;
-  // Whole numbers are few: more of them, so that no polynomial passes by chance.
-  const int wanted = whole.empty() ? kAgreeingPoints : kAgreeingWholePoints;
+  const int wanted = Bends(work.tree, a) || Bends(work.tree, b) ? kAgreeingBentPoints : kAgreeingPoints;
   int agree = 0, defined = 0, undefined = 0;
   std::string why = "no point where both are defined";
   for (int k = 0; k < kPoints && agree < wanted; ++k) {
-    const Point point = MakePoint(symbols, whole, k, random);
+    const Point point = MakePoint(symbols, k, random);
     const Known known = Settle(work, difference, point, false);
     if (known.what == Known::kUnknown) {
       why = known.why;
@@ -225,7 +299,8 @@ GradeResult CompareFunctions(Work& work, int a, int b, const std::vector<std::st
     ++agree;
   }
   // Fewer points are enough if the others lie outside of the domain, not if they could not be computed.
-  if (agree >= wanted || (agree >= 2 && whole.empty() && why == "no point where both are defined")) {
+  if (agree >= wanted ||
+      (agree >= kAgreeingPoints / 2 && symbols.whole.empty() && why == "no point where both are defined")) {
     return Equal("the same values at " + std::to_string(agree) + " points");
   }
   if (defined == 0 && undefined == kPoints) return Different("the answer is defined nowhere");
@@ -285,13 +360,13 @@ int At(Tree& tree, int id, const Point& point) {
 
 std::optional<bool> Proportional(Work& work, int a, int b, bool positive) {
   Tree& tree = work.tree;
-  const std::vector<std::string> symbols = SymbolsOf(tree, a, b);
-  if (symbols.empty() || symbols.size() > 40) return std::nullopt;
+  const Symbols symbols{.all = SymbolsOf(tree, a, b), .whole = {}, .exponents = {}};
+  if (symbols.all.empty() || symbols.all.size() > 40) return std::nullopt;
   Numbers random;
   int agree = 0;
   std::optional<std::pair<int, int>> first;
   for (int k = 0; k < kPoints && agree < kAgreeingPoints; ++k) {
-    const Point point = MakePoint(symbols, {}, k, random);
+    const Point point = MakePoint(symbols, k, random);
     const int pa = At(tree, a, point), pb = At(tree, b, point);
     const Known ka = Settle(work, pa, {}, true), kb = Settle(work, pb, {}, true);
     for (const Known* known : {&ka, &kb}) {

@@ -98,9 +98,25 @@ size_t RepeatingByDots(std::string_view text, std::string* fraction, std::string
   return 0;
 }
 
+// 0b1011 and 0xFF, as programs write them.
+size_t LexPrefixedNumber(std::string_view text, Token* token) {
+  const int base = text.starts_with("0b") ? 2 : text.starts_with("0x") ? 16 : 0;
+  if (base == 0) return 0;
+  size_t n = 2;
+  while (n < text.size() && (base == 2 ? text[n] == '0' || text[n] == '1'
+                                       : std::isxdigit(static_cast<unsigned char>(text[n])) != 0))
+    ++n;
+  if (n < 4) return 0;
+  token->kind = TokenKind::kNumber;
+  token->text = text.substr(0, n);
+  token->value = Rational::FromBase(text.substr(2, n - 2), base);
+  return n;
+}
+
 }  // namespace
 
 size_t LexNumber(std::string_view text, bool commas, Token* token) {
+  if (const size_t used = LexPrefixedNumber(text, token)) return used;
   size_t at = DigitRun(text);
   std::string whole(text.substr(0, at)), fraction, repeat;
   if (at == 0 && !(text.size() > 1 && text[0] == '.' && IsDigit(text[1]))) return 0;

@@ -85,11 +85,12 @@ constexpr Alias kChars[] = {{"lt", "<"},     {"gt", ">"},     {"colon", ":"}, {"
                             {"lparen", "("}, {"rparen", ")"}, {"prime", "'"}, {"percent", "%"}};
 
 constexpr std::string_view kSkipped[] = {
-    "left",        "right",      "big",       "Big",      "bigg",    "Bigg",   "bigl",         "bigr",
-    "Bigl",        "Bigr",       "biggl",     "biggr",    "Biggl",   "Biggr",  "displaystyle", "textstyle",
-    "scriptstyle", "limits",     "nolimits",  "quad",     "qquad",   "middle", "rm",           "it",
-    "bf",          "hfill",      "thinspace", "medspace", "enspace", "hline",  "mathstrut",    "space",
-    "nonumber",    "normalsize", "large",     "Large",    "boldmath"};
+    "left",         "right",      "big",         "Big",     "bigg",     "Bigg",          "bigl",
+    "bigr",         "Bigl",       "Bigr",        "biggl",   "biggr",    "Biggl",         "Biggr",
+    "displaystyle", "textstyle",  "scriptstyle", "limits",  "nolimits", "quad",          "qquad",
+    "middle",       "rm",         "it",          "bf",      "angle",    "measuredangle", "triangle",
+    "hfill",        "thinspace",  "medspace",    "enspace", "hline",    "mathstrut",     "space",
+    "nonumber",     "normalsize", "large",       "Large",   "boldmath"};
 
 constexpr std::string_view kTextCommands[] = {"text",   "textbf", "textit",     "textrm",      "mathrm",
                                               "mbox",   "mathit", "emph",       "textsf",      "texttt",
@@ -192,6 +193,10 @@ class Lexer {
            last.IsCommand("cdot") || last.IsCommand("times");
   }
 
+  bool AfterLetter() const {
+    return !tokens_.empty() && (tokens_.back().kind == TokenKind::kLetter || tokens_.back().IsCommand("pi"));
+  }
+
   std::string_view Group() {
     while (at_ < text_.size() && text_[at_] == ' ') ++at_;
     if (at_ >= text_.size() || text_[at_] != '{') return {};
@@ -282,9 +287,13 @@ class Lexer {
     if (lower == "and" || lower == "or") return Push(TokenKind::kCommand, lower);
     if (lower == "percent") return Push(TokenKind::kChar, "%");
     if (lower == "mod") return Push(TokenKind::kCommand, "mod");
+    if (lower == "to" && AfterAmount()) return Push(TokenKind::kChar, ":");
+    if (Scale(lower)) return;
+    if (trimmed.starts_with("^\\circ")) return DegreeSign(trimmed);
     const std::string_view name = Replace(kAliases, trimmed);
+    if (name == "min" && AfterAmount()) return PushUnit(*FindUnit("min"));
     if (Has(kFunctions, name)) return Push(TokenKind::kCommand, name);
-    if (AfterAmount() && !function) {
+    if ((AfterAmount() || AfterLetter()) && !function) {
       // Only after a bare fraction bar or product sign must it be a unit; elsewhere it may be.
       if (auto unit = ParseUnitText(trimmed)) return PushUnit(*unit);
       if (tokens_.back().kind == TokenKind::kNumber || tokens_.back().IsChar(')') ||
@@ -294,6 +303,35 @@ class Lexer {
     }
     if (trimmed.size() == 1 && IsAlpha(trimmed[0])) return Push(TokenKind::kLetter, trimmed);
     Push(TokenKind::kWord, trimmed);
+  }
+
+  // "5 million" is a product.
+  bool Scale(std::string_view lower) {
+    struct Name {
+      std::string_view name;
+      slong value;
+    };
+    constexpr Name kNames[] = {{"hundred", 100},        {"thousand", 1000},          {"million", 1000000},
+                               {"billion", 1000000000}, {"trillion", 1000000000000}, {"dozen", 12}};
+    for (const Name& name : kNames) {
+      if (lower != name.name || !AfterAmount()) continue;
+      Push(TokenKind::kCommand, "cdot");
+      Push(TokenKind::kNumber, lower);
+      tokens_.back().value = ::moebius::math::Rational(name.value, 1);
+      return true;
+    }
+    return false;
+  }
+
+  // \text{°C}
+  void DegreeSign(std::string_view text) {
+    constexpr std::string_view kSign = "^\\circ";
+    Push(TokenKind::kChar, "^");
+    Push(TokenKind::kCommand, "circ");
+    text.remove_prefix(kSign.size());
+    while (text.starts_with(" ")) text.remove_prefix(1);
+    if (text == "C" || text == "F") return Push(TokenKind::kLetter, text);
+    if (!text.empty()) Words(text, false);
   }
 
   bool Number() {
@@ -349,6 +387,11 @@ class Lexer {
     if (run.size() == 1) return Push(TokenKind::kLetter, run);
     std::string lower(run);
     for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (Scale(lower)) return;
+    // "3 to 4", "10 min"
+    if (lower == "to" && AfterAmount()) return Push(TokenKind::kChar, ":");
+    if (run == "min" && AfterAmount() && !text_.substr(at_).starts_with("("))
+      return PushUnit(*FindUnit("min"));
     for (std::string_view name : {run, std::string_view(lower)}) {
       if (name == "percent") return Push(TokenKind::kChar, "%");
       if (Has(kBareCommands, name)) return Push(TokenKind::kCommand, Replace(kAliases, name));

@@ -341,12 +341,22 @@ int Parser::Call(std::string name) {
   return Make(Op::kCall, std::move(args), name);
 }
 
+int Parser::Combinations() {
+  const int inside = Bracketed('(');
+  if (inside < 0) return -1;
+  if (tree_.op(inside) == Op::kSequence && tree_[inside].text == "()" && tree_.args(inside).size() == 2) {
+    return Make(Op::kBinomial, std::vector<int>(tree_.args(inside)));
+  }
+  return Make(Op::kMul, {SymbolNode("C"), inside});
+}
+
 int Parser::Letter() {
   std::string name = Now().text;
   Skip();
   if (Now().IsChar('_')) name += "_" + IndexText();
   while (Take('\'')) name += "'";
   if (DefinesCall()) return Call(name);
+  if (name == "C" && Now().IsChar('(')) return Combinations();
   // f^{-1}(x) = ...
   if (Now().IsChar('^') && Ahead(1).IsChar('{') && Ahead(2).IsChar('-') && Ahead(3).IsChar('}') == false &&
       Ahead(4).IsChar('}') && Ahead(5).IsChar('(')) {

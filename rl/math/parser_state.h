@@ -48,6 +48,7 @@ class Parser {
   int Letter();
   bool DefinesCall() const;  // "(x, y) =" comes next
   int Call(std::string name);
+  int Combinations();  // C(n, k); with one argument C is a letter
   std::string IndexText();
   int Money(std::string_view currency);
 

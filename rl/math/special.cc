@@ -41,6 +41,7 @@ struct Phrase {
 };
 
 constexpr Phrase kPhrases[] = {{"no solution", "\\emptyset"},
+                               {"none", "\\emptyset"},
                                {"no solutions", "\\emptyset"},
                                {"no real solution", "\\emptyset"},
                                {"no real solutions", "\\emptyset"},

@@ -8,9 +8,11 @@ namespace {
 
 // Key of the radical i; others are hashes, for which this value is as good as any.
 constexpr uint64_t kImaginaryKey = 1;
-// Margin of the convention for numbers that are not known to be algebraic, and a cap on the degree it counts
+// Margin of the convention, and a cap on the degree it counts
 // with.
-constexpr double kMarginBits = 256, kMarginFactor = 2, kDegreeCap = 32;
+// Above this the proof would cost more than it is worth, and the convention is used.
+constexpr double kMaxProvedBits = 4096;
+constexpr double kMarginBits = 320, kMarginFactor = 4;
 
 }  // namespace
 
@@ -20,11 +22,13 @@ double Size::Degree() const {
   return degree;
 }
 
+double Size::ProvedBits() const { return (Degree() - 1) * u + l + 2; }
+
+bool Size::Proves() const { return algebraic && ProvedBits() <= kMaxProvedBits; }
+
 double Size::ZeroBits() const {
-  const double degree = Degree();
-  const double proved = (degree - 1) * u + l + 2;
-  const double convention = kMarginFactor * (std::min(degree, kDegreeCap) * u + l) + kMarginBits;
-  return algebraic ? proved : convention;
+  if (Proves()) return ProvedBits();
+  return kMarginFactor * (u + l) + kMarginBits;
 }
 
 void Size::AddRadical(uint64_t key, double degree) {

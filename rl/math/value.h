@@ -5,8 +5,9 @@
 // expressions", 2001): write x = U/L with algebraic integers U, L; let 2^u bound every conjugate of U, 2^l
 // every conjugate of L, D the degree of the field of all radicals used. If x is not zero, |x| >= 2^-((D-1) u
 // + l). A sum has u = max(u1 + l2, l1 + u2) + 1, l = l1 + l2; a product u1 + u2, l1 + l2; a quotient u1 + l2,
-// l1 + u2; a k-th root (u + (k-1) l)/k, l. For numbers with pi, e, sine, ... the same formula with a margin
-// is a convention, not a theorem; what rests on it is marked.
+// l1 + u2; a k-th root (u + (k-1) l)/k, l. For numbers with pi, e, sine, ... and for degrees that
+// would ask for thousands of bits, 4 (u + l) + 320 bits are a convention, not a theorem; what rests on it is
+// marked.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,13 @@ struct Size {
   double Degree() const;
   // Bits that an absolute value must be below for it to be zero.
   double ZeroBits() const;
+  // True if that follows from the separation bound, not from the convention.
+  bool Proves() const;
   void AddRadical(uint64_t key, double degree);
   void Join(const Size& other);  // radicals and algebraic
+
+ private:
+  double ProvedBits() const;
 };
 
 struct Value {

@@ -1,19 +1,21 @@
 #include "launch/verb_sandbox.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <thread>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
-#include "core/io/line_reader.h"
 #include "rl/sandbox/sandbox.h"
 
 namespace moebius {
 namespace {
 
-constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
+constexpr int64_t kMaxFileBytes = int64_t{4} << 30;
 
 Flag WithoutFlag() {
   return {.name = "without",
@@ -45,28 +47,48 @@ void Print(const sandbox::Answer& answer) {
   std::fflush(stdout);
 }
 
-absl::Status RunBatch(const ParsedArgs& args) {
-  const std::string path = args.Text("batch");
-  ASSIGN_OR_RETURN(LineReader reader,
-                   LineReader::Open(path == "-" ? "/dev/stdin" : path, {.max_line_bytes = kMaxFileBytes}));
-  std::vector<std::pair<std::string, std::string>> lines;  // where, text
-  for (std::string_view line;;) {
-    ASSIGN_OR_RETURN(const bool more, reader.Next(&line));
-    if (!more) break;
-    if (line.find_first_not_of(" \t\r") != line.npos) lines.emplace_back(reader.Where(), line);
+// Standard input is read as it is: an ordinary user may not open the pipe of another one by name.
+absl::StatusOr<std::string> ReadStandardInput() {
+  std::string text;
+  char block[65536];
+  for (ssize_t length; (length = read(STDIN_FILENO, block, sizeof block)) != 0;) {
+    if (length < 0 && errno != EINTR) return ErrnoError(errno, "read standard input");
+    if (length > 0) text.append(block, length);
   }
+  return text;
+}
+
+absl::Status RunBatch(const ParsedArgs& args) {
+  // First the sandbox, so that its processes are copies of a small one.
   ASSIGN_OR_RETURN(const auto box, StartSandbox(args));
+  const std::string path = args.Text("batch");
+  ASSIGN_OR_RETURN(const std::string text, path == "-" ? ReadStandardInput() : ReadFile(path, kMaxFileBytes));
+  struct Line {
+    int64_t number;
+    std::string_view text;
+  };
+  std::vector<Line> lines;
+  int64_t number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    ++number;
+    if (line.find_first_not_of(" \t\r") != line.npos) lines.push_back({number, line});
+    begin = end + 1;
+  }
   return box->JudgeAll(
-      lines.size(), [&](size_t i) { return sandbox::ParseJob(lines[i].second, lines[i].first); }, Print);
+      lines.size(),
+      [&](size_t i) { return sandbox::ParseJob(lines[i].text, Concat(path, ", line ", lines[i].number)); },
+      Print);
 }
 
 absl::Status RunOne(const ParsedArgs& args) {
+  ASSIGN_OR_RETURN(const auto box, StartSandbox(args));
   sandbox::Job job;
   ASSIGN_OR_RETURN(job.language, sandbox::ParseLanguage(args.Text("lang"), "--lang"));
   ASSIGN_OR_RETURN(job.program, ReadFile(args.positional()[0], kMaxFileBytes));
   ASSIGN_OR_RETURN(const std::string tests, ReadFile(args.Text("tests"), kMaxFileBytes));
   ASSIGN_OR_RETURN(job.tests, sandbox::ParseTestSpec(tests, args.Text("tests")));
-  ASSIGN_OR_RETURN(const auto box, StartSandbox(args));
   for (const sandbox::Answer& answer : box->JudgeAll({job})) Print(answer);
   return absl::OkStatus();
 }

@@ -82,7 +82,7 @@ void TryForks() {
       _exit(0);
     }
     if (child < 0) return;
-    if (i >= kProbeLimits.processes) Say(Concat("fork: ", i + 1, " processes"));
+    if (i > kProbeLimits.processes) Say(Concat("fork: ", i + 1, " processes"));
   }
 }
 

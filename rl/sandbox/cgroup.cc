@@ -113,8 +113,7 @@ SlotCgroup Cgroups::Make(const std::string& name, const Limits& limits) const {
   if (version_ == 0) return group;
   const std::string memory = memory_parent_ + "/" + name, pids = pids_parent_ + "/" + name;
   const std::string bytes = Concat(limits.memory_mb * kMiB);
-  // 1 above what the init allows: the init sees the last fork and refuses it by itself (notify.h).
-  const std::string processes = Concat(limits.processes + 1);
+  const std::string processes = Concat(limits.processes);
   group.version_ = version_;
   group.memory_ = memory;
   group.pids_ = pids;

@@ -9,6 +9,8 @@
 namespace moebius::sandbox {
 namespace {
 
+constexpr char kWrapMain[] = "-Wl,--wrap=main";
+
 // What is compiled: the program alone where it has a main of its own, else between the stub and a main of
 // ours.
 std::string Source(const Job& job, const std::string& script) {
@@ -25,13 +27,15 @@ std::string Source(const Job& job, const std::string& script) {
     return Concat(head, "\nint main() { return moebius_slot::Call(&", method ? "Solution::" : "", name,
                   "); }\n");
   }
-  // A main in the script becomes a function; a script without one is the body of a function.
+  // A script without a main is the body of one. Either way the real one is called through the linker
+  // (kWrapMain), and only its return, not an exit, leads to the end mark.
   const bool whole = script.find(" main(") != std::string::npos;
-  return Concat(
-      head,
-      "#undef NDEBUG\n#undef assert\n#include <cassert>\n#define main moebius_script\n#line 1 \"test\"\n",
-      whole ? "" : "int main() {\n", script, whole ? "\n" : "\nreturn 0; }\n",
-      "#undef main\nint main() { moebius_script(); return moebius_slot::Finish(); }\n");
+  return Concat(head, "#undef NDEBUG\n#undef assert\n#include <cassert>\n#line 1 \"test\"\n",
+                whole ? "" : "int main() {\n", script, whole ? "\n" : "\n}\n",
+                "extern \"C\" int __real_main(int, char**, char**);\n"
+                "extern \"C\" int __wrap_main(int count, char** words, char** environment) {\n"
+                "  const int code = __real_main(count, words, environment);\n"
+                "  return code != 0 ? code : moebius_slot::Finish();\n}\n");
 }
 
 }  // namespace
@@ -40,6 +44,7 @@ Compiled Compile(Runner& runner, const Job& job, const std::string& script) {
   const std::string source = Source(job, script);
   SlotProgram compiler;
   compiler.argv = {"/usr/bin/g++", "-std=gnu++20", "-O2", "-pipe", "-o", "/box/artifact", "/prog/main.cpp"};
+  if (job.tests.kind == TestKind::kAssert) compiler.argv.push_back(kWrapMain);
   compiler.files = {{"main.cpp", source}};
   compiler.limits = kCompileLimits;
   compiler.want_artifact = true;

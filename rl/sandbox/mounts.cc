@@ -84,7 +84,7 @@ bool IsFolder(const char* path, bool* link, std::string* target) {
   return true;
 }
 
-void AddSystem(Builder& builder, const std::string& root, const std::string& ld_cache) {
+void AddSystem(Builder& builder, const std::string& root, const std::string& ld_cache, uid_t uid) {
   for (const char* name : {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}) {
     bool link;
     std::string target;
@@ -97,9 +97,9 @@ void AddSystem(Builder& builder, const std::string& root, const std::string& ld_
     }
   }
   builder.Dir(root + "/etc");
-  builder.Text(root + "/etc/passwd",
-               "root:x:0:0:root:/root:/bin/false\nsandbox:x:1000:1000:sandbox:/box:/bin/sh\n");
-  builder.Text(root + "/etc/group", "root:x:0:\nsandbox:x:1000:\n");
+  builder.Text(root + "/etc/passwd", Concat("root:x:0:0:root:/root:/bin/false\nsandbox:x:", uid, ":", uid,
+                                            ":sandbox:/box:/bin/sh\n"));
+  builder.Text(root + "/etc/group", Concat("root:x:0:\nsandbox:x:", uid, ":\n"));
   builder.Text(root + "/etc/hosts", "127.0.0.1 localhost\n");
   if (!ld_cache.empty()) builder.Text(root + "/etc/ld.so.cache", ld_cache);
   if (access("/etc/alternatives", X_OK) == 0) {  // libblas and others are found through it
@@ -150,7 +150,7 @@ std::string BuildRoot(const SlotRequest& request, const SlotContext& context, ui
     if (builder.error().empty()) bytes += info.st_size + 8192;
   }
   builder.Mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, Concat("size=", bytes, ",mode=0755"));
-  AddSystem(builder, root, context.ld_cache);
+  AddSystem(builder, root, context.ld_cache, program_uid);
   AddDevices(builder, root);
   AddWritable(builder, root, request.limits, program_uid);
   builder.Dir(root + "/prog");

@@ -13,7 +13,7 @@ namespace moebius::sandbox {
 class Notifier {
  public:
   // `listener` comes from LoadSeccompFilter.
-  Notifier(int listener, int max_tasks) : listener_(listener), max_tasks_(max_tasks) {}
+  Notifier(int listener, int max_tasks);
 
   int listener() const { return listener_; }
 
@@ -21,21 +21,25 @@ class Notifier {
   bool Answer();
 
   bool denied() const { return denied_; }
-  bool refused_process() const { return refused_process_; }
+  bool refused_thread() const { return refused_thread_; }
   bool asked_memory() const { return asked_memory_; }
 
  private:
-  bool MayHaveAnotherTask();
-
   int listener_;
   int max_tasks_;
-  int upper_bound_ = 1;  // tasks at most, without counting
-  bool denied_ = false, refused_process_ = false, asked_memory_ = false;
+  bool denied_ = false, refused_thread_ = false, asked_memory_ = false;
 };
 
-// Whether naming `path` (absolute, as the slot sees it) is an attempt at something outside: to write anywhere
-// but in the slot's own folders and devices, or to read what is not there and is none of the system's.
-bool IsOutside(const std::string& path, bool write, bool exists);
+// A file that a call names, as the slot sees it.
+struct NamedFile {
+  std::string path;  // absolute and normal
+  bool write = false;
+  bool exists = false, parent_exists = false;
+};
+
+// Whether naming it is an attempt at something outside: to write anywhere but in the slot's own folders and
+// devices, or to read what is not there and is none of the system's.
+bool IsOutside(const NamedFile& file);
 
 // "/a/c" from "/a/./b/../c".
 std::string NormalPath(const std::string& path);

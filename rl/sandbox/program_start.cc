@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -31,7 +32,9 @@ bool Limit(int resource, uint64_t soft, uint64_t hard) {
   return setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0;
 }
 
-bool SetLimits(const Limits& limits, bool cgroup) {
+bool SetLimits(const ProgramStart& start) {
+  const Limits& limits = start.request.limits;
+  const bool own_uid = start.context.layers.root, own_count = own_uid || start.context.layers.user_namespace;
   const auto cpu =
       static_cast<uint64_t>(std::ceil(limits.cpu_s)) + 1;  // the init is sooner and counts all processes
   const uint64_t disk =
@@ -43,11 +46,15 @@ bool SetLimits(const Limits& limits, bool cgroup) {
               Limit(RLIMIT_SIGPENDING, 512, 512) && Limit(RLIMIT_RTPRIO, 0, 0);
   // 1, not 0: a core pattern that is a pipe is fed at 0 but not at 1.
   done = done && Limit(RLIMIT_CORE, 1, 1);
-  // The init of an ordinary user's slot counts too, and the init refuses by itself at the exact number.
-  done = done && Limit(RLIMIT_NPROC, limits.processes + 2, limits.processes + 2);
-  // The init looks every few milliseconds; between two looks no process gets further than this.
-  if (!cgroup) {
-    const uint64_t space = (int64_t{4} << 30) + 2 * limits.memory_mb * kMiB;
+  // One more than allowed, which the init sees and ends the slot for. An ordinary user's init counts too;
+  // without a user namespace everything of the user's would.
+  const auto processes = static_cast<uint64_t>(limits.processes) + (own_uid ? 1 : 2);
+  if (own_count) done = done && Limit(RLIMIT_NPROC, processes, processes);
+  // The init looks every few milliseconds; between two looks no process gets further than this. Stacks of
+  // threads are reserved whole.
+  if (!start.cgroup.limits_memory()) {
+    const uint64_t space =
+        (int64_t{4} << 30) + 2 * limits.memory_mb * kMiB + std::min(limits.processes, 256) * stack;
     done = done && Limit(RLIMIT_AS, space, space);
   }
   return done;
@@ -116,7 +123,7 @@ std::string Start(const ProgramStart& start, int* socket) {
     if (write(entrance.get(), "0", 1) != 1) return Failed("enter the control group");
   if (setsid() < 0) return Failed("setsid");
   if (!ArrangeDescriptors(start.request, socket)) return Failed("descriptors");
-  if (!SetLimits(start.request.limits, start.cgroup.limits_memory())) return Failed("setrlimit");
+  if (!SetLimits(start)) return Failed("setrlimit");
   if (start.change_uid && (setgroups(0, nullptr) != 0 && errno != EPERM)) return Failed("setgroups");
   if (start.change_uid &&
       (setresgid(start.uid, start.uid, start.uid) != 0 || setresuid(start.uid, start.uid, start.uid) != 0))

@@ -24,7 +24,7 @@ def start():
     with open(path, 'rb') as file:
         source = file.read()
     main = sys.modules['__main__'].__dict__
-    del main['start']
+    del main['start'], main['builtins']
     sys.argv[:] = [path] + (sys.argv[2:] if kind == 'stdin' else [])
     sys.orig_argv[:] = [sys.executable, path]
 
@@ -158,6 +158,7 @@ def start():
     def run_program():
         module = type(sys)('program')
         module.__file__ = path
+        module.__builtins__ = builtins
         sys.modules['program'] = module
         exec(code_of(source, path, 'exec', dont_inherit=True), module.__dict__)
         return module.__dict__
@@ -213,7 +214,9 @@ def start():
     end_of_output()
     leave(0)
 
-start()
+import builtins
+# With a copy of the builtins, which the program cannot change.
+type(start)(start.__code__, {'__builtins__': dict(builtins.__dict__), '__name__': 'stub'})()
 )STUB";
 
 }  // namespace moebius::sandbox

@@ -33,21 +33,24 @@ struct Running {
 
 class RunnerProcess {
  public:
-  RunnerProcess(SlotContext context, int slots, FileDescriptor socket)
-      : context_(std::move(context)), slots_(slots), socket_(std::move(socket)) {}
+  RunnerProcess(SlotContext context, int slots, FileDescriptor socket, pid_t parent)
+      : context_(std::move(context)), slots_(slots), socket_(std::move(socket)), parent_(parent) {}
 
   void Run() {
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_SETMASK, &child, nullptr);
-    const FileDescriptor children(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
-    for (bool open = true; open;) {
-      pollfd fds[] = {{socket_.get(), POLLIN, 0}, {children.get(), POLLIN, 0}};
+    sigset_t watched;
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGCHLD);
+    sigaddset(&watched, SIGTERM);
+    sigprocmask(SIG_SETMASK, &watched, nullptr);
+    const FileDescriptor signals(signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
+    // A signal and not a kill, so that the control groups are removed too. From others it is ignored.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    for (bool open = true; open && getppid() == parent_;) {
+      pollfd fds[] = {{socket_.get(), POLLIN, 0}, {signals.get(), POLLIN, 0}};
       if (poll(fds, 2, -1) < 0 && errno != EINTR) break;
       if (fds[1].revents & POLLIN) {
         signalfd_siginfo info;
-        while (read(children.get(), &info, sizeof info) > 0) {
+        while (read(signals.get(), &info, sizeof info) > 0) {
         }
         Reap();
       }
@@ -125,6 +128,7 @@ class RunnerProcess {
   const SlotContext context_;
   const int slots_;
   const FileDescriptor socket_;
+  const pid_t parent_;
   std::deque<SlotRequest> waiting_;
   std::map<pid_t, Running> running_;
   std::map<int, std::vector<sock_filter>> filters_;
@@ -134,7 +138,7 @@ class RunnerProcess {
 // In the new process: nothing of the parent's but the socket and standard error.
 void EnterRunner(int socket) {
   setsid();
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE}) ::signal(signal, SIG_IGN);
+  for (const int signal : {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE}) ::signal(signal, SIG_IGN);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(null, 0);
   dup2(null, 1);
@@ -180,10 +184,8 @@ absl::StatusOr<std::unique_ptr<Runner>> Runner::Start(const RunnerOptions& optio
         Concat("cannot start the sandbox's runner; ", std::strerror(errno), "; free processes"));
   if (runner->pid_ == 0) {
     EnterRunner(other.Release());
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(0);
     context.first_uid = FirstUid(getpid());
-    RunnerProcess(std::move(context), options.slots, FileDescriptor(3)).Run();
+    RunnerProcess(std::move(context), options.slots, FileDescriptor(3), parent).Run();
     _exit(0);
   }
   return runner;

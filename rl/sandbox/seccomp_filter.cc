@@ -48,6 +48,8 @@ constexpr const char* kAllowed[] = {"_sysctl",
                                     "execveat",
                                     "exit",
                                     "exit_group",
+                                    "fork",
+                                    "vfork",
                                     "faccessat",
                                     "faccessat2",
                                     "fadvise64",
@@ -218,6 +220,9 @@ constexpr Quiet kQuiet[] = {
     {"sync", 0},
     {"syncfs", 0}};
 
+constexpr uint64_t kNamespaceFlags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
+                                     CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | 0x80 /* CLONE_NEWTIME */;
+
 class Rules {
  public:
   explicit Rules(scmp_filter_ctx context) : context_(context) {}
@@ -248,6 +253,11 @@ void AddConditional(Rules& rules, uint64_t big_map_bytes) {
     rules.Add(SCMP_ACT_ALLOW, name, Arg(0, SCMP_CMP_EQ, 0));
   rules.Add(SCMP_ACT_ALLOW, "setpriority", Arg(1, SCMP_CMP_EQ, 0));
   rules.Add(SCMP_ACT_ALLOW, "socketpair", Arg(0, SCMP_CMP_EQ, AF_UNIX));
+  // New processes are counted by the kernel (rlimit, control group) and the watcher: the init is not asked,
+  // because a signal that comes while a call waits for it would make fork fail with EINTR. The C library
+  // blocks signals while it makes a thread, so those are shown to the init, which can tell at which one the
+  // limit was.
+  rules.Add(SCMP_ACT_ALLOW, "clone", Arg(0, SCMP_CMP_MASKED_EQ, kNamespaceFlags | CLONE_THREAD, 0));
   // Common requests go straight through; the init decides about the others (as about kill, clone and prctl).
   for (const int request : {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX})
     rules.Add(SCMP_ACT_ALLOW, "ioctl", Arg(1, SCMP_CMP_EQ, static_cast<uint64_t>(request)));
@@ -294,8 +304,14 @@ absl::StatusOr<std::vector<sock_filter>> BuildSeccompFilter(int64_t big_map_byte
 int LoadSeccompFilter(const std::vector<sock_filter>& filter) {
   const sock_fprog program = {.len = static_cast<unsigned short>(filter.size()),
                               .filter = const_cast<sock_filter*>(filter.data())};
-  return static_cast<int>(
-      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
+  // Since 5.19: a call that the init has begun to answer waits for the answer, whatever signal comes.
+  constexpr unsigned kWaitKillable = 1 << 5;
+  for (const unsigned extra : {kWaitKillable, 0u}) {
+    const long fd =
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | extra, &program);
+    if (fd >= 0 || errno != EINVAL) return static_cast<int>(fd);
+  }
+  return -1;
 }
 
 }  // namespace moebius::sandbox

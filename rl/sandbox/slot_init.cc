@@ -48,7 +48,7 @@ class SlotInit {
     std::string error = Prepare(ids_ready);
     if (error.empty()) error = Launch();
     if (error.empty()) Supervise();
-    LookAtDisk();
+    Look();
     KillAll();
     if (error.empty()) error = StartError();
     if (error.empty()) FinalFacts();
@@ -124,8 +124,8 @@ class SlotInit {
       if (fds[2].revents & POLLIN) notifier_->Answer();
       if (fds[1].revents & POLLIN) running = !Reap();
       if (NowUs() >= next_look_us_) Look();
-      if (report_.mem || report_.cpu || report_.wall || report_.disk) return;
-      if (notifier_ && notifier_->refused_process()) return;
+      if (report_.mem || report_.cpu || report_.wall || report_.disk || report_.procs) return;
+      if (notifier_ && notifier_->refused_thread()) return;
     }
   }
 
@@ -164,9 +164,13 @@ class SlotInit {
     report_.cpu |= cpu_left < 0;
     report_.wall |= wall_left < 0;
     report_.mem |= guard_memory && sample.memory_kb > memory_kb;
+    // The kernel lets one more than allowed live, so that it is seen here. A program that has ended was one
+    // too.
+    report_.procs |= sample.tasks + (report_.wall_us > 0 ? 1 : 0) > limits.processes;
     LookAtDisk();
     int64_t wait_us = std::min<int64_t>({20000, cpu_left / kMaxCores + 500, wall_left + 500});
     // Two processors fill about 4 GB/s, that is 4 kB a microsecond.
+    if (sample.tasks > limits.processes / 2) wait_us = std::min<int64_t>(wait_us, 3000);
     if (guard_memory) wait_us = std::min(wait_us, (memory_kb - sample.memory_kb) / 4);
     next_look_us_ = now + std::max<int64_t>(wait_us, 1000);
   }
@@ -207,7 +211,7 @@ class SlotInit {
     getrusage(RUSAGE_CHILDREN, &children);
     report_.memory_kb = std::max<int64_t>(report_.memory_kb, children.ru_maxrss);
     if (notifier_) {
-      report_.procs = notifier_->refused_process();
+      report_.procs |= notifier_->refused_thread();
       report_.denied |= notifier_->denied();
       report_.asked_memory = notifier_->asked_memory();
     }

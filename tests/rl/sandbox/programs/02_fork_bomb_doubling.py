@@ -1,0 +1,7 @@
+# {"verdict": ["PROCS"]}
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass

@@ -1,0 +1,3 @@
+# {"verdict": ["MEM"]}
+block = bytearray(1 << 34)
+print("right")

@@ -1,0 +1,2 @@
+# {"verdict": ["OK"], "input_mib": 100}
+print("right")

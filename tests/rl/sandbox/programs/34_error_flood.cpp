@@ -1,0 +1,3 @@
+// {"verdict": ["OUTPUT"]}
+#include <cstdio>
+int main() { while (true) std::fputs("eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee", stderr); }

@@ -1,0 +1,3 @@
+# {"verdict": ["OUTPUT"]}
+while True:
+    print("x" * 65536)

@@ -1,0 +1,4 @@
+# {"verdict": ["WRONG"]}
+import sys
+sys.exit(0)
+print("right")

@@ -1,0 +1,3 @@
+# {"verdict": ["WRONG"], "tests": {"kind": "function", "function": "f", "tests": [{"input": [1], "output": "a"}]}}
+def f(x):
+    return "\ud800"

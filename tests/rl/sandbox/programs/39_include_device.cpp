@@ -1,0 +1,3 @@
+// {"verdict": ["COMPILE"]}
+#include "/dev/zero"
+int main() {}

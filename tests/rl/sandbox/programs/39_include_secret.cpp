@@ -1,0 +1,4 @@
+// {"verdict": ["COMPILE"]}
+#include "@SECRET@"
+#include "/etc/shadow"
+int main() {}

@@ -1,0 +1,4 @@
+// {"verdict": ["COMPILE"]}
+#include __FILE__
+#include __FILE__
+int main() {}

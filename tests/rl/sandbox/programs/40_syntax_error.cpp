@@ -1,0 +1,2 @@
+// {"verdict": ["COMPILE"]}
+int main( { return 0 }

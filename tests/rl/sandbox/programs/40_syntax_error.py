@@ -1,0 +1,2 @@
+# {"verdict": ["RUNTIME"]}
+def f(:

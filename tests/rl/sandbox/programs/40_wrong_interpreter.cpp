@@ -1,0 +1,3 @@
+// {"verdict": ["RUNTIME", "COMPILE", "WRONG"]}
+const char interpreter[] __attribute__((section(".interp"), used)) = "/nonexistent/loader";
+int main() {}

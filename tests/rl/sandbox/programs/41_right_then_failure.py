@@ -1,0 +1,4 @@
+# {"verdict": ["RUNTIME"]}
+import sys
+print("right")
+sys.exit(3)

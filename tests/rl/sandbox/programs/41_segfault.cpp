@@ -1,0 +1,2 @@
+// {"verdict": ["RUNTIME"]}
+int main() { *reinterpret_cast<volatile int*>(8) = 1; }

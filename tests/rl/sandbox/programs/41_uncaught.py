@@ -1,0 +1,2 @@
+# {"verdict": ["RUNTIME"]}
+raise ValueError("right")

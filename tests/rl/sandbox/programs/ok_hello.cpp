@@ -1,0 +1,3 @@
+// {"verdict": ["OK"]}
+#include <bits/stdc++.h>
+int main() { std::cout << "right" << std::endl; }

@@ -1,0 +1,2 @@
+# {"verdict": ["OK"]}
+print("right")

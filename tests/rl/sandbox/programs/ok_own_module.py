@@ -1,0 +1,4 @@
+# {"verdict": ["OK"]}
+open("helper.py", "w").write("word = 'right'\n")
+import helper
+print(helper.word)

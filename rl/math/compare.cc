@@ -44,11 +44,19 @@ GradeResult Comparer::Compare(int gold, int answer) {
     return finish(same ? Equal("the same words") : Different("different words"));
   }
   if (IsRegion(work_, gold) || IsRegion(work_, answer)) {
+    // R for \mathbb{R}
+    const bool letter = (tree_.op(gold) == Op::kSetName && tree_.op(answer) == Op::kSymbol) ||
+                        (tree_.op(gold) == Op::kSymbol && tree_.op(answer) == Op::kSetName);
+    if (letter && tree_[gold].text == tree_[answer].text) return finish(Equal("the same set"));
     if (IsNamedSet(tree_, gold) != IsNamedSet(tree_, answer) || both(Op::kSetName))
       return finish(Different("different sets"));
     return finish(CompareInequalities(gold, answer));
   }
   if (either(Op::kRelation)) return finish(CompareRelations(gold, answer));
+  const bool words_in_gold = tree_.Contains(gold, {Op::kText}),
+             words_in_answer = tree_.Contains(answer, {Op::kText});
+  if (words_in_answer && !words_in_gold && tree_.op(answer) != Op::kSequence)
+    return finish(Different("words among mathematics"));
   if (either(Op::kText)) return finish(Different("words against mathematics"));
   if (either(Op::kEllipsis)) return finish(Undecided("an answer of dots only"));
   if (either(Op::kMatrix)) return finish(CompareMatrices(gold, answer));

@@ -44,6 +44,8 @@ class Comparer {
     int rounded = -1;  // what stands behind an "approximately equal"
   };
   Reading Read(int id);
+  // True if `equation` (= 0) is linear in the variable that `solved` states and fulfilled by its value.
+  bool Solves(const Reading& solved, int equation);
 
   // compare_numbers.cc: units, percent, floating-point artefacts, then CompareScalars
   GradeResult CompareNumbers(int gold, int answer);

@@ -5,8 +5,8 @@
 namespace moebius::math {
 namespace {
 
-// Literals this long are taken for printed floating-point numbers (docs/math_grader.md, rounding).
-constexpr int kFloatDigits = 16;
+// Literals of this length are taken for printed floating-point numbers (docs/math_grader.md, rounding).
+constexpr int kFloatDigits = 16, kMaxFloatDigits = 17;
 // A terminating decimal of at most this many digits is what such a literal may stand for.
 constexpr int kShortDigits = 15;
 constexpr int kFloatBits = 51;
@@ -44,7 +44,7 @@ GradeResult Comparer::CompareNumbers(int gold, int answer) {
   if (result.outcome != Outcome::kDifferent) return result;
   const auto literal = [this](int id) {
     const int inner = tree_.op(id) == Op::kNeg ? tree_.args(id)[0] : id;
-    return tree_.op(inner) == Op::kNumber ? tree_[inner].digits : 0;
+    return tree_.op(inner) == Op::kNumber && tree_[inner].digits <= kMaxFloatDigits ? tree_[inner].digits : 0;
   };
   if (literal(gold) >= kFloatDigits || literal(answer) >= kFloatDigits) {
     const bool gold_long = literal(gold) >= kFloatDigits;
@@ -113,15 +113,6 @@ std::optional<Comparer::Quantity> Comparer::ToQuantity(int id, bool letters_are_
       std::vector<int> amounts;
       for (size_t i = 0; i < node.args.size(); ++i) {
         std::optional<Quantity> part = ToQuantity(node.args[i], letters_are_units);
-        // "10 m" without \text: the letter is a unit only because the other side has one.
-        if (letters_are_units && i > 0 && i + 1 == node.args.size() &&
-            tree_.op(node.args[i]) == Op::kSymbol && node.op == Op::kMul) {
-          if (const auto unit = FindUnit(tree_[node.args[i]].text)) {
-            out.unit = *unit;
-            out.has_unit = true;
-            continue;
-          }
-        }
         if (!part) return std::nullopt;
         if (part->has_unit) {
           out.unit = Times(out.unit, part->unit, node.op == Op::kDiv && i == 1 ? -1 : 1);
@@ -131,6 +122,21 @@ std::optional<Comparer::Quantity> Comparer::ToQuantity(int id, bool letters_are_
       }
       if (out.has_unit) out.amount = amounts.size() == 1 ? amounts[0] : tree_.Make(node.op, amounts);
       return out;
+    }
+    // "10 m/s^2" without \text: the letters are units only because the other side has units.
+    case Op::kSymbol: {
+      const std::optional<Unit> unit = letters_are_units ? FindUnit(node.text) : std::nullopt;
+      if (!unit) return Quantity{.amount = id};
+      return Quantity{.amount = tree_.Number(1), .unit = *unit, .has_unit = true};
+    }
+    case Op::kPow: {
+      const slong power = tree_.op(node.args[1]) == Op::kNumber ? tree_[node.args[1]].value.Small(0) : 0;
+      std::optional<Quantity> base =
+          power >= 1 && power <= 9 ? ToQuantity(node.args[0], letters_are_units) : std::nullopt;
+      if (!base || !base->has_unit) return Quantity{.amount = id};
+      base->unit = Times(Unit(), base->unit, static_cast<int>(power));
+      base->amount = tree_.Make(Op::kPow, {base->amount, node.args[1]});
+      return base;
     }
     default:
       return Quantity{.amount = id};
@@ -155,7 +161,7 @@ GradeResult Comparer::CompareQuantities(int gold, int answer) {
     return CompareScalars(work_, InBaseUnits(*a), InBaseUnits(*b));
   }
   // One side left its unit out. An angle may also be converted to radians, which have none.
-  GradeResult bare = ComparePercent(a->amount, b->amount);
+  GradeResult bare = CompareScalars(work_, a->amount, b->amount);
   const Quantity& with = a->has_unit ? *a : *b;
   if (bare.outcome == Outcome::kEqual || !with.unit.IsAngle()) return bare;
   return CompareScalars(work_, a->has_unit ? InBaseUnits(*a) : a->amount,

@@ -26,14 +26,14 @@ Comparer::Reading Comparer::Read(int id) {
   const auto lone = [&](int side) {
     const Node& n = tree_[side];
     return n.op == Op::kSymbol || n.op == Op::kCall || n.op == Op::kText ||
-           (n.op == Op::kSequence && n.text == "()" && OnlySymbols(tree_, n.args));
+           (((n.op == Op::kSequence && n.text == "()") || n.op == Op::kMatrix) && OnlySymbols(tree_, n.args));
   };
   const auto set_name = [&](int side, int value) {
     const Node& n = tree_[side];
     out.named = true;
     out.value = value;
     out.call = n.op == Op::kCall ? side : -1;
-    out.name = n.op == Op::kSequence ? tree_.Canonical(side) : n.text;
+    out.name = n.op == Op::kSequence || n.op == Op::kMatrix ? tree_.Canonical(side) : n.text;
     if (n.op == Op::kText) out.name = "";  // a label: "Area = 5"
     out.defines = n.op == Op::kCall || out.name == "y";
   };
@@ -64,6 +64,21 @@ Comparer::Reading Comparer::Read(int id) {
   return out;
 }
 
+bool Comparer::Solves(const Reading& solved, int equation) {
+  if (!solved.named || solved.call >= 0 || solved.name.empty() || tree_.op(solved.value) == Op::kSequence)
+    return false;
+  const std::vector<std::string> symbols = tree_.Symbols(equation);
+  if (std::find(symbols.begin(), symbols.end(), solved.name) == symbols.end()) return false;
+  const auto at = [&](int value) { return Substitute(tree_, equation, solved.name, value); };
+  // Linear in the variable: f(2) - 2 f(1) + f(0) = 0, and not constant.
+  const int f0 = at(tree_.Number(0)), f1 = at(tree_.Number(1)), f2 = at(tree_.Number(2));
+  const int left = tree_.Make(Op::kAdd, {f2, f0}), right = tree_.Make(Op::kMul, {tree_.Number(2), f1});
+  if (CompareScalars(work_, left, right).outcome != Outcome::kEqual ||
+      CompareScalars(work_, f0, f1).outcome != Outcome::kDifferent)
+    return false;
+  return CompareScalars(work_, at(solved.value), tree_.Number(0)).outcome == Outcome::kEqual;
+}
+
 GradeResult Comparer::CompareRelations(int gold, int answer) {
   const Reading a = Read(gold), b = Read(answer);
   if (b.untrue) return Different("an equation that is not true");
@@ -85,6 +100,8 @@ GradeResult Comparer::CompareRelations(int gold, int answer) {
     if (curves && two_sided(gold) && two_sided(answer) && scalar(gold) && scalar(answer)) {
       const std::optional<bool> same = Proportional(work_, difference(gold), difference(answer), false);
       if (same && *same) return Equal("the same equation up to a factor");
+      if (Solves(a, difference(answer)) || Solves(b, difference(gold)))
+        return Equal("the same equation, solved for one variable");
       if (!same && (a.equation || b.equation)) return Undecided("equations that could not be compared");
       if (a.equation || b.equation) return Different("different equations");
     } else if (a.equation || b.equation) {

@@ -90,7 +90,8 @@ bool HasCommaThousands(std::string_view text) {
 std::optional<GradeResult> GradeChoice(std::string_view gold, std::string_view answer,
                                        const GradeBudget& budget) {
   const std::optional<Choice> a = ReadChoice(gold), b = ReadChoice(answer);
-  if (!a) return std::nullopt;
+  if (!a || a->hedged) return std::nullopt;
+  if (b && b->hedged) return Different("several choices");
   if (b && (a->marked || b->marked || (a->content.empty() && b->content.empty()))) {
     return a->letter == b->letter ? Equal("the same choice") : Different("different choices");
   }
@@ -106,6 +107,7 @@ GradeResult GradeTexts(const std::string& gold, const std::string& answer, const
   if (const auto choice = GradeChoice(gold, answer, budget)) return *choice;
   const std::optional<Clock> a = ReadClock(gold), b = ReadClock(answer);
   if (a && b) return CompareClocks(*a, *b);
+  if ((a && a->certain) || (b && b->certain)) return Different("a time of day against what is none");
   GradeResult result = GradeParsed(gold, answer, true, budget);
   if (result.outcome != Outcome::kEqual && (HasCommaThousands(gold) || HasCommaThousands(answer))) {
     GradeResult lists = GradeParsed(gold, answer, false, budget);

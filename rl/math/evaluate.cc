@@ -270,7 +270,7 @@ Value Evaluator::Repeat(const Node& node) {
   return total;
 }
 
-Value Evaluator::Eval(int id) {
+Value Evaluator::EvalNode(int id) {
   if (!meter_->Spend(1 + prec_ / 512)) return Value::Unknown("the step budget is used up");
   const Node& node = tree_[id];
   switch (node.op) {

@@ -27,12 +27,19 @@ class Evaluator {
   Evaluator(const Tree& tree, const std::map<std::string, Rational>& values, slong prec, Meter* meter)
       : tree_(tree), values_(values), prec_(prec), meter_(meter) {}
 
-  Value Eval(int id);
+  Value Eval(int id) {
+    Value value = EvalNode(id);
+    left_reals_ = left_reals_ || (value.IsNumber() && !value.IsReal());
+    return value;
+  }
   // True after a zero was taken for granted by the convention for numbers that are not algebraic (value.h).
   bool presumed() const { return presumed_; }
+  // True after any part of the expression had a value that is not real.
+  bool left_reals() const { return left_reals_; }
 
  private:
   // evaluate.cc: arithmetic
+  Value EvalNode(int id);
   Value Add(const Value& a, const Value& b);
   Value Negate(Value a);
   Value Multiply(const Value& a, const Value& b);
@@ -69,7 +76,7 @@ class Evaluator {
   std::map<std::string, Rational> values_;
   slong prec_;
   Meter* meter_;
-  bool presumed_ = false;
+  bool presumed_ = false, left_reals_ = false;
   uint64_t radicals_ = 0;  // number of radicals whose key is no hash of an exact radicand
 };
 

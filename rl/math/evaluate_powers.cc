@@ -150,7 +150,7 @@ Value Evaluator::Root(const Value& a, slong index) {
     if (index % 2 == 1) return Negate(Root(Negate(a), index));
     if (index == 2) return Multiply(Value::Exact(Rational(), Rational(1, 1), false), Root(Negate(a), 2));
   }
-  meter_->Spend((prec_ + a.re.Bits()) / 128);
+  meter_->Spend((prec_ + a.re.Bits()) / 32);
   std::string key;
   if (a.IsRational()) {
     if (a.re.Sign() > 0) {

@@ -28,7 +28,10 @@ struct Known {
 // Evaluates at growing precision until zero or not zero is certain.
 Known Settle(Work& work, int id, const Point& point, bool want_real) {
   Known known;
-  for (slong prec = kFirstPrecision;; prec *= 3) {
+  slong next = kFirstPrecision;
+  while (true) {
+    const slong prec = next;
+    next = 3 * prec;
     const slong bits = std::min<slong>(prec, work.budget.max_precision);
     Evaluator evaluator(work.tree, point, bits, &work.meter);
     const Value value = evaluator.Eval(id);
@@ -61,6 +64,11 @@ Known Settle(Work& work, int id, const Point& point, bool want_real) {
         return known;
       }
       known.why = "no difference found within the precision budget";
+      // Zero is likely by now: go where that can be said.
+      const double enough = value.size.ZeroBits() + value.size.u + 64;
+      if (prec > kFirstPrecision && enough < static_cast<double>(work.budget.max_precision)) {
+        next = std::max(2 * prec, static_cast<slong>(enough));
+      }
     }
     if (bits >= work.budget.max_precision) return known;
     if (work.meter.Exhausted()) {
@@ -131,9 +139,10 @@ Point MakePoint(const Symbols& symbols, int k, Numbers& random) {
       point[name] = Rational(1 + static_cast<slong>(random.Next() % 50), 1);
       continue;
     }
-    const ulong den = kPrimes[random.Next() % 8];
+    const bool exponent = has(symbols.exponents, name);
+    const ulong den = exponent ? 2 + random.Next() % 2 : kPrimes[random.Next() % 8];
     const size_t turn = static_cast<size_t>(k) + static_cast<size_t>(k) / 8;
-    const slong span = kSpans[turn % (has(symbols.exponents, name) ? 4 : 8)] * static_cast<slong>(den);
+    const slong span = kSpans[turn % (exponent ? 4 : 8)] * static_cast<slong>(den);
     const slong num = 1 + static_cast<slong>(random.Next() % static_cast<uint64_t>(span));
     const bool negative = s < 3 ? (k >> s) % 2 == 1 : random.Next() % 2 == 1;
     point[name] = Rational(negative ? -num : num, den);
@@ -261,10 +270,11 @@ bool DefinedAt(Work& work, int id, const Point& point) {
   return evaluator.Eval(id).kind != Kind::kUndefined;
 }
 
+// Real, and real all the way to the result: sqrt(-2) sqrt(-3) is not.
 bool RealAt(Work& work, int id, const Point& point) {
   Evaluator evaluator(work.tree, point, kFirstPrecision * 3, &work.meter);
   const Value value = evaluator.Eval(id);
-  return value.IsNumber() && value.IsReal();
+  return value.IsNumber() && value.IsReal() && !evaluator.left_reals();
 }
 
 GradeResult CompareFunctions(Work& work, int a, int b, const std::vector<std::string>& names) {

@@ -114,7 +114,7 @@ bool Integrate(const Integrand& integrand, const Ball& lower, const Ball& upper,
   Call call{.integrand = integrand, .meter = meter};
   acb_calc_integrate_opt_t options;
   acb_calc_integrate_opt_init(options);
-  options->eval_limit = 3000;
+  options->eval_limit = 1500;
   options->depth_limit = 64;
   mag_t tolerance;
   mag_init(tolerance);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <iterator>
+#include <optional>
 
 #include "rl/math/clean.h"
 #include "rl/math/lex_number.h"
@@ -193,6 +194,13 @@ class Lexer {
            last.IsCommand("cdot") || last.IsCommand("times");
   }
 
+  bool AfterUnit() const {
+    if (tokens_.empty()) return false;
+    const bool sign =
+        tokens_.back().IsChar('/') || tokens_.back().IsCommand("cdot") || tokens_.back().IsChar('*');
+    const Token& last = tokens_[tokens_.size() > 1 && sign ? tokens_.size() - 2 : tokens_.size() - 1];
+    return last.kind == TokenKind::kUnit;
+  }
   bool AfterLetter() const {
     return !tokens_.empty() && (tokens_.back().kind == TokenKind::kLetter || tokens_.back().IsCommand("pi"));
   }
@@ -252,7 +260,10 @@ class Lexer {
     if (Has(kDecorations, name)) {
       const std::string_view inside = Group();
       if (inside.size() > 1) return Words(inside, false);
-      if (!inside.empty() && IsAlpha(inside[0])) Push(TokenKind::kLetter, inside);
+      // A bold or hatted i is a unit vector, not the imaginary unit.
+      const bool vector = inside == "i" || inside == "j" || inside == "k";
+      if (!inside.empty() && IsAlpha(inside[0]))
+        Push(TokenKind::kLetter, vector ? "vec " + std::string(inside) : std::string(inside));
       return;
     }
     if (name == "mathbb" || name == "Bbb") {
@@ -285,6 +296,7 @@ class Lexer {
       return;
     }
     if (lower == "and" || lower == "or") return Push(TokenKind::kCommand, lower);
+    if (SplitAtConnector(trimmed)) return;
     if (lower == "percent") return Push(TokenKind::kChar, "%");
     if (lower == "mod") return Push(TokenKind::kCommand, "mod");
     if (lower == "to" && AfterAmount()) return Push(TokenKind::kChar, ":");
@@ -295,7 +307,7 @@ class Lexer {
     if (Has(kFunctions, name)) return Push(TokenKind::kCommand, name);
     if ((AfterAmount() || AfterLetter()) && !function) {
       // Only after a bare fraction bar or product sign must it be a unit; elsewhere it may be.
-      if (auto unit = ParseUnitText(trimmed)) return PushUnit(*unit);
+      if (auto unit = ParseUnitText(trimmed + LastPower(trimmed))) return PushUnit(*unit);
       if (tokens_.back().kind == TokenKind::kNumber || tokens_.back().IsChar(')') ||
           tokens_.back().IsChar('}')) {
         if (auto unit = NounUnit(lower)) return PushUnit(*unit);
@@ -303,6 +315,37 @@ class Lexer {
     }
     if (trimmed.size() == 1 && IsAlpha(trimmed[0])) return Push(TokenKind::kLetter, trimmed);
     Push(TokenKind::kWord, trimmed);
+  }
+
+  // \text{m/s}^2 raises the second only: the exponent is taken into the text. Empty where there is none.
+  std::string LastPower(std::string_view unit) {
+    if (unit.find_first_of("/ ") == std::string_view::npos) return "";
+    std::string_view rest = text_.substr(at_);
+    if (!rest.starts_with("^")) return "";
+    const bool group = rest.starts_with("^{");
+    const size_t digit = group ? 2 : 1;
+    if (digit >= rest.size() || !IsDigit(rest[digit]) || (group && rest.substr(digit + 1, 1) != "}"))
+      return "";
+    at_ += digit + (group ? 2 : 1);
+    return "^" + std::string(1, rest[digit]);
+  }
+
+  // "cm and" and "or maybe": the connector is a token of its own.
+  bool SplitAtConnector(std::string_view words) {
+    for (std::string_view connector : {"and", "or"}) {
+      const std::string behind = " " + std::string(connector), before = std::string(connector) + " ";
+      if (words.ends_with(behind)) {
+        Words(words.substr(0, words.size() - behind.size()), false);
+        Push(TokenKind::kCommand, connector);
+        return true;
+      }
+      if (words.starts_with(before)) {
+        Push(TokenKind::kCommand, connector);
+        Words(words.substr(before.size()), false);
+        return true;
+      }
+    }
+    return false;
   }
 
   // "5 million" is a product.
@@ -384,7 +427,11 @@ class Lexer {
   }
 
   void LetterRun(std::string_view run) {
-    if (run.size() == 1) return Push(TokenKind::kLetter, run);
+    if (run.size() == 1) {
+      // A letter behind a unit is one, too: "kg m/s^2".
+      const std::optional<Unit> unit = AfterUnit() ? FindUnit(run) : std::nullopt;
+      return unit ? PushUnit(*unit) : Push(TokenKind::kLetter, run);
+    }
     std::string lower(run);
     for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     if (Scale(lower)) return;

@@ -14,15 +14,16 @@ std::optional<Progression> ReadProgression(Work& work, const std::vector<int>& e
   const auto is_dots = [&](int id) { return tree.op(id) == Op::kEllipsis; };
   const auto dots = std::find_if(elements.begin(), elements.end(), is_dots);
   const auto before = dots - elements.begin(), after = elements.end() - dots - 1;
-  if (dots == elements.end() || before < 2 || after > 1 || std::any_of(dots + 1, elements.end(), is_dots))
+  if (dots == elements.end() || before < 2 || std::any_of(dots + 1, elements.end(), is_dots))
     return std::nullopt;
   const auto difference = [&](int x, int y) { return tree.Make(Op::kAdd, {y, tree.Make(Op::kNeg, {x})}); };
-  Progression out{.first = elements[0], .step = difference(elements[0], elements[1]), .finite = after == 1};
-  for (std::ptrdiff_t i = 2; i < before; ++i) {
+  Progression out{.first = elements[0], .step = difference(elements[0], elements[1]), .finite = after > 0};
+  for (size_t i = 2; i < elements.size(); ++i) {
+    if (is_dots(elements[i]) || is_dots(elements[i - 1])) continue;
     const GradeResult same = CompareScalars(work, out.step, difference(elements[i - 1], elements[i]));
     if (same.outcome != Outcome::kEqual) return std::nullopt;
   }
-  if (after == 1) {
+  if (after > 0) {
     out.last = elements.back();
     // 1, 2, ..., 64 may double instead: the last term must lie on the progression.
     const std::optional<Rational> count =

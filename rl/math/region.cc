@@ -288,6 +288,12 @@ class Order {
 // Intervals with symbols in their bounds, written alike: compared bound by bound.
 GradeResult CompareShapes(Work& work, int a, int b) {
   const Node na = work.tree[a], nb = work.tree[b];
+  // The same bounds in other brackets are another set.
+  if (na.op == Op::kSequence && nb.op == Op::kSequence && na.text != nb.text && na.args.size() == 2 &&
+      nb.args.size() == 2 && work.tree.Canonical(na.args[0]) == work.tree.Canonical(nb.args[0]) &&
+      work.tree.Canonical(na.args[1]) == work.tree.Canonical(nb.args[1])) {
+    return Different("different brackets");
+  }
   if (na.op != nb.op || na.text != nb.text || na.args.size() != nb.args.size() || na.args.empty()) {
     return Undecided("sets whose bounds cannot be ordered");
   }
@@ -344,8 +350,7 @@ GradeResult CompareRegions(Work& work, int a, int b) {
   std::vector<bool> cover_a = order.Cover(*ra), cover_b = order.Cover(*rb);
   // "x < 1, x > 2" cannot mean both at once.
   const auto widen = [&](int id, Region& region, std::vector<bool>& cover) {
-    const bool list =
-        work.tree.op(id) == Op::kSequence && (work.tree[id].text.empty() || work.tree[id].text == "and");
+    const bool list = work.tree.op(id) == Op::kSequence && work.tree[id].text.empty();
     if (!list || std::find(cover.begin(), cover.end(), true) != cover.end()) return;
     region.kind = Region::Kind::kUnion;
     cover = order.Cover(region);

@@ -36,6 +36,29 @@ std::optional<int> TakeNumber(std::string_view* text, size_t min_digits) {
   return value;
 }
 
+// True for "or (C)", "and D", ", E" and a lone "D" behind a choice.
+bool NamesAnotherChoice(std::string_view content, char letter) {
+  bool offered = true;  // the start, "or", "and", a comma, a slash or an opening bracket came before
+  for (size_t i = 0; i < content.size();) {
+    const char c = content[i];
+    if (!std::isalnum(static_cast<unsigned char>(c))) {
+      offered = offered || c == '(' || c == ',' || c == '/';
+      ++i;
+      continue;
+    }
+    size_t end = i;
+    while (end < content.size() && std::isalnum(static_cast<unsigned char>(content[end]))) ++end;
+    const std::string_view word = content.substr(i, end - i);
+    const bool alone = end == content.size() ||
+                       content.substr(end).find_first_not_of(" ).,") == std::string_view::npos ||
+                       content[end] == ')' || content[end] == ',';
+    if (offered && alone && word.size() == 1 && c >= 'A' && c <= 'J' && c != letter) return true;
+    offered = word == "or" || word == "and" || word == "OR";
+    i = end;
+  }
+  return false;
+}
+
 struct Phrase {
   std::string_view words, meaning;
 };
@@ -118,14 +141,15 @@ std::optional<Choice> ReadChoice(std::string_view ascii) {
   if (closed) text.remove_prefix(1);
   if (said && !closed && !Trim(text).empty()) return std::nullopt;
   out.content = std::string(Trim(text));
+  out.hedged = NamesAnotherChoice(out.content, out.letter);
   return out;
 }
 
 std::optional<Clock> ReadClock(std::string_view ascii) {
   const std::string plain = PlainWords(ascii);
   std::string_view text = Trim(plain);
-  if (text == "noon") return Clock{.hours = 12, .has_half = true};
-  if (text == "midnight") return Clock{.hours = 0, .has_half = true};
+  if (text == "noon") return Clock{.hours = 12, .certain = true, .has_half = true};
+  if (text == "midnight") return Clock{.hours = 0, .certain = true, .has_half = true};
   Clock out;
   const std::optional<int> hours = TakeNumber(&text, 1);
   if (!hours || *hours > 24) return std::nullopt;
@@ -136,12 +160,14 @@ std::optional<Clock> ReadClock(std::string_view ascii) {
     const std::optional<int> minutes = TakeNumber(&text, 2);
     if (!minutes || *minutes >= 60) return std::nullopt;
     out.minutes = *minutes;
+    out.certain = *minutes < 10;
     colon = true;
     if (text.starts_with(":")) {
       text.remove_prefix(1);
       const std::optional<int> seconds = TakeNumber(&text, 2);
       if (!seconds || *seconds >= 60) return std::nullopt;
       out.seconds = *seconds;
+      out.certain = out.certain || *seconds < 10;
     }
   }
   text = Trim(text);
@@ -151,7 +177,7 @@ std::optional<Clock> ReadClock(std::string_view ascii) {
   }
   if (half == "am" || half == "pm" || half == "noon") {
     if (out.hours < 1 || out.hours > 12) return std::nullopt;
-    out.has_half = true;
+    out.has_half = out.certain = true;
     out.hours = out.hours % 12 + (half == "am" ? 0 : 12);
     return out;
   }

@@ -13,6 +13,7 @@ namespace moebius::math {
 struct Choice {
   char letter = 0;
   bool marked = false;  // in brackets, or with a point or bracket behind it: not just a letter
+  bool hedged = false;  // another choice is named behind it
   std::string content = {};
 };
 std::optional<Choice> ReadChoice(std::string_view ascii);
@@ -20,6 +21,7 @@ std::optional<Choice> ReadChoice(std::string_view ascii);
 // Minutes since midnight with seconds: "3:05", "15:30:10", "3 pm", "noon".
 struct Clock {
   int hours = 0, minutes = 0, seconds = 0;
+  bool certain = false;   // no ratio: am or pm, or a leading zero
   bool has_half = false;  // am or pm was said; hours are then 0 to 23
 };
 std::optional<Clock> ReadClock(std::string_view ascii);

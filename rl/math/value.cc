@@ -12,7 +12,7 @@ constexpr uint64_t kImaginaryKey = 1;
 // with.
 // Above this the proof would cost more than it is worth, and the convention is used.
 constexpr double kMaxProvedBits = 4096;
-constexpr double kMarginBits = 320, kMarginFactor = 4;
+constexpr double kMarginBits = 192, kMarginFactor = 4;
 
 }  // namespace
 

@@ -6,7 +6,7 @@
 // every conjugate of L, D the degree of the field of all radicals used. If x is not zero, |x| >= 2^-((D-1) u
 // + l). A sum has u = max(u1 + l2, l1 + u2) + 1, l = l1 + l2; a product u1 + u2, l1 + l2; a quotient u1 + l2,
 // l1 + u2; a k-th root (u + (k-1) l)/k, l. For numbers with pi, e, sine, ... and for degrees that
-// would ask for thousands of bits, 4 (u + l) + 320 bits are a convention, not a theorem; what rests on it is
+// would ask for thousands of bits, 4 (u + l) + 192 bits are a convention, not a theorem; what rests on it is
 // marked.
 #pragma once
 

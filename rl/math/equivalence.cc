@@ -131,12 +131,20 @@ std::string_view OutcomeName(Outcome outcome) {
 }
 
 GradeResult Grade(std::string_view gold, std::string_view answer, const GradeBudget& budget) {
+  const auto too_long = [&](std::string_view text, int64_t max_bytes) {
+    return static_cast<int64_t>(text.size()) > max_bytes;
+  };
+  const auto refuse = [](std::string_view text, int64_t max_bytes) {
+    return Undecided(Concat("a text of ", text.size(), " bytes; the size budget is ", max_bytes));
+  };
   for (std::string_view text : {gold, answer}) {
-    if (static_cast<int64_t>(text.size()) > budget.max_bytes) {
-      return Undecided(Concat("a text of ", text.size(), " bytes; the size budget is ", budget.max_bytes));
-    }
+    if (too_long(text, budget.max_text_bytes)) return refuse(text, budget.max_text_bytes);
   }
-  return GradeTexts(Prepare(gold), Prepare(answer), budget);
+  const std::string a = Prepare(gold), b = Prepare(answer);
+  for (const std::string& text : {a, b}) {
+    if (too_long(text, budget.max_bytes)) return refuse(text, budget.max_bytes);
+  }
+  return GradeTexts(a, b, budget);
 }
 
 GradeResult Grade(std::string_view gold, std::string_view answer) {

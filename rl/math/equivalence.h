@@ -17,7 +17,8 @@ enum class Outcome {
 std::string_view OutcomeName(Outcome outcome);  // "equal", "different", "undecided"
 
 struct GradeBudget {
-  int64_t max_bytes = 20000;         // of each text
+  int64_t max_text_bytes = 400000;   // of each text that an answer is looked for in
+  int64_t max_bytes = 10000;         // of each answer
   int max_depth = 600;               // nested brackets and operators, after ((x)) is reduced to (x)
   int max_nodes = 5000;              // expression nodes of each text
   int64_t max_steps = 15000;         // evaluation steps of one grading

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <vector>
 
 #include "rl/math/clean.h"
@@ -9,33 +10,45 @@
 namespace moebius::math {
 namespace {
 
+// More boxes than this cannot all be the answer; the last ones count.
+constexpr int kMaxBoxes = 32;
+
 struct Box {
   size_t begin, end;  // of "\boxed{...}"
   std::string_view inside;
 };
 
+// "\boxed{...}" at `at`, or "\boxed 5"; nothing if its brace is never closed.
+std::optional<Box> BoxAt(std::string_view text, size_t at, size_t command_bytes) {
+  size_t open = at + command_bytes;
+  while (open < text.size() && text[open] == ' ') ++open;
+  if (open >= text.size()) return std::nullopt;
+  if (text[open] == '{') {
+    const size_t end = MatchBrace(text, open);
+    if (end == std::string_view::npos) return std::nullopt;
+    return Box{at, end, text.substr(open + 1, end - open - 2)};
+  }
+  size_t end = open;
+  while (end < text.size() && std::isalnum(static_cast<unsigned char>(text[end]))) ++end;
+  if (end == open || open == at + command_bytes) return std::nullopt;
+  return Box{at, end, text.substr(open, end - open)};
+}
+
+// The last boxes that lie in no other, in order.
 std::vector<Box> Boxes(std::string_view text) {
   std::vector<Box> out;
   for (std::string_view command : {"\\boxed", "\\fbox"}) {
-    for (size_t at = text.find(command); at != std::string_view::npos; at = text.find(command, at + 1)) {
-      size_t open = at + command.size();
-      while (open < text.size() && text[open] == ' ') ++open;
-      if (open >= text.size()) continue;
-      if (text[open] != '{') {
-        // \boxed 5
-        size_t end = open;
-        while (end < text.size() && std::isalnum(static_cast<unsigned char>(text[end]))) ++end;
-        if (end > open && open > at + command.size()) out.push_back({at, end, text.substr(open, end - open)});
-        continue;
-      }
-      const size_t end = MatchBrace(text, open);
-      if (end != std::string_view::npos) out.push_back({at, end, text.substr(open + 1, end - open - 2)});
+    size_t at = text.rfind(command);
+    for (int n = 0; n < kMaxBoxes && at != std::string_view::npos; ++n) {
+      if (const std::optional<Box> box = BoxAt(text, at, command.size())) out.push_back(*box);
+      if (at == 0) break;
+      at = text.rfind(command, at - 1);
     }
   }
   std::sort(out.begin(), out.end(), [](const Box& a, const Box& b) { return a.end < b.end; });
-  // A box inside of another is part of it.
+  const std::vector<Box> all = out;
   std::erase_if(out, [&](const Box& box) {
-    return std::any_of(out.begin(), out.end(),
+    return std::any_of(all.begin(), all.end(),
                        [&](const Box& other) { return other.begin < box.begin && box.end < other.end; });
   });
   return out;

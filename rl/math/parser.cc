@@ -367,6 +367,13 @@ int Parser::Power() {
 }
 
 int Parser::Exponent() {
+  if (++depth_ > limits_.max_depth) return FailBudget("nested deeper than the depth budget");
+  const int value = ExponentInside();
+  --depth_;
+  return value;
+}
+
+int Parser::ExponentInside() {
   if (Now().IsChar('-') || Now().IsChar('+')) {
     const bool minus = Now().IsChar('-');
     Skip();
@@ -385,13 +392,10 @@ int Parser::Exponent() {
 }
 
 int Parser::Limit() {
-  if (Now().IsChar('-') || Now().IsChar('+')) {
-    const bool minus = Now().IsChar('-');
-    Skip();
-    const int value = Limit();
-    return minus ? Make(Op::kNeg, {value}) : value;
-  }
-  return Now().IsChar('{') ? Group() : Atom();
+  bool minus = false;
+  for (; Now().IsChar('-') || Now().IsChar('+'); Skip()) minus = minus != Now().IsChar('-');
+  const int value = Now().IsChar('{') ? Group() : Atom();
+  return minus ? Make(Op::kNeg, {value}) : value;
 }
 
 int Parser::Postfix(int base) {

@@ -19,6 +19,13 @@ int Parser::SymbolNode(const std::string& name) {
 }
 
 int Parser::Atom() {
+  if (++depth_ > limits_.max_depth) return FailBudget("nested deeper than the depth budget");
+  const int value = AtomInside();
+  --depth_;
+  return value;
+}
+
+int Parser::AtomInside() {
   const Token& token = Now();
   switch (token.kind) {
     case TokenKind::kNumber: {

@@ -1,5 +1,6 @@
 // The parser's state and the functions of its two source files: parser.cc has operators, from the loosest to
-// the tightest; parser_atoms.cc what they connect. Every function returns a node, or -1 after Fail.
+// the tightest; parser_atoms.cc what they connect. Whatever may call itself counts depth_. Every function
+// returns a node, or -1 after Fail.
 #pragma once
 
 #include <string>
@@ -27,6 +28,7 @@ class Parser {
   int Factor();  // signs, then a power
   int Power();
   int Exponent();
+  int ExponentInside();
   int Limit();            // of an integral or sum, where _0^1 is no power
   int Postfix(int base);  // factorial, degree, percent
   bool StartsFactor() const;
@@ -35,6 +37,7 @@ class Parser {
 
   // parser_atoms.cc
   int Atom();
+  int AtomInside();
   int Command();
   int Bracketed(char open);
   int Group();  // {...} as one operand, or one token

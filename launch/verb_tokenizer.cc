@@ -182,7 +182,7 @@ absl::Status AddPlainText(const std::string& path, bool cuttable, BpeTrainer* tr
   }
 }
 
-absl::Status RunTrain(const ParsedArgs& args) {
+absl::Status RunTokenizerTrain(const ParsedArgs& args) {
   BpeTrainerOptions options;
   options.vocab_size = static_cast<int32_t>(args.Integer("vocab-size"));
   options.pre_tokenizer = *PreTokenizerFromName(args.Text("pre-tokenizer"));
@@ -281,7 +281,7 @@ std::vector<Verb> TokenizerVerbs() {
            "moebius tokenizer train --input a.jsonl b.jsonl.zst --vocab-size 32768 --out tokenizer.json"},
       .max_positional = 1 << 20,
       .details = "The file works in Hugging Face tokenizers and holds the merges that its BpeTrainer finds.",
-      .run = RunTrain};
+      .run = RunTokenizerTrain};
   Verb encode = {
       .name = "tokenizer encode",
       .summary = "turn text into token ids",

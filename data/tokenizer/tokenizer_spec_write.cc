@@ -7,7 +7,7 @@ namespace moebius {
 namespace {
 
 // A JSON string; `text` is UTF-8.
-std::string Json(std::string_view text) {
+std::string JsonText(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -40,7 +40,7 @@ std::string ByteLevel(bool add_prefix_space, bool use_regex) {
 }
 
 std::string Split(std::string_view expression) {
-  return Concat(R"({"type": "Split", "pattern": {"Regex": )", Json(expression),
+  return Concat(R"({"type": "Split", "pattern": {"Regex": )", JsonText(expression),
                 R"(}, "behavior": "Isolated", "invert": false})");
 }
 
@@ -90,8 +90,8 @@ std::string PostProcessorJson(const TokenizerSpec& spec) {
     std::vector<std::string> parts;
     const auto add = [&](const std::vector<int32_t>& ids) {
       for (const int32_t special : ids) {
-        parts.push_back(Concat(R"({"SpecialToken": {"id": )", Json(NameOf(spec, special)), R"(, "type_id": )",
-                               type, "}}"));
+        parts.push_back(Concat(R"({"SpecialToken": {"id": )", JsonText(NameOf(spec, special)),
+                               R"(, "type_id": )", type, "}}"));
       }
     };
     add(spec.prefix_ids);
@@ -105,7 +105,7 @@ std::string PostProcessorJson(const TokenizerSpec& spec) {
   for (size_t i = 0; i < ids.size(); ++i) {
     bool seen = false;
     for (size_t j = 0; j < i; ++j) seen = seen || ids[j] == ids[i];
-    const std::string name = Json(NameOf(spec, ids[i]));
+    const std::string name = JsonText(NameOf(spec, ids[i]));
     if (!seen)
       special.push_back(
           Concat(name, ": {\"id\": ", name, ", \"ids\": [", ids[i], "], \"tokens\": [", name, "]}"));
@@ -116,7 +116,7 @@ std::string PostProcessorJson(const TokenizerSpec& spec) {
 }
 
 std::string AddedTokenJson(const AddedToken& token) {
-  return Concat("    {\"id\": ", token.id, ", \"content\": ", Json(token.content),
+  return Concat("    {\"id\": ", token.id, ", \"content\": ", JsonText(token.content),
                 ", \"single_word\": false, \"lstrip\": ", Bool(token.lstrip),
                 ", \"rstrip\": ", Bool(token.rstrip), ", \"normalized\": ", Bool(token.normalized),
                 ", \"special\": ", Bool(token.special), "}");
@@ -137,7 +137,7 @@ std::string WriteTokenizerJson(const TokenizerSpec& spec) {
   out += ",\n  \"post_processor\": " + PostProcessorJson(spec);
   out += ",\n  \"decoder\": " + ByteLevel(true, true);
   out += ",\n  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ";
-  out += spec.unknown_id < 0 ? "null" : Json(spec.vocab[spec.unknown_id]);
+  out += spec.unknown_id < 0 ? "null" : JsonText(spec.vocab[spec.unknown_id]);
   out += ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": ";
   out += Bool(spec.fuse_unknown) + ",\n    \"byte_fallback\": false,\n    \"ignore_merges\": ";
   out += Bool(spec.ignore_merges) + ",\n    \"vocab\": {";
@@ -145,13 +145,14 @@ std::string WriteTokenizerJson(const TokenizerSpec& spec) {
   for (size_t id = 0; id < spec.vocab.size(); ++id) {
     if (spec.vocab[id].empty()) continue;
     out += first ? "\n      " : ",\n      ";
-    out += Json(spec.vocab[id]) + ": " + std::to_string(id);
+    out += JsonText(spec.vocab[id]) + ": " + std::to_string(id);
     first = false;
   }
   out += "\n    },\n    \"merges\": [";
   for (size_t i = 0; i < spec.merges.size(); ++i) {
     out += i == 0 ? "\n      [" : ",\n      [";
-    out += Json(spec.vocab[spec.merges[i].left]) + ", " + Json(spec.vocab[spec.merges[i].right]) + "]";
+    out +=
+        JsonText(spec.vocab[spec.merges[i].left]) + ", " + JsonText(spec.vocab[spec.merges[i].right]) + "]";
   }
   out += "\n    ]\n  }\n}\n";
   return out;

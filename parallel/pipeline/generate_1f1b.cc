@@ -4,13 +4,6 @@
 #include "parallel/pipeline/generators.h"
 
 namespace moebius::generators {
-namespace {
-
-constexpr ActionKind kF = ActionKind::kForward;
-constexpr ActionKind kB = ActionKind::kBackward;
-
-}  // namespace
-
 void GPipe(Schedule& schedule) {
   for (int rank = 0; rank < schedule.ranks; ++rank) {
     std::vector<Action>& list = schedule.actions[rank];

@@ -4,14 +4,6 @@
 #include "parallel/pipeline/generators.h"
 
 namespace moebius::generators {
-namespace {
-
-constexpr ActionKind kF = ActionKind::kForward;
-constexpr ActionKind kI = ActionKind::kBackwardInput;
-constexpr ActionKind kW = ActionKind::kBackwardWeight;
-
-}  // namespace
-
 // ZB-H1 is 1F1B whose rank r does W of a microbatch r microbatches late: the PP-r microbatches that rank r
 // holds in 1F1B and these r make PP on every rank. In the cool-down each I is followed by a W of the debt,
 // where 1F1B waited for the next gradient.

@@ -6,6 +6,11 @@
 
 namespace moebius::generators {
 
+inline constexpr ActionKind kF = ActionKind::kForward;
+inline constexpr ActionKind kI = ActionKind::kBackwardInput;
+inline constexpr ActionKind kW = ActionKind::kBackwardWeight;
+inline constexpr ActionKind kB = ActionKind::kBackward;
+
 void GPipe(Schedule& schedule);
 void OneFOneB(Schedule& schedule);
 void Interleaved(Schedule& schedule);

@@ -22,8 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
-
 class BuildTest : public ::testing::Test {
  protected:
   void SetUp() override {

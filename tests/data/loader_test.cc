@@ -18,8 +18,6 @@
 namespace moebius {
 namespace {
 
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
-
 // One file of `lengths` documents, tokens first, first + 1, ...
 std::string WriteTokens(const std::string& path, const std::vector<int64_t>& lengths, int32_t first,
                         int64_t vocab_size, const std::string& tokenizer_json = "", int64_t bytes = 1000) {

@@ -15,8 +15,6 @@
 namespace moebius {
 namespace {
 
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
-
 // Documents of the given lengths with tokens 0, 1, 2, ... modulo the vocabulary.
 FileHash WriteTokens(const std::string& path, const std::vector<int64_t>& lengths, int64_t vocab_size) {
   auto writer = TokenFileWriter::Create(path, vocab_size);

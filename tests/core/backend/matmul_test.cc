@@ -15,10 +15,12 @@ struct Sizes {
 };
 std::ostream& operator<<(std::ostream& out, const Sizes& s) { return out << s.m << "x" << s.n << "x" << s.k; }
 
-constexpr double kF32Tolerance = 3e-6;
-constexpr double kBF16Tolerance = 0.004;  // half of bf16's last bit
+constexpr double kProductF32Tolerance = 3e-6;
+constexpr double kProductBF16Tolerance = 0.004;  // half of bf16's last bit
 
-double Tolerance(DType dtype) { return dtype == DType::kF32 ? kF32Tolerance : kBF16Tolerance; }
+double ProductTolerance(DType dtype) {
+  return dtype == DType::kF32 ? kProductF32Tolerance : kProductBF16Tolerance;
+}
 
 // A matrix as a slice of columns of a wider one.
 struct Strided {
@@ -83,7 +85,7 @@ TEST_P(MatMulTest, MeetsDoublePrecisionInEveryOrientationIntoFp32AndAct) {
           MatMulArgs args{.a = a.view, .b = b.view, .c = c.view, .transpose_a = ta, .transpose_b = tb};
           if (with_bias) args.bias = bias;
           backend->MatMul(*stream, args);
-          ExpectNear(Values(c.view), Expected(args, m, n, k), Tolerance(out), "c");
+          ExpectNear(Values(c.view), Expected(args, m, n, k), ProductTolerance(out), "c");
           for (int64_t i = 0; i < m * (n + 13); ++i) {  // the columns beside the view are not touched
             const int64_t column = i % (n + 13);
             if (column >= 5 && column < 5 + n) continue;
@@ -105,7 +107,7 @@ TEST_P(MatMulTest, AddsToWhatIsThere) {
       .a = a.view, .b = b.view, .c = c.view, .transpose_a = Transpose::kYes, .accumulate = true};
   const Doubles want = Expected(args, m, n, k);
   backend->MatMul(*stream, args);
-  ExpectNear(Values(c.view), want, kF32Tolerance, "c");
+  ExpectNear(Values(c.view), want, kProductF32Tolerance, "c");
 }
 
 TEST_P(MatMulTest, GivesTheSameBitsWithAnyNumberOfThreads) {
@@ -167,7 +169,7 @@ TEST(ProductTest, ManyNewShapesLeaveOldOnesRight) {
     backend->MatMul(*stream, {.a = x, .b = y, .c = z, .transpose_b = Transpose::kYes});
     if (i % 500 != 0) continue;
     ExpectNear(Values(z), ReferenceMatMul(Values(x), ReferenceTransposed(Values(y), n, k), m, n, k),
-               kF32Tolerance, "z");
+               kProductF32Tolerance, "z");
   }
 }
 
@@ -201,12 +203,13 @@ TEST_P(GroupedMatMulTest, MeetsDoublePrecisionGroupByGroup) {
     const Doubles wg = Values(w.view().Index(g));
     const Doubles xg = Values(x.view().Rows(begin, rows)), yg = Values(y.view().Rows(begin, rows));
     ExpectNear(Values(new_y.view().Rows(begin, rows)),
-               ReferenceMatMul(xg, ReferenceTransposed(wg, kOut, kIn), rows, kOut, kIn), Tolerance(act), "y");
+               ReferenceMatMul(xg, ReferenceTransposed(wg, kOut, kIn), rows, kOut, kIn),
+               ProductTolerance(act), "y");
     ExpectNear(Values(new_x.view().Rows(begin, rows)), ReferenceMatMul(yg, wg, rows, kIn, kOut),
-               Tolerance(act), "x");
+               ProductTolerance(act), "x");
     Doubles want = ReferenceMatMul(ReferenceTransposed(yg, rows, kOut), xg, kOut, kIn, rows);
     for (int64_t i = 0; i < kOut * kIn; ++i) want[i] += dw_before[g * kOut * kIn + i];
-    ExpectNear(Values(dw.view().Index(g)), want, kF32Tolerance, "dw");
+    ExpectNear(Values(dw.view().Index(g)), want, kProductF32Tolerance, "dw");
   }
   const Tensor dirty = DirtyTensor(*backend, act, {kRows, kOut});
   EXPECT_TRUE(SameBits(new_y.view().Rows(771, 9), dirty.view().Rows(771, 9)));
@@ -232,7 +235,7 @@ TEST(HeadMatMulTest, MultipliesEachHeadByItsOwnMatrix) {
           for (int64_t i = 0; i < kN; ++i) got.push_back(ValueAt(to, t * kHeads + h, i));
         }
         const Doubles wh = ReferenceTransposed(Values(w.view().Index(h)), kN, kK);
-        ExpectNear(got, ReferenceMatMul(rows, wh, tokens, kN, kK), Tolerance(act), "c");
+        ExpectNear(got, ReferenceMatMul(rows, wh, tokens, kN, kK), ProductTolerance(act), "c");
       }
     }
   }

@@ -9,7 +9,7 @@
 namespace moebius {
 namespace {
 
-double Tolerance(DType act) { return act == DType::kF32 ? 2e-6 : 0.004; }
+double NormTolerance(DType act) { return act == DType::kF32 ? 2e-6 : 0.004; }
 
 class NormTest : public testing::TestWithParam<DType> {
  protected:
@@ -36,12 +36,12 @@ TEST_P(NormTest, MeetsDoublePrecisionForwardAndBackward) {
                        dy = dys.view().Columns(0, n);
       backend->RmsNorm(*stream, {.x = x, .gain = gain, .y = y, .rstd = rstd, .epsilon = kEpsilon});
       const auto want = ReferenceNorm(Values(x), Values(gain), rows, n, kEpsilon);
-      ExpectNear(Values(y), want.y, Tolerance(act()), "y");
+      ExpectNear(Values(y), want.y, NormTolerance(act()), "y");
       ExpectNear(Values(rstd), want.rstd, 2e-6, "rstd");
       backend->RmsNormBackward(*stream,
                                {.x = x, .rstd = rstd, .gain = gain, .dy = dy, .dx = dx, .dgain = dgain});
       const auto grad = ReferenceNormBackward(Values(x), Values(gain), Values(dy), rows, n, kEpsilon);
-      ExpectNear(Values(dx), grad.dx, Tolerance(act()), "dx");
+      ExpectNear(Values(dx), grad.dx, NormTolerance(act()), "dx");
       ExpectNear(Values(dgain), grad.dgain, 2e-6, "dgain");
     }
   }
@@ -58,8 +58,8 @@ TEST_P(NormTest, AddsBeforeAndKeepsTheSum) {
   backend->RmsNorm(*stream, args);
   Doubles s = Values(x);
   for (size_t i = 0; i < s.size(); ++i) s[i] += Values(add)[i];
-  ExpectNear(Values(sum), s, Tolerance(act()), "sum");
-  ExpectNear(Values(y), ReferenceNorm(Values(sum), Values(gain), kRows, kN, kEpsilon).y, Tolerance(act()),
+  ExpectNear(Values(sum), s, NormTolerance(act()), "sum");
+  ExpectNear(Values(y), ReferenceNorm(Values(sum), Values(gain), kRows, kN, kEpsilon).y, NormTolerance(act()),
              "y");
 
   const Tensor again = DirtyTensor(*backend, act(), {kRows, kN}),
@@ -93,7 +93,7 @@ TEST_P(NormTest, TheGradientMayReplaceItsInputsAndAddsTheResidual) {
   backend->RmsNormBackward(*stream, args);
   Doubles want = ReferenceNormBackward(Values(x), Values(gain), Values(dy), kRows, kN, kEpsilon).dx;
   for (size_t i = 0; i < want.size(); ++i) want[i] += Values(residual)[i];
-  ExpectNear(Values(dx), want, Tolerance(act()), "dx");
+  ExpectNear(Values(dx), want, NormTolerance(act()), "dx");
 
   const Tensor old_residual = RandomTensor(*backend, act(), {kRows, kN}, "residual");
   args.dx = old_residual;
@@ -125,7 +125,7 @@ TEST_P(NormTest, NormalisesEachHeadWithTheSameBitsForAnyThreads) {
     EXPECT_TRUE(SameBits(dgains.front(), dgains.back()));
   }
   ExpectNear(Values(ys.front()), ReferenceNorm(Values(x), Values(gain), kTokens * kHeads, kD, kEpsilon).y,
-             Tolerance(act()), "y");
+             NormTolerance(act()), "y");
 }
 
 class RopeTest : public testing::TestWithParam<std::tuple<DType, RopeStyle>> {};
@@ -162,10 +162,10 @@ TEST_P(RopeTest, TurnsPairsByTheAngleOfThePositionAndBack) {
     const Tensor position = Int32Tensor(*backend, positions);
     RopeArgs args{.x = x, .positions = position, .cos = cos, .sin = sin, .style = style};
     backend->Rope(*stream, args);
-    ExpectNear(Values(x), ReferenceRope(before, angles, kTokens, kHeads, d, style), Tolerance(act), "x");
+    ExpectNear(Values(x), ReferenceRope(before, angles, kTokens, kHeads, d, style), NormTolerance(act), "x");
     args.inverse = true;
     backend->Rope(*stream, args);
-    ExpectNear(Values(x), before, 2 * Tolerance(act), "back");
+    ExpectNear(Values(x), before, 2 * NormTolerance(act), "back");
     for (int64_t r = 0; r < kTokens * kHeads; ++r) {
       for (int64_t c = 0; c < 5; ++c) ASSERT_EQ(ValueAt(whole, r, c), all_before[r * (d + 5) + c]);
     }

@@ -63,20 +63,20 @@ Row Weights(const RouterSpec& spec, const Row& scores, const std::vector<int>& c
   return out;
 }
 
-struct Case {
+struct RouterCase {
   const char* name;
   int64_t experts;
   RouterSpec spec;
   bool bias;
 };
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+std::ostream& operator<<(std::ostream& out, const RouterCase& c) { return out << c.name; }
 
 const std::vector<int32_t> kStarts = {0, 1, 70, 70, 203};
 constexpr int64_t kTokens = 203;
 
 // The tensors of one case after Router has run.
 struct Routed {
-  Routed(Backend& backend, const Case& c)
+  Routed(Backend& backend, const RouterCase& c)
       : spec(c.spec),
         stream(backend.NewStream(StreamKind::kCompute)),
         logits(RandomTensor(backend, DType::kF32, {kTokens, c.experts}, "logits")),
@@ -101,10 +101,10 @@ struct Routed {
   Tensor logits, bias, scores, experts, weights;
 };
 
-class RouterTest : public testing::TestWithParam<Case> {};
+class RouterTest : public testing::TestWithParam<RouterCase> {};
 
 TEST_P(RouterTest, ChoosesAndWeighsAsTheFormulaSays) {
-  const Case& c = GetParam();
+  const RouterCase& c = GetParam();
   const auto backend = MakeCpuBackend({.threads = 2});
   const Routed r(*backend, c);
   const Row bias = c.bias ? Values(r.bias) : Row();
@@ -118,7 +118,7 @@ TEST_P(RouterTest, ChoosesAndWeighsAsTheFormulaSays) {
 }
 
 TEST_P(RouterTest, GradientAgreesWithFiniteDifferences) {
-  const Case& c = GetParam();
+  const RouterCase& c = GetParam();
   const auto backend = MakeCpuBackend({.threads = 2});
   const Routed r(*backend, c);
   const int64_t sequences = static_cast<int64_t>(kStarts.size()) - 1;
@@ -171,7 +171,7 @@ TEST_P(RouterTest, GradientAgreesWithFiniteDifferences) {
 }
 
 TEST_P(RouterTest, BalanceLossMeetsItsDefinition) {
-  const Case& c = GetParam();
+  const RouterCase& c = GetParam();
   const auto backend = MakeCpuBackend({.threads = 2});
   const Routed r(*backend, c);
   const int64_t sequences = static_cast<int64_t>(kStarts.size()) - 1;
@@ -203,7 +203,7 @@ TEST_P(RouterTest, BalanceLossMeetsItsDefinition) {
 }
 
 TEST_P(RouterTest, GivesTheSameBitsForAnyNumberOfThreads) {
-  const Case& c = GetParam();
+  const RouterCase& c = GetParam();
   const int64_t sequences = static_cast<int64_t>(kStarts.size()) - 1;
   std::vector<std::vector<double>> results;
   for (const int threads : {1, 2, 3}) {
@@ -238,23 +238,24 @@ TEST_P(RouterTest, GivesTheSameBitsForAnyNumberOfThreads) {
 
 INSTANTIATE_TEST_SUITE_P(
     Specs, RouterTest,
-    testing::Values(Case{"DeepSeekV3",
-                         32,
-                         {.num_groups = 4, .top_groups = 2, .top_k = 4, .normalize = true, .scale = 2.5f},
-                         true},
-                    Case{"SigmoidWithoutGroups", 21, {.top_k = 3, .normalize = false}, true},
-                    Case{"GroupsOfOne", 6, {.num_groups = 6, .top_groups = 3, .top_k = 2}, false},
-                    Case{"DeepSeekV2",
-                         24,
-                         {.scoring = Scoring::kSoftmax,
-                          .num_groups = 8,
-                          .top_groups = 3,
-                          .top_k = 6,
-                          .normalize = false,
-                          .scale = 16},
-                         false},
-                    Case{"Mixtral", 8, {.scoring = Scoring::kSoftmax, .top_k = 2}, false},
-                    Case{"AllExperts", 5, {.scoring = Scoring::kSoftmax, .top_k = 5}, false}),
+    testing::Values(
+        RouterCase{"DeepSeekV3",
+                   32,
+                   {.num_groups = 4, .top_groups = 2, .top_k = 4, .normalize = true, .scale = 2.5f},
+                   true},
+        RouterCase{"SigmoidWithoutGroups", 21, {.top_k = 3, .normalize = false}, true},
+        RouterCase{"GroupsOfOne", 6, {.num_groups = 6, .top_groups = 3, .top_k = 2}, false},
+        RouterCase{"DeepSeekV2",
+                   24,
+                   {.scoring = Scoring::kSoftmax,
+                    .num_groups = 8,
+                    .top_groups = 3,
+                    .top_k = 6,
+                    .normalize = false,
+                    .scale = 16},
+                   false},
+        RouterCase{"Mixtral", 8, {.scoring = Scoring::kSoftmax, .top_k = 2}, false},
+        RouterCase{"AllExperts", 5, {.scoring = Scoring::kSoftmax, .top_k = 5}, false}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(RouterTiesTest, GoToTheLowerIndexAndMaskedGroupsAreNeverChosen) {

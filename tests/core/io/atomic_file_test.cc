@@ -13,10 +13,6 @@
 namespace moebius {
 namespace {
 
-bool Contains(const absl::Status& status, const std::string& part) {
-  return std::string(status.message()).find(part) != std::string::npos;
-}
-
 TEST(AtomicFile, AppearsOnlyOnCommitWithItsHash) {
   const Scratch scratch;
   const std::string path = scratch.path("a");

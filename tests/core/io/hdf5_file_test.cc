@@ -18,14 +18,6 @@
 namespace moebius {
 namespace {
 
-std::string TestData(const std::string& name) {
-  return Concat(MOEBIUS_SOURCE_DIR, "/tests/core/io/testdata/", name);
-}
-
-bool Contains(const absl::Status& status, const std::string& part) {
-  return std::string(status.message()).find(part) != std::string::npos;
-}
-
 template <typename T>
 std::vector<T> Counting(int64_t n, int64_t step = 1) {
   std::vector<T> values(n);

@@ -16,14 +16,6 @@
 namespace moebius {
 namespace {
 
-std::string TestData(const std::string& name) {
-  return Concat(MOEBIUS_SOURCE_DIR, "/tests/core/io/testdata/", name);
-}
-
-bool Contains(const absl::Status& status, const std::string& part) {
-  return std::string(status.message()).find(part) != std::string::npos;
-}
-
 std::string File(const std::string& header, const std::string& data) {
   const uint64_t size = header.size();
   return std::string(reinterpret_cast<const char*>(&size), 8) + header + data;

@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "core/base/check.h"
+#include "core/base/strings.h"
 
 namespace moebius {
 namespace {
@@ -46,6 +47,13 @@ Scratch::~Scratch() {
   std::error_code ignored;
   std::filesystem::permissions(folder_, std::filesystem::perms::owner_all, ignored);
   std::filesystem::remove_all(folder_, ignored);
+}
+
+std::string TestData(const std::string& name) {
+  return Concat(MOEBIUS_SOURCE_DIR, "/tests/core/io/testdata/", name);
+}
+bool Contains(const absl::Status& status, const std::string& part) {
+  return std::string(status.message()).find(part) != std::string::npos;
 }
 
 void WriteRaw(const std::string& path, const std::string& text) {

@@ -4,6 +4,8 @@
 #include <functional>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace moebius {
 
 // A new empty folder, removed by the destructor.
@@ -20,6 +22,10 @@ class Scratch {
 
 void WriteRaw(const std::string& path, const std::string& text);
 std::string ReadRaw(const std::string& path);  // "" when absent
+
+std::string TestData(const std::string& name);  // the path of a file in tests/core/io/testdata
+bool Contains(const absl::Status& status, const std::string& part);
+inline std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 // What `body` returned in a child process; 128 + n when signal n ended it.
 int InChild(const std::function<int()>& body);

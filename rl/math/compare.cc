@@ -254,6 +254,16 @@ GradeResult Comparer::CompareMatrices(int gold, int answer) {
   // A row or column is also written as a tuple.
   if (vector && IsList(tree_, other) && tree_[other].text != "{}")
     return InOrder(tree_.args(gold), tree_.args(answer));
+  // [[1,2],[3,4]] lists the rows.
+  if (IsList(tree_, other) && tree_[other].text == "[]") {
+    std::vector<int> rows;
+    for (int row : tree_.args(other)) {
+      if (!IsList(tree_, row) || static_cast<int>(tree_.args(row).size()) != tree_[matrix].columns)
+        return Different("a matrix against what is none");
+      rows.insert(rows.end(), tree_.args(row).begin(), tree_.args(row).end());
+    }
+    return ma ? InOrder(tree_.args(gold), rows) : InOrder(rows, tree_.args(answer));
+  }
   if (entries == 1) return ma ? Compare(tree_.args(gold)[0], answer) : Compare(gold, tree_.args(answer)[0]);
   return Different("a matrix against what is none");
 }

@@ -290,6 +290,7 @@ class Lexer {
   // The content of \text{...} and of words written without it.
   void Words(std::string_view raw, bool function) {
     const std::string trimmed = StripWrappers(raw);
+    if (trimmed == "\\$") return Push(TokenKind::kCommand, "$");
     const std::string lower = PlainWords(trimmed);
     if (lower.empty()) {
       space_ = true;
@@ -435,6 +436,7 @@ class Lexer {
     std::string lower(run);
     for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     if (Scale(lower)) return;
+    if (run == "USD" && !AfterAmount()) return Push(TokenKind::kCommand, "$");
     // "3 to 4", "10 min"
     if (lower == "to" && AfterAmount()) return Push(TokenKind::kChar, ":");
     if (run == "min" && AfterAmount() && !text_.substr(at_).starts_with("("))

@@ -80,7 +80,10 @@ class Builder {
   }
 
   std::optional<Region> Sequence(const Node& node) {
-    if (node.text == "{}") {
+    // "1, 2" beside "x in {1, 2}" lists the same points.
+    const bool relations = std::any_of(node.args.begin(), node.args.end(),
+                                       [this](int arg) { return tree_.op(arg) == Op::kRelation; });
+    if (node.text == "{}" || (node.text.empty() && !relations)) {
       std::vector<Region> points;
       for (int arg : node.args) {
         if (!tree_.Symbols(arg).empty()) return std::nullopt;

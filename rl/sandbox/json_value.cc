@@ -316,7 +316,7 @@ bool SameNumber(const Value& expected, const Value& actual) {
   const double b = std::strtod(actual.text.c_str(), nullptr);
   if (expected.kind == Value::Kind::kInteger) {
     // A real number for an integer: the same value exactly, and only where double is exact.
-    return a == b && std::fabs(a) <= 9007199254740992.0;
+    return a == b && std::fabs(a) < 9007199254740992.0;
   }
   if (!std::isfinite(b)) return false;
   return std::fabs(a - b) <= 1e-9 * std::max(1.0, std::max(std::fabs(a), std::fabs(b)));

@@ -125,7 +125,7 @@ void AddWritable(Builder& builder, const std::string& root, const Limits& limits
   const std::string disk = root + "/disk";
   builder.Dir(disk, 0700);
   builder.Mount("tmpfs", disk, "tmpfs", MS_NOSUID | MS_NODEV,
-                Concat("size=", limits.disk_mb, "m,nr_inodes=", 64 + 256 * limits.disk_mb, ",mode=0755"));
+                Concat("size=", limits.disk_mb, "m,nr_inodes=", 64 + 1024 * limits.disk_mb, ",mode=0755"));
   for (const char* name : {"/box", "/tmp", "/dev/shm"}) {
     const std::string inside = disk + "/" + FileName(name);
     builder.Dir(inside, 0700);

@@ -4,17 +4,20 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
+#include <sstream>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -135,6 +138,23 @@ class RunnerProcess {
   bool waiting_for_all_ = false;
 };
 
+// Wipes the words of the command line and the environment, which /proc shows to the slots and which may hold
+// secrets.
+void WipeOwnWords() {
+  const absl::StatusOr<std::string> text = ReadFile("/proc/self/stat", 1 << 16);
+  if (!text.ok()) return;
+  // Fields 48 to 51 of proc(5), counted from field 3 after the name.
+  std::istringstream fields(text->substr(text->rfind(')') + 1));
+  std::string skipped;
+  for (int field = 3; field < 48; ++field) fields >> skipped;
+  uintptr_t words, words_end, environment, environment_end;
+  if (!(fields >> words >> words_end >> environment >> environment_end)) return;
+  clearenv();
+  if (words != 0 && words_end > words) std::memset(reinterpret_cast<void*>(words), 0, words_end - words);
+  if (environment != 0 && environment_end > environment)
+    std::memset(reinterpret_cast<void*>(environment), 0, environment_end - environment);
+}
+
 // In the new process: nothing of the parent's but the socket and standard error.
 void EnterRunner(int socket) {
   setsid();
@@ -146,7 +166,7 @@ void EnterRunner(int socket) {
   syscall(SYS_close_range, 4u, ~0u, 0);
   fcntl(3, F_SETFD, FD_CLOEXEC);
   prctl(PR_SET_NAME, "moebius-sandbox");
-  clearenv();
+  WipeOwnWords();
 }
 
 // Far above the ids that systems give out, and different for runners that live at the same time.
@@ -177,6 +197,12 @@ absl::StatusOr<std::unique_ptr<Runner>> Runner::Start(const RunnerOptions& optio
   runner->layers_ = context.layers;
   runner->cgroup_version_ = context.cgroups.version();
   runner->landlock_version_ = context.landlock_version;
+  // Each slot takes a dozen descriptors here while it runs.
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = std::max(files.rlim_cur, std::min<rlim_t>(files.rlim_max, 65536));
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
   const pid_t parent = getpid();
   runner->pid_ = fork();
   if (runner->pid_ < 0)

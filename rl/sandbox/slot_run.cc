@@ -109,34 +109,37 @@ class SlotRun {
 
   size_t Cap() const { return static_cast<size_t>(program_.limits.output_kb) * 1024; }
 
-  // One byte more than the cap is asked for: only then is it known to be passed.
-  void Read(FileDescriptor* from, std::string* into) {
+  // One byte more than the cap is asked for: only then is it known to be passed. False when nothing more is
+  // there.
+  bool Read(FileDescriptor* from, std::string* into) {
     char block[65536];
     const size_t room = Cap() + 1 - std::min(Cap() + 1, into->size());
     const ssize_t length = read(from->get(), block, std::min(sizeof block, room));
-    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return errno == EINTR;
     if (length > 0) into->append(block, length);
     if (into->size() > Cap()) {
       result_.facts.output = true;
       EndSlot();
     }
     if (length <= 0 || result_.facts.output) *from = FileDescriptor();
+    return from->get() >= 0;
   }
 
   // Tells the slot's init to end everything.
   void EndSlot() { shutdown(control_.get(), SHUT_WR); }
 
-  void ReadChannel() {
-    Read(&channel_, &received_);
+  bool ReadChannel() {
+    const bool more = Read(&channel_, &received_);
     while (received_.size() >= 4) {
       uint32_t length;
       std::memcpy(&length, received_.data(), 4);
-      if (received_.size() < 4 + static_cast<size_t>(length)) return;
+      if (received_.size() < 4 + static_cast<size_t>(length)) break;
       const std::string answer = program_.answer(received_.substr(4, length));
       received_.erase(0, 4 + static_cast<size_t>(length));
       if (!answer.empty()) to_send_ += Frame(answer);
       Send();
     }
+    return more;
   }
 
   void Send() {
@@ -179,9 +182,14 @@ class SlotRun {
 
   void Finish() {
     // What was written before the end is still in the pipes, and nobody is left to write more.
-    while (output_.get() >= 0 && result_.harness_error.empty()) Read(&output_, &result_.output);
-    while (error_.get() >= 0 && result_.harness_error.empty()) Read(&error_, &result_.error);
-    while (channel_.get() >= 0 && result_.harness_error.empty()) ReadChannel();
+    if (result_.harness_error.empty()) {
+      while (output_.get() >= 0 && Read(&output_, &result_.output)) {
+      }
+      while (error_.get() >= 0 && Read(&error_, &result_.error)) {
+      }
+      while (channel_.get() >= 0 && ReadChannel()) {
+      }
+    }
     result_.facts.harness = !result_.harness_error.empty();
     result_.facts.clean_exit =
         reported_ && WIFEXITED(result_.wait_status) && WEXITSTATUS(result_.wait_status) == 0;

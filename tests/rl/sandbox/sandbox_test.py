@@ -248,7 +248,9 @@ def main():
     failures, table = [], {}
     try:
         for mode in modes:
-            run_mode(moebius, mode, names, table, failures)
+            # Compiling is the same in every mode, and its bombs take longest.
+            chosen = [name for name in names if mode in ("root", "user") or not name.startswith(("39_", "40_"))]
+            run_mode(moebius, mode, chosen, table, failures)
         if not arguments.only:
             check_refusal(moebius, failures)
             check_inputs(moebius, failures)

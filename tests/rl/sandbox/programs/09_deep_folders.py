@@ -1,6 +1,6 @@
-# {"verdict": ["WRONG", "DISK"], "quick": true}
+# {"verdict": ["WRONG"], "quick": true}
 import os
-for i in range(3000):
+for i in range(10000):
     os.mkdir("d")
     os.chdir("d")
 print("deep")

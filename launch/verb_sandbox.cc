@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> StartSandbox(const ParsedArgs&
   return box;
 }
 
-void Print(const sandbox::Answer& answer) {
+void PrintVerdict(const sandbox::Answer& answer) {
   std::puts(sandbox::PrintAnswer(answer).c_str());
   std::fflush(stdout);
 }
@@ -79,7 +79,7 @@ absl::Status RunBatch(const ParsedArgs& args) {
   return box->JudgeAll(
       lines.size(),
       [&](size_t i) { return sandbox::ParseJob(lines[i].text, Concat(path, ", line ", lines[i].number)); },
-      Print);
+      PrintVerdict);
 }
 
 absl::Status RunOne(const ParsedArgs& args) {
@@ -89,7 +89,7 @@ absl::Status RunOne(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(job.program, ReadFile(args.positional()[0], kMaxFileBytes));
   ASSIGN_OR_RETURN(const std::string tests, ReadFile(args.Text("tests"), kMaxFileBytes));
   ASSIGN_OR_RETURN(job.tests, sandbox::ParseTestSpec(tests, args.Text("tests")));
-  for (const sandbox::Answer& answer : box->JudgeAll({job})) Print(answer);
+  for (const sandbox::Answer& answer : box->JudgeAll({job})) PrintVerdict(answer);
   return absl::OkStatus();
 }
 

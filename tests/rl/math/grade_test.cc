@@ -3,6 +3,7 @@
 
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "rl/math/equivalence.h"
@@ -81,11 +82,24 @@ TEST(Grade, SmallerBudgetsOnlyMakeVerdictsUndecided) {
 }
 
 TEST(Grade, NeverTakesCloseNumbersForEqual) {
+  // @ is a tiny number. Forms that share no term, so that nothing cancels before it is computed.
+  const std::vector<std::pair<std::string, std::string>> pairs = {{"\\sqrt{2}", "\\sqrt{2}+@"},
+                                                                  {"\\frac{1}{3}", "\\frac{1}{3}+@"},
+                                                                  {"x", "x+@"},
+                                                                  {"\\sqrt{8}", "2\\sqrt{2}+@"},
+                                                                  {"\\sqrt{2}", "\\sqrt{2+@}"},
+                                                                  {"\\ln 6", "\\ln 2+\\ln 3+@"},
+                                                                  {"\\sin 1", "\\sin(1+@)"},
+                                                                  {"\\pi", "4\\arctan 1+@"},
+                                                                  {"\\sqrt{2}x", "x\\sqrt{2+@}"},
+                                                                  {"e^{\\sqrt{2}}", "e^{\\sqrt{2}+@}"},
+                                                                  {"\\cos x", "\\cos(x+@)"}};
   for (int digits = 5; digits <= 400; digits += 5) {
-    const std::string tail = "10^{-" + std::to_string(digits) + "}";
-    for (const std::string number : {"\\sqrt{2}", "\\pi", "\\frac{1}{3}", "x", "\\sin 1", "e^{\\sqrt{2}}"}) {
-      const GradeResult result = Grade(number, number + "+" + tail);
-      EXPECT_EQ(result.outcome, Outcome::kDifferent) << number << " " << digits << ": " << result.reason;
+    for (const auto& [gold, form] : pairs) {
+      std::string answer = form;
+      answer.replace(answer.find('@'), 1, "10^{-" + std::to_string(digits) + "}");
+      const GradeResult result = Grade(gold, answer);
+      EXPECT_EQ(result.outcome, Outcome::kDifferent) << gold << " " << answer << ": " << result.reason;
     }
   }
 }

@@ -209,7 +209,7 @@ class Judge {
   }
 
   void SetMessage(std::string_view text) {
-    if (answer_.message.empty()) answer_.message = Printable(text, kMaxMessageBytes);
+    if (answer_.message.empty()) answer_.message = text.substr(0, kMaxMessageBytes);
   }
 
   Answer Finish() {

@@ -19,7 +19,7 @@ struct Answer {
   Verdict verdict = Verdict::kHarness;  // the first that is not OK
   int passed = 0;
   std::vector<TestAnswer> tests;
-  std::string message;  // compiler's words, or why HARNESS; cut short, printable
+  std::string message;  // compiler's words, or why HARNESS; cut short
 };
 
 // Runs every test, each in a slot of its own; may be called from several threads. Blocks.

@@ -6,6 +6,7 @@
 #include "core/io/file.h"
 #include "core/model/convert.h"
 #include "optim/checkpoint.h"
+#include "optim/stored_slices.h"
 
 namespace moebius {
 namespace {
@@ -25,6 +26,9 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
   if (args.Text("dtype") == "fp32") options.dtype = DType::kF32;
   if (args.Text("dtype") == "bf16") options.dtype = DType::kBF16;
   if (FileExists(JoinPath(from, "manifest.json"))) RETURN_IF_ERROR(VerifyCheckpoint(from));
+  if (!manifest && args.On("average")) {
+    ASSIGN_OR_RETURN(options.weights, AveragedWeights(from));
+  }
   ASSIGN_OR_RETURN(const ConvertResult result, ConvertCheckpoint(from, to, options));
   if (result.mtp_dropped) {
     std::printf(
@@ -39,24 +43,28 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
 }  // namespace
 
 std::vector<Verb> ConvertVerbs() {
-  return {{.name = "import",
-           .summary = "a Hugging Face folder (FP8 block-scaled ones too) as a checkpoint of ours",
-           .usage = "HF_DIR OUT [flags]",
-           .flags = {DTypeFlag()},
-           .examples = {"moebius import downloads/DeepSeek-V2-Lite models/v2-lite",
-                        "moebius import downloads/DeepSeek-V3 models/v3 --dtype bf16"},
-           .min_positional = 2,
-           .max_positional = 2,
-           .run = [](const ParsedArgs& args) { return Convert(args, true); }},
-          {.name = "export",
-           .summary = "a checkpoint as a plain Hugging Face folder that transformers loads",
-           .usage = "CKPT OUT [flags]",
-           .flags = {DTypeFlag()},
-           .examples = {"moebius export runs/quickstart/checkpoints/latest exported",
-                        "moebius export runs/quickstart/checkpoints/best exported --dtype bf16"},
-           .min_positional = 2,
-           .max_positional = 2,
-           .run = [](const ParsedArgs& args) { return Convert(args, false); }}};
+  return {
+      {.name = "import",
+       .summary = "a Hugging Face folder (FP8 block-scaled ones too) as a checkpoint of ours",
+       .usage = "HF_DIR OUT [flags]",
+       .flags = {DTypeFlag()},
+       .examples = {"moebius import downloads/DeepSeek-V2-Lite models/v2-lite",
+                    "moebius import downloads/DeepSeek-V3 models/v3 --dtype bf16"},
+       .min_positional = 2,
+       .max_positional = 2,
+       .run = [](const ParsedArgs& args) { return Convert(args, true); }},
+      {.name = "export",
+       .summary = "a checkpoint as a plain Hugging Face folder that transformers loads",
+       .usage = "CKPT OUT [flags]",
+       .flags = {DTypeFlag(),
+                 {.name = "average",
+                  .kind = FlagKind::kSwitch,
+                  .help = "the moving averages of the weights (optimizer.ema_decay) instead of the weights"}},
+       .examples = {"moebius export runs/quickstart/checkpoints/latest exported",
+                    "moebius export runs/quickstart/checkpoints/best exported --dtype bf16"},
+       .min_positional = 2,
+       .max_positional = 2,
+       .run = [](const ParsedArgs& args) { return Convert(args, false); }}};
 }
 
 }  // namespace moebius

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "core/backend/measure.h"
+#include "core/base/log.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/hash.h"
@@ -75,6 +76,8 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
     if (opened.ok()) folder.emplace(std::move(*opened));
   }
   RETURN_IF_ERROR(Agree(world.all(), *stream, status));
+  // A rank on a host that does not see the folder has stderr alone.
+  AlsoLogTo(world.rank(), Concat(path, "/log/rank-", world.rank(), ".log"));
   ASSIGN_OR_RETURN(Training training,
                    BuildTraining(recipe.proto(), config, world, rank.Threads(recipe.proto().threads())));
   WorldGuard guard(&world);

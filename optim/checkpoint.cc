@@ -11,6 +11,7 @@
 #include "core/io/json.h"
 #include "core/model/weights.h"
 #include "optim/stored.h"
+#include "optim/stored_slices.h"
 
 namespace moebius {
 namespace {
@@ -142,74 +143,11 @@ absl::Status WriteSet(const std::string& folder, const std::string& stem, Traine
   return absl::OkStatus();
 }
 
-// Slices of one tensor in a folder, by their first element. Together they are the tensor.
-struct StoredSlice {
-  int64_t last;
-  std::string name;
-};
-using SliceTable = std::map<std::string, std::map<int64_t, StoredSlice>>;
-
-absl::StatusOr<SliceTable> ReadSliceTable(const SafetensorsFolder& files) {
-  SliceTable table;
-  for (const std::string& name : files.names()) {
-    const auto bad = [&](const std::string& why) {
-      return DamagedError(Concat(files.FileOf(name).path(), ": optimizer tensor ", Printable(name), " ", why,
-                                 "; the checkpoint is damaged; go on from an earlier one"));
-    };
-    const int64_t elements = files.Find(name)->elements();
-    const size_t bracket = name.ends_with(']') ? name.rfind('[') : std::string::npos;
-    int64_t first = 0, last = elements;
-    if (bracket != std::string::npos) {
-      char* end = nullptr;
-      first = std::strtoll(name.c_str() + bracket + 1, &end, 10);
-      last = *end == ':' ? std::strtoll(end + 1, &end, 10) : -1;
-      if (first < 0 || last <= first || std::string(end) != "]") return bad("is no slice NAME[FIRST:LAST]");
-      if (last - first != elements) return bad(Concat("has ", elements, " elements"));
-    }
-    const auto [at, added] = table[name.substr(0, bracket)].emplace(first, StoredSlice{last, name});
-    if (!added) return bad(Concat("overlaps ", Printable(at->second.name)));
-  }
-  for (const auto& [tensor, slices] : table) {
-    int64_t at = 0;
-    for (const auto& [first, slice] : slices) {
-      if (first != at) {
-        return DamagedError(Concat(files.FileOf(slice.name).path(), ": optimizer tensor ",
-                                   Printable(slice.name),
-                                   first > at ? Concat(" comes after a hole from element ", at)
-                                              : Concat(" overlaps the slice before it, which ends at ", at),
-                                   "; the checkpoint is damaged; go on from an earlier one"));
-      }
-      at = slice.last;
-    }
-  }
-  return table;
-}
-
 absl::Status LoadMoments(const std::string& folder, Trainer& trainer) {
-  ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder, "optimizer"));
-  ASSIGN_OR_RETURN(const SliceTable table, ReadSliceTable(files));
+  ASSIGN_OR_RETURN(const StoredSlices stored, StoredSlices::Open(folder));
   for (const MomentSlice& wanted : MomentSlices(trainer.optimizer())) {
-    const auto found = table.find(wanted.tensor);
-    if (found == table.end()) {
-      return DamagedError(
-          Concat(folder, ": optimizer tensor ", wanted.tensor,
-                 " is missing; the checkpoint belongs to another recipe (optimizer.ema_decay?) or model"));
-    }
-    const StoredSlice& end = found->second.rbegin()->second;
-    if (end.last != wanted.shape.elements()) {
-      return DamagedError(Concat(files.FileOf(end.name).path(), ": optimizer tensor ", Printable(end.name),
-                                 " ends at element ", end.last, ", the model's has ", wanted.shape.elements(),
-                                 "; the checkpoint belongs to another model"));
-    }
-    std::vector<float> values;
-    for (int64_t at = wanted.first; at < wanted.last;) {
-      const auto slice = std::prev(found->second.upper_bound(at));
-      const int64_t until = std::min(slice->second.last, wanted.last);
-      ASSIGN_OR_RETURN(const std::vector<float> part,
-                       ReadElementsF32(files, folder, slice->second.name, at - slice->first, until - at));
-      values.insert(values.end(), part.begin(), part.end());
-      at = until;
-    }
+    ASSIGN_OR_RETURN(const std::vector<float> values,
+                     stored.Read(wanted.tensor, wanted.shape.elements(), wanted.first, wanted.last));
     WriteView(trainer.context(), wanted.view, values);
   }
   return absl::OkStatus();

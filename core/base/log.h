@@ -11,6 +11,10 @@ namespace moebius {
 void SetLogRank(int rank);
 int LogRank();
 
+// From now on lines of `rank` (of threads without a rank: 0) are appended to the file, too. False where it
+// cannot be opened, which changes nothing.
+bool AlsoLogTo(int rank, const std::string& path);
+
 // Writes the prefix, `text` and a newline to stderr.
 void LogLine(std::string_view text);
 

@@ -114,8 +114,18 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
   result.tensors = specs.size();
   ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(to));
   const std::string& temporary = directory.temporary_path();
-  const TensorReader read = [&](const std::string& name) {
-    return ReadTensorF32(files, from, SourceOf(name, files, config));
+  const TensorReader read = [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+    const std::string source = SourceOf(name, files, config);
+    if (options.weights) {
+      ASSIGN_OR_RETURN(std::vector<float> values, options.weights(source));
+      if (!values.empty() && static_cast<int64_t>(values.size()) != files.Find(source)->elements()) {
+        return DamagedError(Concat(from, ": the averaged ", source, " has ", values.size(),
+                                   " elements, the weight ", files.Find(source)->elements(),
+                                   "; the checkpoint is damaged"));
+      }
+      if (!values.empty()) return values;
+    }
+    return ReadTensorF32(files, from, source);
   };
   ASSIGN_OR_RETURN(std::vector<WrittenFile> written, WriteTensors(temporary, specs, read, "model"));
   RETURN_IF_ERROR(CheckWritten(temporary, specs, read));

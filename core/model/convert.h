@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/base/status.h"
+#include "core/model/weights.h"
 #include "core/tensor/dtype.h"
 
 namespace moebius {
@@ -14,6 +15,8 @@ struct ConvertOptions {
   // Type of the written tensors; nothing: as stored (FP8 becomes BF16, F16 becomes F32).
   std::optional<DType> dtype;
   bool manifest = false;  // write manifest.json, which marks a folder as ours
+  // Where given, asked for every tensor first; where it answers with nothing, the folder's own is written.
+  TensorReader weights = nullptr;
 };
 
 struct ConvertResult {

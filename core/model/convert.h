@@ -2,6 +2,7 @@
 // larger than memory passes.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 
@@ -31,5 +32,19 @@ struct ConvertResult {
 // as they are. What it wrote is read back and compared before the folder appears.
 absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const std::string& to,
                                                 const ConvertOptions& options);
+
+// A checkpoint folder about to be written, from wherever its weights come.
+struct CheckpointContent {
+  ModelConfig config;
+  std::vector<TensorSpec> tensors;
+  TensorReader read;  // asked twice for each tensor: to write it and to compare it
+  std::map<std::string, std::string> companions = {};  // name -> text of what lies beside the weights
+  bool manifest = false;
+};
+
+// Writes config.json, model-*.safetensors, the companions and, where asked for, manifest.json to `to`, which
+// must not exist; compares what it wrote with `read` before the folder appears. config.json says bfloat16
+// where no floating tensor but the selection bias is wider.
+absl::StatusOr<ConvertResult> WriteCheckpointFolder(const std::string& to, const CheckpointContent& content);
 
 }  // namespace moebius

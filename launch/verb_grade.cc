@@ -78,7 +78,7 @@ class Summary {
 };
 
 absl::Status GradeTable(const std::string& path, bool reasons) {
-  ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path));
+  ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path == "-" ? "/dev/stdin" : path));
   Summary summary;
   std::string_view line;
   while (true) {

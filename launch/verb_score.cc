@@ -42,7 +42,8 @@ absl::Status RunScore(const ParsedArgs& args) {
   Arena scratch(*backend);
   const Context context{*backend, *stream, scratch};
   Microbatch microbatch(*backend, loaded.model->num_slots());
-  ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(args.Text("tokens")));
+  ASSIGN_OR_RETURN(LineReader lines,
+                   LineReader::Open(args.Text("tokens") == "-" ? "/dev/stdin" : args.Text("tokens")));
   Sequences batch;
   const auto flush = [&] {
     if (batch.ids.empty()) return;

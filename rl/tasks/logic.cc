@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <numeric>
+#include <tuple>
 
 #include "core/base/strings.h"
 #include "rl/tasks/task_kind.h"
@@ -19,7 +20,11 @@ struct Statement {
   int speaker;
   Claim claim;
   int x, y;
-  auto operator<=>(const Statement&) const = default;
+
+  bool operator==(const Statement&) const = default;
+  bool operator<(const Statement& other) const {
+    return std::tie(speaker, claim, x, y) < std::tie(other.speaker, other.claim, other.x, other.y);
+  }
 };
 
 // Bit p of `knights` says that person p is a knight.

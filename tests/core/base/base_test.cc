@@ -1,6 +1,10 @@
 #include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
 
 #include "core/base/check.h"
+#include "core/base/log.h"
 #include "core/base/nearest.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
@@ -88,6 +92,26 @@ TEST(Strings, FormatsNumbersForPeople) {
   EXPECT_EQ(WithCommas(-1234), "-1,234");
   EXPECT_EQ(HumanBytes(1536), "1.50 KiB");
   EXPECT_EQ(HumanSeconds(95.2), "1m 35s");
+}
+
+TEST(LogLine, GoesToTheFileOfItsRank) {
+  const std::string one = testing::TempDir() + "/rank-1.log", two = testing::TempDir() + "/rank-2.log";
+  std::remove(one.c_str());
+  std::remove(two.c_str());
+  ASSERT_TRUE(AlsoLogTo(1, one));
+  ASSERT_TRUE(AlsoLogTo(2, two));
+  EXPECT_FALSE(AlsoLogTo(2, "/no/such/folder/x.log"));
+  SetLogRank(1);
+  LogLine("first");
+  SetLogRank(2);
+  LogLine("second");
+  SetLogRank(-1);
+  const auto text = [](const std::string& path) {
+    std::ifstream file(path);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  EXPECT_EQ(text(one), "[rank 1] first\n");
+  EXPECT_EQ(text(two), "[rank 2] second\n");
 }
 
 }  // namespace

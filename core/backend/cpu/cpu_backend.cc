@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <vector>
 
+#include "core/backend/cpu/compute_stream.h"
 #include "core/backend/cpu/instruction_set.h"
 #include "core/backend/cpu/products.h"
-#include "core/backend/cpu/streams.h"
+#include "core/backend/exchange_thread.h"
+#include "core/backend/host_event.h"
 #include "core/base/check.h"
 #include "core/base/strings.h"
 
@@ -83,7 +85,7 @@ DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 
 std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) {
   return kind == StreamKind::kExchange ? exchange_->NewStream() : NewCpuComputeStream();
 }
-std::unique_ptr<Event> CpuBackend::NewEvent() { return NewCpuEvent(); }
+std::unique_ptr<Event> CpuBackend::NewEvent() { return std::make_unique<HostEvent>(); }
 
 void* CpuBackend::ThreadScratch(int thread, int64_t bytes) {
   return scratch_->blocks[thread].AtLeast(*this, bytes);

@@ -10,7 +10,7 @@
 
 namespace moebius {
 
-class ExchangeThread;  // streams.h
+class ExchangeThread;  // core/backend/exchange_thread.h
 class Products;        // products.h
 struct Product;        // gemm.h
 

@@ -1,4 +1,4 @@
-#include "core/backend/cpu/streams.h"
+#include "core/backend/exchange_thread.h"
 
 #include <sys/prctl.h>
 
@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/backend/host_event.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
 
@@ -19,80 +20,6 @@ namespace moebius {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using std::chrono::microseconds;
-
-// While polled work is open and nothing happens: spin as long as a wake-up costs, then sleep for a sixteenth
-// of the time since something happened. So polling costs little however long the wait, and adds little to it.
-constexpr microseconds kSpin{10};
-constexpr microseconds kShortestSleep{20};
-constexpr microseconds kLongestSleep{1000};
-Clock::duration SleepAfter(Clock::duration idle) {
-  return std::clamp<Clock::duration>(idle / 16, kShortestSleep, kLongestSleep);
-}
-
-// Records are numbered when they are asked for; a wait is for the number that was the latest at its call.
-class CpuEvent final : public Event {
- public:
-  int64_t Issue() {
-    std::lock_guard lock(mutex_);
-    return ++issued_;
-  }
-  int64_t Latest() {
-    std::lock_guard lock(mutex_);
-    return issued_;
-  }
-  void Finish(int64_t number) {
-    // Notified under the lock: a waiter may destroy the event, or end, as soon as it has the lock.
-    std::lock_guard lock(mutex_);
-    if (number > done_) done_ = number;
-    changed_.notify_all();
-    for (Stream* stream : polling_) stream->Wake();
-    polling_.clear();
-  }
-  void WaitFor(int64_t number) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return done_ >= number; });
-  }
-  // Whether `number` is done; if not, the next Finish wakes `stream`, which asks until it is.
-  bool Poll(int64_t number, Stream* stream) {
-    std::lock_guard lock(mutex_);
-    if (done_ >= number) {
-      std::erase(polling_, stream);
-      return true;
-    }
-    if (std::find(polling_.begin(), polling_.end(), stream) == polling_.end()) polling_.push_back(stream);
-    return false;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Stream*> polling_;
-  int64_t issued_ = 0;
-  int64_t done_ = 0;
-};
-
-class ComputeStream final : public Stream {
- public:
-  StreamKind kind() const override { return StreamKind::kCompute; }
-  void Enqueue(std::function<void()> work) override { work(); }
-  void EnqueuePolled(std::function<bool()> poll) override {
-    for (const Clock::time_point begin = Clock::now(); !poll();) {
-      const Clock::duration idle = Clock::now() - begin;
-      if (idle > kSpin) std::this_thread::sleep_for(SleepAfter(idle));
-    }
-  }
-  void Wake() override {}  // its sleeps are short
-  void Record(Event& event) override {
-    CpuEvent& e = static_cast<CpuEvent&>(event);
-    e.Finish(e.Issue());
-  }
-  void Wait(Event& event) override {
-    CpuEvent& e = static_cast<CpuEvent&>(event);
-    e.WaitFor(e.Latest());
-  }
-  void Synchronize() override {}
-};
 
 }  // namespace
 
@@ -118,11 +45,11 @@ class ExchangeThread::Impl {
     void EnqueuePolled(std::function<bool()> poll) override { thread_->Push(this, std::move(poll)); }
     void Wake() override { thread_->Wake(); }
     void Record(Event& event) override {
-      CpuEvent& e = static_cast<CpuEvent&>(event);
+      HostEvent& e = static_cast<HostEvent&>(event);
       Enqueue([&e, number = e.Issue()] { e.Finish(number); });
     }
     void Wait(Event& event) override {
-      CpuEvent& e = static_cast<CpuEvent&>(event);
+      HostEvent& e = static_cast<HostEvent&>(event);
       EnqueuePolled([this, &e, number = e.Latest()] { return e.Poll(number, this); });
     }
     void Synchronize() override { thread_->Drain(this); }
@@ -199,8 +126,8 @@ class ExchangeThread::Impl {
       if (!open) {
         changed_.wait(lock, signalled);
         last_progress = Clock::now();
-      } else if (const Clock::duration idle = Clock::now() - last_progress; idle > kSpin) {
-        changed_.wait_for(lock, SleepAfter(idle), signalled);
+      } else if (const Clock::duration idle = Clock::now() - last_progress; idle > kPollSpin) {
+        changed_.wait_for(lock, PollPause(idle), signalled);
       }
       asleep_ = false;
     }
@@ -234,8 +161,5 @@ ExchangeThread::~ExchangeThread() = default;
 std::unique_ptr<Stream> ExchangeThread::NewStream() {
   return std::make_unique<Impl::ExchangeStream>(impl_.get());
 }
-
-std::unique_ptr<Stream> NewCpuComputeStream() { return std::make_unique<ComputeStream>(); }
-std::unique_ptr<Event> NewCpuEvent() { return std::make_unique<CpuEvent>(); }
 
 }  // namespace moebius

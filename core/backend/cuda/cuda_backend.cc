@@ -1,0 +1,158 @@
+#include "core/backend/cuda/cuda_backend.h"
+
+#include <algorithm>
+
+#include "core/backend/cuda/attention_plans.h"
+#include "core/backend/cuda/dense_products.h"
+#include "core/backend/cuda/errors.h"
+#include "core/backend/cuda/grouped_products.h"
+#include "core/backend/cuda/streams.h"
+#include "core/base/check.h"
+#include "core/base/strings.h"
+
+namespace moebius {
+
+using cuda::Ok;
+
+CudaBackend::CudaBackend(const GpuOptions& options, const cudaDeviceProp& properties)
+    : device_(options.device), memory_(options.memory), properties_(properties) {
+  CUDA_OK(cudaSetDevice(device_));
+  exchange_ = std::make_unique<ExchangeThread>();
+  dense_ = std::make_unique<cuda::DenseProducts>();
+  grouped_ = std::make_unique<cuda::GroupedProducts>(properties_);
+  attention_ = std::make_unique<cuda::AttentionPlans>(properties_);
+}
+
+CudaBackend::~CudaBackend() {
+  cudaSetDevice(device_);
+  cudaDeviceSynchronize();
+  exchange_ = nullptr;
+  for (const auto& [memory, bytes] : sizes_)
+    memory_ == GpuMemory::kDevice ? cudaFree(memory) : cudaFreeHost(memory);
+}
+
+// Freed blocks are kept and handed out again: work on the rank's one compute stream is in order, so a new
+// owner's kernels follow the old owner's.
+void* CudaBackend::Allocate(int64_t bytes) {
+  const int64_t unit = bytes >= (int64_t{1} << 20) ? int64_t{2} << 20 : 512;
+  const int64_t size = (std::max<int64_t>(bytes, 1) + unit - 1) / unit * unit;
+  CUDA_OK(cudaSetDevice(device_));
+  if (memory_ == GpuMemory::kHostMapped) CUDA_OK(cudaDeviceSynchronize());  // host code writes it next
+  std::lock_guard lock(memory_mutex_);
+  if (const auto kept = free_.find(size); kept != free_.end() && !kept->second.empty()) {
+    void* memory = kept->second.back();
+    kept->second.pop_back();
+    return memory;
+  }
+  void* memory = nullptr;
+  cudaError_t error = memory_ == GpuMemory::kDevice ? cudaMalloc(&memory, size)
+                                                    : cudaHostAlloc(&memory, size, cudaHostAllocMapped);
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    size_t left = 0, all = 0;
+    CUDA_OK(cudaMemGetInfo(&left, &all));
+    cuda::DeviceFailure(Concat("out of GPU memory: asked for ", HumanBytes(static_cast<double>(size)), "; ",
+                               HumanBytes(static_cast<double>(reserved_)), " are in use here, ",
+                               HumanBytes(static_cast<double>(left)), " of ",
+                               HumanBytes(static_cast<double>(all)),
+                               " are free; use smaller microbatches or more recomputation"));
+  }
+  Ok(error, "cudaMalloc");
+  sizes_[memory] = size;
+  reserved_ += size;
+  return memory;
+}
+
+void CudaBackend::Free(void* memory) {
+  if (memory == nullptr) return;
+  std::lock_guard lock(memory_mutex_);
+  free_[sizes_.at(memory)].push_back(memory);
+}
+
+void* CudaBackend::Scratch(int64_t bytes) {
+  if (scratch_bytes_ < bytes) {
+    if (scratch_ != nullptr) outgrown_.push_back(scratch_);
+    scratch_bytes_ = std::max<int64_t>(bytes + bytes / 4, int64_t{16} << 20);
+    CUDA_OK(cudaMalloc(&scratch_, scratch_bytes_));
+    std::lock_guard lock(memory_mutex_);
+    reserved_ += scratch_bytes_;
+  }
+  return scratch_;
+}
+
+std::string CudaBackend::Name() const { return Concat("cuda (", properties_.name, ")"); }
+
+std::string CudaBackend::InstructionSet() const {
+  return Concat("sm_", properties_.major, properties_.minor);
+}
+
+std::unique_ptr<Stream> CudaBackend::NewStream(StreamKind kind) {
+  if (kind == StreamKind::kExchange) return exchange_->NewStream();
+  return cuda::NewComputeStream(device_);
+}
+std::unique_ptr<Event> CudaBackend::NewEvent() { return cuda::NewEvent(); }
+
+// A view with gaps between its rows is copied row by row, by the copy engine. Both copies return when the
+// host memory may be used again: it is pageable, so the driver stages it.
+void CudaBackend::CopyToDevice(Stream& stream, const void* host, TensorView to) {
+  if (to.elements() == 0) return;
+  const int64_t row = to.cols() * SizeOf(to.dtype);
+  if (to.contiguous()) {
+    CUDA_OK(cudaMemcpyAsync(to.data, host, to.bytes(), cudaMemcpyDefault, cuda::Raw(stream)));
+  } else {
+    CUDA_OK(cudaMemcpy2DAsync(to.data, to.stride * SizeOf(to.dtype), host, row, row, to.rows(),
+                              cudaMemcpyDefault, cuda::Raw(stream)));
+  }
+}
+
+void CudaBackend::CopyToHost(Stream& stream, TensorView from, void* host) {
+  if (from.elements() == 0) return;
+  const int64_t row = from.cols() * SizeOf(from.dtype);
+  if (from.contiguous()) {
+    CUDA_OK(cudaMemcpyAsync(host, from.data, from.bytes(), cudaMemcpyDefault, cuda::Raw(stream)));
+  } else {
+    CUDA_OK(cudaMemcpy2DAsync(host, row, from.data, from.stride * SizeOf(from.dtype), row, from.rows(),
+                              cudaMemcpyDefault, cuda::Raw(stream)));
+  }
+}
+
+}  // namespace moebius
+
+using moebius::Concat;
+
+extern "C" __attribute__((visibility("default"))) moebius::Backend* moebius_new_gpu_backend(
+    const char* build, const moebius::GpuOptions& options, std::string* error) {
+  if (std::string(build) != moebius::kGpuBuild) {
+    *error = Concat("libmoebius_cuda.so is of another build (", moebius::kGpuBuild, ", the program is ",
+                    build, "): install both from one build");
+    return nullptr;
+  }
+  int devices = 0, driver = 0;
+  const cudaError_t found = cudaGetDeviceCount(&devices);
+  if (found != cudaSuccess || devices == 0) {
+    (void)cudaDriverGetVersion(&driver);
+    *error = driver == 0 ? std::string(
+                               "no NVIDIA driver on this machine (libcuda.so.1 is missing): install one, or "
+                               "run on the CPU")
+                         : Concat("no GPU can be used: ", cudaGetErrorString(found),
+                                  "; look at nvidia-smi and CUDA_VISIBLE_DEVICES");
+    return nullptr;
+  }
+  if (options.device < 0 || options.device >= devices) {
+    *error = Concat("GPU ", options.device, " was asked for, this machine shows ", devices,
+                    "; look at CUDA_VISIBLE_DEVICES");
+    return nullptr;
+  }
+  cudaDeviceProp properties;
+  if (const cudaError_t status = cudaGetDeviceProperties(&properties, options.device);
+      status != cudaSuccess) {
+    *error = Concat("GPU ", options.device, ": ", cudaGetErrorString(status));
+    return nullptr;
+  }
+  if (properties.major < 8) {
+    *error = Concat("GPU ", options.device, " (", properties.name, ") has compute capability ",
+                    properties.major, ".", properties.minor, "; moebius needs 8.0 (A100) or newer");
+    return nullptr;
+  }
+  return new moebius::CudaBackend(options, properties);
+}

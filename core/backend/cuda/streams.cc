@@ -1,0 +1,133 @@
+#include "core/backend/cuda/streams.h"
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "core/backend/cuda/cuda_backend.h"
+#include "core/backend/cuda/errors.h"
+#include "core/backend/exchange_thread.h"
+#include "core/backend/host_event.h"
+#include "core/base/check.h"
+
+namespace moebius::cuda {
+namespace {
+
+// The two driver calls that the runtime does not have.
+struct StreamMemory {
+  CUresult (*write)(CUstream, CUdeviceptr, cuuint32_t, unsigned) = nullptr;
+  CUresult (*wait)(CUstream, CUdeviceptr, cuuint32_t, unsigned) = nullptr;
+
+  StreamMemory() {
+    const auto find = [](const char* name) {
+      void* function = nullptr;
+      cudaDriverEntryPointQueryResult found;
+      CUDA_OK(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found));
+      if (found != cudaDriverEntryPointSuccess) DeviceFailure(std::string("the driver lacks ") + name);
+      return function;
+    };
+    write = reinterpret_cast<decltype(write)>(find("cuStreamWriteValue32"));
+    wait = reinterpret_cast<decltype(wait)>(find("cuStreamWaitValue32"));
+  }
+};
+const StreamMemory& Driver() {
+  static const StreamMemory driver;
+  return driver;
+}
+void DriverOk(CUresult result, const char* call) {
+  if (result != CUDA_SUCCESS) DeviceFailure("driver error " + std::to_string(result) + " from " + call);
+}
+
+// The low 32 bits of a record's number: compared cyclically, as cuStreamWaitValue32 does.
+class CudaEvent final : public HostEvent {
+ public:
+  CudaEvent() {
+    CUDA_OK(cudaHostAlloc(reinterpret_cast<void**>(&flag_), sizeof *flag_, cudaHostAllocMapped));
+    new (flag_) std::atomic<uint32_t>(0);
+  }
+  ~CudaEvent() override { cudaFreeHost(flag_); }
+
+  void Finish(int64_t number) override {
+    flag_->store(static_cast<uint32_t>(number), std::memory_order_release);
+    HostEvent::Finish(number);
+  }
+  bool Poll(int64_t number, Stream* stream) override {
+    return Reached(number) || HostEvent::Poll(number, stream);
+  }
+
+  void RecordOn(cudaStream_t stream) {
+    DriverOk(Driver().write(stream, Address(), static_cast<uint32_t>(Issue()), CU_STREAM_WRITE_VALUE_DEFAULT),
+             "cuStreamWriteValue32");
+  }
+  void WaitOn(cudaStream_t stream) {
+    const int64_t number = Latest();
+    if (number == 0 || Reached(number)) return;
+    DriverOk(Driver().wait(stream, Address(), static_cast<uint32_t>(number), CU_STREAM_WAIT_VALUE_GEQ),
+             "cuStreamWaitValue32");
+  }
+
+ private:
+  bool Reached(int64_t number) const {
+    return static_cast<int32_t>(flag_->load(std::memory_order_acquire) - static_cast<uint32_t>(number)) >= 0;
+  }
+  CUdeviceptr Address() const {
+    void* device = nullptr;
+    CUDA_OK(cudaHostGetDevicePointer(&device, flag_, 0));
+    return reinterpret_cast<CUdeviceptr>(device);
+  }
+
+  std::atomic<uint32_t>* flag_ = nullptr;
+};
+
+class ComputeStream final : public Stream {
+ public:
+  explicit ComputeStream(int device) : device_(device) {
+    CUDA_OK(cudaSetDevice(device));
+    CUDA_OK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  }
+  ~ComputeStream() override {
+    cudaStreamSynchronize(stream_);
+    cudaStreamDestroy(stream_);
+  }
+
+  StreamKind kind() const override { return StreamKind::kCompute; }
+  // Host work on a compute stream runs in the caller's thread, which waits for the stream first.
+  void Enqueue(std::function<void()> work) override {
+    Synchronize();
+    work();
+  }
+  void EnqueuePolled(std::function<bool()> poll) override {
+    Synchronize();
+    using Clock = std::chrono::steady_clock;
+    for (const Clock::time_point begin = Clock::now(); !poll();) {
+      const Clock::duration idle = Clock::now() - begin;
+      if (idle > kPollSpin) std::this_thread::sleep_for(PollPause(idle));
+    }
+  }
+  void Wake() override {}  // its sleeps are short
+  void Record(Event& event) override { static_cast<CudaEvent&>(event).RecordOn(stream_); }
+  void Wait(Event& event) override { static_cast<CudaEvent&>(event).WaitOn(stream_); }
+  void Synchronize() override { CUDA_OK(cudaStreamSynchronize(stream_)); }
+
+  cudaStream_t raw() const { return stream_; }
+  int device() const { return device_; }
+
+ private:
+  int device_;
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace
+
+cudaStream_t Raw(Stream& stream) {
+  CHECK(stream.kind() == StreamKind::kCompute) << "kernels run on compute streams";
+  return static_cast<ComputeStream&>(stream).raw();
+}
+
+std::unique_ptr<Stream> NewComputeStream(int device) { return std::make_unique<ComputeStream>(device); }
+std::unique_ptr<Event> NewEvent() { return std::make_unique<CudaEvent>(); }
+
+}  // namespace moebius::cuda

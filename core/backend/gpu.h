@@ -1,0 +1,32 @@
+// The GPU backend, which lives in a shared object beside the program and is loaded when asked for: a program
+// that does not use it starts without its libraries, and runs where there is no driver.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "core/backend/backend.h"
+
+namespace moebius {
+
+// kDevice: the card's own memory. kHostMapped: pinned host memory that the card reads over the bus, which
+// host code may touch between two Synchronize; for tests that share one body with the CPU.
+enum class GpuMemory { kDevice, kHostMapped };
+
+struct GpuOptions {
+  int device = 0;
+  GpuMemory memory = GpuMemory::kDevice;
+};
+
+// kUnavailable: no shared object, no driver, no such device, or one of an unsupported architecture; the
+// message says which and what to do.
+absl::StatusOr<std::unique_ptr<Backend>> MakeGpuBackend(const GpuOptions& options);
+
+// What the shared object exports under the name kNewGpuBackend: null, with `error` set, when there is no
+// device to use. The two must come from one build: `build` is compared with kGpuBuild.
+inline constexpr char kGpuBuild[] = "moebius 0.1.0";
+inline constexpr char kNewGpuBackend[] = "moebius_new_gpu_backend";
+using NewGpuBackend = Backend* (*)(const char* build, const GpuOptions& options, std::string* error);
+
+}  // namespace moebius

@@ -386,6 +386,14 @@ Flag RanksFlag() {
           .max = 1024};
 }
 
+Flag DeviceFlag() {
+  return {.name = "device",
+          .placeholder = "NAME",
+          .fallback = "cpu",
+          .help = "where to compute; cuda: an NVIDIA GPU, in a build of the preset cuda",
+          .choices = {"cpu", "cuda"}};
+}
+
 Flag ThreadsFlag() {
   return {.name = "threads",
           .kind = FlagKind::kInteger,

@@ -83,6 +83,7 @@ int RunProgram(const std::vector<Verb>& verbs, const std::vector<std::string>& a
 Flag SetFlag();          // --set FIELD=VALUE, repeated
 Flag PrintConfigFlag();  // --print-config
 Flag RanksFlag();        // --ranks N: threads as ranks, 1 by default
+Flag DeviceFlag();       // --device cpu or cuda
 Flag ThreadsFlag();      // --threads N, 0: the cores this process may use
 
 }  // namespace moebius

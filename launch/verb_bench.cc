@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/backend/device.h"
 #include "core/backend/measure.h"
 #include "core/backend/profile.h"
 #include "core/base/random.h"
@@ -141,8 +142,9 @@ ModelConfig BenchModel() {
 
 absl::Status RunBench(const ParsedArgs& args) {
   constexpr int64_t kSequences = 8, kLength = 512;
-  const std::unique_ptr<Backend> backend =
-      MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                   MakeBackend({.device = *DeviceFromName(args.Text("device")),
+                                .threads = static_cast<int>(args.Integer("threads"))}));
   const DType act = backend->AutoCompute();
   const double peak = MeasureProductPeak(*backend, act, 1.0), bandwidth = MeasureReadBandwidth(*backend);
   std::printf("backend    %s, compute AUTO is %s\n", backend->Name().c_str(),
@@ -200,6 +202,7 @@ std::vector<Verb> BenchVerbs() {
                       .help = "sequences a microbatch, of 8",
                       .min = 1,
                       .max = 8},
+                     DeviceFlag(),
                      ThreadsFlag()},
            .examples = {"moebius bench", "moebius bench --threads 1 --steps 2"},
            .run = RunBench},

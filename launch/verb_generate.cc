@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/backend/device.h"
 #include "core/base/strings.h"
 #include "core/generate/generate.h"
 #include "core/io/json.h"
@@ -199,8 +200,9 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
 
 absl::Status RunGenerate(const ParsedArgs& args) {
   const std::string& folder = args.positional()[0];
-  const std::unique_ptr<Backend> backend =
-      MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                   MakeBackend({.device = *DeviceFromName(args.Text("device")),
+                                .threads = static_cast<int>(args.Integer("threads"))}));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
   ASSIGN_OR_RETURN(const Text text, Text::Load(folder, config));
@@ -301,6 +303,7 @@ std::vector<Verb> GenerateVerbs() {
                   .fallback = "auto",
                   .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
                   .choices = {"auto", "fp32", "bf16"}},
+                 DeviceFlag(),
                  ThreadsFlag()},
        .examples =
            {"moebius generate runs/quickstart/checkpoints/latest --prompt \"It is a truth\" --max-new 64",

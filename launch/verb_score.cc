@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "core/backend/device.h"
 #include "core/base/strings.h"
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
@@ -28,8 +29,9 @@ void PrintScores(const std::vector<std::vector<float>>& rows) {
 }
 
 absl::Status RunScore(const ParsedArgs& args) {
-  const std::unique_ptr<Backend> backend =
-      MakeCpuBackend({.threads = static_cast<int>(args.Integer("threads"))});
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                   MakeBackend({.device = *DeviceFromName(args.Text("device")),
+                                .threads = static_cast<int>(args.Integer("threads"))}));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   const std::string compute = args.Text("compute");
   const DType act = compute == "fp32"   ? DType::kF32
@@ -90,6 +92,7 @@ std::vector<Verb> ScoreVerbs() {
                   .fallback = "fp32",
                   .help = "compute dtype",
                   .choices = {"fp32", "bf16", "auto"}},
+                 DeviceFlag(),
                  ThreadsFlag()},
        .examples = {"moebius score runs/quickstart/checkpoints/latest --tokens sequences.jsonl",
                     "echo '{\"ids\":[5,6,7]}' | moebius score some-model"},

@@ -15,6 +15,7 @@
 #include "launch/train/loop.h"
 #include "launch/train/setup.h"
 #include "parallel/comm/agree.h"
+#include "parallel/comm/solo_world.h"
 
 namespace moebius {
 namespace {
@@ -27,8 +28,9 @@ absl::StatusOr<Recipe> LoadRecipe(const ParsedArgs& args) {
 }
 
 absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
-  const std::unique_ptr<Backend> backend =
-      MakeCpuBackend({.threads = static_cast<int>(recipe.proto().threads())});
+  SoloWorld world;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                   MakeBackend(DeviceOf(recipe.proto(), *world, static_cast<int>(recipe.proto().threads()))));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe.proto(), *backend));
   std::fputs(DescribePlan(recipe.proto(), config, *backend, MeasureProductPeak(*backend, act)).c_str(),
              stdout);

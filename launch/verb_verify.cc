@@ -352,6 +352,7 @@ absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const Mo
             .threads = args.Integer("threads"),
             .json = args.On("json"),
             .ranks = options};
+    job.config.device = *DeviceFromName(args.Text("device"));
     if (args.Given("layout")) {
       ASSIGN_OR_RETURN(job.layouts, AskedLayouts(args.All("layout"), job.config, max_ranks, mpi));
     } else {
@@ -424,6 +425,7 @@ std::vector<Verb> VerifyVerbs() {
                   .max = 1000},
                  {.name = "json", .kind = FlagKind::kSwitch, .help = "one JSON line a layout, nothing else"},
                  ranks,
+                 DeviceFlag(),
                  ThreadsFlag()},
        .examples = {"moebius verify recipes/deepseek_v3.textproto --layout pp=2,ep=2,schedule=dualpipev",
                     "mpirun -np 4 moebius verify recipes/quickstart.textproto"},

@@ -162,7 +162,10 @@ void Initialize(const Trainer& trainer, const VerifyConfig& config) {
 
 absl::StatusOr<LayoutResult> RunLayout(World& world, const VerifyConfig& config, const Layout& layout,
                                        int threads) {
-  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = threads});
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend({.device = config.device,
+                                                                        .threads = threads,
+                                                                        .rank = world.rank(),
+                                                                        .exchanges = world.size() > 1}));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ModelOptions options;
   options.storage = {.act = config.act, .training = true};

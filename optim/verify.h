@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/backend/device.h"
 #include "optim/trainer.h"
 
 namespace moebius {
@@ -15,6 +16,7 @@ struct VerifyConfig {
   ModelConfig model;
   TrainConfig train;
   DType act = DType::kF32;
+  Device device = Device::kCpu;
   int64_t sequences = 16;  // the global batch, of random tokens
   int64_t length = 16;
   int64_t steps = 10;

@@ -57,6 +57,9 @@ class Backend : public Allocator {
   virtual DType AutoCompute()
       const = 0;  // what `compute: AUTO` means here: kBF16 where products gain from it
   virtual int num_threads() const = 0;
+  // The size of the pieces in which large results that nobody keeps (logits) are best computed: near the
+  // caches of a CPU, enough to fill all processors of a GPU.
+  virtual int64_t piece_bytes() const = 0;
   virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;
   virtual std::unique_ptr<Event> NewEvent() = 0;
 

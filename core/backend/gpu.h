@@ -15,7 +15,7 @@ namespace moebius {
 enum class GpuMemory { kDevice, kHostMapped };
 
 struct GpuOptions {
-  int device = 0;
+  int rank = 0;  // of this machine: GPUs are taken in turn
   GpuMemory memory = GpuMemory::kDevice;
 };
 

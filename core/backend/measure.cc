@@ -4,8 +4,10 @@
 #include <chrono>
 #include <functional>
 #include <limits>
+#include <vector>
 
 #include "core/backend/ops.h"
+#include "core/base/random.h"
 
 namespace moebius {
 namespace {
@@ -29,21 +31,31 @@ double BestSeconds(Stream& stream, double budget, const std::function<void()>& r
 }  // namespace
 
 double MeasureProductPeak(Backend& backend, DType dtype, double seconds) {
-  constexpr int64_t kSize = 1024;
+  const int64_t size = backend.piece_bytes() < (int64_t{128} << 20) ? 1024 : 8192;
   const std::unique_ptr<Stream> stream = backend.NewStream(StreamKind::kCompute);
   Arena scratch(backend);
   const Context context{backend, *stream, scratch};
-  const TensorView a = scratch.New(dtype, {kSize, kSize}), b = scratch.New(dtype, {kSize, kSize}),
-                   c = scratch.New(dtype, {kSize, kSize});
-  // Real numbers, not zeros: some processors clock differently on them.
-  Fill(context, a, 0.7f);
-  Fill(context, b, -1.3f);
+  const TensorView a = scratch.New(dtype, {size, size}), b = scratch.New(dtype, {size, size}),
+                   c = scratch.New(dtype, {size, size});
+  // Random numbers: a GPU runs faster on zeros and constants, since fewer bits change.
+  const RandomStream random(1, "product peak");
+  std::vector<float> values(1 << 20);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.Normal(i));
+  const TensorView block = scratch.New(DType::kF32, {static_cast<int64_t>(values.size())});
+  backend.CopyToDevice(*stream, values.data(), block);
+  for (const TensorView& x : {a, b}) {
+    const TensorView flat = x.Reshape({x.elements()});
+    for (int64_t i = 0; i < flat.elements(); i += block.elements()) {
+      Cast(context, block, flat.Rows(i, block.elements()));
+    }
+  }
   const double best = BestSeconds(
       *stream, seconds, [&] { MatMul(context, {.a = a, .b = b, .c = c, .transpose_b = Transpose::kYes}); });
-  return 2.0 * kSize * kSize * kSize / best;
+  return 2.0 * size * size * size / best;
 }
 
-double MeasureReadBandwidth(Backend& backend, int64_t bytes) {
+double MeasureReadBandwidth(Backend& backend) {
+  const int64_t bytes = std::max(int64_t{256} << 20, 4 * backend.piece_bytes());
   const std::unique_ptr<Stream> stream = backend.NewStream(StreamKind::kCompute);
   Arena scratch(backend);
   const Context context{backend, *stream, scratch};

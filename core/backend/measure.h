@@ -6,9 +6,9 @@
 
 namespace moebius {
 
-// FLOP/s of a product of 1024 x 1024 x 1024 in `dtype`, best of about `seconds` of tries.
+// FLOP/s of a product of 1024 cubed (on a GPU: 8192 cubed) in `dtype`, best of about `seconds` of tries.
 double MeasureProductPeak(Backend& backend, DType dtype, double seconds = 0.1);
 // Bytes/s of reading a buffer that no cache holds, best of a few passes.
-double MeasureReadBandwidth(Backend& backend, int64_t bytes = int64_t{256} << 20);
+double MeasureReadBandwidth(Backend& backend);
 
 }  // namespace moebius

@@ -7,9 +7,7 @@
 namespace moebius {
 namespace {
 
-// Big enough that the product dlogitsᵀ · x (whose depth is a chunk) stays efficient and dW is not re-read
-// often; small enough to stay near the caches.
-constexpr int64_t kChunkBytes = int64_t{16} << 20;
+// Smaller ones make the product dlogitsᵀ · x (whose depth is a chunk) inefficient, and re-read dW often.
 constexpr int64_t kMinChunk = 64;
 
 }  // namespace
@@ -20,8 +18,8 @@ void LossHead::Logits(const Context& context, TensorView x, TensorView logits) c
 
 void LossHead::Run(const Context& context, const HeadArgs& args) const {
   const int64_t tokens = args.x.rows(), vocab = vocab_size();
-  const int64_t chunk =
-      std::min(tokens, std::max(kMinChunk, kChunkBytes / (4 * vocab) / kMinChunk * kMinChunk));
+  const int64_t fitting = context.backend.piece_bytes() / (4 * vocab) / kMinChunk * kMinChunk;
+  const int64_t chunk = std::min(tokens, std::max(kMinChunk, fitting));
   ArenaScope scope(context.scratch);
   const TensorView logits = context.scratch.New(DType::kF32, {chunk, vocab});
   const bool backward = static_cast<bool>(args.dx);

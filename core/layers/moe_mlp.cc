@@ -316,20 +316,26 @@ void MoeMlp::OtherWeights(const Pass& pass) const {
 
 RoutingStatistics MoeMlp::ReadStatistics(const Pass& pass) const {
   const TensorView chosen = pass.saved[chosen_], losses = pass.saved[losses_];
-  std::vector<int32_t> experts(chosen.elements());
+  const int64_t experts = parameters_.router->shape()[0];
+  std::vector<int64_t> offsets(experts + 1);
   std::vector<float> balance(losses.elements()), auxiliary(balance.size());
   float z = 0;
   Backend& backend = pass.context.backend;
   Stream& stream = pass.context.stream;
-  backend.CopyToHost(stream, chosen, experts.data());
+  ArenaScope scope(pass.context.scratch);
+  const TensorView sorted = pass.context.scratch.New(DType::kI64, {experts + 1});
+  RouteSort(pass.context, {.experts = chosen,
+                           .offsets = sorted,
+                           .row_of = pass.context.scratch.New(DType::kI32, chosen.shape),
+                           .choice_of = pass.context.scratch.New(DType::kI32, {chosen.elements()})});
+  backend.CopyToHost(stream, sorted, offsets.data());
   backend.CopyToHost(stream, losses, balance.data());
   if (pass.balance.auxiliary != 0)
     backend.CopyToHost(stream, pass.saved[auxiliary_losses_], auxiliary.data());
   if (pass.balance.z != 0) backend.CopyToHost(stream, pass.saved[z_], &z);
   stream.Synchronize();
   RoutingStatistics out;
-  out.counts.assign(parameters_.router->shape()[0], 0);
-  for (const int32_t expert : experts) ++out.counts[expert];
+  for (int64_t e = 0; e < experts; ++e) out.counts.push_back(offsets[e + 1] - offsets[e]);
   for (const float loss : balance) out.balance_loss_sum += loss;
   for (const float loss : auxiliary) out.auxiliary_loss_sum += loss;
   out.z_sum = z;

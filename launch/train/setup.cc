@@ -181,11 +181,20 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
                    {.sequences = smallest, .microbatch_sequences = recipe.batch().microbatch_sequences()});
 }
 
+DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int threads) {
+  const std::vector<int>& nodes = world.node_of_rank();
+  const int node = nodes[world.rank()];
+  return {.device = recipe.device() == proto::CUDA ? Device::kCuda : Device::kCpu,
+          .threads = threads,
+          .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node)),
+          .exchanges = world.size() > 1};
+}
+
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
                                        int threads) {
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, world.size()));
   Training t;
-  t.backend = MakeCpuBackend({.threads = threads});
+  ASSIGN_OR_RETURN(t.backend, MakeBackend(DeviceOf(recipe, world, threads)));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe, *t.backend));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
   ModelOptions options;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "core/backend/device.h"
 #include "data/loader.h"
 #include "launch/recipe.h"
 #include "optim/trainer.h"
@@ -34,6 +35,9 @@ WorldOptions WorldOptionsOf(const proto::Recipe& recipe);
 
 // The recipe's layout of `ranks` ranks; UsageError with everything that does not fit.
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
+
+// Where a rank of the run computes.
+DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int threads);
 
 // Collective. Builds backend and trainer of a rank with `threads` compute threads (0: the cores it may use);
 // weights are undefined until InitializeWeights or LoadCheckpoint.

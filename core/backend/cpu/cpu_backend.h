@@ -26,6 +26,7 @@ class CpuBackend final : public Backend {
   std::string InstructionSet() const override;
   DType AutoCompute() const override;
   int num_threads() const override { return pool_.num_threads(); }
+  int64_t piece_bytes() const override { return int64_t{16} << 20; }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;
 

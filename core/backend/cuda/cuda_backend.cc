@@ -14,8 +14,8 @@ namespace moebius {
 
 using cuda::Ok;
 
-CudaBackend::CudaBackend(const GpuOptions& options, const cudaDeviceProp& properties)
-    : device_(options.device), memory_(options.memory), properties_(properties) {
+CudaBackend::CudaBackend(int device, GpuMemory memory, const cudaDeviceProp& properties)
+    : device_(device), memory_(memory), properties_(properties) {
   CUDA_OK(cudaSetDevice(device_));
   exchange_ = std::make_unique<ExchangeThread>();
   dense_ = std::make_unique<cuda::DenseProducts>();
@@ -138,21 +138,16 @@ extern "C" __attribute__((visibility("default"))) moebius::Backend* moebius_new_
                                   "; look at nvidia-smi and CUDA_VISIBLE_DEVICES");
     return nullptr;
   }
-  if (options.device < 0 || options.device >= devices) {
-    *error = Concat("GPU ", options.device, " was asked for, this machine shows ", devices,
-                    "; look at CUDA_VISIBLE_DEVICES");
-    return nullptr;
-  }
+  const int device = options.rank % devices;
   cudaDeviceProp properties;
-  if (const cudaError_t status = cudaGetDeviceProperties(&properties, options.device);
-      status != cudaSuccess) {
-    *error = Concat("GPU ", options.device, ": ", cudaGetErrorString(status));
+  if (const cudaError_t status = cudaGetDeviceProperties(&properties, device); status != cudaSuccess) {
+    *error = Concat("GPU ", device, ": ", cudaGetErrorString(status));
     return nullptr;
   }
   if (properties.major < 8) {
-    *error = Concat("GPU ", options.device, " (", properties.name, ") has compute capability ",
-                    properties.major, ".", properties.minor, "; moebius needs 8.0 (A100) or newer");
+    *error = Concat("GPU ", device, " (", properties.name, ") has compute capability ", properties.major, ".",
+                    properties.minor, "; moebius needs 8.0 (A100) or newer");
     return nullptr;
   }
-  return new moebius::CudaBackend(options, properties);
+  return new moebius::CudaBackend(device, options.memory, properties);
 }

@@ -29,7 +29,7 @@ cudaStream_t Raw(Stream& stream);  // streams.cc: of a compute stream
 class CudaBackend final : public Backend {
  public:
   // The device exists and is supported.
-  CudaBackend(const GpuOptions& options, const cudaDeviceProp& properties);
+  CudaBackend(int device, GpuMemory memory, const cudaDeviceProp& properties);
   ~CudaBackend() override;
 
   void* Allocate(int64_t bytes) override;
@@ -39,6 +39,7 @@ class CudaBackend final : public Backend {
   std::string InstructionSet() const override;
   DType AutoCompute() const override { return DType::kBF16; }
   int num_threads() const override { return 1; }
+  int64_t piece_bytes() const override { return int64_t{1} << 30; }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;
 

@@ -58,6 +58,7 @@ class PlainBackend final : public Backend {
   std::string InstructionSet() const override { return "plain"; }
   DType AutoCompute() const override { return DType::kF32; }
   int num_threads() const override { return 1; }
+  int64_t piece_bytes() const override { return int64_t{16} << 20; }
   std::unique_ptr<Stream> NewStream(StreamKind) override { return std::make_unique<PlainStream>(); }
   std::unique_ptr<Event> NewEvent() override { return std::make_unique<Event>(); }
 

@@ -1,0 +1,28 @@
+// Which backend a run computes on: the choice that recipes (device: CUDA) and flags (--device cuda) make.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "core/backend/backend.h"
+
+namespace moebius {
+
+enum class Device { kCpu, kCuda };
+std::optional<Device> DeviceFromName(std::string_view name);  // "cpu", "cuda"
+
+struct DeviceOptions {
+  Device device = Device::kCpu;
+  int threads = 0;  // of the CPU backend; 0: the cores this process may use
+  int rank = 0;     // ranks of one machine take its GPUs in turn
+  // The run's ranks exchange rows and gradients through host memory: on a GPU all memory is then pinned host
+  // memory that kernels read over the bus, which is right and slow.
+  bool exchanges = false;
+};
+
+// kUnavailable, with what to do, where a GPU is asked for and cannot be used.
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const DeviceOptions& options);
+
+}  // namespace moebius

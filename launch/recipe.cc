@@ -203,6 +203,7 @@ bool MayChange(const std::string& path) {
                                                  "max_minutes",
                                                  "max_bad_steps",
                                                  "threads",
+                                                 "device",
                                                  "parallel",
                                                  "checkpoint",
                                                  "validate",

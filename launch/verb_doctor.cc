@@ -11,6 +11,7 @@
 #include <string>
 
 #include "core/backend/backend.h"
+#include "core/backend/gpu.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
@@ -120,6 +121,16 @@ void CheckPrograms(Findings* findings) {
   }
 }
 
+// What is wrong with a GPU is a note: the CPU trains without.
+void CheckGpus(Findings* findings) {
+  const std::vector<GpuFinding> found = DescribeGpus();
+  if (found.empty())
+    findings->Good("gpus", "this build computes on the CPU; the preset `cuda` builds for NVIDIA GPUs");
+  for (const GpuFinding& f : found) {
+    f.kind == GpuFinding::Kind::kGood ? findings->Good(f.what, f.value) : findings->Note(f.what, f.value);
+  }
+}
+
 absl::Status RunDoctor(const ParsedArgs&) {
   const Environment e = ReadEnvironment();
   Findings findings;
@@ -128,6 +139,7 @@ absl::Status RunDoctor(const ParsedArgs&) {
   CheckMemory(e, &findings);
   CheckDisk(&findings);
   CheckLibraries(e, &findings);
+  CheckGpus(&findings);
   CheckTerminal(&findings);
   CheckPrograms(&findings);
   if (findings.bad() > 0) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "core/base/status.h"
 #include "core/base/strings.h"
 
 namespace moebius {
@@ -21,9 +22,8 @@ std::string Library() {
   return "";
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Backend>> MakeGpuBackend(const GpuOptions& options) {
+template <typename Function>
+absl::StatusOr<Function> Symbol(const char* name) {
   const std::string path = Library();
   if (path.empty()) {
     return absl::UnavailableError(
@@ -34,15 +34,35 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeGpuBackend(const GpuOptions& option
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* why = dlerror();
-    return absl::UnavailableError(Concat("the GPU backend cannot be loaded: ", why ? why : path,
-                                         "; `moebius doctor` says what is missing"));
+    return absl::UnavailableError(
+        Concat("the GPU backend cannot be loaded: ", why ? why : path,
+               "; install NVIDIA's library of that name, or set LD_LIBRARY_PATH to where it is"));
   }
-  const auto make = reinterpret_cast<NewGpuBackend>(dlsym(library, kNewGpuBackend));
-  if (make == nullptr) return absl::UnavailableError(Concat(path, " is not a GPU backend of moebius"));
+  const auto function = reinterpret_cast<Function>(dlsym(library, name));
+  if (function == nullptr) return absl::UnavailableError(Concat(path, " is not a GPU backend of moebius"));
+  return function;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeGpuBackend(const GpuOptions& options) {
+  ASSIGN_OR_RETURN(const NewGpuBackend make, Symbol<NewGpuBackend>(kNewGpuBackend));
   std::string error;
   std::unique_ptr<Backend> backend(make(kGpuBuild, options, &error));
   if (backend == nullptr) return absl::UnavailableError(error);
   return backend;
+}
+
+std::vector<GpuFinding> DescribeGpus() {
+  std::vector<GpuFinding> out;
+  if (Library().empty()) return out;
+  const auto describe = Symbol<DescribeGpusFunction>(kDescribeGpus);
+  if (describe.ok()) {
+    (*describe)(kGpuBuild, &out);
+  } else {
+    out.push_back({GpuFinding::Kind::kBad, "gpu backend", std::string(describe.status().message())});
+  }
+  return out;
 }
 
 }  // namespace moebius

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/backend/backend.h"
@@ -23,10 +25,21 @@ struct GpuOptions {
 // message says which and what to do.
 absl::StatusOr<std::unique_ptr<Backend>> MakeGpuBackend(const GpuOptions& options);
 
+// One thing that is there or missing: driver, libraries, each GPU, links between them.
+struct GpuFinding {
+  enum class Kind { kGood, kNote, kBad };
+  Kind kind;
+  std::string what, value;
+};
+// Empty where the build has no GPU backend.
+std::vector<GpuFinding> DescribeGpus();
+
 // What the shared object exports under the name kNewGpuBackend: null, with `error` set, when there is no
 // device to use. The two must come from one build: `build` is compared with kGpuBuild.
 inline constexpr char kGpuBuild[] = "moebius 0.1.0";
 inline constexpr char kNewGpuBackend[] = "moebius_new_gpu_backend";
 using NewGpuBackend = Backend* (*)(const char* build, const GpuOptions& options, std::string* error);
+inline constexpr char kDescribeGpus[] = "moebius_describe_gpus";
+using DescribeGpusFunction = void (*)(const char* build, std::vector<GpuFinding>* out);
 
 }  // namespace moebius

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "core/backend/cuda/grouped_problem.h"
+
 namespace moebius::cuda {
 
 // Which dimension of a grouped product is cut into groups of different length by `offsets`.
@@ -41,6 +43,8 @@ struct PlainProduct {
   int64_t c_group = 0;
   const int64_t* offsets = nullptr;  // [groups + 1], device memory
 };
+
+PlainProduct PlainOf(const GroupedProblem& problem);
 
 // Queues the product; the caller looks for launch errors.
 void RunPlain(cudaStream_t stream, const PlainProduct& product);

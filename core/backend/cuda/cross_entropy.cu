@@ -170,15 +170,17 @@ int64_t SharedBytes(const cudaDeviceProp& properties, int64_t blocks) {
 }  // namespace
 }  // namespace cuda
 
-// Short rows: two blocks a multiprocessor, one of which moves memory while the other reduces. Long rows: one
-// block, so that most of the row fits and the rows in flight together fit the second-level cache.
+// Short rows, and losses alone: two blocks a multiprocessor, one of which moves memory while the other
+// reduces. Long rows: one block, so that most of the row fits and the rows in flight together fit the
+// second-level cache.
 void CudaBackend::CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   const int64_t rows = args.logits.rows(), vocabulary = args.logits.cols();
   if (rows == 0) return;
   CHECK_LE(vocabulary, int64_t{1} << 30);
-  const bool two = vocabulary * static_cast<int64_t>(sizeof(float)) <= 2 * cuda::SharedBytes(properties_, 2);
-  const int64_t room = cuda::SharedBytes(properties_, two ? 2 : 1) / 16 * 4;
   const bool gradient = static_cast<bool>(args.dlogits);
+  const bool two =
+      !gradient || vocabulary * static_cast<int64_t>(sizeof(float)) <= 2 * cuda::SharedBytes(properties_, 2);
+  const int64_t room = cuda::SharedBytes(properties_, two ? 2 : 1) / 16 * 4;
   cuda::ForAct(gradient ? args.dlogits.dtype : DType::kF32, [&](auto act) {
     using T = decltype(act);
     const cuda::CrossEntropyKernelArgs<T> kernel{

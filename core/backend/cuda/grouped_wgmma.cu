@@ -37,7 +37,7 @@ bool MakeMap(Encode encode, CUtensorMap* map, void* data, int64_t rows, int64_t 
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-// Tiles of a result, at most: rows of groups that end inside a tile count as half a tile a group.
+// About how many tiles a result has; each group is taken to end in the middle of one.
 int64_t Tiles(const GroupedProblem& p, int tile_columns) {
   if (p.kind == GroupedProductKind::kBackwardWeight) {
     return p.groups * CeilDiv(p.out, kTileRows) * CeilDiv(p.in, tile_columns);

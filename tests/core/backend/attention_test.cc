@@ -8,6 +8,7 @@
 
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/attention_reference.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
@@ -72,20 +73,21 @@ void ExpectReference(const Problem& p, double tolerance) {
 class AttentionTest : public testing::TestWithParam<Case> {};
 
 TEST_P(AttentionTest, MeetsDoublePrecisionInFp32) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   Problem p(*backend, GetParam(), DType::kF32);
   p.Run(*backend);
-  ExpectReference(p, 5e-6);
+  ExpectReference(p, ToleranceOf(DType::kF32).attention);
 }
 
 TEST_P(AttentionTest, MeetsDoublePrecisionInBf16WithinItsRounding) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   Problem p(*backend, GetParam(), DType::kBF16);
   p.Run(*backend);
-  ExpectReference(p, 2e-2);
+  ExpectReference(p, ToleranceOf(DType::kBF16).attention);
 }
 
-// Machines without AVX512-BF16 run the same layout with the instruction's arithmetic by shifts.
+// The CPU alone: machines without AVX512-BF16 run the same layout with the instruction's arithmetic by
+// shifts.
 TEST_P(AttentionTest, PairsOfBf16MeetDoublePrecision) {
   const auto backend = MakeCpuBackend({.threads = 1});
   Problem p(*backend, GetParam(), DType::kBF16);
@@ -115,17 +117,16 @@ TEST_P(AttentionTest, PairsOfBf16MeetDoublePrecision) {
       SetAt(p.args.dk_shared, r, c, sum);
     }
   }
-  ExpectReference(p, 2e-2);
+  ExpectReference(p, ToleranceOf(DType::kBF16).attention);
 }
 
 TEST_P(AttentionTest, GivesTheSameBitsForAnyNumberOfThreads) {
-  const auto one = MakeCpuBackend({.threads = 1});
-  Problem want(*one, GetParam(), DType::kF32);
-  want.Run(*one);
-  for (const int threads : {2, 3}) {
-    const auto many = MakeCpuBackend({.threads = threads});
-    Problem got(*many, GetParam(), DType::kF32);
-    got.Run(*many);
+  const std::vector<std::unique_ptr<Backend>> backends = NewTestBackends();
+  Problem want(*backends[0], GetParam(), DType::kF32);
+  want.Run(*backends[0]);
+  for (const auto& other : backends) {
+    Problem got(*other, GetParam(), DType::kF32);
+    got.Run(*other);
     EXPECT_TRUE(SameBits(got.os, want.os));
     EXPECT_TRUE(SameBits(got.lses, want.lses));
     EXPECT_TRUE(SameBits(got.dqs, want.dqs));

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "tests/core/backend/arrays.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
@@ -36,7 +37,7 @@ std::vector<int32_t> Targets(int64_t rows, int64_t vocabulary) {
 }
 
 TEST(CrossEntropyTest, MeetsDoublePrecision) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   for (const int64_t vocabulary : {1, 2, 13, 1024, 5003}) {
     const int64_t rows = 20;
@@ -65,7 +66,7 @@ TEST(CrossEntropyTest, MeetsDoublePrecision) {
 }
 
 TEST(CrossEntropyTest, StaysFiniteForLogitsInTheThousands) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor logits = RandomTensor(*backend, DType::kF32, {4, 3000}, "logits", 3000);
   const std::vector<int32_t> targets = {0, 1, 2, 2999};
@@ -78,7 +79,7 @@ TEST(CrossEntropyTest, StaysFiniteForLogitsInTheThousands) {
 }
 
 TEST(CrossEntropyTest, ANaNLogitMakesANaNLoss) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor logits = RandomTensor(*backend, DType::kF32, {1, 100}, "logits");
   SetAt(logits, 0, 57, std::nan(""));
@@ -89,9 +90,9 @@ TEST(CrossEntropyTest, ANaNLogitMakesANaNLoss) {
 
 TEST(CrossEntropyTest, GivesTheSameBitsForAnyNumberOfThreads) {
   std::vector<Tensor> gradients, losses;
-  std::vector<std::unique_ptr<Backend>> backends;
-  for (const int threads : {1, 2, 3}) {
-    Backend& backend = *backends.emplace_back(MakeCpuBackend({.threads = threads}));
+  const std::vector<std::unique_ptr<Backend>> backends = NewTestBackends();
+  for (const auto& owner : backends) {
+    Backend& backend = *owner;
     const auto stream = backend.NewStream(StreamKind::kCompute);
     gradients.push_back(RandomTensor(backend, DType::kF32, {101, 1500}, "logits"));
     losses.push_back(DirtyTensor(backend, DType::kF32, {101}));

@@ -3,6 +3,7 @@
 
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/attention_reference.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
@@ -33,9 +34,9 @@ struct Cache {
 };
 
 TEST(DecodeAttentionTest, MeetsDoublePrecisionForSharedAndSeparateKeys) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   for (const DType act : {DType::kF32, DType::kBF16}) {
-    const double tolerance = act == DType::kF32 ? 5e-6 : 1e-2;
+    const double tolerance = ToleranceOf(act).decode;
     Cache latent(*backend, act, {1, 127, 128, 129, 300, 7}, 300, 8, 1, 40, 32, true);
     latent.Run(*backend);
     ExpectNear(Values(latent.o), ReferenceDecode(latent.args), tolerance, "latent");
@@ -52,23 +53,23 @@ TEST(DecodeAttentionTest, MeetsDoublePrecisionForSharedAndSeparateKeys) {
 }
 
 TEST(DecodeAttentionTest, GivesTheSameBitsForAnyThreadsAndAnyBatch) {
-  const auto one = MakeCpuBackend({.threads = 1});
-  Cache want(*one, DType::kF32, {900, 5, 400}, 1000, 6, 2, 32, 32, false);
-  want.Run(*one);
-  for (const int threads : {2, 3}) {
-    const auto many = MakeCpuBackend({.threads = threads});
+  const std::vector<std::unique_ptr<Backend>> backends = NewTestBackends();
+  Backend& one = *backends[0];
+  Cache want(one, DType::kF32, {900, 5, 400}, 1000, 6, 2, 32, 32, false);
+  want.Run(one);
+  for (const auto& many : backends) {
     Cache got(*many, DType::kF32, {900, 5, 400}, 1000, 6, 2, 32, 32, false);
     got.Run(*many);
     EXPECT_TRUE(SameBits(got.o, want.o));
   }
-  Cache alone(*one, DType::kF32, {900}, 1000, 6, 2, 32, 32, false);
-  alone.Run(*one);
+  Cache alone(one, DType::kF32, {900}, 1000, 6, 2, 32, 32, false);
+  alone.Run(one);
   EXPECT_TRUE(SameBits(alone.o, want.o.view().Index(0)));
 }
 
 // A token far below the others must not disturb, and a score of hundreds must not overflow.
 TEST(DecodeAttentionTest, StaysFiniteWithLargeScores) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   Cache cache(*backend, DType::kF32, {260}, 260, 2, 1, 16, 8, true);
   for (int64_t token = 0; token < 260; ++token) {
     for (int64_t c = 0; c < 16; ++c) SetAt(cache.rows, token, 8 + c, token == 200 ? 50 : -50);

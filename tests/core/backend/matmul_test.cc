@@ -6,6 +6,7 @@
 
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/reference.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
@@ -15,12 +16,7 @@ struct Sizes {
 };
 std::ostream& operator<<(std::ostream& out, const Sizes& s) { return out << s.m << "x" << s.n << "x" << s.k; }
 
-constexpr double kProductF32Tolerance = 3e-6;
-constexpr double kProductBF16Tolerance = 0.004;  // half of bf16's last bit
-
-double ProductTolerance(DType dtype) {
-  return dtype == DType::kF32 ? kProductF32Tolerance : kProductBF16Tolerance;
-}
+double ProductTolerance(DType dtype) { return ToleranceOf(dtype).product; }
 
 // A matrix as a slice of columns of a wider one.
 struct Strided {
@@ -53,23 +49,25 @@ struct EngineCase {
 std::ostream& operator<<(std::ostream& out, const EngineCase& c) { return out << c.name; }
 
 // oneDNN 2.6 has bf16 only on processors with AVX-512, where kAuto takes it.
-const auto kEngines = testing::Values(EngineCase{"ours_f32", ProductEngine::kOurs, DType::kF32},
-                                      EngineCase{"ours_bf16", ProductEngine::kOurs, DType::kBF16},
-                                      EngineCase{"onednn_f32", ProductEngine::kOneDnn, DType::kF32},
-                                      EngineCase{"auto_bf16", ProductEngine::kAuto, DType::kBF16});
+std::vector<EngineCase> Engines() {
+  if (kTestsGpu) {
+    return {{"gpu_f32", ProductEngine::kAuto, DType::kF32}, {"gpu_bf16", ProductEngine::kAuto, DType::kBF16}};
+  }
+  return {{"ours_f32", ProductEngine::kOurs, DType::kF32},
+          {"ours_bf16", ProductEngine::kOurs, DType::kBF16},
+          {"onednn_f32", ProductEngine::kOneDnn, DType::kF32},
+          {"auto_bf16", ProductEngine::kAuto, DType::kBF16}};
+}
 
 class MatMulTest : public testing::TestWithParam<std::tuple<EngineCase, Sizes>> {
  protected:
   ProductEngine engine() const { return std::get<0>(GetParam()).engine; }
   DType act() const { return std::get<0>(GetParam()).act; }
   Sizes sizes() const { return std::get<1>(GetParam()); }
-  std::unique_ptr<Backend> NewBackend(int threads) const {
-    return MakeCpuBackend({.threads = threads, .products = engine()});
-  }
 };
 
 TEST_P(MatMulTest, MeetsDoublePrecisionInEveryOrientationIntoFp32AndAct) {
-  const auto backend = NewBackend(2);
+  const auto backend = NewTestBackend(engine());
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const auto [m, n, k] = sizes();
   const Tensor bias = RandomTensor(*backend, DType::kF32, {n}, "bias");
@@ -98,7 +96,7 @@ TEST_P(MatMulTest, MeetsDoublePrecisionInEveryOrientationIntoFp32AndAct) {
 }
 
 TEST_P(MatMulTest, AddsToWhatIsThere) {
-  const auto backend = NewBackend(2);
+  const auto backend = NewTestBackend(engine());
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const auto [m, n, k] = sizes();
   const Strided a(*backend, act(), k, m, "a"), b(*backend, act(), k, n, "b"),
@@ -107,33 +105,32 @@ TEST_P(MatMulTest, AddsToWhatIsThere) {
       .a = a.view, .b = b.view, .c = c.view, .transpose_a = Transpose::kYes, .accumulate = true};
   const Doubles want = Expected(args, m, n, k);
   backend->MatMul(*stream, args);
-  ExpectNear(Values(c.view), want, kProductF32Tolerance, "c");
+  ExpectNear(Values(c.view), want, ProductTolerance(DType::kF32), "c");
 }
 
 TEST_P(MatMulTest, GivesTheSameBitsWithAnyNumberOfThreads) {
   const auto [m, n, k] = sizes();
-  const auto reference = NewBackend(1);  // whose memory the tensors are
+  const auto reference = NewTestBackend(engine());  // whose memory the tensors are
   std::vector<Tensor> results;
-  for (const int threads : {1, 2, 3}) {
-    const auto backend = NewBackend(threads);
+  for (const auto& backend : NewTestBackends(engine())) {
     const auto stream = backend->NewStream(StreamKind::kCompute);
     const Strided a(*reference, act(), m, k, "a"), b(*reference, act(), n, k, "b");
     results.push_back(DirtyTensor(*reference, DType::kF32, {m, n}));
     backend->MatMul(*stream, {.a = a.view, .b = b.view, .c = results.back(), .transpose_b = Transpose::kYes});
-    EXPECT_TRUE(SameBits(results.front(), results.back())) << threads << " threads";
+    EXPECT_TRUE(SameBits(results.front(), results.back())) << backend->num_threads() << " threads";
   }
 }
 
 // Sizes around the kernels' edges: few rows (matrix-vector), tiles of 6 and 16, blocks of k of 256, row
 // panels of 96.
 INSTANTIATE_TEST_SUITE_P(Engines, MatMulTest,
-                         testing::Combine(kEngines,
+                         testing::Combine(testing::ValuesIn(Engines()),
                                           testing::Values(Sizes{1, 1, 1}, Sizes{3, 70, 33}, Sizes{9, 17, 5},
                                                           Sizes{16, 200, 256}, Sizes{101, 48, 300},
                                                           Sizes{200, 150, 70}, Sizes{97, 530, 513})));
 
 TEST(ProductTest, WithoutTermsTheProductIsZeroPlusBias) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor bias = RandomTensor(*backend, DType::kF32, {20}, "bias");
   for (const int64_t m : {2, 30, 120}) {
@@ -158,7 +155,7 @@ TEST(ProductTest, ARowOfOurEngineDoesNotDependOnTheOtherRows) {
 }
 
 TEST(ProductTest, ManyNewShapesLeaveOldOnesRight) {
-  const auto backend = MakeCpuBackend({.threads = 2, .products = ProductEngine::kOneDnn});
+  const auto backend = NewTestBackend(ProductEngine::kOneDnn);
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor a = RandomTensor(*backend, DType::kF32, {64, 64}, "a"),
                c = DirtyTensor(*backend, DType::kF32, {64, 64});
@@ -169,7 +166,7 @@ TEST(ProductTest, ManyNewShapesLeaveOldOnesRight) {
     backend->MatMul(*stream, {.a = x, .b = y, .c = z, .transpose_b = Transpose::kYes});
     if (i % 500 != 0) continue;
     ExpectNear(Values(z), ReferenceMatMul(Values(x), ReferenceTransposed(Values(y), n, k), m, n, k),
-               kProductF32Tolerance, "z");
+               ProductTolerance(DType::kF32), "z");
   }
 }
 
@@ -181,7 +178,7 @@ constexpr int64_t kGroups = 8, kRows = 780, kIn = 70, kOut = 53;
 
 TEST_P(GroupedMatMulTest, MeetsDoublePrecisionGroupByGroup) {
   const auto [name, engine, act] = GetParam();
-  const auto backend = MakeCpuBackend({.threads = 2, .products = engine});
+  const auto backend = NewTestBackend(engine);
   const auto stream = backend->NewStream(StreamKind::kCompute);
   Tensor offsets(*backend, DType::kI64, {kGroups + 1});
   std::copy(kOffsets.begin(), kOffsets.end(), offsets.view().as<int64_t>());
@@ -209,16 +206,16 @@ TEST_P(GroupedMatMulTest, MeetsDoublePrecisionGroupByGroup) {
                ProductTolerance(act), "x");
     Doubles want = ReferenceMatMul(ReferenceTransposed(yg, rows, kOut), xg, kOut, kIn, rows);
     for (int64_t i = 0; i < kOut * kIn; ++i) want[i] += dw_before[g * kOut * kIn + i];
-    ExpectNear(Values(dw.view().Index(g)), want, kProductF32Tolerance, "dw");
+    ExpectNear(Values(dw.view().Index(g)), want, ProductTolerance(DType::kF32), "dw");
   }
   const Tensor dirty = DirtyTensor(*backend, act, {kRows, kOut});
   EXPECT_TRUE(SameBits(new_y.view().Rows(771, 9), dirty.view().Rows(771, 9)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, GroupedMatMulTest, kEngines);
+INSTANTIATE_TEST_SUITE_P(Engines, GroupedMatMulTest, testing::ValuesIn(Engines()));
 
 TEST(HeadMatMulTest, MultipliesEachHeadByItsOwnMatrix) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   constexpr int64_t kHeads = 3, kN = 37, kK = 50;
   for (const DType act : {DType::kF32, DType::kBF16}) {

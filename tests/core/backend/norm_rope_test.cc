@@ -5,16 +5,17 @@
 
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/reference.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
 
-double NormTolerance(DType act) { return act == DType::kF32 ? 2e-6 : 0.004; }
+double NormTolerance(DType act) { return ToleranceOf(act).elementwise; }
 
 class NormTest : public testing::TestWithParam<DType> {
  protected:
   DType act() const { return GetParam(); }
-  std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 2});
+  std::unique_ptr<Backend> backend = NewTestBackend();
   std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
 };
 INSTANTIATE_TEST_SUITE_P(Act, NormTest, testing::Values(DType::kF32, DType::kBF16));
@@ -113,8 +114,7 @@ TEST_P(NormTest, NormalisesEachHeadWithTheSameBitsForAnyThreads) {
   const Tensor gain = RandomTensor(*backend, DType::kF32, {kD}, "gain");
   const Tensor dy = RandomTensor(*backend, act(), {kTokens, kHeads, kD}, "dy");
   std::vector<Tensor> ys, dgains;
-  for (const int threads : {1, 2, 3}) {
-    const auto other = MakeCpuBackend({.threads = threads});
+  for (const auto& other : NewTestBackends()) {
     const Tensor rstd(*backend, DType::kF32, {kTokens * kHeads}), dx(*backend, act(), {kTokens, kHeads, kD});
     ys.push_back(DirtyTensor(*backend, act(), {kTokens, kHeads, kD}));
     dgains.push_back(DirtyTensor(*backend, DType::kF32, {kD}));
@@ -135,7 +135,7 @@ INSTANTIATE_TEST_SUITE_P(Styles, RopeTest,
 
 TEST_P(RopeTest, TurnsPairsByTheAngleOfThePositionAndBack) {
   const auto [act, style] = GetParam();
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   constexpr int64_t kTokens = 61, kHeads = 3, kPositions = 100;
   for (const int64_t d : {2, 6, 16, 32, 70}) {

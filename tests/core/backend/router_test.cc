@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/core/backend/arrays.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
@@ -105,7 +106,7 @@ class RouterTest : public testing::TestWithParam<RouterCase> {};
 
 TEST_P(RouterTest, ChoosesAndWeighsAsTheFormulaSays) {
   const RouterCase& c = GetParam();
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const Routed r(*backend, c);
   const Row bias = c.bias ? Values(r.bias) : Row();
   for (int64_t t = 0; t < kTokens; ++t) {
@@ -119,7 +120,7 @@ TEST_P(RouterTest, ChoosesAndWeighsAsTheFormulaSays) {
 
 TEST_P(RouterTest, GradientAgreesWithFiniteDifferences) {
   const RouterCase& c = GetParam();
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const Routed r(*backend, c);
   const int64_t sequences = static_cast<int64_t>(kStarts.size()) - 1;
   const Tensor dweights = RandomTensor(*backend, DType::kF32, {kTokens, c.spec.top_k}, "dweights");
@@ -172,7 +173,7 @@ TEST_P(RouterTest, GradientAgreesWithFiniteDifferences) {
 
 TEST_P(RouterTest, BalanceLossMeetsItsDefinition) {
   const RouterCase& c = GetParam();
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const Routed r(*backend, c);
   const int64_t sequences = static_cast<int64_t>(kStarts.size()) - 1;
   for (const bool classic : {false, true}) {
@@ -206,8 +207,7 @@ TEST_P(RouterTest, GivesTheSameBitsForAnyNumberOfThreads) {
   const RouterCase& c = GetParam();
   const int64_t sequences = static_cast<int64_t>(kStarts.size()) - 1;
   std::vector<std::vector<double>> results;
-  for (const int threads : {1, 2, 3}) {
-    const auto backend = MakeCpuBackend({.threads = threads});
+  for (const auto& backend : NewTestBackends()) {
     const Routed r(*backend, c);
     const Tensor z(*backend, DType::kF32, {1}), losses(*backend, DType::kF32, {sequences});
     const Tensor f(*backend, DType::kF32, {sequences, c.experts}),
@@ -259,7 +259,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(RouterTiesTest, GoToTheLowerIndexAndMaskedGroupsAreNeverChosen) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor logits(*backend, DType::kF32, {2, 8}), bias(*backend, DType::kF32, {8});
   const Tensor scores(*backend, DType::kF32, {2, 8}), experts(*backend, DType::kI32, {2, 4}),
@@ -280,7 +280,7 @@ TEST(RouterTiesTest, GoToTheLowerIndexAndMaskedGroupsAreNeverChosen) {
 }
 
 TEST(RouterNaNTest, StillChoosesExpertsThatExist) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor logits = RandomTensor(*backend, DType::kF32, {3, 8}, "logits");
   for (int64_t e = 0; e < 8; ++e) SetAt(logits, 0, e, std::nan(""));
@@ -301,7 +301,7 @@ TEST(RouterNaNTest, StillChoosesExpertsThatExist) {
 }
 
 TEST(RouterZTest, IsTheSumOfSquaredLogSumExp) {
-  const auto backend = MakeCpuBackend({.threads = 2});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   const Tensor logits = RandomTensor(*backend, DType::kF32, {200, 37}, "logits", 3);
   const Tensor z = DirtyTensor(*backend, DType::kF32, {1});

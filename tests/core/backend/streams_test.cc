@@ -1,4 +1,4 @@
-// Streams, events and memory of the CPU backend.
+// Streams, events and memory of a backend.
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include "core/backend/backend.h"
 #include "gtest/gtest.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 namespace {
@@ -22,7 +23,7 @@ TEST(StreamsTest, AComputeStreamRunsInlineInTheCallingThread) {
 }
 
 TEST(StreamsTest, AnExchangeStreamRunsInOrderInAThreadOfItsOwn) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kExchange);
   std::vector<int> order;  // plain memory: Synchronize is what orders it
   std::thread::id ran;
@@ -39,7 +40,7 @@ TEST(StreamsTest, AnExchangeStreamRunsInOrderInAThreadOfItsOwn) {
 }
 
 TEST(StreamsTest, ComputeWaitsForAnEventOfTheExchangeStream) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto compute = backend->NewStream(StreamKind::kCompute),
              exchange = backend->NewStream(StreamKind::kExchange);
   const auto event = backend->NewEvent();
@@ -50,11 +51,12 @@ TEST(StreamsTest, ComputeWaitsForAnEventOfTheExchangeStream) {
   });
   exchange->Record(*event);
   compute->Wait(*event);
+  compute->Synchronize();
   EXPECT_EQ(value, 7);
 }
 
 TEST(StreamsTest, ExchangeWaitsForTheRecordThatWasTheLatestAtItsCall) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto first = backend->NewStream(StreamKind::kExchange),
              second = backend->NewStream(StreamKind::kExchange);
   const auto event = backend->NewEvent();
@@ -75,7 +77,7 @@ TEST(StreamsTest, ExchangeWaitsForTheRecordThatWasTheLatestAtItsCall) {
 }
 
 TEST(StreamsTest, ExchangeStreamsShareOneThread) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   std::vector<std::thread::id> ran(2);
   for (std::thread::id& id : ran) {
     const auto stream = backend->NewStream(StreamKind::kExchange);
@@ -86,7 +88,7 @@ TEST(StreamsTest, ExchangeStreamsShareOneThread) {
 }
 
 TEST(StreamsTest, PolledWorkKeepsItsPlaceAndHoldsUpNoOtherStream) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto first = backend->NewStream(StreamKind::kExchange),
              second = backend->NewStream(StreamKind::kExchange);
   std::atomic<bool> open = false;
@@ -106,7 +108,7 @@ TEST(StreamsTest, PolledWorkKeepsItsPlaceAndHoldsUpNoOtherStream) {
 }
 
 TEST(StreamsTest, WaitingForAnEventHoldsUpNoOtherExchangeStream) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto first = backend->NewStream(StreamKind::kExchange),
              second = backend->NewStream(StreamKind::kExchange);
   const auto event = backend->NewEvent();
@@ -124,7 +126,7 @@ TEST(StreamsTest, WaitingForAnEventHoldsUpNoOtherExchangeStream) {
 }
 
 TEST(StreamsTest, AWakeEndsTheSleepOfPolledWork) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kExchange);
   std::atomic<bool> open = false;
   std::atomic<int> polls = 0;
@@ -144,15 +146,16 @@ TEST(StreamsTest, AWakeEndsTheSleepOfPolledWork) {
 }
 
 TEST(StreamsTest, AComputeStreamPollsUntilItIsDone) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);
   int polls = 0;
   stream->EnqueuePolled([&] { return ++polls == 10; });
+  stream->Synchronize();
   EXPECT_EQ(polls, 10);
 }
 
 TEST(StreamsTest, WaitingForAnEventThatWasNeverRecordedDoesNotBlock) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   const auto event = backend->NewEvent();
   for (const StreamKind kind : {StreamKind::kCompute, StreamKind::kExchange}) {
     const auto stream = backend->NewStream(kind);
@@ -162,7 +165,7 @@ TEST(StreamsTest, WaitingForAnEventThatWasNeverRecordedDoesNotBlock) {
 }
 
 TEST(StreamsTest, WhatWasQueuedIsDoneBeforeTheStreamDies) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   int done = 0;
   {
     const auto stream = backend->NewStream(StreamKind::kExchange);
@@ -172,7 +175,7 @@ TEST(StreamsTest, WhatWasQueuedIsDoneBeforeTheStreamDies) {
 }
 
 TEST(MemoryTest, IsAlignedWhateverItsSize) {
-  const auto backend = MakeCpuBackend({.threads = 1});
+  const auto backend = NewTestBackend();
   for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{100}, int64_t{5} << 20}) {
     void* memory = backend->Allocate(bytes);
     ASSERT_NE(memory, nullptr);

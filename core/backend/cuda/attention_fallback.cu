@@ -27,7 +27,7 @@ __device__ __forceinline__ float MaxOf16(float x) {
 template <typename T, int kColumns>
 __global__ void __launch_bounds__(kTileThreads, 2) ForwardKernel(const AttentionProblem<T> p) {
   __shared__ TileStage stage;
-  __shared__ float weights[kTile][kPitch];  // [key][query]
+  __shared__ __align__(16) float weights[kTile][kPitch];  // [key][query]
   const SequenceTile tile = p.tiles[blockIdx.x];
   const int head = blockIdx.y, group = head / (p.heads / p.groups),
             first_column = blockIdx.z * kColumns * kTile;
@@ -166,7 +166,7 @@ struct ScoreGradient {
 template <typename T, int kColumns>
 __global__ void __launch_bounds__(kTileThreads, 2) QueryGradientKernel(const BackwardProblem<T> b) {
   __shared__ TileStage stage;
-  __shared__ float weights[kTile][kPitch];  // [key][query]
+  __shared__ __align__(16) float weights[kTile][kPitch];  // [key][query]
   const AttentionProblem<T>& p = b.forward;
   const SequenceTile tile = p.tiles[blockIdx.x];
   const int head = blockIdx.y, group = head / (p.heads / p.groups),
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) QueryGradientKernel(const Bac
 template <typename T, int kColumns>
 __global__ void __launch_bounds__(kTileThreads, 1) KeyGradientKernel(const BackwardProblem<T> b) {
   __shared__ TileStage stage;
-  __shared__ float weights[kTile][kPitch];  // [query][key]
+  __shared__ __align__(16) float weights[kTile][kPitch];  // [query][key]
   const AttentionProblem<T>& p = b.forward;
   const SequenceTile tile = b.key_tiles[blockIdx.x];
   const int group = blockIdx.y, per_group = p.heads / p.groups, first_column = blockIdx.z * kColumns * kTile;

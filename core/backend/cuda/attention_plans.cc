@@ -4,6 +4,7 @@
 #include <bit>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/backend/cuda/attention_graph.h"
@@ -46,22 +47,13 @@ bool Takes(const TensorView& x) {
   return !x || (x.dtype == DType::kBF16 && x.cols() % 8 == 0 && x.cols() <= 256 && x.stride % 8 == 0 &&
                 reinterpret_cast<uintptr_t>(x.data) % 16 == 0);
 }
+bool Takes(const AttentionArgs& f, const AttentionBackwardArgs* b) {
+  return Takes(f.q) && Takes(f.k) && Takes(f.k_shared) && Takes(f.v) && Takes(f.o) &&
+         (b == nullptr ||
+          (Takes(b->d_o) && Takes(b->dq) && Takes(b->dk) && Takes(b->dk_shared) && Takes(b->dv)));
+}
 
-// Gives out parts of one block, each 256-byte aligned; first without memory, to learn the size.
-class Carver {
- public:
-  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
-  char* Take(int64_t bytes) {
-    char* taken = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (bytes + 255) / 256 * 256;
-    return taken;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  char* memory_;
-  int64_t used_ = 0;
-};
+int64_t Aligned(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // One call in numbers.
 struct Call {
@@ -76,6 +68,7 @@ struct Call {
       if (starts.empty() || start != starts.back()) starts.push_back(start);
     }
   }
+  int64_t per_group() const { return heads / groups; }
   int64_t sequences() const { return static_cast<int64_t>(starts.size()) - 1; }
   int64_t LengthOf(int64_t s) const { return starts[s + 1] - starts[s]; }
   int64_t Longest(int64_t first, int64_t count) const {
@@ -106,11 +99,10 @@ std::vector<Part> Parts(const Call& call) {
              .groups = call.groups}};
   }
   std::vector<Part> parts;
-  const int64_t per_group = call.heads / call.groups;
   for (int64_t first = 0; first < call.sequences();) {
     const auto score_bytes = [&](int64_t count, int64_t groups) {
       const int64_t length = length_of(first, count);
-      return count * groups * per_group * length * length * 2;
+      return count * groups * call.per_group() * length * length * 2;
     };
     int64_t count = 1;
     while (first + count < call.sequences() && score_bytes(count + 1, call.groups) <= kScoreBytes) ++count;
@@ -130,10 +122,60 @@ std::vector<Part> Parts(const Call& call) {
   return parts;
 }
 
-TensorView WithData(TensorView view, void* data) {
-  view.data = data;
-  return view;
+// The tensors of a call as its graphs see them: keys are whole keys, packed where k_shared is given, whose
+// place is not known yet.
+std::vector<GraphOperand> Operands(const Call& call, const AttentionArgs& f, const AttentionBackwardArgs* b) {
+  const TensorView packed(nullptr, DType::kBF16, {call.tokens, call.groups, call.dk + call.dr});
+  std::vector<GraphOperand> operands = {{kGraphQ, f.q, false},
+                                        {kGraphK, call.dr > 0 ? packed : f.k, true},
+                                        {kGraphV, f.v, true},
+                                        {kGraphO, f.o, false}};
+  if (b != nullptr) {
+    operands.push_back({kGraphDO, b->d_o, false});
+    operands.push_back({kGraphDQ, b->dq, false});
+    operands.push_back({kGraphDK, call.dr > 0 ? packed : b->dk, true});
+    operands.push_back({kGraphDV, b->dv, true});
+  }
+  return operands;
 }
+
+// What the device has to know of a part: where sequences start, their lengths, and each operand's offsets.
+// All in one array, each on a 16-byte boundary.
+class Integers {
+ public:
+  void Add(const Call& call, const Part& part, const std::vector<GraphOperand>& operands) {
+    begins_.push_back(values_.size());
+    const auto add = [&](int64_t count, auto value) {
+      for (int64_t s = 0; s < count; ++s) values_.push_back(static_cast<int32_t>(value(part.first + s)));
+      values_.resize(Padded(static_cast<int64_t>(values_.size())));
+    };
+    add(part.sequences + 1, [&](int64_t s) { return call.starts[s]; });
+    add(part.sequences, [&](int64_t s) { return call.LengthOf(s); });
+    for (const GraphOperand& operand : operands) {
+      add(part.sequences + 1, [&](int64_t s) { return call.starts[s] * TokenStride(operand); });
+    }
+  }
+  static int64_t TokenStride(const GraphOperand& operand) {
+    return operand.view.shape[1] * operand.view.stride;
+  }
+
+  // Of part i, in the copy at `base`.
+  int32_t* StartsOf(int32_t* base, size_t i) const { return base + begins_[i]; }
+  static int32_t* LengthsOf(int32_t* starts, const Part& part) { return starts + Padded(part.sequences + 1); }
+  static int32_t* OffsetsOf(int32_t* starts, const Part& part, size_t operand) {
+    return LengthsOf(starts, part) + Padded(part.sequences) +
+           static_cast<int64_t>(operand) * Padded(part.sequences + 1);
+  }
+
+  const std::vector<int32_t>& values() const { return values_; }
+  int64_t bytes() const { return static_cast<int64_t>(values_.size() * sizeof(int32_t)); }
+
+ private:
+  static int64_t Padded(int64_t count) { return (count + 3) / 4 * 4; }
+
+  std::vector<int32_t> values_;
+  std::vector<size_t> begins_;
+};
 
 }  // namespace
 
@@ -149,6 +191,8 @@ class AttentionPlans::Impl {
            const Allocate& allocate);
 
  private:
+  bool FindPlans(const Call& call, float scale, const std::vector<GraphOperand>& operands,
+                 std::vector<Part>& parts);
   const GraphPlan* PlanOf(const GraphShape& shape);
 
   bool is_hopper_;
@@ -173,126 +217,92 @@ const GraphPlan* AttentionPlans::Impl::PlanOf(const GraphShape& shape) {
   return at->second.get();
 }
 
+// False where cuDNN has no plan for one of the parts.
+bool AttentionPlans::Impl::FindPlans(const Call& call, float scale, const std::vector<GraphOperand>& operands,
+                                     std::vector<Part>& parts) {
+  for (Part& part : parts) {
+    part.plan = PlanOf({.backward = call.backward,
+                        .ragged = part.ragged,
+                        .batch = part.sequences,
+                        .length = part.length,
+                        .heads = part.groups * call.per_group(),
+                        .groups = part.groups,
+                        .scale = scale,
+                        .operands = operands});
+    if (part.plan == nullptr) return false;
+  }
+  return !parts.empty();
+}
+
 bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, const AttentionBackwardArgs* b,
                                const Allocate& allocate) {
-  if (!is_hopper_ || f.q.cols() > 256) return false;
-  for (const TensorView& x : {f.q, f.k, f.k_shared, f.v, f.o}) {
-    if (!Takes(x)) return false;
-  }
-  if (b != nullptr) {
-    for (const TensorView& x : {b->d_o, b->dq, b->dk, b->dk_shared, b->dv}) {
-      if (!Takes(x)) return false;
-    }
-  }
+  if (!is_hopper_ || !Takes(f, b)) return false;
   const Call call(f, b != nullptr);
   if (call.sequences() <= 0 || call.Longest(0, call.sequences()) < kShortest) return false;
-
-  TensorView keys = f.k, d_keys = b != nullptr ? b->dk : TensorView();
-  if (call.dr > 0) {
-    keys = d_keys = TensorView(nullptr, DType::kBF16, {call.tokens, call.groups, call.dk + call.dr});
-  }
-  std::vector<GraphOperand> operands = {
-      {kGraphQ, f.q, false}, {kGraphK, keys, true}, {kGraphV, f.v, true}, {kGraphO, f.o, false}};
-  if (b != nullptr) {
-    operands.insert(operands.end(), {{kGraphDO, b->d_o, false},
-                                     {kGraphDQ, b->dq, false},
-                                     {kGraphDK, d_keys, true},
-                                     {kGraphDV, b->dv, true}});
-  }
+  std::vector<GraphOperand> operands = Operands(call, f, b);
   for (const GraphOperand& operand : operands) {  // offsets are 32-bit
-    if (operand.view.rows() * operand.view.stride > INT32_MAX) return false;
+    if (call.tokens * Integers::TokenStride(operand) > INT32_MAX) return false;
   }
-
   if (handle_ == nullptr) CUDA_OK(cudnnCreate(&handle_));
   CUDA_OK(cudnnSetStream(handle_, stream));
   std::vector<Part> parts = Parts(call);
-  if (parts.empty()) return false;
-  const int64_t per_group = call.heads / call.groups;
-  int64_t workspace_bytes = 0, stats_floats = 0;
-  for (Part& part : parts) {
-    const GraphShape shape{.backward = call.backward,
-                           .ragged = part.ragged,
-                           .batch = part.sequences,
-                           .length = part.length,
-                           .heads = part.groups * per_group,
-                           .groups = part.groups,
-                           .scale = f.scale,
-                           .operands = operands};
-    part.plan = PlanOf(shape);
-    if (part.plan == nullptr) return false;
-    workspace_bytes = std::max(workspace_bytes, part.plan->workspace_bytes());
-    stats_floats = std::max(stats_floats, shape.batch * shape.heads * shape.length);
-  }
+  if (!FindPlans(call, f.scale, operands, parts)) return false;
 
-  // Per part, in one upload: starts, lengths, and each operand's offsets, each on a 16-byte boundary.
-  std::vector<int32_t> integers;
-  std::vector<size_t> integers_of;
-  const auto align = [&] { integers.resize((integers.size() + 3) / 4 * 4); };
-  const auto padded = [](int64_t count) { return (count + 3) / 4 * 4; };
+  int64_t workspace_bytes = 0, stats_bytes = 0;
+  Integers integers;
   for (const Part& part : parts) {
-    integers_of.push_back(integers.size());
-    for (int64_t s = 0; s <= part.sequences; ++s) integers.push_back(call.starts[part.first + s]);
-    align();
-    for (int64_t s = 0; s < part.sequences; ++s)
-      integers.push_back(static_cast<int32_t>(call.LengthOf(part.first + s)));
-    align();
-    for (const GraphOperand& operand : operands) {
-      const int64_t token = operand.view.shape[1] * operand.view.stride;
-      for (int64_t s = 0; s <= part.sequences; ++s)
-        integers.push_back(static_cast<int32_t>(call.starts[part.first + s] * token));
-      align();
-    }
+    workspace_bytes = std::max(workspace_bytes, part.plan->workspace_bytes());
+    stats_bytes = std::max(stats_bytes, part.sequences * part.groups * call.per_group() * part.length *
+                                            static_cast<int64_t>(sizeof(float)));
+    integers.Add(call, part, operands);
   }
+  const bool packs = call.dr > 0;
+  const int64_t packed_bytes = packs ? operands[1].view.bytes() : 0;
+  const int64_t of_each[] = {integers.bytes(), stats_bytes, packed_bytes, call.backward ? packed_bytes : 0,
+                             workspace_bytes};
+  int64_t bytes = 0;
+  for (const int64_t n : of_each) bytes += Aligned(n);
+  char* memory = static_cast<char*>(allocate(bytes));
+  const auto take = [&memory](int64_t n) { return std::exchange(memory, memory + Aligned(n)); };
+  int32_t* uploaded = reinterpret_cast<int32_t*>(take(of_each[0]));
+  float* stats = reinterpret_cast<float*>(take(of_each[1]));
+  void* packed = take(of_each[2]);
+  void* packed_gradient = take(of_each[3]);
+  void* workspace = take(of_each[4]);
 
-  const auto carve = [&](void* memory, auto use) {
-    Carver carver(memory);
-    char* ints = carver.Take(static_cast<int64_t>(integers.size() * sizeof(int32_t)));
-    char* stats = carver.Take(stats_floats * static_cast<int64_t>(sizeof(float)));
-    char* packed = carver.Take(call.dr > 0 ? keys.bytes() : 0);
-    char* packed_gradient = carver.Take(call.dr > 0 && call.backward ? keys.bytes() : 0);
-    char* workspace = carver.Take(workspace_bytes);
-    use(ints, stats, packed, packed_gradient, workspace);
-    return carver.used();
-  };
-  const int64_t bytes = carve(nullptr, [](auto...) {});
-  carve(allocate(bytes), [&](char* ints, char* stats, char* packed, char* packed_gradient, char* workspace) {
-    CUDA_OK(cudaMemcpyAsync(ints, integers.data(), integers.size() * sizeof(int32_t), cudaMemcpyHostToDevice,
-                            stream));
-    if (call.dr > 0) {
-      keys = WithData(keys, packed);
-      d_keys = WithData(d_keys, packed_gradient);
-      PackKeys(stream, f.k, f.k_shared, keys);
-    }
-    for (size_t i = 0; i < parts.size(); ++i) {
-      const Part& part = parts[i];
-      int32_t* starts = reinterpret_cast<int32_t*>(ints) + integers_of[i];
-      int32_t* lengths = starts + padded(part.sequences + 1);
-      int32_t* offsets = lengths + padded(part.sequences);
-      const StatsLayout layout{.starts = starts,
-                               .batch = part.sequences,
-                               .length = part.length,
-                               .heads = part.groups * per_group,
-                               .lse_stride = call.tokens};
-      float* lse = static_cast<float*>(f.lse.data) + part.first_group * per_group * call.tokens;
-      std::map<GraphTensor, void*> tensors{{kGraphStats, stats}};
-      if (part.ragged) tensors[kGraphLengths] = lengths;
-      for (GraphOperand& operand : operands) {
-        if (operand.name == kGraphK) operand.view.data = keys.data;
-        if (operand.name == kGraphDK) operand.view.data = d_keys.data;
-        int64_t at = part.first_group * (operand.per_group ? 1 : per_group) * operand.view.stride;
-        if (!part.ragged) at += call.starts[part.first] * operand.view.shape[1] * operand.view.stride;
-        tensors[operand.name] = static_cast<char*>(operand.view.data) + at * SizeOf(DType::kBF16);
-        if (part.ragged) {
-          tensors[static_cast<GraphTensor>(kGraphOffsets + operand.name)] = offsets;
-          offsets += padded(part.sequences + 1);
-        }
+  CUDA_OK(
+      cudaMemcpyAsync(uploaded, integers.values().data(), integers.bytes(), cudaMemcpyHostToDevice, stream));
+  for (GraphOperand& operand : operands) {
+    if (packs && operand.name == kGraphK) operand.view.data = packed;
+    if (packs && operand.name == kGraphDK) operand.view.data = packed_gradient;
+  }
+  if (packs) PackKeys(stream, f.k, f.k_shared, operands[1].view);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Part& part = parts[i];
+    int32_t* starts = integers.StartsOf(uploaded, i);
+    std::map<GraphTensor, void*> tensors{{kGraphStats, stats}};
+    if (part.ragged) tensors[kGraphLengths] = Integers::LengthsOf(starts, part);
+    for (size_t n = 0; n < operands.size(); ++n) {
+      const GraphOperand& operand = operands[n];
+      int64_t at = part.first_group * (operand.per_group ? 1 : call.per_group()) * operand.view.stride;
+      if (!part.ragged) at += call.starts[part.first] * Integers::TokenStride(operand);
+      tensors[operand.name] = static_cast<char*>(operand.view.data) + at * SizeOf(DType::kBF16);
+      if (part.ragged) {
+        tensors[static_cast<GraphTensor>(kGraphOffsets + operand.name)] =
+            Integers::OffsetsOf(starts, part, n);
       }
-      if (call.backward) PackStats(stream, layout, lse, reinterpret_cast<float*>(stats));
-      part.plan->Run(handle_, tensors, workspace);
-      if (!call.backward) UnpackStats(stream, layout, reinterpret_cast<float*>(stats), lse);
     }
-    if (call.dr > 0 && call.backward) SplitKeyGradient(stream, d_keys, b->dk, b->dk_shared);
-  });
+    const StatsLayout layout{.starts = starts,
+                             .batch = part.sequences,
+                             .length = part.length,
+                             .heads = part.groups * call.per_group(),
+                             .lse_stride = call.tokens};
+    float* lse = static_cast<float*>(f.lse.data) + part.first_group * call.per_group() * call.tokens;
+    if (call.backward) PackStats(stream, layout, lse, stats);
+    part.plan->Run(handle_, tensors, workspace);
+    if (!call.backward) UnpackStats(stream, layout, stats, lse);
+  }
+  if (packs && call.backward) SplitKeyGradient(stream, operands[6].view, b->dk, b->dk_shared);
   return true;
 }
 

@@ -130,7 +130,7 @@ __device__ __forceinline__ void Multiply(const float (*a)[kPitch], const float (
 }
 
 // Two tiles of kDepth rows, or one of kTile rows.
-union TileStage {
+union alignas(16) TileStage {
   float turned[2][kDepth][kPitch];
   float rows[kTile][kPitch];
 };

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/base/random.h"
+#include "tests/core/backend/test_backend.h"
 #include "tests/core/layers/plain_backend.h"
 
 namespace moebius {
@@ -22,7 +23,7 @@ namespace {
 std::unique_ptr<Backend> BackendUnderTest() {
   const char* name = std::getenv("MOEBIUS_TEST_BACKEND");
   if (name != nullptr && std::string(name) == "plain") return MakePlainBackend();
-  return MakeCpuBackend({.threads = 2});
+  return NewTestBackend();
 }
 
 }  // namespace

@@ -15,6 +15,14 @@ namespace moebius {
 
 enum class Transpose { kNo, kYes };
 
+// How the operands of a product are rounded before it. kFp8 is DeepSeek-V3's recipe (its report, §3.3;
+// deepseek.md 2.3): E4M3 with an fp32 scale, the largest |x| / 448, for each
+//   1 x 128 tile of an activation (x, dy), along the terms of the sum (a gradient of weights: along the rows
+//   of its group, from the group's first row), and each 128 x 128 block of a weight [out, in];
+// the last ones of a row or matrix may be shorter. An all-zero tile has scale 1. Sums are fp32: a tensor
+// core's own are added to fp32 ones every 128 terms.
+enum class Rounding { kNone, kFp8 };
+
 // c [m, n] (= or +=) op(a) [m, k] · op(b) [k, n] (+ bias [n] f32). a, b: act. c: f32 or act; += needs f32.
 struct MatMulArgs {
   TensorView a;
@@ -24,6 +32,8 @@ struct MatMulArgs {
   Transpose transpose_b = Transpose::kNo;
   bool accumulate = false;
   TensorView bias = {};
+  // kFp8: b is a weight, or with transpose_a an activation as a is.
+  Rounding rounding = Rounding::kNone;
 };
 
 // One product a group; group g owns rows [offsets[g], offsets[g + 1]).
@@ -37,6 +47,7 @@ struct GroupedMatMulArgs {
   TensorView w;  // [groups, out, in]
   TensorView y;
   TensorView offsets;  // [groups + 1] i64
+  Rounding rounding = Rounding::kNone;
 };
 
 // One product a head: c[t, h] = a[t, h] · w[h]ᵀ. What absorbed MLA does on both sides of its latent cache.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the quickstart need, from Debian 12's own packages. Idempotent: with everything
-# present it asks nothing and needs no network. Usage: launch/install_deps.sh [--list]
+# present it asks nothing and needs no network. Usage: launch/install_deps.sh [--list | --cuda]
+# --cuda: what the preset `cuda` needs beside a CUDA toolkit with cuDNN: the headers of cuDNN's C++ interface, from PyPI.
 set -euo pipefail
 
 # package, why. One a line; the first word is what apt gets.
@@ -41,8 +42,19 @@ list() { sed -n 's/^\([a-z0-9][a-z0-9.+-]*\) \+\(.*\)$/\1\t\2/p' <<<"$packages";
 
 case "${1:-}" in
   --list) list | expand -t 22; exit 0 ;;
+  --cuda)
+    if ! find "$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/include" -name cudnn_frontend.h 2>/dev/null | grep -q .; then
+      echo "installing nvidia-cudnn-frontend with pip (headers)"
+      python3 -m pip install --quiet --no-deps --break-system-packages nvidia-cudnn-frontend || {
+        echo "error: pip could not get nvidia-cudnn-frontend; without it attention on GPUs runs on slower kernels;" \
+             "check the network, or set -DCUDNN_FRONTEND_INCLUDE_DIR" >&2
+        exit 69
+      }
+    fi
+    echo "cudnn_frontend.h is there"
+    exit 0 ;;
   "") ;;
-  *) echo "error: unknown argument '$1'; the script takes --list or nothing; leave it out" >&2; exit 64 ;;
+  *) echo "error: unknown argument '$1'; the script takes --list, --cuda or nothing; leave it out" >&2; exit 64 ;;
 esac
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then

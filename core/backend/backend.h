@@ -49,6 +49,14 @@ class Stream {
   virtual void Synchronize() = 0;
 };
 
+// Calls that can be made again without the host that made them: a CUDA graph.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  // All of them, in order, on `stream`, with the arguments that they were recorded with.
+  virtual void Replay(Stream& stream) = 0;
+};
+
 class Backend : public Allocator {
  public:
   virtual std::string Name() const = 0;  // "cpu (AVX3_ZEN4, 2 threads)"
@@ -62,6 +70,11 @@ class Backend : public Allocator {
   virtual int64_t piece_bytes() const = 0;
   virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;
   virtual std::unique_ptr<Event> NewEvent() = 0;
+  // Runs `calls`, whose kernel calls on `stream` are recorded and not made: they copy nothing to or from the
+  // host, wait for nothing, and each has been made before with the same shapes (so that no memory is asked
+  // for now). What they read and write must live as long as the recording. Null where nothing can be
+  // recorded; then `calls` has not been run.
+  virtual std::unique_ptr<Recording> NewRecording(Stream& stream, const std::function<void()>& calls) = 0;
 
   virtual void CopyToDevice(Stream& stream, const void* host, TensorView to) = 0;
   virtual void CopyToHost(Stream& stream, TensorView from, void* host) = 0;  // done after Synchronize
@@ -96,6 +109,7 @@ class Backend : public Allocator {
   virtual void CombineRows(Stream& stream, const CombineRowsArgs& args) = 0;
 
   virtual void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) = 0;
+  virtual void DrawTokens(Stream& stream, const DrawTokensArgs& args) = 0;
   virtual void AdamW(Stream& stream, const AdamWArgs& args) = 0;
   // sum [1] f64 = sum of squares of x (f32), in a fixed order.
   virtual void SumSquares(Stream& stream, TensorView x, TensorView sum) = 0;

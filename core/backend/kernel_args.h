@@ -243,6 +243,18 @@ struct CrossEntropyArgs {
   TensorView dlogits = {};
 };
 
+// Draws a token from each of n rows of logits, in proportion to exp(logit * scale) over the whole vocabulary:
+// draw.h says how, to the bit (logarithms but for their last one).
+struct DrawTokensArgs {
+  TensorView logits;                  // [B, V] f32
+  TensorView rows;                    // [n] i32: of the logits; several may name the same
+  TensorView scales;                  // [n] f32: 1 / temperature; negative: the best, of equals the lowest id
+  TensorView uniforms;                // [n] f64 in [0, 1): random numbers
+  TensorView tokens;                  // = [n] i32; -1: a logit is NaN or +infinity, or all are -infinity
+  TensorView logprobs = {};           // = [n] f32: ln of the softmax of the logits
+  TensorView sampling_logprobs = {};  // = [n] f32, with logprobs: ln of the probability drawn with
+};
+
 // y += alpha * x (any of f32/act on both sides; same shape).
 struct AccumulateArgs {
   TensorView x;

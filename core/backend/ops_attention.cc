@@ -117,4 +117,20 @@ void CrossEntropy(const Context& context, const CrossEntropyArgs& args) {
       [&] { context.backend.CrossEntropy(context.stream, args); });
 }
 
+void DrawTokens(const Context& context, const DrawTokensArgs& args) {
+  const int64_t n = args.tokens.elements(), vocab = args.logits.cols();
+  CHECK_GT(vocab, 0) << "logits are " << args.logits;
+  CheckMatrix(args.logits, "logits", DType::kF32, args.logits.rows(), vocab);
+  CheckFlat(args.rows, "rows", DType::kI32, n);
+  CheckFlat(args.scales, "scales", DType::kF32, n);
+  CheckFlat(args.uniforms, "uniforms", DType::kF64, n);
+  CheckFlat(args.tokens, "tokens", DType::kI32, n);
+  if (args.logprobs) {
+    CheckFlat(args.logprobs, "logprobs", DType::kF32, n);
+    CheckFlat(args.sampling_logprobs, "sampling_logprobs", DType::kF32, n);
+  }
+  Run(context, "DrawTokens", 25.0 * n * vocab, 4.0 * n * vocab,
+      [&] { context.backend.DrawTokens(context.stream, args); });
+}
+
 }  // namespace moebius

@@ -29,6 +29,8 @@ class CpuBackend final : public Backend {
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;
+  // Every call is made by the host: nothing to record.
+  std::unique_ptr<Recording> NewRecording(Stream&, const std::function<void()>&) override { return nullptr; }
 
   void CopyToDevice(Stream& stream, const void* host, TensorView to) override;
   void CopyToHost(Stream& stream, TensorView from, void* host) override;
@@ -58,6 +60,7 @@ class CpuBackend final : public Backend {
   void ScatterRows(Stream& stream, const ScatterRowsArgs& args) override;
   void CombineRows(Stream& stream, const CombineRowsArgs& args) override;
   void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) override;
+  void DrawTokens(Stream& stream, const DrawTokensArgs& args) override;
   void AdamW(Stream& stream, const AdamWArgs& args) override;
   void SumSquares(Stream& stream, TensorView x, TensorView sum) override;
 

@@ -42,6 +42,7 @@ class CudaBackend final : public Backend {
   int64_t piece_bytes() const override { return int64_t{1} << 30; }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;
+  std::unique_ptr<Recording> NewRecording(Stream& stream, const std::function<void()>& calls) override;
 
   void CopyToDevice(Stream& stream, const void* host, TensorView to) override;
   void CopyToHost(Stream& stream, TensorView from, void* host) override;
@@ -71,6 +72,7 @@ class CudaBackend final : public Backend {
   void ScatterRows(Stream& stream, const ScatterRowsArgs& args) override;
   void CombineRows(Stream& stream, const CombineRowsArgs& args) override;
   void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) override;
+  void DrawTokens(Stream& stream, const DrawTokensArgs& args) override;
   void AdamW(Stream& stream, const AdamWArgs& args) override;
   void SumSquares(Stream& stream, TensorView x, TensorView sum) override;
 

@@ -55,6 +55,26 @@ TEST(StreamsTest, ComputeWaitsForAnEventOfTheExchangeStream) {
   EXPECT_EQ(value, 7);
 }
 
+TEST(StreamsTest, ARecordingMakesItsCallsAgain) {
+  const auto backend = NewDeviceBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const Tensor x(*backend, DType::kF32, {5}), y(*backend, DType::kF32, {5});
+  backend->Fill(*stream, x, 2);
+  backend->Fill(*stream, y, 1);
+  const auto calls = [&] {
+    backend->Accumulate(*stream, {.x = x, .y = y, .alpha = 3});
+    backend->Accumulate(*stream, {.x = y, .y = x});
+  };
+  calls();  // x = 9, y = 7
+  const auto recording = backend->NewRecording(*stream, calls);
+  ASSERT_EQ(recording != nullptr, kTestsGpu);
+  for (int i = 0; i < 3; ++i) recording ? recording->Replay(*stream) : calls();
+  std::vector<float> got(5);
+  backend->CopyToHost(*stream, y, got.data());
+  stream->Synchronize();
+  EXPECT_EQ(got, std::vector<float>(5, 781));  // 34, 163, 781
+}
+
 TEST(StreamsTest, ExchangeWaitsForTheRecordThatWasTheLatestAtItsCall) {
   const auto backend = NewTestBackend();
   const auto first = backend->NewStream(StreamKind::kExchange),

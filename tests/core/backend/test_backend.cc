@@ -22,6 +22,8 @@ class WaitingBackend final : public Backend {
   int64_t piece_bytes() const override { return to_->piece_bytes(); }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override { return to_->NewStream(kind); }
   std::unique_ptr<Event> NewEvent() override { return to_->NewEvent(); }
+  // It waits after every call, which cannot be recorded.
+  std::unique_ptr<Recording> NewRecording(Stream&, const std::function<void()>&) override { return nullptr; }
 
   void CopyToDevice(Stream& s, const void* host, TensorView to) override {
     to_->CopyToDevice(s, host, to);
@@ -69,6 +71,7 @@ class WaitingBackend final : public Backend {
   void ScatterRows(Stream& s, const ScatterRowsArgs& a) override { Call(&Backend::ScatterRows, s, a); }
   void CombineRows(Stream& s, const CombineRowsArgs& a) override { Call(&Backend::CombineRows, s, a); }
   void CrossEntropy(Stream& s, const CrossEntropyArgs& a) override { Call(&Backend::CrossEntropy, s, a); }
+  void DrawTokens(Stream& s, const DrawTokensArgs& a) override { Call(&Backend::DrawTokens, s, a); }
   void AdamW(Stream& s, const AdamWArgs& a) override { Call(&Backend::AdamW, s, a); }
   void SumSquares(Stream& s, TensorView x, TensorView sum) override { Call(&Backend::SumSquares, s, x, sum); }
 
@@ -82,13 +85,21 @@ class WaitingBackend final : public Backend {
   std::unique_ptr<Backend> to_;
 };
 
+std::unique_ptr<Backend> NewGpu(GpuMemory memory) {
+  absl::StatusOr<std::unique_ptr<Backend>> gpu = MakeGpuBackend({.memory = memory});
+  CHECK(gpu.ok()) << gpu.status().message();
+  return *std::move(gpu);
+}
+
 }  // namespace
 
 std::unique_ptr<Backend> NewTestBackend(ProductEngine products) {
   if (!kTestsGpu) return MakeCpuBackend({.threads = 2, .products = products});
-  absl::StatusOr<std::unique_ptr<Backend>> gpu = MakeGpuBackend({.memory = GpuMemory::kHostMapped});
-  CHECK(gpu.ok()) << gpu.status().message();
-  return std::make_unique<WaitingBackend>(*std::move(gpu));
+  return std::make_unique<WaitingBackend>(NewGpu(GpuMemory::kHostMapped));
+}
+
+std::unique_ptr<Backend> NewDeviceBackend() {
+  return kTestsGpu ? NewGpu(GpuMemory::kDevice) : MakeCpuBackend({.threads = 2});
 }
 
 std::vector<std::unique_ptr<Backend>> NewTestBackends(ProductEngine products) {

@@ -61,6 +61,7 @@ class PlainBackend final : public Backend {
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
   std::unique_ptr<Stream> NewStream(StreamKind) override { return std::make_unique<PlainStream>(); }
   std::unique_ptr<Event> NewEvent() override { return std::make_unique<Event>(); }
+  std::unique_ptr<Recording> NewRecording(Stream&, const std::function<void()>&) override { return nullptr; }
 
   void CopyToDevice(Stream&, const void* host, TensorView to) override {
     const int64_t bytes = to.cols() * SizeOf(to.dtype);
@@ -383,6 +384,7 @@ class PlainBackend final : public Backend {
       }
     }
   }
+  void DrawTokens(Stream&, const DrawTokensArgs&) override { CHECK(false) << "not used by layers"; }
   void AdamW(Stream&, const AdamWArgs&) override { CHECK(false) << "not used by layers"; }
   void SumSquares(Stream&, TensorView x, TensorView sum) override {
     double total = 0;

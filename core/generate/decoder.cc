@@ -4,9 +4,20 @@
 
 #include "core/backend/ops.h"
 #include "core/generate/forward_mlp.h"
+#include "core/layers/local_exchange.h"
 
 namespace moebius {
 namespace {
+
+constexpr int64_t kStepInts = 5;        // a sequence; see Place
+constexpr size_t kMaxRecordings = 128;  // each is a megabyte or so of the device's memory
+
+// Exchanges between ranks wait for hosts, which no recording can hold.
+bool StaysHere(const Model& model) {
+  return std::all_of(model.blocks().begin(), model.blocks().end(), [](const auto& block) {
+    return block->moe() == nullptr || dynamic_cast<LocalExchange*>(&block->moe()->exchange()) != nullptr;
+  });
+}
 
 // s = x + add, y = norm(s), s in x's memory.
 void AddNorm(const Context& context, TensorView x, TensorView add, const RmsNormLayer& norm, TensorView y) {
@@ -44,7 +55,8 @@ Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const Dec
       act_(model.options().storage.act),
       vocab_(model.config().vocab_size),
       scratch_(backend),
-      context_{backend, stream, scratch_, options.profile} {
+      context_{backend, stream, scratch_, options.profile},
+      records_(options.record && options.profile == nullptr && StaysHere(model)) {
   const StageRange& stage = model.options().stage;
   CHECK(stage.embedding && stage.head && stage.first_layer == 0) << "generation needs the whole model";
   CHECK_EQ(static_cast<int64_t>(model.blocks().size()), model.config().num_hidden_layers);
@@ -70,11 +82,16 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   slots_ = std::max(slots, slots_);
   capacity_ = std::max(capacity, capacity_);
   CHECK_LT(slots_ * capacity_, int64_t{1} << 31) << "cache rows are numbered in 32 bits";
+  recordings_.clear();  // they name the memory of before
   for (const auto& attention : attention_) attention->Reserve(backend_, slots_, capacity_);
+  num_logits_ = 0;
+  logits_ = Tensor();
+  logits_ = Tensor(backend_, DType::kF32, {slots_, vocab_});
+  step_ints_ = Tensor(backend_, DType::kI32, {kStepInts * slots_});
 }
 
 Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32_t> starts,
-                             int64_t first_slot) {
+                             int64_t first_slot, Tensor& ints) {
   const bool step = starts.empty();
   const int64_t tokens = ids.size(), batch = step ? tokens : std::ssize(starts) - 1;
   host_ints_.clear();
@@ -99,13 +116,10 @@ Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32
   if (!step) put(batch, [&](int64_t s) { return starts[s + 1] - 1; });
 
   const int64_t size = host_ints_.size();
-  if (!device_ints_ || device_ints_.view().elements() < size)
-    device_ints_ = Tensor(backend_, DType::kI32, {2 * size});
-  backend_.CopyToDevice(stream_, host_ints_.data(), device_ints_.view().Rows(0, size));
+  if (!ints || ints.view().elements() < size) ints = Tensor(backend_, DType::kI32, {2 * size});
+  backend_.CopyToDevice(stream_, host_ints_.data(), ints.view().Rows(0, size));
   int64_t next = 0;
-  const auto take = [&](int64_t count) {
-    return device_ints_.view().Rows(std::exchange(next, next + count), count);
-  };
+  const auto take = [&](int64_t count) { return ints.view().Rows(std::exchange(next, next + count), count); };
   Call call;
   call.ids = take(tokens);
   call.tokens = {.positions = take(tokens), .cache_rows = take(tokens), .starts = starts};
@@ -115,9 +129,9 @@ Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32
   return call;
 }
 
-std::span<const float> Decoder::Prefill(std::span<const std::span<const int32_t>> prompts) {
+void Decoder::Prefill(std::span<const std::span<const int32_t>> prompts) {
   CHECK_LE(live() + std::ssize(prompts), slots_) << "no free slot";
-  logits_.resize(prompts.size() * vocab_);
+  num_logits_ = std::ssize(prompts);
   for (size_t begin = 0, end = 0; begin < prompts.size(); begin = end) {
     int64_t tokens = 0;
     for (; end < prompts.size(); ++end) {
@@ -125,12 +139,11 @@ std::span<const float> Decoder::Prefill(std::span<const std::span<const int32_t>
       tokens += std::ssize(prompts[end]);
       if (tokens > options_.prefill_tokens && end > begin) break;
     }
-    PrefillSome(prompts.subspan(begin, end - begin), logits_.data() + begin * vocab_);
+    PrefillSome(prompts.subspan(begin, end - begin), logits().Rows(begin, end - begin));
   }
-  return logits_;
 }
 
-void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, float* logits) {
+void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, TensorView logits) {
   std::vector<int32_t> ids, starts{0};
   for (const std::span<const int32_t> prompt : prompts) {
     ids.insert(ids.end(), prompt.begin(), prompt.end());
@@ -138,21 +151,45 @@ void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, flo
   }
   const int64_t first_slot = live();
   lengths_.resize(first_slot + prompts.size(), 0);
-  Run(Place(ids, starts, first_slot), logits);
+  Run(Place(ids, starts, first_slot, prompt_ints_), logits);
   for (size_t i = 0; i < prompts.size(); ++i)
     lengths_[first_slot + i] = static_cast<int32_t>(prompts[i].size());
 }
 
-std::span<const float> Decoder::Step(std::span<const int32_t> tokens) {
+void Decoder::Step(std::span<const int32_t> tokens) {
   CHECK_EQ(std::ssize(tokens), live());
-  logits_.resize(tokens.size() * vocab_);
-  if (tokens.empty()) return logits_;
-  Run(Place(tokens, {}, 0), logits_.data());
+  num_logits_ = std::ssize(tokens);
+  if (tokens.empty()) return;
+  RunStep(Place(tokens, {}, 0, step_ints_), logits());
   for (int32_t& length : lengths_) ++length;
-  return logits_;
 }
 
-void Decoder::Run(const Call& call, float* logits) {
+// The first step of a batch size makes its calls, so that whatever they prepare on the device exists when the
+// second one records them.
+void Decoder::RunStep(const Call& call, TensorView logits) {
+  if (!records_) return Run(call, logits);
+  const auto found = recordings_.find(call.ids.elements());
+  if (found == recordings_.end()) {
+    if (recordings_.size() >= kMaxRecordings) recordings_.clear();
+    recordings_.emplace(call.ids.elements(), nullptr);
+    return Run(call, logits);
+  }
+  std::unique_ptr<Recording>& recording = found->second;
+  if (recording == nullptr) {
+    recording = backend_.NewRecording(stream_, [&] { Run(call, logits); });
+    records_ = recording != nullptr;
+  }
+  records_ ? recording->Replay(stream_) : Run(call, logits);
+}
+
+std::span<const float> Decoder::CopyLogits() {
+  host_logits_.resize(num_logits_ * vocab_);
+  backend_.CopyToHost(stream_, logits(), host_logits_.data());
+  stream_.Synchronize();
+  return host_logits_;
+}
+
+void Decoder::Run(const Call& call, TensorView logits) {
   ArenaScope scope(scratch_);
   const Shape shape{call.ids.elements(), model_.config().hidden_size};
   // The residual stream, a norm's output, and what a sublayer adds to the stream.
@@ -181,10 +218,7 @@ void Decoder::Run(const Call& call, float* logits) {
     ForwardMlp(context_, block, n, y);
   }
   AddNorm(context_, h, add, model_.final_norm(), n);
-  const TensorView out = scratch_.New(DType::kF32, {n.rows(), vocab_});
-  model_.head().Logits(context_, n, out);
-  backend_.CopyToHost(stream_, out, logits);
-  stream_.Synchronize();
+  model_.head().Logits(context_, n, logits);
 }
 
 void Decoder::Copy(int64_t from, int64_t to) {

@@ -1,8 +1,13 @@
 // The decode engine: runs a model over prompts and then token by token, with cached keys and values. It knows
 // nothing of sampling: generate.h does the whole job. Sequences live in slots [0, live()).
+//
+// On a device that records (Backend::NewRecording), the second step of a batch size is recorded and later
+// ones are replayed: what changes from step to step (tokens, positions, lengths) lies in device memory.
+// Logits stay on the device, so a step waits for nothing.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -14,7 +19,8 @@ namespace moebius {
 
 struct DecoderOptions {
   int64_t prefill_tokens = 2048;     // prompts are run together up to about this many tokens
-  KernelProfile* profile = nullptr;  // counts the time of every kernel when given
+  KernelProfile* profile = nullptr;  // counts the time of every kernel when given; then nothing is recorded
+  bool record = true;                // steps, where the device can
 };
 
 class Decoder {
@@ -34,12 +40,16 @@ class Decoder {
   int64_t live() const { return static_cast<int64_t>(lengths_.size()); }
   int64_t length(int64_t slot) const { return lengths_[slot]; }  // cached tokens
 
-  // All results: logits [n, V], one row a sequence, in host memory, valid until the next call.
-
   // Runs prompts, none empty, into the next free slots, in order; logits of what follows each prompt.
-  std::span<const float> Prefill(std::span<const std::span<const int32_t>> prompts);
-  // Appends one token to every live sequence.
-  std::span<const float> Step(std::span<const int32_t> tokens);
+  void Prefill(std::span<const std::span<const int32_t>> prompts);
+  // Appends one token to every live sequence; logits of what follows each.
+  void Step(std::span<const int32_t> tokens);
+  // Of the latest Prefill or Step: [n, V] f32, one row a sequence, on the device.
+  TensorView logits() const { return logits_.view().Rows(0, num_logits_); }
+  // The same in host memory, valid until the next call of anything here; waits for the device.
+  std::span<const float> CopyLogits();
+  // Of this decoder's work, for kernels that use its logits.
+  const Context& context() const { return context_; }
 
   // The next free slot becomes a copy of `slot`.
   void Fork(int64_t slot);
@@ -49,9 +59,10 @@ class Decoder {
  private:
   struct Call;
 
-  void PrefillSome(std::span<const std::span<const int32_t>> prompts, float* logits);
-  void Run(const Call& call, float* logits);
-  Call Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot);
+  void PrefillSome(std::span<const std::span<const int32_t>> prompts, TensorView logits);
+  void Run(const Call& call, TensorView logits);
+  void RunStep(const Call& call, TensorView logits);
+  Call Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot, Tensor& ints);
   void Copy(int64_t from, int64_t to);
 
   const Model& model_;
@@ -66,10 +77,15 @@ class Decoder {
   std::vector<std::unique_ptr<CachedAttention>> attention_;  // of each block
   int64_t slots_ = 0;
   int64_t capacity_ = 0;
-  std::vector<int32_t> lengths_;  // of each live slot
-  std::vector<float> logits_;
+  std::vector<int32_t> lengths_;    // of each live slot
+  Tensor logits_;                   // [slots, V] f32
+  int64_t num_logits_ = 0;          // rows of the latest call
+  std::vector<float> host_logits_;  // see CopyLogits
   std::vector<int32_t> host_ints_;  // of the current call; see Place
-  Tensor device_ints_;
+  Tensor prompt_ints_;
+  Tensor step_ints_;  // stays where it is, as recordings read it
+  bool records_;
+  std::map<int64_t, std::unique_ptr<Recording>> recordings_;  // by batch size; null: run once so far
 };
 
 }  // namespace moebius

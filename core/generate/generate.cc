@@ -1,8 +1,10 @@
 #include "core/generate/generate.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "core/base/strings.h"
+#include "core/generate/batch_sampler.h"
 
 namespace moebius {
 namespace {
@@ -50,8 +52,8 @@ class Generation {
  private:
   struct Sequence {  // of slot i
     size_t request;
-    Sampler sampler;
-    int32_t token;  // the newest, not yet in the cache
+    std::unique_ptr<Sampler> sampler;  // draws_ points to it
+    int32_t token;                     // the newest, not yet in the cache
     bool done = false;
   };
 
@@ -72,43 +74,54 @@ class Generation {
     }
     next_ = end;
     const int64_t first_slot = decoder_.live();
-    const std::span<const float> logits = decoder_.Prefill(prompts);
+    decoder_.Prefill(prompts);
+    draws_.clear();
     // First those in whose slots the prompts are, then the copies.
     for (int64_t p = 0; p < std::ssize(prompts); ++p) {
       const size_t i = begin + (std::find(prompt_of.begin(), prompt_of.end(), p) - prompt_of.begin());
-      RETURN_IF_ERROR(Start(i, logits, p));
+      Start(i, p);
     }
     for (size_t i = begin + 1; i < end; ++i) {
       const int64_t p = prompt_of[i - begin];
       if (p != prompt_of[i - begin - 1]) continue;
       decoder_.Fork(first_slot + p);
-      RETURN_IF_ERROR(Start(i, logits, p));
+      Start(i, p);
     }
-    DropDone();
-    return absl::OkStatus();
+    return Draw(first_slot);
   }
 
-  absl::Status Start(size_t request, std::span<const float> logits, int64_t row) {
+  void Start(size_t request, int64_t row) {
     const GenerateRequest& r = requests_[request];
-    sequences_.push_back({request, Sampler(r.sampling, r.sequence, r.logprobs), 0});
-    return Sample(sequences_.back(), logits, row);
+    sequences_.push_back({request, std::make_unique<Sampler>(r.sampling, r.sequence, r.logprobs), 0});
+    AddDraw(sequences_.back(), row);
   }
 
   absl::Status Step() {
     if (sequences_.empty()) return absl::OkStatus();
     tokens_.clear();
     for (const Sequence& s : sequences_) tokens_.push_back(s.token);
-    const std::span<const float> logits = decoder_.Step(tokens_);
-    for (size_t i = 0; i < sequences_.size(); ++i) RETURN_IF_ERROR(Sample(sequences_[i], logits, i));
+    decoder_.Step(tokens_);
+    draws_.clear();
+    for (size_t i = 0; i < sequences_.size(); ++i) AddDraw(sequences_[i], i);
+    return Draw(0);
+  }
+
+  void AddDraw(const Sequence& s, int64_t row) {
+    const size_t position = requests_[s.request].prompt.size() + results_[s.request].tokens.size();
+    draws_.push_back({s.sampler.get(), static_cast<int32_t>(row), static_cast<int64_t>(position)});
+  }
+
+  // Draws draws_, which are those of the sequences from `first` on; then those that are done leave.
+  absl::Status Draw(int64_t first) {
+    const auto tokens = batch_sampler_.Sample(decoder_, draws_);
+    for (size_t i = 0; i < tokens.size(); ++i) RETURN_IF_ERROR(Take(sequences_[first + i], tokens[i]));
     DropDone();
     return absl::OkStatus();
   }
 
-  absl::Status Sample(Sequence& s, std::span<const float> logits, int64_t row) {
+  absl::Status Take(Sequence& s, const absl::StatusOr<SampledToken>& token) {
     const GenerateRequest& r = requests_[s.request];
     GenerateResult& result = results_[s.request];
-    const int64_t vocab = decoder_.vocab_size(), position = r.prompt.size() + result.tokens.size();
-    auto token = s.sampler.Sample(logits.subspan(row * vocab, vocab), position);
     if (!token.ok()) return Annotate(token.status(), Concat("request ", s.request));
     s.token = token->id;
     result.tokens.push_back(token->id);
@@ -139,6 +152,8 @@ class Generation {
   std::vector<GenerateResult> results_;
   std::vector<Sequence> sequences_;  // one a live slot, in order
   std::vector<int32_t> tokens_;
+  std::vector<BatchSampler::Item> draws_;
+  BatchSampler batch_sampler_;
   size_t next_ = 0;  // request to admit
   int64_t batch_ = 0;
 };

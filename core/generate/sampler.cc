@@ -1,106 +1,12 @@
 #include "core/generate/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "core/base/strings.h"
 
 namespace moebius {
-namespace {
-
-constexpr int64_t kBlock =
-    64;  // partial sums: in double between blocks, so that a draw is exact to a float's ulp
-constexpr double kMaxScale = 1e30;  // of 1 / temperature: 0 * scale must stay 0
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-// exp(x) for x <= 0 to 2e-7 relative, 0 below -87: plain arithmetic that the compiler turns into SIMD. The
-// library's exp over a whole vocabulary would cost more than a small model's step.
-inline float Exp(float x) {
-  constexpr float kLog2E = 1.44269504088896341f;
-  constexpr float kHigh = 0.693359375f, kLow = -2.12194440e-4f;  // ln 2 in two parts
-  constexpr float kRound = 12582912.0f;                          // 1.5 * 2^23: adding it rounds to an integer
-  const float clamped = x < -87.0f ? -87.0f : x;
-  const float shifted = clamped * kLog2E + kRound;
-  const float n = shifted - kRound;
-  const float r = (clamped - n * kHigh) - n * kLow;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float e = p * r * r + r + 1.0f;
-  const uint32_t bits = (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRound) + 127) << 23;
-  return x < -87.0f ? 0.0f : e * std::bit_cast<float>(bits);
-}
-
-// out[i] = exp((x[i] - max) * scale).
-void Exponentials(std::span<const float> x, float max, float scale, std::vector<float>& out) {
-  out.resize(x.size());
-  const float* from = x.data();
-  float* to = out.data();
-  const int64_t n = x.size();
-  for (int64_t i = 0; i < n; ++i) to[i] = Exp((from[i] - max) * scale);
-}
-
-float Scale(const SamplingParams& params) {
-  return static_cast<float>(std::min(1 / params.temperature, kMaxScale));
-}
-
-double BlockSum(std::span<const float> x, int64_t begin) {
-  const int64_t end = std::min<int64_t>(begin + kBlock, x.size());
-  float lanes[8] = {};
-  int64_t i = begin;
-  for (; i + 8 <= end; i += 8) {
-    for (int q = 0; q < 8; ++q) lanes[q] += x[i + q];
-  }
-  for (; i < end; ++i) lanes[(i - begin) % 8] += x[i];
-  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-}
-
-double Sum(std::span<const float> x) {
-  double sum = 0;
-  for (int64_t i = 0; i < std::ssize(x); i += kBlock) sum += BlockSum(x, i);
-  return sum;
-}
-
-// ln of the sum of exp(logits), the logits untouched.
-double LogSumExp(std::span<const float> logits, float max) {
-  double sum = 0;
-  float block[kBlock];
-  for (int64_t i = 0; i < std::ssize(logits); i += kBlock) {
-    const int64_t n = std::min<int64_t>(kBlock, logits.size() - i);
-    for (int64_t j = 0; j < n; ++j) block[j] = Exp(logits[i + j] - max);
-    sum += BlockSum({block, static_cast<size_t>(n)}, 0);
-  }
-  return max + std::log(sum);
-}
-
-// The lowest index of the greatest; NaNs are skipped.
-int64_t ArgMax(std::span<const float> x) {
-  float lanes[16];
-  std::fill(std::begin(lanes), std::end(lanes), -std::numeric_limits<float>::infinity());
-  const int64_t n = x.size();
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int q = 0; q < 16; ++q) lanes[q] = lanes[q] < x[i + q] ? x[i + q] : lanes[q];
-  }
-  float max = *std::max_element(std::begin(lanes), std::end(lanes));
-  for (; i < n; ++i) max = max < x[i] ? x[i] : max;
-  const auto at = std::find(x.begin(), x.end(), max);
-  return at == x.end() ? 0 : at - x.begin();
-}
-
-bool AnyNaN(std::span<const float> x) {
-  int bad = 0;
-  for (const float v : x) bad |= v != v;
-  return bad != 0;
-}
-
-}  // namespace
 
 absl::Status Validate(const SamplingParams& p) {
   if (!(p.temperature >= 0 && std::isfinite(p.temperature))) {
@@ -115,62 +21,39 @@ absl::Status Validate(const SamplingParams& p) {
 Sampler::Sampler(const SamplingParams& params, uint64_t sequence, LogProbs logprobs)
     : params_(params), random_(params.seed, "generate"), sequence_(sequence), logprobs_(logprobs) {}
 
+absl::Status NotFiniteError(int64_t position) {
+  return BadNumbersError(
+      Concat("the logits of position ", position,
+             " are not finite; the weights are damaged or training has diverged; use an earlier checkpoint"));
+}
+
+bool Sampler::DrawsFromAll(int64_t vocab) const {
+  return params_.temperature == 0 || ((params_.top_k == 0 || params_.top_k >= vocab) && params_.top_p >= 1);
+}
+
+double Sampler::Uniform(int64_t position) const {
+  return random_.Uniform(sequence_ << 32 | static_cast<uint64_t>(position));
+}
+
 absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits, int64_t position) {
-  const int64_t best = ArgMax(logits);
-  const float max = logits[best];
-  if (!std::isfinite(max) || AnyNaN(logits)) {
-    return BadNumbersError(
-        Concat("the logits of position ", position,
-               " are not finite; the weights are damaged or training has diverged; use an earlier "
-               "checkpoint"));
-  }
-  const bool all = (params_.top_k == 0 || params_.top_k >= std::ssize(logits)) && params_.top_p >= 1;
+  weights_.resize(logits.size());
   SampledToken token;
-  if (params_.temperature == 0) {
-    token.id = static_cast<int32_t>(best);
-  } else if (all) {
-    Exponentials(logits, max, Scale(params_), weights_);
-    token = Draw(position);
-  } else {
-    token = DrawAmong(logits, max, position);
+  if (DrawsFromAll(std::ssize(logits))) {
+    token = DrawToken(logits, scale(), Uniform(position), logprobs_, weights_);
+  } else if (const float max = logits[ArgMax(logits)]; CanDraw(logits, max)) {
+    const DrawnIndex drawn = DrawAmong(logits, max, Uniform(position));
+    token.id = candidates_[drawn.index];
+    if (logprobs_ == LogProbs::kYes) {
+      token.logprob = static_cast<float>(logits[token.id] - LogSumExp(logits, max));
+      token.sampling_logprob = static_cast<float>(drawn.logprob);
+    }
   }
-  if (logprobs_ == LogProbs::kYes) {
-    token.logprob = static_cast<float>(logits[token.id] - LogSumExp(logits, max));
-  } else {
-    token.logprob = token.sampling_logprob = kNaN;
-  }
+  if (token.id < 0) return NotFiniteError(position);
   return token;
 }
 
-// Draws an index of weights_ in proportion to its weight, walking the running sum in index order.
-SampledToken Sampler::Draw(int64_t position) const {
-  const std::span<const float> weights = weights_;
-  const double total = Sum(weights);
-  const double target = random_.Uniform(sequence_ << 32 | static_cast<uint64_t>(position)) * total;
-  double sum = 0;
-  int64_t begin = 0;
-  for (; begin + kBlock < std::ssize(weights); begin += kBlock) {
-    const double block = BlockSum(weights, begin);
-    if (sum + block > target) break;
-    sum += block;
-  }
-  // Rounding may leave the target beyond the last weight: then the last index that has any.
-  int64_t chosen = -1;
-  for (int64_t i = begin; i < std::ssize(weights); ++i) {
-    if (weights[i] <= 0) continue;
-    chosen = i;
-    sum += weights[i];
-    if (sum > target) break;
-  }
-  if (chosen < 0) {
-    for (chosen = begin; chosen > 0 && weights[chosen] <= 0;) --chosen;
-  }
-  return {.id = static_cast<int32_t>(chosen),
-          .sampling_logprob = static_cast<float>(std::log(weights[chosen] / total))};
-}
-
-SampledToken Sampler::DrawAmong(std::span<const float> logits, float max, int64_t position) {
-  Exponentials(logits, max, Scale(params_), weights_);
+DrawnIndex Sampler::DrawAmong(std::span<const float> logits, float max, double uniform) {
+  DrawWeights(logits, max, scale(), weights_);
   const auto better = [&](int32_t a, int32_t b) {
     return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
   };
@@ -184,10 +67,7 @@ SampledToken Sampler::DrawAmong(std::span<const float> logits, float max, int64_
   // In order of ids, so that a draw does not depend on how they were found.
   std::sort(candidates_.begin(), candidates_.end());
   for (size_t i = 0; i < candidates_.size(); ++i) weights_[i] = weights_[candidates_[i]];
-  weights_.resize(candidates_.size());
-  SampledToken token = Draw(position);
-  token.id = candidates_[token.id];
-  return token;
+  return DrawIndex(std::span(weights_).first(candidates_.size()), uniform);
 }
 
 template <typename Better>

@@ -1,11 +1,13 @@
 // Choosing the next token from logits: temperature, top-k, top-p. Random numbers are a pure function of
-// (seed, sequence, position), so a token does not depend on which other sequences are decoded beside it.
+// (seed, sequence, position), so a token does not depend on which other sequences are decoded beside it. This
+// is one sequence on the host; a batch on any device is batch_sampler.h's.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "core/backend/draw.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
 
@@ -23,13 +25,12 @@ struct SamplingParams {
 // UsageError when a value is outside its range.
 absl::Status Validate(const SamplingParams& params);
 
-struct SampledToken {
-  int32_t id = 0;
-  float logprob = 0;  // ln of the model's own probability, as `score` gives it; NaN when not asked for
-  float sampling_logprob = 0;  // ln of the probability under the distribution drawn from; NaN likewise
-};
+// `logprob` is the model's own, as `score` gives it, `sampling_logprob` that under the distribution drawn
+// from; both are NaN when not asked for.
+using SampledToken = DrawnToken;
 
-enum class LogProbs { kNo, kYes };
+// The error where a token of `position` has no id.
+absl::Status NotFiniteError(int64_t position);
 
 class Sampler {
  public:
@@ -40,9 +41,15 @@ class Sampler {
   // +infinity, or all are -infinity.
   absl::StatusOr<SampledToken> Sample(std::span<const float> logits, int64_t position);
 
+  // What a device's DrawTokens needs instead, where the whole vocabulary may be drawn.
+  bool DrawsFromAll(int64_t vocab) const;
+  float scale() const { return DrawScale(params_.temperature); }
+  double Uniform(int64_t position) const;
+  LogProbs logprobs() const { return logprobs_; }
+
  private:
-  SampledToken Draw(int64_t position) const;
-  SampledToken DrawAmong(std::span<const float> logits, float max, int64_t position);
+  // An index of candidates_.
+  DrawnIndex DrawAmong(std::span<const float> logits, float max, double uniform);
   template <typename Better>
   void KeepTopP(const Better& better);
 

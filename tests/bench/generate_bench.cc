@@ -1,15 +1,18 @@
-// Decoding speed with random weights: generate_bench CONFIG.json [ACT [BATCH [PROMPT [NEW]]]] prints one JSON
-// line for the whole job (prefill and steps, as `generate` of other programs counts) and its split. CONFIG
-// "llama135m" stands for the shape of SmolLM2-135M; then the line has the share of the measured read
-// bandwidth at which weights are read. With PROFILE=1 in the environment, the time of every kernel follows
-// (it slows the run a little).
+// Decoding speed with random weights: generate_bench CONFIG.json [ACT [BATCH [PROMPT [NEW [DEVICE]]]]] prints
+// one JSON line for the whole job (prefill and steps, as `generate` of other programs counts) and its split.
+// CONFIG "llama135m" stands for the shape of SmolLM2-135M; DEVICE is cpu or cuda. With a batch of one the
+// line has the share of the measured read bandwidth at which weights are read. In the environment: PROFILE=1
+// adds the time of every kernel (it slows the run, on a GPU much), RECORD=0 makes every call of every step
+// where steps would be replayed, TOP_K=N draws among the N best, on the host.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
+#include "core/backend/device.h"
 #include "core/backend/measure.h"
+#include "core/backend/ops.h"
 #include "core/generate/generate.h"
 #include "core/io/file.h"
 
@@ -38,18 +41,32 @@ ModelConfig Llama135M() {
   return c;
 }
 
+// Uniform numbers, the same few over and over: Initialize's normal ones take minutes for this many weights.
+// Their number is prime, so that no two rows begin alike.
 void Fill(Model& model, Backend& backend, Stream& stream) {
-  // Uniform numbers from a cheap generator: Initialize's normal ones take minutes for this many weights.
+  constexpr int64_t kNumbers = 1048573;
+  Arena scratch(backend);
+  const Context context{backend, stream, scratch};
   uint32_t state = 1;
-  for (const auto& parameter : model.parameters().all()) {
-    std::vector<float> values(parameter->shape().elements());
-    for (float& v : values) {
-      state = state * 1664525u + 1013904223u;
-      v = 0.06f * (static_cast<float>(state >> 8) / 16777216.0f - 0.5f);
-    }
-    if (parameter->spec().init == Init::kOnes) std::fill(values.begin(), values.end(), 1.0f);
-    SetParameter(backend, stream, *parameter, 0, values);
+  std::vector<float> values(kNumbers);
+  for (float& v : values) {
+    state = state * 1664525u + 1013904223u;
+    v = 0.06f * (static_cast<float>(state >> 8) / 16777216.0f - 0.5f);
   }
+  const TensorView numbers = scratch.New(DType::kF32, {kNumbers});
+  backend.CopyToDevice(stream, values.data(), numbers);
+  for (const auto& parameter : model.parameters().all()) {
+    const TensorView weight = parameter->weight().Reshape({parameter->shape().elements()});
+    if (parameter->spec().init == Init::kOnes) {
+      moebius::Fill(context, weight, 1);
+      continue;
+    }
+    for (int64_t begin = 0; begin < weight.elements(); begin += kNumbers) {
+      const int64_t count = std::min(kNumbers, weight.elements() - begin);
+      Cast(context, numbers.Rows(0, count), weight.Rows(begin, count));
+    }
+  }
+  stream.Synchronize();
 }
 
 // Bytes of weights that one token reads: everything but an untied embedding, and of experts those chosen.
@@ -81,7 +98,11 @@ int Main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "llama135m", act_name = argc > 2 ? argv[2] : "bf16";
   const int64_t batch = argc > 3 ? std::atoll(argv[3]) : 1, prompt = argc > 4 ? std::atoll(argv[4]) : 64;
   const int64_t max_new = argc > 5 ? std::atoll(argv[5]) : 32;
-  const auto backend = MakeCpuBackend({});
+  const auto device = DeviceFromName(argc > 6 ? argv[6] : "cpu");
+  if (!device) return std::fprintf(stderr, "DEVICE is cpu or cuda\n"), 64;
+  auto made = MakeBackend({.device = *device});
+  if (!made.ok()) return std::fprintf(stderr, "%s\n", made.status().ToString().c_str()), 69;
+  const std::unique_ptr<Backend> backend = *std::move(made);
   const auto stream = backend->NewStream(StreamKind::kCompute);
   ModelConfig config = Llama135M();
   if (name != "llama135m") {
@@ -96,13 +117,19 @@ int Main(int argc, char** argv) {
 
   KernelProfile profile;
   const bool profiling = std::getenv("PROFILE") != nullptr;
-  Decoder decoder(model, *backend, *stream, {.profile = profiling ? &profile : nullptr});
+  const char* record = std::getenv("RECORD");
+  const char* top_k = std::getenv("TOP_K");
+  Decoder decoder(model, *backend, *stream,
+                  {.profile = profiling ? &profile : nullptr, .record = record == nullptr || *record != '0'});
   std::vector<GenerateRequest> requests;
   for (int64_t i = 0; i < batch; ++i) {
     std::vector<int32_t> ids;
     for (int64_t t = 0; t < prompt; ++t)
       ids.push_back(static_cast<int32_t>((i * 7919 + t * 104729 + 13) % config.vocab_size));
-    requests.push_back({.prompt = ids, .max_new = max_new, .sequence = static_cast<uint64_t>(i)});
+    requests.push_back({.prompt = ids,
+                        .max_new = max_new,
+                        .sampling = {.top_k = top_k == nullptr ? 0 : std::atoll(top_k)},
+                        .sequence = static_cast<uint64_t>(i)});
   }
   double best = 1e30, first_token = 0;
   for (int round = 0; round < 5; ++round) {
@@ -120,11 +147,13 @@ int Main(int argc, char** argv) {
   }
   const double step = (best - first_token) / static_cast<double>(std::max<int64_t>(max_new - 1, 1));
   std::printf(
-      "{\"model\":\"%s\",\"act\":\"%s\",\"batch\":%lld,\"prompt\":%lld,\"new\":%lld,\"tokens_per_s\":%.1f,"
+      "{\"model\":\"%s\",\"backend\":\"%s\",\"act\":\"%s\",\"batch\":%lld,\"prompt\":%lld,\"new\":%lld,"
+      "\"tokens_per_s\":%.1f,"
       "\"prefill_s\":%.4f,"
       "\"step_ms\":%.3f",
-      name.c_str(), act_name.c_str(), static_cast<long long>(batch), static_cast<long long>(prompt),
-      static_cast<long long>(max_new), static_cast<double>(batch * max_new) / best, first_token, 1e3 * step);
+      name.c_str(), backend->Name().c_str(), act_name.c_str(), static_cast<long long>(batch),
+      static_cast<long long>(prompt), static_cast<long long>(max_new),
+      static_cast<double>(batch * max_new) / best, first_token, 1e3 * step);
   if (batch == 1) {
     const double bandwidth = MeasureReadBandwidth(*backend), read = WeightBytes(model) / step;
     std::printf(",\"weight_gb_per_s\":%.2f,\"read_bandwidth_gb_per_s\":%.2f,\"share\":%.3f", 1e-9 * read,

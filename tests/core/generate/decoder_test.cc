@@ -12,7 +12,15 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-std::vector<float> Copy(std::span<const float> x) { return {x.begin(), x.end()}; }
+std::vector<float> Logits(Decoder& decoder) {
+  const std::span<const float> x = decoder.CopyLogits();
+  return {x.begin(), x.end()};
+}
+
+std::vector<float> Step(Decoder& decoder, std::span<const int32_t> tokens) {
+  decoder.Step(tokens);
+  return Logits(decoder);
+}
 
 void ExpectNear(std::span<const float> got, const std::vector<float>& want, double tolerance,
                 const std::string& what) {
@@ -22,7 +30,8 @@ void ExpectNear(std::span<const float> got, const std::vector<float>& want, doub
 
 std::vector<float> Prefill(Decoder& decoder, const std::vector<Ids>& prompts) {
   const std::vector<std::span<const int32_t>> spans(prompts.begin(), prompts.end());
-  return Copy(decoder.Prefill(spans));
+  decoder.Prefill(spans);
+  return Logits(decoder);
 }
 
 class DecoderOfEveryModel : public testing::TestWithParam<std::string> {};
@@ -39,7 +48,7 @@ TEST_P(DecoderOfEveryModel, StepsGiveTheLogitsOfTheWholeSequence) {
   for (const int32_t next : RandomIds("continuation", 25, 113)) {
     ExpectNear(logits, tiny.Logits(ids), 1e-4, "after " + std::to_string(ids.size()) + " tokens");
     ids.push_back(next);
-    logits = Copy(decoder.Step({&next, 1}));
+    logits = Step(decoder, {&next, 1});
   }
 }
 
@@ -60,7 +69,7 @@ TEST_P(DecoderOfEveryModel, SequencesOfDifferentLengthsDecodeTogetherAsAlone) {
                  "sequence " + std::to_string(s) + " step " + std::to_string(step));
       sequences[s].push_back(next[s]);
     }
-    logits = Copy(decoder.Step(next));
+    logits = Step(decoder, next);
   }
 }
 
@@ -82,7 +91,7 @@ TEST_P(DecoderOfEveryModel, Bf16WeightsDecodeNearTheirTrainingForward) {
       }
       errors.push_back(sum / size);
       ids.push_back(next);
-      logits = Copy(decoder.Step({&next, 1}));
+      logits = Step(decoder, {&next, 1});
     }
     decoder.Drop(0);
   }
@@ -103,7 +112,7 @@ TEST(DecoderTest, DroppingASequenceMovesTheLastIntoItsSlot) {
   ASSERT_EQ(decoder.live(), 3);
   EXPECT_EQ(decoder.length(1), 17);
   const Ids next = {5, 6, 7};
-  const std::vector<float> logits = Copy(decoder.Step(next));
+  const std::vector<float> logits = Step(decoder, next);
   for (size_t s = 0; s < 3; ++s) {
     sequences[s].push_back(next[s]);
     ExpectNear(std::span<const float>(logits).subspan(s * 113, 113), tiny.Logits(sequences[s]), 1e-4,
@@ -126,7 +135,7 @@ TEST(DecoderTest, AForkContinuesOnItsOwn) {
     std::vector<Ids> sequences = {prompt, prompt};
     for (int step = 0; step < 4; ++step) {
       const Ids next = RandomIds("fork" + std::to_string(step), 2, 113);
-      const std::vector<float> logits = Copy(decoder.Step(next));
+      const std::vector<float> logits = Step(decoder, next);
       for (size_t s = 0; s < 2; ++s) {
         sequences[s].push_back(next[s]);
         ExpectNear(std::span<const float>(logits).subspan(s * 113, 113), tiny.Logits(sequences[s]), 1e-4,
@@ -136,14 +145,43 @@ TEST(DecoderTest, AForkContinuesOnItsOwn) {
   }
 }
 
+// On a device that records. Batches grow and shrink, and come again.
+TEST(DecoderTest, RecordedStepsGiveTheBitsOfSteps) {
+  for (const std::string name : {"mla", "qwen3_moe"}) {
+    TinyModel tiny(TinyConfig(name), DType::kBF16);
+    std::vector<std::vector<float>> of_each;
+    for (const bool record : {false, true}) {
+      Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {.record = record});
+      decoder.Reserve(3, 100);
+      std::vector<float> all;
+      for (int round = 0; round < 3; ++round) {
+        Prefill(decoder, {RandomIds("a", 6 + round, 113), RandomIds("b", 11, 113), RandomIds("c", 2, 113)});
+        for (; decoder.live() > 0; decoder.Drop(0)) {
+          for (int step = 0; step < 4; ++step) {
+            const std::vector<float> logits = Step(decoder, RandomIds("step", decoder.live(), 113));
+            all.insert(all.end(), logits.begin(), logits.end());
+          }
+        }
+      }
+      of_each.push_back(all);
+    }
+    ASSERT_EQ(of_each[0].size(), 3u * 4 * (3 + 2 + 1) * 113);
+    EXPECT_TRUE(of_each[0] == of_each[1]) << name;
+  }
+}
+
 TEST(DecoderTest, AStepTakesNoNewMemory) {
   TinyModel tiny(TinyConfig("mla"), DType::kF32);
   Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
   decoder.Reserve(2, 100);
   Prefill(decoder, {RandomIds("a", 6, 113), RandomIds("b", 11, 113)});
   const Ids next = {1, 2};
-  const float* where = decoder.Step(next).data();
-  for (int i = 0; i < 50; ++i) EXPECT_EQ(decoder.Step(next).data(), where);
+  const auto step = [&] {
+    decoder.Step(next);
+    return std::pair(decoder.logits().data, decoder.CopyLogits().data());
+  };
+  const auto where = step();
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(step(), where);
 }
 
 TEST(DecoderTest, CacheBytesAreThoseOfTheFormula) {

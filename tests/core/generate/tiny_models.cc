@@ -1,6 +1,7 @@
 #include "tests/core/generate/tiny_models.h"
 
 #include "core/base/random.h"
+#include "tests/core/backend/test_backend.h"
 
 namespace moebius {
 
@@ -69,7 +70,7 @@ ModelConfig TinyConfig(const std::string& name) {
 }
 
 TinyModel::TinyModel(const ModelConfig& config, DType act)
-    : backend_(MakeCpuBackend({.threads = 2})), stream_(backend_->NewStream(StreamKind::kCompute)) {
+    : backend_(NewDeviceBackend()), stream_(backend_->NewStream(StreamKind::kCompute)) {
   model_ = std::make_unique<Model>(config, *backend_, *stream_,
                                    ModelOptions{.storage = {.act = act, .training = false}, .mtp = false});
   for (const auto& parameter : model_->parameters().all()) {

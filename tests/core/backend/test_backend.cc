@@ -1,6 +1,8 @@
 #include "tests/core/backend/test_backend.h"
 
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "core/backend/gpu.h"
 #include "core/base/check.h"
@@ -8,12 +10,31 @@
 namespace moebius {
 namespace {
 
-// Passes every call on and waits until it is done.
+using Calls = std::vector<std::function<void()>>;
+
+class RememberedCalls final : public Recording {
+ public:
+  RememberedCalls(Calls calls, const Stream& stream) : calls_(std::move(calls)), stream_(stream) {}
+  void Replay(Stream& stream) override {
+    CHECK(&stream == &stream_) << "recorded on another stream";
+    for (const auto& call : calls_) call();
+  }
+
+ private:
+  Calls calls_;
+  const Stream& stream_;
+};
+
+// Passes every call on and waits until it is done. A recording remembers calls with their arguments, whatever
+// becomes of the host's variables, and stands for a device's where there is none.
 class WaitingBackend final : public Backend {
  public:
   explicit WaitingBackend(std::unique_ptr<Backend> backend) : to_(std::move(backend)) {}
 
-  void* Allocate(int64_t bytes) override { return to_->Allocate(bytes); }
+  void* Allocate(int64_t bytes) override {
+    CHECK(recorded_ == nullptr) << "memory is asked for in a recording";
+    return to_->Allocate(bytes);
+  }
   void Free(void* memory) override { to_->Free(memory); }
   std::string Name() const override { return to_->Name(); }
   std::string InstructionSet() const override { return to_->InstructionSet(); }
@@ -22,14 +43,21 @@ class WaitingBackend final : public Backend {
   int64_t piece_bytes() const override { return to_->piece_bytes(); }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override { return to_->NewStream(kind); }
   std::unique_ptr<Event> NewEvent() override { return to_->NewEvent(); }
-  // It waits after every call, which cannot be recorded.
-  std::unique_ptr<Recording> NewRecording(Stream&, const std::function<void()>&) override { return nullptr; }
+  std::unique_ptr<Recording> NewRecording(Stream& stream, const std::function<void()>& calls) override {
+    Calls recorded;
+    recorded_ = &recorded;
+    calls();
+    recorded_ = nullptr;
+    return std::make_unique<RememberedCalls>(std::move(recorded), stream);
+  }
 
   void CopyToDevice(Stream& s, const void* host, TensorView to) override {
+    CHECK(recorded_ == nullptr) << "a copy from the host in a recording";
     to_->CopyToDevice(s, host, to);
     s.Synchronize();
   }
   void CopyToHost(Stream& s, TensorView from, void* host) override {
+    CHECK(recorded_ == nullptr) << "a copy to the host in a recording";
     to_->CopyToHost(s, from, host);
     s.Synchronize();
   }
@@ -78,11 +106,19 @@ class WaitingBackend final : public Backend {
  private:
   template <typename... Parameters, typename... Arguments>
   void Call(void (Backend::*method)(Stream&, Parameters...), Stream& stream, const Arguments&... arguments) {
-    (to_.get()->*method)(stream, arguments...);
-    stream.Synchronize();
+    const auto call = [this, method, &stream, arguments...] {
+      (to_.get()->*method)(stream, arguments...);
+      stream.Synchronize();
+    };
+    if (recorded_ != nullptr) {
+      recorded_->push_back(call);
+    } else {
+      call();
+    }
   }
 
   std::unique_ptr<Backend> to_;
+  Calls* recorded_ = nullptr;  // where calls go meanwhile
 };
 
 std::unique_ptr<Backend> NewGpu(GpuMemory memory) {
@@ -99,7 +135,8 @@ std::unique_ptr<Backend> NewTestBackend(ProductEngine products) {
 }
 
 std::unique_ptr<Backend> NewDeviceBackend() {
-  return kTestsGpu ? NewGpu(GpuMemory::kDevice) : MakeCpuBackend({.threads = 2});
+  if (kTestsGpu) return NewGpu(GpuMemory::kDevice);
+  return std::make_unique<WaitingBackend>(MakeCpuBackend({.threads = 2}));
 }
 
 std::vector<std::unique_ptr<Backend>> NewTestBackends(ProductEngine products) {

@@ -19,7 +19,8 @@ inline constexpr bool kTestsGpu = false;
 // memory, and every call waits for the device. Without a usable GPU the process ends (CHECK) with the reason.
 std::unique_ptr<Backend> NewTestBackend(ProductEngine products = ProductEngine::kAuto);
 
-// The same device as a program uses it: the GPU's tensors lie in its own memory, and nothing waits unasked.
+// A device as a program uses it: the GPU's tensors lie in its own memory, and nothing waits unasked. The CPU
+// pretends to be one that records.
 std::unique_ptr<Backend> NewDeviceBackend();
 
 // Backends that must give the same bits: the CPU with one, two and three threads, or the GPU twice. Each may

@@ -10,6 +10,7 @@
 #include "core/base/strings.h"
 #include "core/io/hash.h"
 #include "parallel/comm/solo_world.h"
+#include "parallel/node_map.h"
 
 namespace moebius {
 namespace {
@@ -162,10 +163,11 @@ void Initialize(const Trainer& trainer, const VerifyConfig& config) {
 
 absl::StatusOr<LayoutResult> RunLayout(World& world, const VerifyConfig& config, const Layout& layout,
                                        int threads) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend({.device = config.device,
-                                                                        .threads = threads,
-                                                                        .rank = world.rank(),
-                                                                        .exchanges = world.size() > 1}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                   MakeBackend({.device = config.device,
+                                .threads = threads,
+                                .rank = world.rank(),
+                                .host_rows = HostTouchesRows(layout, world.node_of_rank())}));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ModelOptions options;
   options.storage = {.act = config.act, .training = true};

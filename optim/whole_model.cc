@@ -32,9 +32,15 @@ absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const 
   for (const Stored& stored : mine) names += stored.spec.name + "\n";
   ASSIGN_OR_RETURN(const std::vector<std::string> lists, mesh.GatherText(names));
   if (all.rank() != 0) {
-    for (const Stored& stored : mine) all.Send(stream, {.what = "whole model"}, 0, 0, stored.view);
-    stream.Synchronize();
-    RETURN_IF_ERROR(all.status());
+    for (const Stored& stored : mine) {
+      std::vector<float> values(stored.view.elements());
+      context.backend.CopyToHost(context.stream, stored.view, values.data());
+      context.stream.Synchronize();
+      all.Send(stream, {.what = "whole model"}, 0, 0,
+               TensorView(values.data(), DType::kF32, {stored.view.elements()}));
+      stream.Synchronize();
+      RETURN_IF_ERROR(all.status());
+    }
     return std::unique_ptr<Model>();
   }
   ModelOptions options = given;

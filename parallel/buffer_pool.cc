@@ -17,28 +17,31 @@ void BufferPool::Buffer::Release() {
 }
 
 TensorView BufferPool::Buffer::View(DType dtype, Shape shape, int64_t offset) const {
-  const TensorView view(memory_.view().as<uint8_t>() + offset, dtype, shape);
-  CHECK_LE(offset + view.bytes(), memory_.view().bytes());
+  const TensorView all = memory_.tensor.view();
+  const TensorView view(all.as<uint8_t>() + offset, dtype, shape);
+  CHECK_LE(offset + view.bytes(), all.bytes());
   return view;
 }
 
 BufferPool::Buffer BufferPool::Take(int64_t bytes) {
   std::lock_guard lock(mutex_);
-  const auto found = free_.lower_bound(bytes);
   // A much larger one is left for who needs it.
-  if (found != free_.end() && found->first <= 2 * bytes + (64 << 10)) {
-    Tensor memory = std::move(found->second);
+  for (auto found = free_.lower_bound(bytes); found != free_.end() && found->first <= 2 * bytes + (64 << 10);
+       ++found) {
+    if (!found->second.passed->Done()) continue;
+    Memory memory = std::move(found->second);
     free_.erase(found);
     return Buffer(this, std::move(memory));
   }
   const int64_t rounded = (bytes + bytes / 8 + 4095) / 4096 * 4096 + 4096;
   reserved_ += rounded;
-  return Buffer(this, Tensor(allocator_, DType::kU8, {rounded}));
+  return Buffer(this, {Tensor(backend_, DType::kU8, {rounded}), backend_.NewEvent()});
 }
 
-void BufferPool::Give(Tensor memory) {
+void BufferPool::Give(Memory memory) {
+  compute_.Record(*memory.passed);
   std::lock_guard lock(mutex_);
-  const int64_t bytes = memory.view().bytes();
+  const int64_t bytes = memory.tensor.view().bytes();
   free_.emplace(bytes, std::move(memory));
 }
 

@@ -1,6 +1,5 @@
 #include "parallel/expert_exchange.h"
 
-#include <cstring>
 #include <utility>
 
 #include "core/backend/ops.h"
@@ -282,6 +281,8 @@ void ExpertExchange::Return(const Context& context, Route& route, const char* wh
                             TensorView numbers) {
   const bool encode = route.combine != FormatOf(route.act);
   route.returned = pool_.Take(BytesOf(route.sent() + 1, route.combine_bytes(), route.sent()));
+  const TensorView zero_row = route.Returned().rows.Rows(route.sent(), 1);
+  Zero(context, zero_row);
   context.stream.Record(*route.ready);
   stream_.Wait(*route.ready);
   if (encode) {
@@ -294,8 +295,6 @@ void ExpertExchange::Return(const Context& context, Route& route, const char* wh
     const TensorView from =
         encode ? route.Wire(route.encoded, rows.rows(), route.combine) : BytesOfRows(rows);
     const auto [to, to_numbers] = route.Returned();
-    const TensorView zero_row = to.Rows(route.sent(), 1);
-    std::memset(zero_row.data, 0, zero_row.bytes());
     AddByExpert(route.offsets, route.arriving, from, pieces.send);
     AddSorted(route.sent_offsets, local_experts_, to, pieces.receive);
     if (!numbers) return;

@@ -35,6 +35,15 @@ bool IsTwoLevel(ExchangeKind kind, const NodeMap& nodes) {
          (kind == ExchangeKind::kAuto && nodes.nodes() > 1 && nodes.even());
 }
 
+bool HostTouchesRows(const Layout& layout, const std::vector<int>& node_of_rank) {
+  if (layout.expert == 1) return false;
+  const ExchangeOptions& options = layout.exchange;
+  const bool nodes = std::any_of(node_of_rank.begin(), node_of_rank.end(),
+                                 [&](int node) { return node != node_of_rank[0]; });
+  return nodes || options.kind == ExchangeKind::kTwoLevel || options.dispatch != WireFormat::kAct ||
+         options.combine != WireFormat::kAct;
+}
+
 absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of_rank) {
   if (layout.exchange.combine == WireFormat::kF8) {
     return UsageError("parallel.combine is FP8, which sums do not survive; use ACT or BF16");

@@ -32,6 +32,10 @@ NodeMap NodesOf(const Communicator& group, const std::vector<int>& node_of_rank)
 // Whether a group with these nodes goes two ways under `kind` (kTwoLevel: CheckExchange has been asked).
 bool IsTwoLevel(ExchangeKind kind, const NodeMap& nodes);
 
+// Whether host code rounds, packs or sums the rows that this layout exchanges, so that they have to lie where
+// it reaches them. Not with one node and rows that travel as they are.
+bool HostTouchesRows(const Layout& layout, const std::vector<int>& node_of_rank);
+
 // UsageError where layout.exchange wants two levels and an expert group does not lie evenly on its nodes, or
 // sums in FP8.
 absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of_rank);

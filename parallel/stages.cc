@@ -66,7 +66,7 @@ bool SharesEmbedding(const ModelConfig& config) {
 
 Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig& config,
                const Schedule& schedule, const std::vector<StageRange>& ranges, const ModelOptions& options)
-    : config_(config), pool_(backend), stages_(schedule.StagesOf(mesh.at().pipeline)) {
+    : config_(config), pool_(backend, compute), stages_(schedule.StagesOf(mesh.at().pipeline)) {
   const auto moe_before = [&](int64_t layer) {
     int64_t n = 0;
     for (int64_t l = 0; l < layer; ++l) n += config.IsMoe(l);

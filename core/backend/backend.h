@@ -24,9 +24,13 @@ namespace moebius {
 // Events order streams. A backend outlives its streams.
 enum class StreamKind { kCompute, kExchange };
 
+class DeviceLink;  // device_link.h
+
 class Event {
  public:
   virtual ~Event() = default;
+  // Whether its latest Record is done, or there was none; from any thread.
+  virtual bool Done() = 0;
 };
 
 class Stream {
@@ -43,10 +47,14 @@ class Stream {
   virtual void Wake() = 0;
   // Marks `event` done once everything before it is done.
   virtual void Record(Event& event) = 0;
-  // Later work on this stream starts after the event's latest Record is done.
+  // Later work on this stream starts after the event's latest Record is done. A compute stream's caller waits
+  // itself for what an exchange stream has recorded: what has arrived on the host is there when it goes on,
+  // and no device ever waits for a host.
   virtual void Wait(Event& event) = 0;
   // Blocks the caller until the stream is empty.
   virtual void Synchronize() = 0;
+  // Of an exchange stream whose backend has memory that host code cannot touch; else null.
+  virtual DeviceLink* link() { return nullptr; }
 };
 
 // Calls that can be made again without the host that made them: a CUDA graph.
@@ -122,6 +130,7 @@ enum class ProductEngine { kAuto, kOneDnn, kOurs };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use
   ProductEngine products = ProductEngine::kAuto;
+  DeviceLink* link = nullptr;  // of its exchange streams: tests pretend a device
 };
 std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options);
 

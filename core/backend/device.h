@@ -17,9 +17,9 @@ struct DeviceOptions {
   Device device = Device::kCpu;
   int threads = 0;  // of the CPU backend; 0: the cores this process may use
   int rank = 0;     // ranks of one machine take its GPUs in turn
-  // The run's ranks exchange rows and gradients through host memory: on a GPU all memory is then pinned host
-  // memory that kernels read over the bus, which is right and slow.
-  bool exchanges = false;
+  // Host code works on rows that ranks exchange: on a GPU all memory is then pinned host memory that kernels
+  // read over the bus, which is right and slow.
+  bool host_rows = false;
 };
 
 // kUnavailable, with what to do, where a GPU is asked for and cannot be used.

@@ -21,6 +21,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+thread_local bool here = false;
+
 }  // namespace
 
 class ExchangeThread::Impl {
@@ -53,6 +55,7 @@ class ExchangeThread::Impl {
       EnqueuePolled([this, &e, number = e.Latest()] { return e.Poll(number, this); });
     }
     void Synchronize() override { thread_->Drain(this); }
+    DeviceLink* link() override { return thread_->link_; }
 
    private:
     friend class Impl;
@@ -60,6 +63,7 @@ class ExchangeThread::Impl {
     std::deque<std::function<bool()>> items_;
   };
 
+  explicit Impl(DeviceLink* link) : link_(link) {}
   ~Impl() {
     {
       std::lock_guard lock(mutex_);
@@ -77,6 +81,7 @@ class ExchangeThread::Impl {
     if (thread_.joinable()) return;
     thread_ = std::thread([this, rank = LogRank()] {
       SetLogRank(rank);
+      here = true;
       prctl(PR_SET_TIMERSLACK, 1000);  // ns; the default of 50 us is longer than the shortest sleep
       Loop();
     });
@@ -146,6 +151,7 @@ class ExchangeThread::Impl {
     return true;
   }
 
+  DeviceLink* const link_;
   std::mutex mutex_;
   std::condition_variable changed_;  // signals_ or stop_
   std::condition_variable drained_;  // some stream is empty
@@ -156,10 +162,12 @@ class ExchangeThread::Impl {
   std::thread thread_;
 };
 
-ExchangeThread::ExchangeThread() : impl_(std::make_unique<Impl>()) {}
+ExchangeThread::ExchangeThread(DeviceLink* link) : impl_(std::make_unique<Impl>(link)) {}
 ExchangeThread::~ExchangeThread() = default;
 std::unique_ptr<Stream> ExchangeThread::NewStream() {
   return std::make_unique<Impl::ExchangeStream>(impl_.get());
 }
+
+bool ExchangeThread::Here() { return here; }
 
 }  // namespace moebius

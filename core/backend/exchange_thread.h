@@ -22,13 +22,16 @@ inline std::chrono::steady_clock::duration PollPause(std::chrono::steady_clock::
 // not done yet holds up nobody else. Starts with the first stream and outlives them all.
 class ExchangeThread {
  public:
-  ExchangeThread();
+  explicit ExchangeThread(DeviceLink* link = nullptr);  // of its streams
   ~ExchangeThread();
   ExchangeThread(const ExchangeThread&) = delete;
   ExchangeThread& operator=(const ExchangeThread&) = delete;
 
   // The stream's destructor waits for what is queued on it.
   std::unique_ptr<Stream> NewStream();
+
+  // Whether the caller is such a thread.
+  static bool Here();
 
  private:
   class Impl;

@@ -33,6 +33,11 @@ bool HostEvent::Poll(int64_t number, Stream* stream) {
   return false;
 }
 
+bool HostEvent::Done() {
+  std::lock_guard lock(mutex_);
+  return done_ >= issued_;
+}
+
 void HostEvent::WaitFor(int64_t number) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return done_ >= number; });

@@ -21,6 +21,7 @@ class HostEvent : public Event {
   // Whether `number` is done; if not, the next Finish wakes `stream`, which asks until it is.
   virtual bool Poll(int64_t number, Stream* stream);
   void WaitFor(int64_t number);
+  bool Done() override;
 
  private:
   std::mutex mutex_;

@@ -9,6 +9,7 @@
 #include "data/build_options.h"
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
+#include "parallel/node_map.h"
 
 namespace moebius {
 namespace {
@@ -186,15 +187,16 @@ DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int thre
   const int node = nodes[world.rank()];
   return {.device = recipe.device() == proto::CUDA ? Device::kCuda : Device::kCpu,
           .threads = threads,
-          .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node)),
-          .exchanges = world.size() > 1};
+          .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node))};
 }
 
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
                                        int threads) {
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, world.size()));
   Training t;
-  ASSIGN_OR_RETURN(t.backend, MakeBackend(DeviceOf(recipe, world, threads)));
+  DeviceOptions device = DeviceOf(recipe, world, threads);
+  device.host_rows = HostTouchesRows(layout, world.node_of_rank());
+  ASSIGN_OR_RETURN(t.backend, MakeBackend(device));
   ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe, *t.backend));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
   ModelOptions options;

@@ -40,31 +40,44 @@ std::vector<int64_t> EvenCounts(int64_t elements, int size) {
 }
 
 // The others' contributions [size - 1][count] and, in its place, this rank's own: as the reduction wants
-// them.
+// them. In memory of the same kind.
 class Contributions {
  public:
   Contributions(const Members& members, DType dtype, int64_t count, const void* own)
-      : pool_(members.scratch),
-        bytes_(count * SizeOf(dtype)),
-        block_(pool_->Take(bytes_ * (members.size() - 1))) {
-    char* next = block_.memory.get();
+      : pool_(members.scratch), link_(members.LinkOf(own)), dtype_(dtype), count_(count) {
+    bytes_ = count * SizeOf(dtype);
+    char* next = Take(bytes_ * (members.size() - 1));
     for (int rank = 0; rank < members.size(); ++rank) {
       const bool is_own = rank == members.rank();
       by_rank_.push_back(is_own ? own : next);
       if (!is_own) next += bytes_;
     }
   }
-  ~Contributions() { pool_->Return(std::move(block_)); }
+  ~Contributions() { link_ == nullptr ? pool_->Return(std::move(block_)) : link_->Give(device_block_); }
   Contributions(const Contributions&) = delete;
   Contributions& operator=(const Contributions&) = delete;
 
-  MemoryPiece From(int rank) const { return {const_cast<void*>(by_rank_[rank]), bytes_}; }
-  const std::vector<const void*>& by_rank() const { return by_rank_; }
+  std::vector<MemoryPiece> From(int rank) const { return {{const_cast<void*>(by_rank_[rank]), bytes_}}; }
+  // out [count] = their sum or maximum, in rank order.
+  std::unique_ptr<DeviceLink::Work> Reduce(ReduceOp op, void* out) const {
+    if (link_ != nullptr) return link_->Reduce(dtype_, op, by_rank_, count_, out);
+    ReduceInRankOrder(dtype_, op, by_rank_, count_, out);
+    return nullptr;
+  }
 
  private:
+  char* Take(int64_t bytes) {
+    if (link_ == nullptr) return (block_ = pool_->Take(bytes)).memory.get();
+    device_block_ = link_->Take(DeviceLink::Place::kDevice, bytes);
+    return static_cast<char*>(device_block_.data);
+  }
+
   ScratchPool* pool_;
-  int64_t bytes_;
+  DeviceLink* link_;  // null: host memory
+  DType dtype_;
+  int64_t count_, bytes_;
   ScratchPool::Block block_;
+  DeviceLink::Block device_block_;
   std::vector<const void*> by_rank_;
 };
 
@@ -79,11 +92,11 @@ MessagePhase ReduceSlices(const Members& members, TensorView x, const std::vecto
   MessagePhase phase;
   for (const int peer : members.Others()) {
     if (count > 0) phase.receives.push_back(members.With(peer, contributions->From(peer)));
-    if (counts[peer] > 0) phase.sends.push_back(members.With(peer, Elements(x, offsets[peer], counts[peer])));
+    if (counts[peer] > 0) {
+      phase.sends.push_back(members.With(peer, {Elements(x, offsets[peer], counts[peer])}));
+    }
   }
-  phase.then = [contributions, dtype = x.dtype, op, count, out] {
-    ReduceInRankOrder(dtype, op, contributions->by_rank(), count, out);
-  };
+  phase.then = [contributions, op, out] { return contributions->Reduce(op, out); };
   return phase;
 }
 
@@ -94,9 +107,9 @@ MessagePhase GatherSlices(const Members& members, const std::vector<int64_t>& co
   for (const int peer : members.Others()) {
     const MemoryPiece own = Elements(all, offsets[members.rank()], counts[members.rank()]);
     if (counts[peer] > 0) {
-      phase.receives.push_back(members.With(peer, Elements(all, offsets[peer], counts[peer])));
+      phase.receives.push_back(members.With(peer, {Elements(all, offsets[peer], counts[peer])}));
     }
-    if (own.bytes > 0) phase.sends.push_back(members.With(peer, own));
+    if (own.bytes > 0) phase.sends.push_back(members.With(peer, {own}));
   }
   return phase;
 }
@@ -107,11 +120,9 @@ MessagePhase SmallAllReduce(const Members& members, TensorView x, ReduceOp op) {
   MessagePhase phase;
   for (const int peer : members.Others()) {
     phase.receives.push_back(members.With(peer, contributions->From(peer)));
-    phase.sends.push_back(members.With(peer, Whole(x)));
+    phase.sends.push_back(members.With(peer, {Whole(x)}));
   }
-  phase.then = [contributions, x, op] {
-    ReduceInRankOrder(x.dtype, op, contributions->by_rank(), x.elements(), x.data);
-  };
+  phase.then = [contributions, op, out = x.data] { return contributions->Reduce(op, out); };
   return phase;
 }
 
@@ -124,14 +135,24 @@ std::vector<int> Members::Others() const {
   return others;
 }
 
-Message Members::With(int peer, MemoryPiece piece) const { return {group->world_ranks[peer], tag, {piece}}; }
+Message Members::With(int peer, std::vector<MemoryPiece> pieces) const {
+  Message message{group->world_ranks[peer], tag, std::move(pieces)};
+  if (link == nullptr) return message;
+  for (const MemoryPiece& piece : message.pieces) {
+    if (piece.bytes > 0) {
+      message.link = LinkOf(piece.data);
+      break;
+    }
+  }
+  return message;
+}
 
 std::vector<MessagePhase> SendPhases(const Members& members, int to, TensorView x) {
-  return {{.receives = {}, .sends = {members.With(to, Whole(x))}}};
+  return {{.receives = {}, .sends = {members.With(to, {Whole(x)})}}};
 }
 
 std::vector<MessagePhase> RecvPhases(const Members& members, int from, TensorView x) {
-  return {{.receives = {members.With(from, Whole(x))}, .sends = {}}};
+  return {{.receives = {members.With(from, {Whole(x)})}, .sends = {}}};
 }
 
 std::vector<MessagePhase> AllReducePhases(const Members& members, TensorView x, ReduceOp op) {
@@ -150,7 +171,15 @@ std::vector<MessagePhase> ReduceScatterPhases(const Members& members, TensorView
 std::vector<MessagePhase> AllGatherPhases(const Members& members, TensorView mine,
                                           const std::vector<int64_t>& counts, TensorView all) {
   const MemoryPiece place = Elements(all, Offsets(counts)[members.rank()], counts[members.rank()]);
-  if (place.data != mine.data && place.bytes > 0) std::memcpy(place.data, mine.data, place.bytes);
+  const bool moves = place.data != mine.data && place.bytes > 0;
+  DeviceLink* const link = moves ? members.LinkOf(place.data) : nullptr;
+  if (link != nullptr) {
+    MessagePhase move{.receives = {}, .sends = {}, .then = [link, mine, place] {
+                        return link->Copy({Whole(mine)}, {place});
+                      }};
+    return {std::move(move), GatherSlices(members, counts, all)};
+  }
+  if (moves) std::memcpy(place.data, mine.data, place.bytes);
   return {GatherSlices(members, counts, all)};
 }
 
@@ -161,8 +190,8 @@ std::vector<MessagePhase> AllToAllPhases(const Members& members, PeerPieces piec
   std::vector<int> peers = members.Others();
   peers.push_back(members.rank());
   for (const int peer : peers) {
-    Message receive{members.group->world_ranks[peer], members.tag, std::move(pieces.receive[peer])};
-    Message send{members.group->world_ranks[peer], members.tag, std::move(pieces.send[peer])};
+    Message receive = members.With(peer, std::move(pieces.receive[peer]));
+    Message send = members.With(peer, std::move(pieces.send[peer]));
     if (peer == members.rank()) CHECK_EQ(send.bytes(), receive.bytes()) << "to itself";
     if (receive.bytes() > 0) phase.receives.push_back(std::move(receive));
     if (send.bytes() > 0) phase.sends.push_back(std::move(send));
@@ -174,9 +203,9 @@ std::vector<MessagePhase> BroadcastPhases(const Members& members, int root, Tens
   if (x.bytes() == 0) return {};
   MessagePhase phase;
   if (members.rank() == root) {
-    for (const int peer : members.Others()) phase.sends.push_back(members.With(peer, Whole(x)));
+    for (const int peer : members.Others()) phase.sends.push_back(members.With(peer, {Whole(x)}));
   } else {
-    phase.receives.push_back(members.With(root, Whole(x)));
+    phase.receives.push_back(members.With(root, {Whole(x)}));
   }
   return {std::move(phase)};
 }

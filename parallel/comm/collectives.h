@@ -16,11 +16,13 @@ struct Members {
   const GroupInfo* group = nullptr;
   Tag tag;
   ScratchPool* scratch = nullptr;
+  DeviceLink* link = nullptr;  // of the call's stream
 
   int rank() const { return group->rank; }
   int size() const { return group->size(); }
   std::vector<int> Others() const;  // ranks in the group
-  Message With(int rank, MemoryPiece piece) const;
+  DeviceLink* LinkOf(const void* memory) const { return link && link->Holds(memory) ? link : nullptr; }
+  Message With(int rank, std::vector<MemoryPiece> pieces) const;
 };
 
 std::vector<MessagePhase> SendPhases(const Members& members, int to, TensorView x);

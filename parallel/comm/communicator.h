@@ -1,4 +1,7 @@
-// The communicator seam: messages and collectives between the ranks of a group, over host memory.
+// The communicator seam: messages and collectives between the ranks of a group.
+//
+// Memory is the host's, or the device's of the backend whose stream a call takes: whole views, and all pieces
+// that go to or come from one peer. What the two ends of a message have need not be alike.
 //
 // Contract. A call is ordered on the stream that it takes, an exchange stream of the rank's one backend, and
 // returns at once; buffers stay valid and untouched until the stream has passed it. All members of a group
@@ -25,6 +28,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/backend/backend.h"
+#include "core/backend/device_link.h"
 #include "core/tensor/tensor.h"
 
 namespace moebius {
@@ -34,14 +38,6 @@ struct Purpose {
   const char* what = "";  // static text: "dispatch rows"
   int layer = -1;         // -1: none
   int index = -1;         // microbatch or step; -1: none
-};
-
-enum class ReduceOp : uint8_t { kSum, kMax };
-
-// Some memory that is sent or received; what is sent is never written.
-struct MemoryPiece {
-  void* data = nullptr;
-  int64_t bytes = 0;
 };
 
 // Byte counts and offsets for each peer [size]. What i sends j is what j expects of i.

@@ -125,7 +125,7 @@ class Group final : public Communicator {
   void Collective(Stream& stream, const LedgerEntry& entry, Plan plan) {
     Operation::Spec spec;
     spec.entry = entry;
-    for (const int peer : Members{info_.get(), {}, nullptr}.Others()) {
+    for (const int peer : Members{info_.get(), {}, nullptr, nullptr}.Others()) {
       spec.announce_to.push_back(info_->world_ranks[peer]);
     }
     spec.hear_from = spec.announce_to;
@@ -150,9 +150,8 @@ class Group final : public Communicator {
     spec.ledger_tag = ledger_tag;
     Tag data_tag = ledger_tag;
     data_tag.kind = data_kind;
-    spec.plan = [members = Members{info_.get(), data_tag, &state_->scratch}, plan = std::move(plan)] {
-      return plan(members);
-    };
+    const Members members{info_.get(), data_tag, &state_->scratch, stream.link()};
+    spec.plan = [members, plan = std::move(plan)] { return plan(members); };
     // Shared because std::function wants what can be copied.
     auto operation = std::make_shared<Operation>(state_, std::move(spec));
     stream.EnqueuePolled([operation, &stream] { return operation->Poll(stream); });

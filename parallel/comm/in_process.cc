@@ -18,7 +18,8 @@ constexpr int64_t kCopyUnderLock = 4096;
 struct Box;
 
 // One end of a message. After kOpen and kCopying its owner may destroy it, so who completes it touches it,
-// and the stream that it wakes, only under the box's lock.
+// and the stream that it wakes, only under the box's lock. Where one end is a device's memory, both ends wait
+// for the copy's work themselves.
 struct End final : Transport::Request {
   enum class State { kOpen, kCopying, kDone, kWrongSize };
   Box* box = nullptr;
@@ -28,6 +29,8 @@ struct End final : Transport::Request {
   int64_t bytes = 0;
   Stream* stream = nullptr;
   State state = State::kOpen;
+  DeviceLink* link = nullptr;
+  std::shared_ptr<DeviceLink::Work> copy;
 };
 
 // A receiver's unmatched ends, oldest first: few, so that looking through them is cheap.
@@ -107,6 +110,7 @@ class InProcessTransport final : public Transport {
   Advance Test(Request& request) override {
     End& end = static_cast<End&>(request);
     std::lock_guard lock(end.box->mutex);
+    if (end.copy && end.copy->Done()) return Advance::kDone;
     if (end.state == End::State::kDone) return Advance::kDone;
     return end.state == End::State::kWrongSize ? Advance::kWrongSize : Advance::kOpen;
   }
@@ -127,6 +131,7 @@ class InProcessTransport final : public Transport {
     mine->pieces = message.pieces;
     mine->bytes = message.bytes();
     mine->stream = &stream;
+    mine->link = message.link;
 
     std::unique_lock lock(box.mutex);
     if (hub_->state_->failed) {
@@ -144,7 +149,13 @@ class InProcessTransport final : public Transport {
     box.waiting.erase(found);
     End::State outcome = End::State::kWrongSize;
     if (other->bytes == mine->bytes) {
-      other->state = End::State::kCopying;  // its owner waits, even if the world fails now
+      mine->state = other->state = End::State::kCopying;  // its owner waits, even if the world fails now
+      if (DeviceLink* const link = mine->link ? mine->link : other->link) {
+        mine->copy = other->copy =
+            link->Copy(is_send ? mine->pieces : other->pieces, is_send ? other->pieces : mine->pieces);
+        other->stream->Wake();
+        return mine;
+      }
       if (mine->bytes > kCopyUnderLock) lock.unlock();
       Copy(is_send ? mine->pieces : other->pieces, is_send ? other->pieces : mine->pieces);
       if (!lock.owns_lock()) lock.lock();

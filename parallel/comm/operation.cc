@@ -12,7 +12,9 @@ bool Operation::Poll(Stream& stream) {
   while (TestOpen()) {
     // Once the world has failed nothing more is sent, and what has arrived means nothing.
     const bool failed = !state_->transport->status().ok();
-    if (!failed && phases_[phase_].then) phases_[phase_].then();
+    if (work_ == nullptr && !failed && phases_[phase_].then) work_ = phases_[phase_].then();
+    if (work_ != nullptr && !work_->Done()) return false;
+    work_ = nullptr;
     phases_[phase_].then = nullptr;  // gives its scratch back
     if (failed || ++phase_ == phases_.size()) {
       state_->open.End(record_);

@@ -21,10 +21,11 @@ struct GroupInfo {
   int size() const { return static_cast<int>(world_ranks.size()); }
 };
 
-// Messages that travel at the same time, and what is done when all of them have arrived.
+// Messages that travel at the same time, and what is done when all of them have arrived: at once, or by the
+// work that `then` returns. It is kept until that is done.
 struct MessagePhase {
   std::vector<Message> receives, sends;
-  std::function<void()> then = nullptr;
+  std::function<std::unique_ptr<DeviceLink::Work>()> then = nullptr;
 };
 
 class Operation {
@@ -63,6 +64,7 @@ class Operation {
   bool begun_ = false;
   std::vector<MessagePhase> phases_;
   size_t phase_ = 0;
+  std::unique_ptr<DeviceLink::Work> work_;  // of the phase's `then`
   std::vector<Open> open_;
   OpenOperations::Handle record_;
   size_t reported_ = 0;  // open messages at the last report to the record

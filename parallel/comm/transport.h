@@ -31,6 +31,7 @@ struct Message {
   int peer = 0;  // world rank
   Tag tag;
   std::vector<MemoryPiece> pieces;
+  DeviceLink* link = nullptr;  // where they are a device's memory
 
   int64_t bytes() const {
     int64_t sum = 0;

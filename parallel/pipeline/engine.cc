@@ -193,6 +193,8 @@ void Engine::Receive(const Run& run, const Action& action) {
   const TensorView to = arena.New(model.options().storage.act, {mb.tokens(), stages_.config().hidden_size});
   (forward ? mb.hidden : mb.d_hidden) = to;
   Stream& stream = mesh_.stream(LinkName("from", action.peer));
+  context_.stream.Record(*ready_);  // kernels may still read what was there
+  stream.Wait(*ready_);
   mesh_.pipeline().Recv(stream,
                         {.what = forward ? "activations" : "gradients",
                          .layer = action.stage + (forward ? -1 : 1),

@@ -72,7 +72,7 @@ absl::Status OnExchangeRanks(const ExchangeCase& c, ExchangeKind kind,
         const auto backend = MakeCpuBackend({.threads = 1});
         const auto compute = backend->NewStream(StreamKind::kCompute);
         const auto stream = backend->NewStream(StreamKind::kExchange);
-        BufferPool pool(*backend);
+        BufferPool pool(*backend, *compute);
         Arena scratch(*backend), memory(*backend);
         const Context context{*backend, *compute, scratch};
         const NodeMap nodes = NodesOf(world.all(), world.node_of_rank());

@@ -57,7 +57,7 @@ CpuBackend::CpuBackend(const CpuOptions& options)
       pool_(options.threads > 0 ? options.threads : AvailableCores()),
       products_(std::make_unique<Products>(pool_.num_threads())),
       scratch_(std::make_unique<Scratch>(pool_.num_threads())),
-      exchange_(std::make_unique<ExchangeThread>()) {}
+      exchange_(std::make_unique<ExchangeThread>(options.link)) {}
 
 CpuBackend::~CpuBackend() = default;
 

@@ -4,6 +4,7 @@
 
 #include "core/backend/cuda/attention_plans.h"
 #include "core/backend/cuda/dense_products.h"
+#include "core/backend/cuda/device_link.h"
 #include "core/backend/cuda/errors.h"
 #include "core/backend/cuda/grouped_products.h"
 #include "core/backend/cuda/streams.h"
@@ -17,7 +18,8 @@ using cuda::Ok;
 CudaBackend::CudaBackend(int device, GpuMemory memory, const cudaDeviceProp& properties)
     : device_(device), memory_(memory), properties_(properties) {
   CUDA_OK(cudaSetDevice(device_));
-  exchange_ = std::make_unique<ExchangeThread>();
+  link_ = std::make_unique<cuda::CudaLink>(device_);
+  exchange_ = std::make_unique<ExchangeThread>(link_.get());
   dense_ = std::make_unique<cuda::DenseProducts>();
   grouped_ = std::make_unique<cuda::GroupedProducts>(properties_);
   attention_ = std::make_unique<cuda::AttentionPlans>(properties_);
@@ -27,21 +29,24 @@ CudaBackend::~CudaBackend() {
   cudaSetDevice(device_);
   cudaDeviceSynchronize();
   exchange_ = nullptr;
+  link_ = nullptr;
   for (const auto& [memory, bytes] : sizes_)
     memory_ == GpuMemory::kDevice ? cudaFree(memory) : cudaFreeHost(memory);
 }
 
 // Freed blocks are kept and handed out again: work on the rank's one compute stream is in order, so a new
-// owner's kernels follow the old owner's.
+// owner's kernels follow the old owner's. Not to the exchange thread, which is beside that order.
 void* CudaBackend::Allocate(int64_t bytes) {
   const int64_t unit = bytes >= (int64_t{1} << 20) ? int64_t{2} << 20 : 512;
   const int64_t size = (std::max<int64_t>(bytes, 1) + unit - 1) / unit * unit;
   CUDA_OK(cudaSetDevice(device_));
-  if (memory_ == GpuMemory::kHostMapped) CUDA_OK(cudaDeviceSynchronize());  // host code writes it next
-  std::lock_guard lock(memory_mutex_);
-  if (const auto kept = free_.find(size); kept != free_.end() && !kept->second.empty()) {
+  std::unique_lock lock(memory_mutex_);
+  const auto kept = free_.find(size);
+  if (kept != free_.end() && !kept->second.empty() && !ExchangeThread::Here()) {
     void* memory = kept->second.back();
     kept->second.pop_back();
+    lock.unlock();
+    if (memory_ == GpuMemory::kHostMapped) CUDA_OK(cudaDeviceSynchronize());  // host code writes it next
     return memory;
   }
   void* memory = nullptr;

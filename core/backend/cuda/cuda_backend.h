@@ -23,6 +23,7 @@ namespace cuda {
 class DenseProducts;               // matmul.cc
 class GroupedProducts;             // grouped_matmul.cu
 class AttentionPlans;              // attention.cc
+class CudaLink;                    // device_link.cc
 cudaStream_t Raw(Stream& stream);  // streams.cc: of a compute stream
 }  // namespace cuda
 
@@ -91,6 +92,7 @@ class CudaBackend final : public Backend {
   void* scratch_ = nullptr;
   int64_t scratch_bytes_ = 0;
   std::vector<void*> outgrown_;  // earlier scratch that launches may still use
+  std::unique_ptr<cuda::CudaLink> link_;
   std::unique_ptr<ExchangeThread> exchange_;
   std::unique_ptr<cuda::DenseProducts> dense_;
   std::unique_ptr<cuda::GroupedProducts> grouped_;

@@ -41,7 +41,7 @@ void DriverOk(CUresult result, const char* call) {
   if (result != CUDA_SUCCESS) DeviceFailure("driver error " + std::to_string(result) + " from " + call);
 }
 
-// The low 32 bits of a record's number: compared cyclically, as cuStreamWaitValue32 does.
+// The flag has the low 32 bits of a record's number: compared cyclically, as cuStreamWaitValue32 does.
 class CudaEvent final : public HostEvent {
  public:
   CudaEvent() {
@@ -58,13 +58,18 @@ class CudaEvent final : public HostEvent {
     return Reached(number) || HostEvent::Poll(number, stream);
   }
 
+  bool Done() override { return Reached(Latest()); }
+
   void RecordOn(cudaStream_t stream) {
-    DriverOk(Driver().write(stream, Address(), static_cast<uint32_t>(Issue()), CU_STREAM_WRITE_VALUE_DEFAULT),
+    const int64_t number = Issue();
+    of_device_ = number;
+    DriverOk(Driver().write(stream, Address(), static_cast<uint32_t>(number), CU_STREAM_WRITE_VALUE_DEFAULT),
              "cuStreamWriteValue32");
   }
   void WaitOn(cudaStream_t stream) {
     const int64_t number = Latest();
     if (number == 0 || Reached(number)) return;
+    if (number != of_device_) return WaitFor(number);  // an exchange's: the caller waits
     DriverOk(Driver().wait(stream, Address(), static_cast<uint32_t>(number), CU_STREAM_WAIT_VALUE_GEQ),
              "cuStreamWaitValue32");
   }
@@ -80,6 +85,7 @@ class CudaEvent final : public HostEvent {
   }
 
   std::atomic<uint32_t>* flag_ = nullptr;
+  std::atomic<int64_t> of_device_ = 0;  // the latest record by a compute stream
 };
 
 class ComputeStream final : public Stream {

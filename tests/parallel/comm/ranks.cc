@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 
+#include "core/backend/gpu.h"
+#include "core/base/check.h"
 #include "core/base/log.h"
 
 namespace moebius {
@@ -9,6 +11,24 @@ namespace moebius {
 namespace {
 
 MpiProcess* job = nullptr;
+
+#ifdef MOEBIUS_TEST_GPU
+constexpr bool kTestsGpu = true;
+#else
+constexpr bool kTestsGpu = false;
+#endif
+
+bool Pretends() {
+  const char* device = std::getenv("MOEBIUS_TEST_DEVICE");
+  return !kTestsGpu && device != nullptr && std::string(device) == "pretend";
+}
+
+std::unique_ptr<Backend> NewBackend(const World& world, DeviceLink* link) {
+  if (!kTestsGpu) return MakeCpuBackend({.threads = 1, .link = link});
+  absl::StatusOr<std::unique_ptr<Backend>> gpu = MakeGpuBackend({.rank = world.local_rank()});
+  CHECK(gpu.ok()) << gpu.status().message();
+  return *std::move(gpu);
+}
 
 absl::Status RunOne(World& world, const std::function<void(Rank&)>& body) {
   Rank rank(&world);
@@ -19,6 +39,17 @@ absl::Status RunOne(World& world, const std::function<void(Rank&)>& body) {
 }
 
 }  // namespace
+
+Rank::Rank(World* world_in)
+    : world(*world_in),
+      pretended(Pretends() ? NewPretendedLink() : nullptr),
+      backend(NewBackend(*world_in, pretended.get())),
+      gpu(kTestsGpu ? NewGpuTestDevice(*backend) : nullptr),
+      device_all(gpu         ? OnDevice(world.all(), *gpu)
+                 : pretended ? OnDevice(world.all(), *pretended)
+                             : nullptr),
+      stream(backend->NewStream(StreamKind::kExchange)),
+      guard(world_in) {}
 
 testing::AssertionResult Has(const std::string& text, const std::string& part) {
   if (text.find(part) != std::string::npos) return testing::AssertionSuccess();

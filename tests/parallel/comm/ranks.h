@@ -10,23 +10,24 @@
 #include "core/backend/backend.h"
 #include "gtest/gtest.h"
 #include "parallel/comm/world.h"
+#include "tests/parallel/comm/device_ranks.h"
 
 namespace moebius {
 
-// What a rank's body gets: its world, with a backend and a first exchange stream.
+// What a rank's body gets: its world, with a backend and a first exchange stream. The environment's
+// MOEBIUS_TEST_DEVICE = pretend (and a build for GPUs) has communication go through a device's memory.
 struct Rank {
-  explicit Rank(World* world_in)
-      : world(*world_in),
-        backend(MakeCpuBackend({.threads = 1})),
-        stream(backend->NewStream(StreamKind::kExchange)),
-        guard(world_in) {}
+  explicit Rank(World* world);
 
-  Communicator& all() { return world.all(); }
+  Communicator& all() { return device_all ? *device_all : world.all(); }
   int rank() const { return world.rank(); }
   int size() const { return world.size(); }
 
   World& world;
+  std::unique_ptr<PretendedLink> pretended;
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<TestDevice> gpu;
+  std::unique_ptr<Communicator> device_all;
   std::unique_ptr<Stream> stream;
   WorldGuard guard;
 };

@@ -1,0 +1,60 @@
+// What communication needs of a device whose memory host code cannot touch: copies, sums over ranks, staging
+// memory. An exchange stream of such a backend has one (Stream::link); a CPU's has none, and everything that
+// is communicated is then host memory.
+//
+// Called by exchange threads; nothing blocks. Work runs in the order of the calls, beside the compute
+// streams. A failing device ends the process.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/tensor/dtype.h"
+
+namespace moebius {
+
+// Some memory that is sent or received; what is sent is never written.
+struct MemoryPiece {
+  void* data = nullptr;
+  int64_t bytes = 0;
+};
+
+enum class ReduceOp : uint8_t { kSum, kMax };
+
+class DeviceLink {
+ public:
+  // Work under way; may be asked by any thread, and destroyed at any time.
+  class Work {
+   public:
+    virtual ~Work() = default;
+    virtual bool Done() = 0;
+  };
+
+  virtual ~DeviceLink() = default;
+
+  // Whether host code cannot touch it: a device's own memory.
+  virtual bool Holds(const void* memory) const = 0;
+
+  // The bytes of `from`, one piece after another, to those of `to`: as many. Either may lie on this device,
+  // on another one of this process or on the host; pieces of one list lie in the same place.
+  virtual std::unique_ptr<Work> Copy(const std::vector<MemoryPiece>& from,
+                                     const std::vector<MemoryPiece>& to) = 0;
+
+  // out [count] = ((c0 op c1) op c2) ... of device memory; parallel/comm/reduce.h with the same bits.
+  virtual std::unique_ptr<Work> Reduce(DType dtype, ReduceOp op,
+                                       const std::vector<const void*>& contributions, int64_t count,
+                                       void* out) = 0;
+
+  // Memory for things on their way, kept for the next ones. kHost: of the host, at full speed for Copy.
+  enum class Place : uint8_t { kHost, kDevice };
+  struct Block {
+    void* data = nullptr;
+    int64_t bytes = 0;
+    Place place = Place::kHost;
+  };
+  virtual Block Take(Place place, int64_t bytes) = 0;
+  virtual void Give(const Block& block) = 0;  // when no work uses it any more
+};
+
+}  // namespace moebius

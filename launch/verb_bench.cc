@@ -13,6 +13,7 @@
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
+#include "launch/verb_bench_kernels.h"
 #include "parallel/comm/solo_world.h"
 
 namespace moebius {
@@ -206,6 +207,7 @@ std::vector<Verb> BenchVerbs() {
                      ThreadsFlag()},
            .examples = {"moebius bench", "moebius bench --threads 1 --steps 2"},
            .run = RunBench},
+          BenchKernelsVerb(),
           {.name = "bench train",
            .summary = "time the steps of a recipe, without checkpoints",
            .usage = "RECIPE [--set FIELD=VALUE]... [flags]",

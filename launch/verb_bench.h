@@ -6,8 +6,8 @@
 
 namespace moebius {
 
-// `moebius bench` (this machine's limits, products, one model's training step) and `moebius bench train
-// RECIPE`.
+// `moebius bench` (this machine's limits, products, one model's training step), `moebius bench kernels` and
+// `moebius bench train RECIPE`.
 std::vector<Verb> BenchVerbs();
 
 }  // namespace moebius

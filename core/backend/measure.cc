@@ -64,4 +64,14 @@ double MeasureReadBandwidth(Backend& backend) {
   return static_cast<double>(bytes) / BestSeconds(*stream, 0.2, [&] { SumSquares(context, x, sum); });
 }
 
+double MeasureCopyBandwidth(Backend& backend) {
+  const int64_t bytes = std::max(int64_t{256} << 20, 4 * backend.piece_bytes());
+  const std::unique_ptr<Stream> stream = backend.NewStream(StreamKind::kCompute);
+  Arena scratch(backend);
+  const Context context{backend, *stream, scratch};
+  const TensorView x = scratch.New(DType::kF32, {bytes / 4}), y = scratch.New(DType::kF32, {bytes / 4});
+  Fill(context, x, 0.5f);
+  return 2.0 * static_cast<double>(bytes) / BestSeconds(*stream, 0.2, [&] { Cast(context, x, y); });
+}
+
 }  // namespace moebius

@@ -10,5 +10,7 @@ namespace moebius {
 double MeasureProductPeak(Backend& backend, DType dtype, double seconds = 0.1);
 // Bytes/s of reading a buffer that no cache holds, best of a few passes.
 double MeasureReadBandwidth(Backend& backend);
+// Bytes/s of copying such a buffer, those read and those written counted.
+double MeasureCopyBandwidth(Backend& backend);
 
 }  // namespace moebius

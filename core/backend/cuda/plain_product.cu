@@ -211,12 +211,10 @@ PlainProduct PlainOf(const GroupedProblem& problem) {
 }
 
 void RunPlain(cudaStream_t stream, const PlainProduct& p) {
-  if (!p.bf16) {
-    Launch<float, float>(stream, p);
-  } else if (p.c_bf16) {
-    Launch<Bf16, Bf16>(stream, p);
+  if (p.bf16) {
+    p.c_bf16 ? Launch<Bf16, Bf16>(stream, p) : Launch<Bf16, float>(stream, p);
   } else {
-    Launch<Bf16, float>(stream, p);
+    p.c_bf16 ? Launch<float, Bf16>(stream, p) : Launch<float, float>(stream, p);
   }
 }
 

@@ -31,7 +31,7 @@ struct PlainProduct {
   bool a_transposed = false;
   bool b_transposed = false;
   bool bf16 = false;    // a and b; fp32 otherwise
-  bool c_bf16 = false;  // only with bf16
+  bool c_bf16 = false;
   bool accumulate = false;
   const float* bias = nullptr;
   int64_t m = 0;

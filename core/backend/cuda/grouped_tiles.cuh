@@ -1,5 +1,6 @@
 // The tiles of a grouped product's result, in the order in which blocks take them: block b takes tiles b,
-// b + grid, b + 2 grid, ... Every warp that needs them walks for itself, from the offsets in device memory.
+// b + grid, b + 2 grid, ... (or a cluster of blocks does). Every warp that needs them walks for itself, from
+// the offsets in device memory.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,7 @@ struct GroupedTile {
   int column = 0;
   int begin = 0;  // the group's rows of x and y
   int end = 0;
+  int pieces = 0;  // of at most 128 rows, in the groups before
 };
 
 template <GroupedProductKind kKind, int kTileColumns>
@@ -30,11 +32,18 @@ class TileWalk {
   static constexpr bool kWeight = kKind == GroupedProductKind::kBackwardWeight;
 
   __device__ TileWalk(const int64_t* offsets, int groups, int rows_of_weight, int columns)
+      : TileWalk(offsets, groups, 0, rows_of_weight, columns, blockIdx.x, gridDim.x) {}
+
+  // Takes tiles first, first + step, ... Without offsets, one group has all `rows`.
+  __device__ TileWalk(const int64_t* offsets, int groups, int rows, int rows_of_weight, int columns,
+                      int first, int step)
       : offsets_(offsets),
+        rows_(rows),
         groups_(groups),
         weight_tiles_((rows_of_weight + kTileRows - 1) / kTileRows),
         column_tiles_((columns + kTileColumns - 1) / kTileColumns),
-        next_(blockIdx.x) {
+        step_(step),
+        next_(first) {
     Enter(0);
   }
 
@@ -43,6 +52,7 @@ class TileWalk {
     while (next_ >= first_ + row_tiles_ * column_tiles_) {
       if (group_ + 1 >= groups_) return false;
       first_ += row_tiles_ * column_tiles_;
+      pieces_ += (end_ - begin_ + kTileRows - 1) / kTileRows;
       Enter(group_ + 1);
     }
     const int i = next_ - first_, panel = i / (kPanelTiles * column_tiles_) * kPanelTiles;
@@ -52,29 +62,33 @@ class TileWalk {
     tile->column = rest / height * kTileColumns;
     tile->begin = begin_;
     tile->end = end_;
-    next_ += gridDim.x;
+    tile->pieces = pieces_;
+    next_ += step_;
     return true;
   }
 
  private:
   __device__ void Enter(int group) {
     group_ = group;
-    begin_ = static_cast<int>(offsets_[group]);
-    end_ = static_cast<int>(offsets_[group + 1]);
+    begin_ = offsets_ == nullptr ? 0 : static_cast<int>(offsets_[group]);
+    end_ = offsets_ == nullptr ? rows_ : static_cast<int>(offsets_[group + 1]);
     const int rows = end_ - begin_;
     row_tiles_ = kWeight ? (rows == 0 ? 0 : weight_tiles_) : (rows + kTileRows - 1) / kTileRows;
   }
 
   const int64_t* offsets_;
+  int rows_;
   int groups_;
   int weight_tiles_;
   int column_tiles_;
+  int step_;
   int next_;
   int group_ = 0;
   int first_ = 0;  // number of the group's first tile
   int begin_ = 0;
   int end_ = 0;
   int row_tiles_ = 0;
+  int pieces_ = 0;
 };
 
 }  // namespace moebius::cuda

@@ -12,6 +12,7 @@
 #include "core/backend/cuda/grouped_tiles.cuh"
 #include "core/backend/cuda/hopper.cuh"
 #include "core/backend/cuda/wgmma.cuh"
+#include "core/backend/cuda/wgmma_results.cuh"
 
 namespace moebius::cuda {
 
@@ -174,84 +175,11 @@ struct GroupedKernel {
       if (thread % 32 == 0) Arrive(memory.Empty(before));
       const int row = tile.row + half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
       if constexpr (kWeight) {
-        AddToFloats(args, tile, row, sums);
+        StoreFloats(static_cast<float*>(args.c) + int64_t{tile.group} * args.out * args.c_stride,
+                    args.c_stride, row, args.out, tile.column, args.in, true, sums);
       } else {
-        StoreBf16(args, tile, row, sums);
-      }
-    }
-  }
-
-  // Rows `row` and `row` + 8 of the thread's sums. The four threads of a row exchange pairs, so that each
-  // stores 8 adjacent elements: the pairs i of thread t become pair t of thread i.
-  static __device__ __forceinline__ void StoreBf16(const WgmmaArgs& args, const GroupedTile& tile, int row,
-                                                   const float (&sums)[kTileColumns / 2]) {
-    const int lane = threadIdx.x % 4, columns = Columns(args);
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const bool stores = row + 8 * h < tile.end;
-      __nv_bfloat16* c = static_cast<__nv_bfloat16*>(args.c) + (row + 8 * h) * args.c_stride + tile.column;
-#pragma unroll
-      for (int j = 0; j < kTileColumns / 8; j += 4) {
-        uint32_t pairs[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const __nv_bfloat162 pair =
-              __floats2bfloat162_rn(sums[(j + i) * 4 + 2 * h], sums[(j + i) * 4 + 2 * h + 1]);
-          pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
-        }
-        ExchangePairs(pairs, lane);
-        if (stores && tile.column + j * 8 < columns) {
-          *reinterpret_cast<uint4*>(c + (j + lane) * 8) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
-        }
-      }
-    }
-  }
-
-  static __device__ __forceinline__ void ExchangePairs(uint32_t (&pairs)[4], int lane) {
-#pragma unroll
-    for (int bit = 1; bit <= 2; bit *= 2) {
-      const bool upper = (lane & bit) != 0;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if ((i & bit) != 0) continue;
-        const uint32_t got = __shfl_xor_sync(0xFFFFFFFFu, upper ? pairs[i] : pairs[i | bit], bit);
-        if (upper) {
-          pairs[i] = got;
-        } else {
-          pairs[i | bit] = got;
-        }
-      }
-    }
-  }
-
-  // Loads go out together, 64 columns at a time, before the first store.
-  static __device__ __forceinline__ void AddToFloats(const WgmmaArgs& args, const GroupedTile& tile, int row,
-                                                     const float (&sums)[kTileColumns / 2]) {
-    float* w = static_cast<float*>(args.c) + (int64_t{tile.group} * args.out + row) * args.c_stride +
-               tile.column + threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < kTileColumns / 8; j += 8) {
-      if (tile.column + j * 8 >= args.in) break;
-      float2 old[2][8];
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (row + 8 * h < args.out) {
-            old[h][i] = *reinterpret_cast<const float2*>(w + 8 * h * args.c_stride + (j + i) * 8);
-          }
-        }
-      }
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const float* sum = &sums[(j + i) * 4 + 2 * h];
-          if (row + 8 * h < args.out) {
-            *reinterpret_cast<float2*>(w + 8 * h * args.c_stride + (j + i) * 8) =
-                make_float2(old[h][i].x + sum[0], old[h][i].y + sum[1]);
-          }
-        }
+        StoreBf16(static_cast<__nv_bfloat16*>(args.c), args.c_stride, row, tile.end, tile.column,
+                  Columns(args), sums);
       }
     }
   }

@@ -56,6 +56,15 @@ __device__ __forceinline__ void CopyBox(const CUtensorMap* map, int column, int 
       "l"(map), "r"(barrier), "r"(column), "r"(row)
       : "memory");
 }
+// As CopyBox, to the same place of both blocks of a cluster of two, and to the barrier that each has there.
+__device__ __forceinline__ void CopyBoxToBoth(const CUtensorMap* map, int column, int row, uint32_t to,
+                                              uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4}], [%2], %5;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row), "h"(static_cast<uint16_t>(3))
+      : "memory");
+}
 __device__ __forceinline__ void PrefetchMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -71,6 +80,28 @@ __device__ __forceinline__ void PublishShared() {
 // A barrier among `threads` threads of the block; `id` is not 0, which is __syncthreads.
 __device__ __forceinline__ void SyncThreads(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// Clusters of blocks: which of them this is, an arrival at the barrier that block `rank` has at the same
+// place, and a barrier among all their threads (what was written before it is seen after it).
+__device__ __forceinline__ uint32_t ClusterRank() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+      "}\n" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+__device__ __forceinline__ void SyncCluster() {
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 template <int kRegisters>

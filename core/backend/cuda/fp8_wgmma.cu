@@ -1,0 +1,103 @@
+#include "core/backend/cuda/fp8_wgmma.cuh"
+#include "core/backend/cuda/fp8_wgmma.h"
+
+namespace moebius::cuda {
+
+namespace {
+
+using Kernel = void (*)(const CUtensorMap, const CUtensorMap, const Fp8Args);
+using Encode = decltype(&cuTensorMapEncodeTiled);
+
+constexpr int kCluster = 1;  // of Run
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <int kCluster>
+Kernel KernelOf(const Fp8Product& p) {
+  if (!p.b.blocks) return Fp8WgmmaKernel<false, false, kCluster>;
+  return p.c_bf16 ? Fp8WgmmaKernel<true, true, kCluster> : Fp8WgmmaKernel<true, false, kCluster>;
+}
+
+// A matrix of E4M3, copied in boxes of 128 terms and `box_lines` lines.
+bool MakeMap(Encode encode, CUtensorMap* map, const Fp8Matrix& x, int box_lines) {
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(x.terms), static_cast<cuuint64_t>(x.lines)};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(x.terms)};
+  const cuuint32_t box[2] = {kFp8Terms, static_cast<cuuint32_t>(box_lines)}, steps[2] = {1, 1};
+  return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, x.values, sizes, strides, box, steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+// At most so many tiles a result has.
+int64_t Tiles(const Fp8Product& p) {
+  const int64_t down = p.b.blocks ? CeilDiv(p.m, 128) + p.groups : p.groups * CeilDiv(p.m, 128);
+  return down * CeilDiv(p.n, 128);
+}
+
+}  // namespace
+
+Fp8Wgmma::Fp8Wgmma(const cudaDeviceProp& properties) {
+  if (properties.major != 9) return;
+  cudaDriverEntryPointQueryResult found;
+  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode_, 12000, cudaEnableDefault,
+                                       &found) != cudaSuccess ||
+      found != cudaDriverEntryPointSuccess) {
+    encode_ = nullptr;  // RunClustered says so
+  }
+  multiprocessors_ = properties.multiProcessorCount;
+}
+
+bool Fp8Wgmma::Takes(const Fp8Product& p) const {
+  constexpr int64_t kMost = int64_t{1} << 31;  // coordinates are 32-bit
+  return multiprocessors_ > 0 && p.n % 8 == 0 && reinterpret_cast<uintptr_t>(p.c) % 16 == 0 &&
+         p.c_stride % (p.c_bf16 ? 8 : 4) == 0 && !(p.c_bf16 && (p.accumulate || !p.b.blocks)) &&
+         p.a.lines + 256 < kMost && p.b.lines + 256 < kMost && p.a.terms + 256 < kMost &&
+         Tiles(p) * 2 < kMost;
+}
+
+cudaError_t Fp8Wgmma::Run(cudaStream_t stream, const Fp8Product& p) const {
+  return RunClustered(stream, p, kCluster);
+}
+
+cudaError_t Fp8Wgmma::RunClustered(cudaStream_t stream, const Fp8Product& p, int cluster) const {
+  if (encode_ == nullptr) return cudaErrorSystemDriverMismatch;
+  const Encode encode = reinterpret_cast<Encode>(encode_);
+  CUtensorMap a = {}, b = {};
+  if (!MakeMap(encode, &a, p.a, 128 / cluster) || !MakeMap(encode, &b, p.b, 128))
+    return cudaErrorInvalidValue;
+  const Kernel kernel = cluster == 1 ? KernelOf<1>(p) : KernelOf<2>(p);
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kFp8SharedBytes);
+      error != cudaSuccess) {
+    return error;
+  }
+  const Fp8Args args{.offsets = p.offsets,
+                     .a_scales = p.a.scales,
+                     .b_scales = p.b.scales,
+                     .a_scale_stride = p.a.scale_stride,
+                     .b_scale_stride = p.b.scale_stride,
+                     .c = p.c,
+                     .c_stride = p.c_stride,
+                     .bias = p.bias,
+                     .rows = static_cast<int>(p.rows),
+                     .groups = static_cast<int>(p.groups),
+                     .m = static_cast<int>(p.m),
+                     .n = static_cast<int>(p.n),
+                     .blocks = static_cast<int>(p.a.terms / kFp8Terms),
+                     .accumulate = p.accumulate};
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(multiprocessors_ / cluster * cluster));
+  config.blockDim = dim3(kFp8Threads);
+  config.dynamicSmemBytes = kFp8SharedBytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = cluster == 1 ? 0 : 1;
+  return cudaLaunchKernelEx(&config, kernel, a, b, args);
+}
+
+}  // namespace moebius::cuda

@@ -17,6 +17,9 @@ struct DeviceOptions {
   Device device = Device::kCpu;
   int threads = 0;  // of the CPU backend; 0: the cores this process may use
   int rank = 0;     // ranks of one machine take its GPUs in turn
+  // The same bits each time. The CPU and most kernels know no other way; false: attention's backward on a GPU
+  // is faster and its last bits vary.
+  bool deterministic = true;
   // Host code works on rows that ranks exchange: on a GPU all memory is then pinned host memory that kernels
   // read over the bus, which is right and slow.
   bool host_rows = false;

@@ -19,6 +19,7 @@ enum class GpuMemory { kDevice, kHostMapped };
 struct GpuOptions {
   int rank = 0;  // of this machine: GPUs are taken in turn
   GpuMemory memory = GpuMemory::kDevice;
+  bool deterministic = true;  // false: what is faster when sums may run in any order (attention's backward)
 };
 
 // kUnavailable: no shared object, no driver, no such device, or one of an unsupported architecture; the

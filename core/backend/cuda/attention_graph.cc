@@ -106,7 +106,7 @@ class Plan final : public GraphPlan {
 
   void AddBackward() {
     fe::graph::SDPA_backward_attributes options;
-    options.set_name("attention_backward").set_deterministic_algorithm(true);
+    options.set_name("attention_backward").set_deterministic_algorithm(shape_.deterministic);
     Mask(options);
     Attributes stats;
     DescribeStats(stats);
@@ -126,7 +126,8 @@ class Plan final : public GraphPlan {
 }  // namespace
 
 std::vector<int64_t> GraphShape::Key() const {
-  std::vector<int64_t> key{backward, ragged, batch, length, heads, groups, std::bit_cast<int32_t>(scale)};
+  std::vector<int64_t> key{backward, deterministic, ragged, batch,
+                           length,   heads,         groups, std::bit_cast<int32_t>(scale)};
   for (const GraphOperand& operand : operands) {
     key.insert(key.end(), {operand.view.cols(), operand.view.stride, operand.view.shape[1]});
   }

@@ -38,6 +38,7 @@ struct GraphOperand {
 
 struct GraphShape {
   bool backward;
+  bool deterministic;
   bool ragged;     // sequences of up to `length` tokens, else of exactly that many
   int64_t batch;   // sequences
   int64_t length;  // tokens

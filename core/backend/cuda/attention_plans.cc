@@ -82,14 +82,15 @@ struct Call {
   std::vector<int32_t> starts;  // of the sequences that are not empty, and the end
 };
 
-std::vector<Part> Parts(const Call& call) {
+// cuDNN's deterministic backward keeps a matrix of all scores of its heads, so it gets few at a time.
+std::vector<Part> Parts(const Call& call, bool deterministic) {
   const int64_t longest = call.Longest(0, call.sequences());
   bool ragged = longest % kPlainUnit != 0;
   for (int64_t s = 0; s < call.sequences(); ++s) ragged = ragged || call.LengthOf(s) != longest;
   const auto length_of = [&](int64_t first, int64_t count) {
     return ragged ? PlanLength(call.Longest(first, count)) : longest;
   };
-  if (!call.backward) {
+  if (!call.backward || !deterministic) {
     const int64_t all = call.sequences();
     return {{.first = 0,
              .sequences = all,
@@ -181,7 +182,8 @@ class Integers {
 
 class AttentionPlans::Impl {
  public:
-  explicit Impl(const cudaDeviceProp& properties) : is_hopper_(properties.major >= 9) {}
+  Impl(const cudaDeviceProp& properties, bool deterministic)
+      : is_hopper_(properties.major >= 9), deterministic_(deterministic) {}
   ~Impl() {
     plans_.clear();
     if (handle_ != nullptr) cudnnDestroy(handle_);
@@ -196,6 +198,7 @@ class AttentionPlans::Impl {
   const GraphPlan* PlanOf(const GraphShape& shape);
 
   bool is_hopper_;
+  bool deterministic_;
   cudnnHandle_t handle_ = nullptr;
   std::map<std::vector<int64_t>, std::unique_ptr<GraphPlan>> plans_;  // null: refused
 };
@@ -222,6 +225,7 @@ bool AttentionPlans::Impl::FindPlans(const Call& call, float scale, const std::v
                                      std::vector<Part>& parts) {
   for (Part& part : parts) {
     part.plan = PlanOf({.backward = call.backward,
+                        .deterministic = deterministic_,
                         .ragged = part.ragged,
                         .batch = part.sequences,
                         .length = part.length,
@@ -245,7 +249,7 @@ bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, cons
   }
   if (handle_ == nullptr) CUDA_OK(cudnnCreate(&handle_));
   CUDA_OK(cudnnSetStream(handle_, stream));
-  std::vector<Part> parts = Parts(call);
+  std::vector<Part> parts = Parts(call, deterministic_);
   if (!FindPlans(call, f.scale, operands, parts)) return false;
 
   int64_t workspace_bytes = 0, stats_bytes = 0;
@@ -306,8 +310,8 @@ bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, cons
   return true;
 }
 
-AttentionPlans::AttentionPlans(const cudaDeviceProp& properties)
-    : impl_(std::make_unique<Impl>(properties)) {}
+AttentionPlans::AttentionPlans(const cudaDeviceProp& properties, bool deterministic)
+    : impl_(std::make_unique<Impl>(properties, deterministic)) {}
 AttentionPlans::~AttentionPlans() = default;
 
 bool AttentionPlans::Forward(cudaStream_t stream, const AttentionArgs& args, const Allocate& allocate) {

@@ -15,7 +15,8 @@ namespace moebius::cuda {
 class AttentionPlans {
  public:
   // Creates nothing on the device: cuDNN is started by the first call that it may take.
-  explicit AttentionPlans(const cudaDeviceProp& properties);
+  // `deterministic`: the same bits each time, for a slower backward and more memory.
+  AttentionPlans(const cudaDeviceProp& properties, bool deterministic);
   ~AttentionPlans();
 
   // Device memory of one call, 256-byte aligned; asked for once.

@@ -5,7 +5,7 @@ namespace moebius::cuda {
 
 class AttentionPlans::Impl {};
 
-AttentionPlans::AttentionPlans(const cudaDeviceProp&) {}
+AttentionPlans::AttentionPlans(const cudaDeviceProp&, bool) {}
 AttentionPlans::~AttentionPlans() = default;
 bool AttentionPlans::Forward(cudaStream_t, const AttentionArgs&, const Allocate&) { return false; }
 bool AttentionPlans::Backward(cudaStream_t, const AttentionBackwardArgs&, const Allocate&) { return false; }

@@ -22,6 +22,7 @@ namespace moebius {
 namespace cuda {
 class DenseProducts;               // matmul.cc
 class GroupedProducts;             // grouped_matmul.cu
+class Fp8Products;                 // fp8_products.cc
 class AttentionPlans;              // attention.cc
 class CudaLink;                    // device_link.cc
 cudaStream_t Raw(Stream& stream);  // streams.cc: of a compute stream
@@ -30,7 +31,7 @@ cudaStream_t Raw(Stream& stream);  // streams.cc: of a compute stream
 class CudaBackend final : public Backend {
  public:
   // The device exists and is supported.
-  CudaBackend(int device, GpuMemory memory, const cudaDeviceProp& properties);
+  CudaBackend(int device, const GpuOptions& options, const cudaDeviceProp& properties);
   ~CudaBackend() override;
 
   void* Allocate(int64_t bytes) override;
@@ -96,6 +97,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<ExchangeThread> exchange_;
   std::unique_ptr<cuda::DenseProducts> dense_;
   std::unique_ptr<cuda::GroupedProducts> grouped_;
+  std::unique_ptr<cuda::Fp8Products> fp8_;
   std::unique_ptr<cuda::AttentionPlans> attention_;
 };
 

@@ -13,6 +13,7 @@ constexpr size_t kWorkspaceBytes = size_t{64} << 20;
 constexpr size_t kMaxPlans = 4096;  // tokens of a microbatch change, so new shapes never end
 
 cudaDataType_t TypeOf(DType dtype) {
+  if (dtype == DType::kF8E4M3) return CUDA_R_8F_E4M3;
   CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << dtype;
   return dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
 }
@@ -73,7 +74,8 @@ void DenseProducts::Clear() {
 DenseProducts::Key DenseProducts::KeyOf(const DenseProduct& p) {
   const int64_t flags = static_cast<int64_t>(p.act) | static_cast<int64_t>(p.c_type) << 8 |
                         int64_t{p.a.transposed} << 16 | int64_t{p.b.transposed} << 17 |
-                        int64_t{p.accumulate} << 18 | int64_t{p.bias != nullptr} << 19;
+                        int64_t{p.accumulate} << 18 | int64_t{p.bias != nullptr} << 19 |
+                        int64_t{p.b_in_blocks} << 20;
   const auto batch_stride = [&](const DenseMatrix& x) { return p.batch > 1 ? x.batch_stride : 0; };
   return {p.m,
           p.n,
@@ -95,6 +97,9 @@ DenseProducts::Key DenseProducts::KeyOf(const DenseProduct& p) {
 
 DenseProducts::Plan DenseProducts::MakePlan(const DenseProduct& p) const {
   Plan plan;
+#if CUBLAS_VERSION < 120900  // the first with scales of tiles and blocks
+  if (p.act == DType::kF8E4M3) return plan;
+#endif
   const auto layout = [&](const DenseMatrix& x, DType dtype, int64_t rows, int64_t cols) {
     return x.transposed ? Layout(x, dtype, cols, rows, p.batch) : Layout(x, dtype, rows, cols, p.batch);
   };
@@ -109,6 +114,15 @@ DenseProducts::Plan DenseProducts::MakePlan(const DenseProduct& p) const {
     Set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_32F);
     Set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   }
+#if CUBLAS_VERSION >= 120900
+  if (p.act == DType::kF8E4M3) {
+    Set(plan.product, CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
+        p.b_in_blocks ? CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F
+                      : CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F);
+    Set(plan.product, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F);
+    SetScales(plan, p);
+  }
+#endif
 
   cublasLtMatmulPreference_t preference = nullptr;
   CUDA_OK(cublasLtMatmulPreferenceCreate(&preference));
@@ -130,6 +144,11 @@ DenseProducts::Plan DenseProducts::MakePlan(const DenseProduct& p) const {
   return plan;
 }
 
+void DenseProducts::SetScales(const Plan& plan, const DenseProduct& p) {
+  Set(plan.product, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.b_scales);
+  Set(plan.product, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.a_scales);
+}
+
 bool DenseProducts::Run(cudaStream_t stream, const DenseProduct& p) {
   CHECK(p.m > 0 && p.n > 0 && p.k > 0 && p.batch > 0);
   if (plans_.size() >= kMaxPlans) Clear();
@@ -138,11 +157,16 @@ bool DenseProducts::Run(cudaStream_t stream, const DenseProduct& p) {
   if (added) plan = MakePlan(p);
   if (!plan.possible) return false;
   if (p.bias != nullptr) Set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  if (p.act == DType::kF8E4M3) SetScales(plan, p);
   const float one = 1, beta = p.accumulate ? 1 : 0;
   void* c = const_cast<void*>(p.c.data);
-  CUDA_OK(cublasLtMatmul(handle_, plan.product, &one, p.b.data, plan.a, p.a.data, plan.b, &beta, c, plan.c, c,
-                         plan.c, &plan.algorithm, workspace_, kWorkspaceBytes, stream));
-  return true;
+  const cublasStatus_t status =
+      cublasLtMatmul(handle_, plan.product, &one, p.b.data, plan.a, p.a.data, plan.b, &beta, c, plan.c, c,
+                     plan.c, &plan.algorithm, workspace_, kWorkspaceBytes, stream);
+  // Of FP8 some kinds are refused here, before anything is launched.
+  plan.possible = p.act != DType::kF8E4M3 || status != CUBLAS_STATUS_NOT_SUPPORTED;
+  if (plan.possible) Ok(status, "cublasLtMatmul");
+  return plan.possible;
 }
 
 }  // namespace moebius::cuda

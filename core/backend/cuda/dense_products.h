@@ -24,6 +24,8 @@ struct DenseMatrix {
 
 // c [m, n] (= or +=) op(a) [m, k] · op(b) [k, n] (+ bias [n] f32), `batch` times. a and b are act, fp32 or
 // bf16; c is fp32 or act; += needs fp32. m, n, k and batch are positive.
+// With act E4M3: a is not transposed and b is, the scales are those of fp8_quantize.h (b's of blocks or of
+// tiles, as a's are), and c is fp32 or bf16.
 struct DenseProduct {
   DenseMatrix a;
   DenseMatrix b;
@@ -36,6 +38,9 @@ struct DenseProduct {
   DType c_type = DType::kF32;
   bool accumulate = false;
   const float* bias = nullptr;
+  const float* a_scales = nullptr;
+  const float* b_scales = nullptr;
+  bool b_in_blocks = false;
 };
 
 // fp32 products are fp32 throughout (no TF32); bf16 products are summed in fp32. The algorithm depends on
@@ -62,6 +67,7 @@ class DenseProducts {
   };
   static Key KeyOf(const DenseProduct& product);
   Plan MakePlan(const DenseProduct& product) const;
+  static void SetScales(const Plan& plan, const DenseProduct& product);
   void Clear();
 
   cublasLtHandle_t handle_ = nullptr;

@@ -1,5 +1,6 @@
 #include "core/backend/cuda/cuda_backend.h"
 #include "core/backend/cuda/errors.h"
+#include "core/backend/cuda/fp8_products.h"
 #include "core/backend/cuda/grouped_products.h"
 #include "core/backend/cuda/plain_product.h"
 
@@ -26,19 +27,24 @@ void CudaBackend::GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) {
                                   : args.kind == GroupedKind::kBackwardInput
                                       ? GroupedProductKind::kBackwardInput
                                       : GroupedProductKind::kBackwardWeight;
-  grouped_->Run(cuda::Raw(stream), {.kind = kind,
-                                    .bf16 = args.x.dtype == DType::kBF16,
-                                    .x = args.x.data,
-                                    .w = args.w.data,
-                                    .y = args.y.data,
-                                    .x_stride = args.x.stride,
-                                    .y_stride = args.y.stride,
-                                    .w_stride = args.w.stride,
-                                    .rows = args.x.rows(),
-                                    .groups = args.w.shape[0],
-                                    .out = args.w.shape[1],
-                                    .in = args.w.shape[2],
-                                    .offsets = args.offsets.as<int64_t>()});
+  const cuda::GroupedProblem problem{.kind = kind,
+                                     .bf16 = args.x.dtype == DType::kBF16,
+                                     .x = args.x.data,
+                                     .w = args.w.data,
+                                     .y = args.y.data,
+                                     .x_stride = args.x.stride,
+                                     .y_stride = args.y.stride,
+                                     .w_stride = args.w.stride,
+                                     .rows = args.x.rows(),
+                                     .groups = args.w.shape[0],
+                                     .out = args.w.shape[1],
+                                     .in = args.w.shape[2],
+                                     .offsets = args.offsets.as<int64_t>()};
+  if (args.rounding == Rounding::kFp8) {
+    fp8_->GroupedMatMul(cuda::Raw(stream), problem, [this](int64_t bytes) { return Scratch(bytes); });
+  } else {
+    grouped_->Run(cuda::Raw(stream), problem);
+  }
   cuda::Launched("GroupedMatMul");
 }
 

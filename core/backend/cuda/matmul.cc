@@ -4,6 +4,7 @@
 #include "core/backend/cuda/cuda_backend.h"
 #include "core/backend/cuda/dense_products.h"
 #include "core/backend/cuda/errors.h"
+#include "core/backend/cuda/fp8_products.h"
 #include "core/backend/cuda/plain_product.h"
 
 namespace moebius {
@@ -74,6 +75,9 @@ void CudaBackend::MatMul(Stream& stream, const MatMulArgs& args) {
                            .rows = p.m,
                            .n = p.n});
     return;
+  }
+  if (args.rounding == Rounding::kFp8) {
+    return fp8_->MatMul(raw, p, *dense_, [this](int64_t bytes) { return Scratch(bytes); });
   }
   if (dense_->Run(raw, p)) return;
   if (p.bias == nullptr) return Plain(raw, p);

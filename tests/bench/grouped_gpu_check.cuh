@@ -211,7 +211,10 @@ class Operands {
   std::vector<uint8_t> ResultBits() const { return const_cast<Operands*>(this)->Result().Host(); }
 
   // Prints the greatest error and, when something is wrong, where.
-  bool Compare(const std::string& what) {
+  bool Compare(const std::string& what) { return Compare(what, problem, 1e-4); }
+
+  // As the other, against the product that `wanted_problem` describes; errors of `share` of its root mean square may be.
+  bool Compare(const std::string& what, const GroupedProblem& wanted_problem, double share) {
     const int64_t columns = problem.kind == GroupedProductKind::kForward ? problem.out : problem.in;
     const int64_t rows = weight_ ? problem.groups * problem.out : problem.rows;
     const int64_t stride = weight_                                        ? problem.w_stride
@@ -219,7 +222,7 @@ class Operands {
                                                                           : problem.x_stride;
     const int64_t size = weight_ ? 4 : size_;
     const std::vector<uint8_t> got = ResultBits();
-    const std::vector<double> want = Reference(rows, columns);
+    const std::vector<double> want = Reference(wanted_problem, rows, columns);
     std::vector<uint8_t> before(got.size(), 0x3D);
     if (weight_) {
       Reset();
@@ -252,7 +255,7 @@ class Operands {
         const double wanted = want[row * columns + column] + (weight_ ? value(before, i) : 0.0);
         const double error = std::abs(value(got, i) - wanted);
         const double bound =
-            size == 2 ? 0.004 * std::abs(wanted) + 1e-4 * scale : 2e-6 * std::abs(wanted) + 1e-4 * scale;
+            size == 2 ? 0.004 * std::abs(wanted) + share * scale : 2e-6 * std::abs(wanted) + share * scale;
         ++checked;
         if (!(error <= worst)) worst = error;
         if (error <= bound) continue;
@@ -283,16 +286,16 @@ class Operands {
   Buffer<uint8_t>& Result() { return weight_ ? w_ : problem.kind == GroupedProductKind::kForward ? y_ : x_; }
 
   // 0 for rows of no group.
-  std::vector<double> Reference(int64_t rows, int64_t columns) {
+  std::vector<double> Reference(const GroupedProblem& p, int64_t rows, int64_t columns) {
     Buffer<double> want(rows * columns);
     Check(cudaMemset(want.data, 0, want.count * sizeof(double)));
     const int blocks = static_cast<int>((rows * columns + 255) / 256);
-    if (!problem.bf16) {
-      ReferenceKernel<float, float><<<blocks, 256>>>(problem, want.data, rows, columns);
+    if (!p.bf16) {
+      ReferenceKernel<float, float><<<blocks, 256>>>(p, want.data, rows, columns);
     } else if (weight_) {
-      ReferenceKernel<Bf16, float><<<blocks, 256>>>(problem, want.data, rows, columns);
+      ReferenceKernel<Bf16, float><<<blocks, 256>>>(p, want.data, rows, columns);
     } else {
-      ReferenceKernel<Bf16, Bf16><<<blocks, 256>>>(problem, want.data, rows, columns);
+      ReferenceKernel<Bf16, Bf16><<<blocks, 256>>>(p, want.data, rows, columns);
     }
     Check(cudaGetLastError());
     return want.Host();

@@ -16,15 +16,15 @@ namespace moebius {
 
 using cuda::Ok;
 
-CudaBackend::CudaBackend(int device, GpuMemory memory, const cudaDeviceProp& properties)
-    : device_(device), memory_(memory), properties_(properties) {
+CudaBackend::CudaBackend(int device, const GpuOptions& options, const cudaDeviceProp& properties)
+    : device_(device), memory_(options.memory), properties_(properties) {
   CUDA_OK(cudaSetDevice(device_));
   link_ = std::make_unique<cuda::CudaLink>(device_);
   exchange_ = std::make_unique<ExchangeThread>(link_.get());
   dense_ = std::make_unique<cuda::DenseProducts>();
   grouped_ = std::make_unique<cuda::GroupedProducts>(properties_);
   fp8_ = std::make_unique<cuda::Fp8Products>(properties_);
-  attention_ = std::make_unique<cuda::AttentionPlans>(properties_);
+  attention_ = std::make_unique<cuda::AttentionPlans>(properties_, options.deterministic);
 }
 
 CudaBackend::~CudaBackend() {
@@ -156,5 +156,5 @@ extern "C" __attribute__((visibility("default"))) moebius::Backend* moebius_new_
                     properties.minor, "; moebius needs 8.0 (A100) or newer");
     return nullptr;
   }
-  return new moebius::CudaBackend(device, options.memory, properties);
+  return new moebius::CudaBackend(device, options, properties);
 }

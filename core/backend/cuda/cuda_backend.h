@@ -31,7 +31,7 @@ cudaStream_t Raw(Stream& stream);  // streams.cc: of a compute stream
 class CudaBackend final : public Backend {
  public:
   // The device exists and is supported.
-  CudaBackend(int device, GpuMemory memory, const cudaDeviceProp& properties);
+  CudaBackend(int device, const GpuOptions& options, const cudaDeviceProp& properties);
   ~CudaBackend() override;
 
   void* Allocate(int64_t bytes) override;

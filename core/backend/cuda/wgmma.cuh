@@ -103,8 +103,8 @@ __device__ __forceinline__ void Wgmma(float (&d)[64], uint64_t a, uint64_t b, in
       : "l"(a), "l"(b), "r"(add), "n"(static_cast<int>(kA)), "n"(static_cast<int>(kB)));
 }
 
-// d [64, 128] f32 (= or +=) a [64, 32] · b [32, 128] of E4M3, both with kK: 32 terms are 32 bytes of a row, so what
-// leads to the next ones is kTermsStep<Major::kK> here too.
+// d [64, 128] f32 (= or +=) a [64, 32] · b [32, 128] of E4M3, both with kK: 32 terms are 32 bytes of a row,
+// so what leads to the next ones is kTermsStep<Major::kK> here too.
 __device__ __forceinline__ void WgmmaE4M3(float (&d)[64], uint64_t a, uint64_t b, int add) {
   asm volatile(
       "{\n"

@@ -1,13 +1,16 @@
 #include "parallel/fp8_tiles.h"
 
 #include <algorithm>
+#include <bit>
 
+#include "core/tensor/fp8.h"
 #include "parallel/row_values.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "parallel/fp8_tiles.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 //
+#include "core/tensor/fp8-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -16,7 +19,6 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
-using I32 = hn::RebindToSigned<F32>;
 using U32 = hn::RebindToUnsigned<F32>;
 using U16 = hn::Rebind<uint16_t, F32>;
 using U8 = hn::Rebind<uint8_t, F32>;
@@ -35,49 +37,24 @@ HWY_INLINE void Store(VF v, BF16* x) {  // no NaN but the quiet one
   hn::StoreU(hn::TruncateTo(U16(), rounded), U16(), reinterpret_cast<uint16_t*>(x));
 }
 
-// F8E4M3FromFloat, lane by lane.
-HWY_INLINE hn::Vec<U32> Codes(VF v) {
-  const auto set = [](uint32_t value) HWY_ATTR { return hn::Set(U32(), value); };
-  const auto bits = hn::BitCast(U32(), v), magnitude = hn::And(bits, set(0x7FFFFFFF));
-  const auto above = [&](uint32_t than) HWY_ATTR {  // magnitudes are positive as signed numbers too
-    return hn::RebindMask(U32(), hn::Gt(hn::BitCast(I32(), magnitude), hn::Set(I32(), than)));
-  };
-  const auto odd = hn::And(hn::ShiftRight<20>(magnitude), set(1));
-  const auto normal =
-      hn::Sub(hn::ShiftRight<20>(hn::Add(hn::Add(magnitude, set(0x7FFFF)), odd)), set((127 - 7) << 3));
-  const auto shifted = hn::Add(hn::BitCast(F32(), magnitude), hn::Set(F32(), 16384.0f));
-  const auto small = hn::Sub(hn::BitCast(U32(), shifted), set(std::bit_cast<uint32_t>(16384.0f)));
-  auto code = hn::IfThenElse(above((uint32_t{127 - 6} << 23) - 1), normal, small);
-  code = hn::IfThenElse(above(std::bit_cast<uint32_t>(448.0f)), set(0x7E), code);
-  code = hn::IfThenElse(above(0x7F800000), set(0x7F), code);
-  return hn::Or(code, hn::And(hn::ShiftRight<24>(bits), set(0x80)));
-}
-
 template <typename T>
 void Encode(const T* x, int64_t n, float scale, uint8_t* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(F32()));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::TruncateTo(U8(), Codes(hn::Mul(Load(x + i), hn::Set(F32(), scale)))), U8(), out + i);
+    hn::StoreU(hn::TruncateTo(U8(), F8Codes(hn::Mul(Load(x + i), hn::Set(F32(), scale)))), U8(), out + i);
   }
   for (; i < n; ++i) out[i] = F8E4M3FromFloat(ToFloat(x[i]) * scale);
 }
 
-// The code's exponent and mantissa as those of a float, 2^120 too small, subnormals too; then first * second.
+// As F8Values.
 template <typename T>
 void Decode(const uint8_t* in, int64_t n, float first, float second, T* x) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(F32()));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const auto code = hn::PromoteTo(U32(), hn::LoadU(U8(), in + i));
-    const auto magnitude = hn::And(code, hn::Set(U32(), 0x7Fu));
-    const auto value =
-        hn::Mul(hn::Mul(hn::BitCast(F32(), hn::ShiftLeft<20>(magnitude)), hn::Set(F32(), first)),
-                hn::Set(F32(), second));
-    const auto bits = hn::IfThenElse(hn::Eq(magnitude, hn::Set(U32(), 0x7Fu)), hn::Set(U32(), 0x7FC00000u),
-                                     hn::BitCast(U32(), value));
-    const auto sign = hn::ShiftLeft<24>(hn::Xor(code, magnitude));
-    Store(hn::BitCast(F32(), hn::Or(bits, sign)), x + i);
+    const auto codes = hn::PromoteTo(U32(), hn::LoadU(U8(), in + i));
+    Store(F8Values(codes, hn::Set(F32(), first), hn::Set(F32(), second)), x + i);
   }
   for (; i < n; ++i) {
     const uint32_t magnitude = in[i] & 0x7F;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/random.h"
+#include "core/tensor/fp8.h"
 #include "gtest/gtest.h"
 
 namespace moebius {

@@ -51,7 +51,10 @@ void MatMul(const Context& context, const MatMulArgs& args) {
       << "c is " << args.c << (args.accumulate ? " and accumulates" : "") << ", act is " << act;
   CheckMatrix(args.c, "c", args.c.dtype, m, n);
   if (args.bias) CheckFlat(args.bias, "bias", DType::kF32, n);
-  const std::string_view name = ta ? (tb ? "MatMul TT" : "MatMul TN") : (tb ? "MatMul NT" : "MatMul NN");
+  constexpr std::string_view kNames[2][4] = {
+      {"MatMul NN", "MatMul NT", "MatMul TN", "MatMul TT"},
+      {"MatMul NN FP8", "MatMul NT FP8", "MatMul TN FP8", "MatMul TT FP8"}};
+  const std::string_view name = kNames[args.rounding == Rounding::kFp8][2 * ta + tb];
   Run(context, name, 2.0 * m * n * k,
       Bytes(args.a, args.b, args.c, args.bias) + (args.accumulate ? Bytes(args.c) : 0.0),
       [&] { context.backend.MatMul(context.stream, args); });
@@ -68,9 +71,10 @@ void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args) {
   CheckMatrix(args.y, "y", act, rows, out);
   CheckMatrix(args.w, "w", weights ? DType::kF32 : act, groups * out, in);
   CheckFlat(args.offsets, "offsets", DType::kI64, groups + 1);
-  const std::string_view name = weights                              ? "GroupedMatMul weight"
-                                : args.kind == GroupedKind::kForward ? "GroupedMatMul forward"
-                                                                     : "GroupedMatMul input";
+  constexpr std::string_view kNames[2][3] = {
+      {"GroupedMatMul forward", "GroupedMatMul input", "GroupedMatMul weight"},
+      {"Grouped forward FP8", "Grouped input FP8", "Grouped weight FP8"}};
+  const std::string_view name = kNames[args.rounding == Rounding::kFp8][static_cast<int>(args.kind)];
   Run(context, name, 2.0 * rows * in * out, Bytes(args.x, args.y, args.w) + (weights ? Bytes(args.w) : 0.0),
       [&] { context.backend.GroupedMatMul(context.stream, args); });
 }

@@ -47,9 +47,11 @@ struct CpuBackend::Scratch {
   ~Scratch() {
     for (Block& block : blocks) std::free(block.memory);
     std::free(shared.memory);
+    std::free(rounded.memory);
   }
   std::vector<Block> blocks;  // one a thread
   Block shared;
+  Block rounded;
 };
 
 CpuBackend::CpuBackend(const CpuOptions& options)
@@ -91,6 +93,9 @@ void* CpuBackend::ThreadScratch(int thread, int64_t bytes) {
   return scratch_->blocks[thread].AtLeast(*this, bytes);
 }
 void* CpuBackend::SharedScratch(int64_t bytes) { return scratch_->shared.AtLeast(*this, bytes); }
+float* CpuBackend::RoundedScratch(int64_t elements) {
+  return static_cast<float*>(scratch_->rounded.AtLeast(*this, elements * SizeOf(DType::kF32)));
+}
 
 std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options) {
   return std::make_unique<CpuBackend>(options);

@@ -70,12 +70,18 @@ class CpuBackend final : public Backend {
   void* ThreadScratch(int thread, int64_t bytes);
   // Scratch of a whole kernel, for what its tasks share; valid until the next call.
   void* SharedScratch(int64_t bytes);
+  // Scratch for operands that were rounded, beside that of their product; valid until the next call.
+  float* RoundedScratch(int64_t elements);
 
   // matmul.cc
   bool UsesOneDnn(const Product& product) const;
   void RunProduct(const Product& product, int thread);
   void RunProducts(const std::vector<Product>& tasks);
   void RunLargeProduct(const Product& product);
+
+  // fp8.cc: with Rounding::kFp8
+  void MatMulFp8(Stream& stream, const MatMulArgs& args);
+  void GroupedMatMulFp8(Stream& stream, const GroupedMatMulArgs& args);
 
   ProductEngine engine_;
   ThreadPool pool_;

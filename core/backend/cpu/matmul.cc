@@ -73,7 +73,8 @@ void LargestFirst(std::vector<Product>& tasks) {
 }  // namespace
 
 bool CpuBackend::UsesOneDnn(const Product& p) const {
-  if (p.k == 0) return false;
+  // Rounded operands are fp32 whatever the result is; oneDNN 2.6 has no such product.
+  if (p.k == 0 || (p.a.dtype == DType::kF32 && p.c.dtype != DType::kF32)) return false;
   switch (engine_) {
     case ProductEngine::kOneDnn:
       return p.a.dtype == DType::kF32 || HasAvx512();
@@ -133,7 +134,8 @@ void CpuBackend::RunLargeProduct(const Product& whole) {
   }
 }
 
-void CpuBackend::MatMul(Stream&, const MatMulArgs& args) {
+void CpuBackend::MatMul(Stream& stream, const MatMulArgs& args) {
+  if (args.rounding == Rounding::kFp8) return MatMulFp8(stream, args);
   Product p{.a = Operand(args.a, args.transpose_a),
             .b = Operand(args.b, args.transpose_b),
             .c = Result(args.c, args.accumulate),
@@ -159,7 +161,8 @@ void CpuBackend::MatMul(Stream&, const MatMulArgs& args) {
   }
 }
 
-void CpuBackend::GroupedMatMul(Stream&, const GroupedMatMulArgs& args) {
+void CpuBackend::GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) {
+  if (args.rounding == Rounding::kFp8) return GroupedMatMulFp8(stream, args);
   const int64_t groups = args.w.shape[0], out = args.w.shape[1], in = args.w.shape[2];
   const int64_t* offsets = args.offsets.as<int64_t>();
   std::vector<Product> tasks;

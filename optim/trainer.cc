@@ -113,6 +113,7 @@ Objective Trainer::MakeObjective(const StepBatch& batch) const {
   objective.balance.auxiliary = static_cast<float>(config_.auxiliary_loss / batch.sequences);
   objective.balance.z = static_cast<float>(config_.router_z_loss / tokens);
   objective.recompute = config_.recompute;
+  objective.rounding = config_.rounding;
   return objective;
 }
 

@@ -29,6 +29,7 @@ struct TrainConfig {
   double router_z_loss = 0;
   double mtp_loss_weight = 0.3;
   RecomputePolicy recompute;
+  Rounding rounding = Rounding::kNone;  // kFp8: of linear layers and experts, in training steps alone
 };
 
 // A global batch on the host, the same on all ranks.

@@ -46,6 +46,7 @@ struct Pass {
   Saved& saved;
   RecomputePolicy recompute = {};
   BalanceFactors balance = {};
+  Rounding rounding = Rounding::kNone;  // of the operands of linear layers and experts
 
   TensorView Keep(int slot, DType dtype, Shape shape) const {  // a slot filled by the forward
     return saved[slot] = saved.activations().New(dtype, shape);

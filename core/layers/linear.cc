@@ -13,12 +13,13 @@ void Linear::Forward(const Pass& pass, TensorView x, TensorView y) const {
                         .b = weight_->weight(),
                         .c = y,
                         .transpose_b = Transpose::kYes,
-                        .bias = bias_ != nullptr ? bias_->weight() : TensorView()});
+                        .bias = bias_ != nullptr ? bias_->weight() : TensorView(),
+                        .rounding = pass.rounding});
 }
 
 void Linear::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const {
   pass.saved[dy_] = dy;
-  MatMul(pass.context, {.a = dy, .b = weight_->weight(), .c = dx});
+  MatMul(pass.context, {.a = dy, .b = weight_->weight(), .c = dx, .rounding = pass.rounding});
 }
 
 void Linear::BackwardWeight(const Pass& pass) const {
@@ -27,7 +28,8 @@ void Linear::BackwardWeight(const Pass& pass) const {
                         .b = pass.saved[x_],
                         .c = weight_->grad(),
                         .transpose_a = Transpose::kYes,
-                        .accumulate = true});
+                        .accumulate = true,
+                        .rounding = pass.rounding});
   if (bias_ == nullptr) return;
   // db = the column sums of dy: a product with a row of ones.
   ArenaScope scope(pass.context.scratch);

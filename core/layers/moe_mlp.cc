@@ -128,13 +128,15 @@ void MoeMlp::ChunkForward(const Pass& pass, const TokenExchange::Dispatched& d, 
                           .x = d.rows.Rows(chunk.first, chunk.count),
                           .w = parameters_.gate_up->weight(),
                           .y = gate_up,
-                          .offsets = chunk.offsets});
+                          .offsets = chunk.offsets,
+                          .rounding = pass.rounding});
   SwiGlu(context, {.gate_up = gate_up, .row_weights = d.row_weights.Rows(chunk.first, chunk.count), .h = h});
   GroupedMatMul(context, {.kind = GroupedKind::kForward,
                           .x = h,
                           .w = parameters_.down->weight(),
                           .y = pass.saved[out_].Rows(chunk.first, chunk.count),
-                          .offsets = chunk.offsets});
+                          .offsets = chunk.offsets,
+                          .rounding = pass.rounding});
 }
 
 void MoeMlp::ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const {
@@ -145,7 +147,8 @@ void MoeMlp::ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d,
   const TensorView gate_up = context.scratch.New(d.rows.dtype, {chunk.count, 2 * intermediate});
   const TensorView dh = context.scratch.New(d.rows.dtype, {chunk.count, intermediate});
   const auto product = [&](GroupedKind kind, TensorView x, TensorView w, TensorView y) {
-    GroupedMatMul(context, {.kind = kind, .x = x, .w = w, .y = y, .offsets = chunk.offsets});
+    GroupedMatMul(
+        context, {.kind = kind, .x = x, .w = w, .y = y, .offsets = chunk.offsets, .rounding = pass.rounding});
   };
   const Parameter &down = *parameters_.down, &up = *parameters_.gate_up;
   const TensorView dout = part(pass.saved[dout_]);
@@ -180,16 +183,20 @@ void MoeMlp::Experts(const Pass& pass) const {
                                .x = rows,
                                .w = parameters_.gate_up->weight(),
                                .y = gate_up,
-                               .offsets = offsets});
+                               .offsets = offsets,
+                               .rounding = pass.rounding});
   const TensorView out = pass.saved[out_] = pass.saved.transient().New(rows.dtype, rows.shape);
   ArenaScope scope(pass.context.scratch);
   const TensorView h = pass.recompute.swiglu ? pass.context.scratch.New(rows.dtype, {n, intermediate})
                                              : pass.Keep(h_, rows.dtype, {n, intermediate});
   // The routing weight multiplies h instead of the output: the products commute, and h is narrower.
   SwiGlu(pass.context, {.gate_up = gate_up, .row_weights = row_weights, .h = h});
-  GroupedMatMul(
-      pass.context,
-      {.kind = GroupedKind::kForward, .x = h, .w = parameters_.down->weight(), .y = out, .offsets = offsets});
+  GroupedMatMul(pass.context, {.kind = GroupedKind::kForward,
+                               .x = h,
+                               .w = parameters_.down->weight(),
+                               .y = out,
+                               .offsets = offsets,
+                               .rounding = pass.rounding});
 }
 
 void MoeMlp::PostCombine(const Pass& pass) const {
@@ -229,7 +236,8 @@ void MoeMlp::ExpertsBackward(const Pass& pass) const {
                                .x = dh,
                                .w = parameters_.down->weight(),
                                .y = dout,
-                               .offsets = offsets});
+                               .offsets = offsets,
+                               .rounding = pass.rounding});
   SwiGluBackwardArgs args{.gate_up = pass.saved[gate_up_out_],
                           .row_weights = row_weights,
                           .dh = dh,
@@ -241,7 +249,8 @@ void MoeMlp::ExpertsBackward(const Pass& pass) const {
                                .x = d_rows,
                                .w = parameters_.gate_up->weight(),
                                .y = d_gate_up,
-                               .offsets = offsets});
+                               .offsets = offsets,
+                               .rounding = pass.rounding});
 }
 
 void MoeMlp::PostDispatchBackward(const Pass& pass) const {
@@ -296,12 +305,14 @@ void MoeMlp::ExpertWeights(const Pass& pass) const {
                                .x = pass.saved[h_],
                                .w = parameters_.down->grad(),
                                .y = pass.saved[dout_],
-                               .offsets = offsets});
+                               .offsets = offsets,
+                               .rounding = pass.rounding});
   GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
                                .x = pass.saved[rows_],
                                .w = parameters_.gate_up->grad(),
                                .y = pass.saved[d_gate_up_],
-                               .offsets = offsets});
+                               .offsets = offsets,
+                               .rounding = pass.rounding});
 }
 
 void MoeMlp::OtherWeights(const Pass& pass) const {

@@ -7,7 +7,8 @@
 // is scratch of a chunk, computed again in BackwardInput, which then also adds the experts' weight gradients
 // (BackwardWeight has nothing left of them) and puts the rows' gradients where those of their outputs were.
 // Everything equals a run in one piece to rounding (1e-6 in fp32; products choose their kernel by the rows of
-// a group, so not to the bit).
+// a group, so not to the bit). In FP8 the tiles of a weight gradient start anew with a chunk's rows: there
+// the runs differ as FP8 rounds.
 #pragma once
 
 #include <optional>

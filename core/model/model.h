@@ -52,6 +52,8 @@ struct Objective {
   float mtp_scale = 0;    // loss_weight / depths / (sequences x sequence_length); 0: MTP modules are not run
   BalanceFactors balance = {};
   RecomputePolicy recompute = {};
+  // Of the products of linear layers and experts; embedding, head, router, norms and attention never round.
+  Rounding rounding = Rounding::kNone;
   bool gradients = true;  // false: losses only
 };
 

@@ -21,6 +21,10 @@ void AddHeads(const Context& context, TensorView d_out, int64_t count, TensorVie
   }
 }
 
+Pass PassOf(const Context& context, const Objective& objective, const TokenLayout& layout, Microbatch& mb) {
+  return {context, layout, mb.saved, objective.recompute, objective.balance, objective.rounding};
+}
+
 int64_t LengthOf(const TokenLayout& layout) { return layout.tokens() / layout.sequences(); }
 
 }  // namespace
@@ -30,7 +34,7 @@ void RunPhase(const Phase& phase) {
 }
 
 Phase Model::ForwardPhase(const Context& context, const Objective& objective, Microbatch& mb) const {
-  const Pass pass{context, mb.layout, mb.saved, objective.recompute, objective.balance};
+  const Pass pass = PassOf(context, objective, mb.layout, mb);
   Phase phase;
   phase.push_back({SegmentKind::kCompute, "embedding", [=, this, &mb] { StartForward(pass, mb); }});
   for (const auto& owned : blocks_) {
@@ -97,11 +101,10 @@ void Model::ForwardMtp(const Context& context, const Objective& objective, Micro
   CHECK_EQ(mb.depths.size(), mtp_.size());
   TensorView previous = mb.hidden;
   int64_t length = LengthOf(mb.layout);
-  RecomputePolicy recompute = objective.recompute;
-  recompute.blocks = false;  // one block a depth: not worth a second pass
   for (size_t k = 0; k < mtp_.size(); ++k) {
     Microbatch::Depth& depth = mb.depths[k];
-    const Pass pass{context, depth.layout, mb.saved, recompute, objective.balance};
+    Pass pass = PassOf(context, objective, depth.layout, mb);
+    pass.recompute.blocks = false;  // one block a depth: not worth a second pass
     const int64_t count = LengthOf(depth.layout);
     const Shape shape{depth.layout.tokens(), config_.hidden_size};
     const TensorView hidden = kept.New(act, shape);
@@ -125,7 +128,7 @@ void Model::ForwardMtp(const Context& context, const Objective& objective, Micro
 
 Phase Model::BackwardPhase(const Context& context, const Objective& objective, Microbatch& mb,
                            Weights weights) const {
-  const Pass pass{context, mb.layout, mb.saved, objective.recompute, objective.balance};
+  const Pass pass = PassOf(context, objective, mb.layout, mb);
   const bool now = weights == Weights::kNow;
   Phase phase;
   if (head_ && objective.mtp_scale != 0) {
@@ -200,7 +203,7 @@ void Model::BackwardMtp(const Context& context, const Objective& objective, Micr
   const DType act = options_.storage.act;
   for (size_t k = mtp_.size(); k-- > 0;) {
     Microbatch::Depth& depth = mb.depths[k];
-    const Pass pass{context, depth.layout, mb.saved, objective.recompute, objective.balance};
+    const Pass pass = PassOf(context, objective, depth.layout, mb);
     const Shape shape{depth.layout.tokens(), config_.hidden_size};
     const Arena::Mark mark = mb.saved.gradients().mark();
     const TensorView d_embedding = mb.saved.gradients().New(act, shape);
@@ -221,17 +224,16 @@ void Model::BackwardMtp(const Context& context, const Objective& objective, Micr
 }
 
 Phase Model::WeightPhase(const Context& context, const Objective& objective, Microbatch& mb) const {
-  const Pass pass{context, mb.layout, mb.saved, objective.recompute, objective.balance};
+  const Pass pass = PassOf(context, objective, mb.layout, mb);
   Phase phase;
-  phase.push_back(
-      {SegmentKind::kCompute, "head", [=, this, &context, &mb] {
-         for (size_t k = objective.mtp_scale != 0 ? mtp_.size() : 0; k-- > 0;) {
-           const Pass deep{context, mb.depths[k].layout, mb.saved, objective.recompute, objective.balance};
-           mtp_[k]->BackwardWeight(deep);
-           mtp_embeddings_[k]->BackwardWeight(deep);
-         }
-         if (final_norm_) final_norm_->BackwardWeight(pass);
-       }});
+  phase.push_back({SegmentKind::kCompute, "head", [=, this, &context, &mb] {
+                     for (size_t k = objective.mtp_scale != 0 ? mtp_.size() : 0; k-- > 0;) {
+                       const Pass deep = PassOf(context, objective, mb.depths[k].layout, mb);
+                       mtp_[k]->BackwardWeight(deep);
+                       mtp_embeddings_[k]->BackwardWeight(deep);
+                     }
+                     if (final_norm_) final_norm_->BackwardWeight(pass);
+                   }});
   for (size_t b = blocks_.size(); b-- > 0;) {
     phase.push_back({SegmentKind::kCompute, "weights", [=, this] { blocks_[b]->BackwardWeight(pass); },
                      first_parameter_[b], first_parameter_[b + 1]});

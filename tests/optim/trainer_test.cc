@@ -161,6 +161,33 @@ TEST(Trainer, TrainsInBf16AndWithBf16Moments) {
   EXPECT_LT(last, 0.6 * first);
 }
 
+TEST(Trainer, TrainsInFp8CloseToFp32WithTheSameBitsWithAnyNumberOfThreads) {
+  TrainConfig c = Config();
+  c.rounding = Rounding::kFp8;
+  Training t(c), plain(Config()), other(c, 3);
+  const double first = t.Step(0).loss;
+  const double first_plain = plain.Step(0).loss;
+  EXPECT_NEAR(first, first_plain, 0.01 * first_plain);
+  EXPECT_NE(first, first_plain);
+  EXPECT_EQ(other.Step(0).loss, first);
+  double last = first;
+  for (int i = 0; i < 30; ++i) {
+    last = t.Step(0).loss;
+    EXPECT_EQ(other.Step(0).loss, last);
+  }
+  EXPECT_LT(last, 0.5 * first);
+}
+
+TEST(Trainer, EvaluatesWithoutRoundingWhateverItTrainsIn) {
+  TrainConfig c = Config();
+  c.rounding = Rounding::kFp8;
+  Training fp8(c), plain(Config());
+  std::vector<int32_t> ids(50);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7 % 40);
+  const std::vector<int32_t> starts = {0, 20, 50};
+  EXPECT_EQ(*fp8.trainer->Evaluate(ids, starts), *plain.trainer->Evaluate(ids, starts));
+}
+
 TEST(Balance, MetricsHaveTheirExtremes) {
   EXPECT_EQ(MaxViolation({5, 5, 5, 5}), 0);
   EXPECT_EQ(MaxViolation({20, 0, 0, 0}), 3);

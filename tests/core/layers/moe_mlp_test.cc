@@ -226,7 +226,8 @@ TEST(MoeMlpTest, TheBiasMovesSelectionButNoWeight) {
 
 // One microbatch through all phases, with experts in chunks of `most` rows (0: in one piece).
 struct Trained {
-  Trained(const MoeChoices& choices, DType act, int64_t tokens, int64_t most, float bias_of_expert_1 = 0)
+  Trained(const MoeChoices& choices, DType act, int64_t tokens, int64_t most, float bias_of_expert_1 = 0,
+          Rounding rounding = Rounding::kNone)
       : subject(bench, set, slots, choices),
         layout(MakeLayout(bench, {0, static_cast<int32_t>(tokens)})),
         saved(bench.memory(), slots.count()) {
@@ -247,7 +248,8 @@ struct Trained {
     const Pass pass{.context = bench.context(),
                     .layout = layout.layout,
                     .saved = saved,
-                    .recompute = {.swiglu = true, .max_expert_rows = most}};
+                    .recompute = {.swiglu = true, .max_expert_rows = most},
+                    .rounding = rounding};
     const std::vector<TensorView> xs = {x}, ys = {y_tensor}, dys = {dy}, dxs = {dx_tensor};
     subject.Forward(pass, xs, ys);
     kept_bytes = saved.activations().bytes();
@@ -272,6 +274,26 @@ struct Trained {
   std::vector<std::vector<float>> gradients;
   int64_t kept_bytes = 0, gradient_bytes = 0, scratch_bytes = 0;
 };
+
+// The same experts are chosen: the router does not round.
+TEST(MoeMlpTest, InFp8EveryGradientIsNearTheUnroundedOneInOnePieceAndInChunks) {
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    const Trained plain(kV3, act, 150, 0);
+    for (const int64_t most : {0, 200}) {
+      const Trained fp8(kV3, act, 150, most, 0, Rounding::kFp8);
+      const auto expect_near = [&](const std::vector<float>& got, const std::vector<float>& want,
+                                   const std::string& what) {
+        EXPECT_GT(RelativeDistance(got, want), 0.01) << act << " " << most << " " << what;
+        EXPECT_LT(RelativeDistance(got, want), 0.08) << act << " " << most << " " << what;
+      };
+      expect_near(fp8.y, plain.y, "y");
+      expect_near(fp8.dx, plain.dx, "dx");
+      for (size_t p = 0; p < plain.gradients.size(); ++p) {
+        expect_near(fp8.gradients[p], plain.gradients[p], "gradient " + std::to_string(p));
+      }
+    }
+  }
+}
 
 // The first microbatch's 51 rows go in chunks. The second's 27 do not: it must not add its weight gradients
 // before the checker has read the first one's.

@@ -88,6 +88,7 @@ class PlainBackend final : public Backend {
   }
 
   void MatMul(Stream&, const MatMulArgs& a) override {
+    CHECK(a.rounding == Rounding::kNone) << "tests of FP8 are for real backends";
     const bool ta = a.transpose_a == Transpose::kYes, tb = a.transpose_b == Transpose::kYes;
     const int64_t depth = ta ? a.a.rows() : a.a.cols();
     for (int64_t i = 0; i < a.c.rows(); ++i) {
@@ -101,6 +102,7 @@ class PlainBackend final : public Backend {
     }
   }
   void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& a) override {
+    CHECK(a.rounding == Rounding::kNone) << "tests of FP8 are for real backends";
     const auto* offsets = static_cast<const int64_t*>(a.offsets.data);
     for (int64_t g = 0; g < a.w.shape[0]; ++g) {
       const int64_t begin = offsets[g], n = offsets[g + 1] - begin;

@@ -94,6 +94,52 @@ TEST_P(ModelPhasesTest, EveryRecomputePolicyGivesTheSameBits) {
   }
 }
 
+TEST_P(ModelPhasesTest, InFp8RecomputingGivesTheSameBits) {
+  TinyModel tiny(config());
+  Objective fp8 = objective();
+  fp8.rounding = Rounding::kFp8;
+  const auto want = Whole(tiny, fp8, depths());
+  for (const bool blocks : {false, true}) {
+    fp8.recompute = {.norms = true, .mla_up = true, .swiglu = true, .blocks = blocks};
+    ExpectSameGradients(Whole(tiny, fp8, depths()), want, 0, blocks ? "blocks" : "selective");
+  }
+}
+
+// V3 leaves embedding, head, router, norms and attention as they are (its report, §3.3.1).
+TEST_P(ModelPhasesTest, InFp8AllProductsRoundButThoseOfHeadAndRouters) {
+  TinyModel tiny(config());
+  KernelProfile profile;
+  Context context = tiny.bench.context();
+  context.profile = &profile;
+  Objective o = objective();
+  Microbatch mb = tiny.NewMicrobatch();
+  const auto calls = [&](Rounding rounding) {
+    profile.Clear();
+    o.rounding = rounding;
+    mb.saved.Reset();
+    Load(tiny, mb, 0, kSequences, depths());
+    tiny.model.Forward(context, o, mb);
+    tiny.model.Backward(context, o, mb, Model::Weights::kNow);
+    std::map<std::string, int64_t> out;
+    for (const auto& [name, entry] : profile.entries()) out[name] = entry.calls;
+    return out;
+  };
+  auto plain = calls(Rounding::kNone), fp8 = calls(Rounding::kFp8);
+  const auto heads = 1 + depths(), routers = static_cast<int>(tiny.model.moe_layers().size());
+  int64_t biases = 0;  // their gradients are sums, written as products
+  for (const auto& p : tiny.model.parameters().all()) biases += p->name().ends_with("bias") && p->grad();
+  EXPECT_EQ(fp8["MatMul NT"], heads + routers);
+  EXPECT_EQ(fp8["MatMul NN"], heads + routers + biases);
+  EXPECT_EQ(fp8["MatMul TN"], heads + routers);
+  for (const char* product : {"MatMul NT", "MatMul NN", "MatMul TN"}) {
+    EXPECT_EQ(fp8[product] + fp8[std::string(product) + " FP8"], plain[product]) << product;
+  }
+  for (const char* phase : {"forward", "input", "weight"}) {
+    EXPECT_EQ(fp8[std::string("GroupedMatMul ") + phase], 0) << phase;
+    EXPECT_EQ(fp8[std::string("Grouped ") + phase + " FP8"], plain[std::string("GroupedMatMul ") + phase]);
+  }
+}
+
 TEST_P(ModelPhasesTest, RecomputingBlocksKeepsLess) {
   TinyModel tiny(config());
   const auto kept = [&](bool blocks) {

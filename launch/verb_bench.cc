@@ -65,15 +65,17 @@ absl::StatusOr<StepTimes> TimeSteps(Trainer& trainer, int64_t steps, bool kernel
   return times;
 }
 
+const char* NameOf(DType act) { return act == DType::kF32 ? "fp32" : "bf16"; }
+
 // The line that scripts read. gflops counts as the benchmark programs in PyTorch do: every parameter but the
 // embedding as a matrix, attention at its causal half, MTP modules not counted.
-void PrintJson(const ModelConfig& config, int64_t sequences, int64_t length, DType act,
+void PrintJson(const ModelConfig& config, int64_t sequences, int64_t length, const char* compute,
                const StepTimes& times) {
   const double tokens = static_cast<double>(sequences * length);
   const double flops = CostOf(config, length).train_flops_all_parameters;
   std::printf("{\"tokens_per_s\":%.1f,\"step_s\":%.4f,\"gflops\":%.1f,\"first_s\":%.3f,\"compute\":\"%s\"}\n",
               tokens / times.best_s, times.best_s, flops * tokens / times.best_s / 1e9, times.first_s,
-              act == DType::kF32 ? "fp32" : "bf16");
+              compute);
 }
 
 absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, bool kernels, Rank& rank) {
@@ -82,7 +84,7 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
   ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, rank.world, rank.Threads(r.threads())));
   WorldGuard guard(&rank.world);
   RETURN_IF_ERROR(InitializeWeights(r, training));
-  ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));
+  const DType act = ComputeOf(r, *training.backend);
   Batch batch;
   int64_t sample = 0;
   const auto next = [&]() -> absl::StatusOr<StepBatch> {
@@ -101,7 +103,8 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
     PrintKernels(times.profile, times.profiled_s, MeasureProductPeak(*training.backend, act),
                  MeasureReadBandwidth(*training.backend));
   }
-  PrintJson(config, r.batch().sequences(), r.batch().sequence_length(), act, times);
+  PrintJson(config, r.batch().sequences(), r.batch().sequence_length(),
+            RoundingOf(r) == Rounding::kFp8 ? "fp8" : NameOf(act), times);
   return absl::OkStatus();
 }
 
@@ -149,8 +152,8 @@ absl::Status RunBench(const ParsedArgs& args) {
   const DType act = backend->AutoCompute();
   const double peak = MeasureProductPeak(*backend, act, 1.0), bandwidth = MeasureReadBandwidth(*backend);
   std::printf("backend    %s, compute AUTO is %s\n", backend->Name().c_str(),
-              act == DType::kF32 ? "fp32" : "bf16");
-  std::printf("products   %.0f GFLOP/s (%s, 1024 cubed)\n", peak / 1e9, act == DType::kF32 ? "fp32" : "bf16");
+              NameOf(act));
+  std::printf("products   %.0f GFLOP/s (%s, 1024 cubed)\n", peak / 1e9, NameOf(act));
   std::printf("memory     %.1f GB/s read\n\n", bandwidth / 1e9);
   const ModelConfig config = BenchModel();
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
@@ -179,7 +182,7 @@ absl::Status RunBench(const ParsedArgs& args) {
               static_cast<long long>(args.Integer("steps")), times.best_s,
               kSequences * kLength / times.best_s, flops / times.best_s / 1e9,
               100 * flops / times.best_s / peak);
-  PrintJson(config, kSequences, kLength, act, times);
+  PrintJson(config, kSequences, kLength, NameOf(act), times);
   return absl::OkStatus();
 }
 

@@ -78,6 +78,7 @@ void Print(const proto::Recipe& r, const ModelConfig& config, const Plan& plan, 
   const Schedule& s = plan.schedule;
   std::printf("layout      %s: %d ranks, %d stages, %d microbatches a step\n", ToText(plan.layout).c_str(),
               plan.layout.ranks(), s.stages, s.microbatches);
+  std::printf("compute     %s\n", ComputeText(r, act).c_str());
   std::printf("costs       half of this machine's measured %.0f GFLOP/s a rank, F = I = W\n\n",
               peak_flops / 1e9);
   std::printf("stage  layers    on rank  F + B a microbatch\n");
@@ -115,7 +116,7 @@ absl::Status RunPlan(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
   const proto::Recipe& r = recipe.proto();
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
-  ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *backend));
+  const DType act = ComputeOf(r, *backend);
   const double peak = MeasureProductPeak(*backend, act);
   int ranks = static_cast<int>(args.Integer("ranks"));
   if (!args.Given("ranks")) {

@@ -41,6 +41,7 @@ VerifyConfig ConfigOf(const proto::Recipe& r, const ModelConfig& shrunk, int64_t
   c.train.schedule = {};
   c.train.schedule.lr = 1e-3;
   c.train.optimizer.moments = DType::kF32;
+  c.train.rounding = Rounding::kNone;
   c.sequences = 16;
   c.length = 12;
   c.seed = r.seed();

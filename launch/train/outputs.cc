@@ -22,13 +22,13 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
   const ModelCost cost = CostOf(config, r.batch().sequence_length());
   const bool mtp = r.mtp().loss_weight() > 0;
   out->flops_per_token_ = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
-  ASSIGN_OR_RETURN(const DType act, ComputeOf(r, *training.backend));
+  const DType act = ComputeOf(r, *training.backend);
   const Layout& layout = training.trainer->mesh().layout();
   out->peak_flops_ = MeasureProductPeak(*training.backend, act) * layout.ranks();
   RETURN_IF_ERROR(folder.WriteRecipe(recipe.ToText()));
   std::vector<std::pair<std::string, std::string>> more = {
       {"backend", training.backend->Name()},
-      {"compute", Concat(act)},
+      {"compute", ComputeText(r, act)},
       {"perf/mfu_basis",
        Concat(static_cast<int64_t>(out->peak_flops_ / 1e9), " GFLOP/s: ", act,
               " product of 1024 cubed, measured at the start of the run",
@@ -48,7 +48,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
                                                                 .log_path = folder.log_path(0)});
   out->Print(Concat(
       r.name(), ": ", WithCommas(cost.parameters), " parameters (", WithCommas(cost.active),
-      " active a token), ", training.backend->Name(), ", ", act,
+      " active a token), ", training.backend->Name(), ", ", ComputeText(r, act),
       layout.ranks() > 1 ? Concat(", ", layout.ranks(), " ranks (", ToText(layout), ")") : std::string(),
       first_step > 0 ? Concat(", going on after step ", first_step) : std::string()));
   return out;

@@ -126,26 +126,34 @@ TrainConfig TrainConfigOf(const proto::Recipe& r) {
           .auxiliary_loss = r.balance().auxiliary_loss(),
           .router_z_loss = r.balance().router_z_loss(),
           .mtp_loss_weight = r.mtp().loss_weight(),
-          .recompute = RecomputeOf(r)};
+          .recompute = RecomputeOf(r),
+          .rounding = RoundingOf(r)};
 }
 
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) {
   return LoaderOptionsFrom(r.data(), r.batch().sequence_length(), model.vocab_size, r.seed());
 }
 
-absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend) {
+DType ComputeOf(const proto::Recipe& recipe, const Backend& backend) {
   switch (recipe.precision().compute()) {
-    case proto::Precision::AUTO:
-      return backend.AutoCompute();
     case proto::Precision::FP32:
       return DType::kF32;
     case proto::Precision::BF16:
       return DType::kBF16;
+    case proto::Precision::AUTO:
     case proto::Precision::FP8:
       break;
   }
-  return UsageError(
-      "precision.compute is FP8; the CPU backend computes in FP32 and BF16; set precision { compute: AUTO }");
+  return backend.AutoCompute();
+}
+
+Rounding RoundingOf(const proto::Recipe& recipe) {
+  return recipe.precision().compute() == proto::Precision::FP8 ? Rounding::kFp8 : Rounding::kNone;
+}
+
+std::string ComputeText(const proto::Recipe& recipe, DType act) {
+  if (RoundingOf(recipe) == Rounding::kNone) return Concat(act);
+  return Concat("FP8 in linear layers and experts, ", act, " elsewhere");
 }
 
 int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
@@ -197,10 +205,9 @@ absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelC
   DeviceOptions device = DeviceOf(recipe, world, threads);
   device.host_rows = HostTouchesRows(layout, world.node_of_rank());
   ASSIGN_OR_RETURN(t.backend, MakeBackend(device));
-  ASSIGN_OR_RETURN(const DType act, ComputeOf(recipe, *t.backend));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
   ModelOptions options;
-  options.storage = {.act = act, .training = true};
+  options.storage = {.act = ComputeOf(recipe, *t.backend), .training = true};
   options.max_positions = PositionsOf(recipe, config);
   ASSIGN_OR_RETURN(
       t.trainer, Trainer::New(world, *t.backend, *t.stream, config, options, layout, TrainConfigOf(recipe)));
@@ -228,10 +235,10 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   const double flops = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
   int64_t tokens = 0;
   for (int64_t step = 1; step <= r.steps(); ++step) tokens += SequencesOfStep(r, step) * length;
-  const absl::StatusOr<DType> act = ComputeOf(r, backend);
+  const DType act = ComputeOf(r, backend);
   const double stored = static_cast<double>(cost.parameters + cost.mtp_parameters);
   const double moments = r.optimizer().moments() == proto::Optimizer::BF16 ? 2 : 4;
-  const double copy = act.ok() && *act == DType::kBF16 ? 2 : 0;
+  const double copy = act == DType::kBF16 ? 2 : 0;
   const double ema = r.optimizer().ema_decay() > 0 ? 4 : 0;
   const double state = stored * (4 + 4 + 2 * moments + copy + ema);
   // Half of the product peak is what the benchmark model reaches at least; small models come lower.
@@ -249,7 +256,7 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
                 " for weights, gradients and moments; activations come on top");
   out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
                 static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
-  out += Concat("\nbackend      ", backend.Name(), act.ok() ? Concat(", computing in ", *act) : "", "\n");
+  out += Concat("\nbackend      ", backend.Name(), ", computing in ", ComputeText(r, act), "\n");
   return out;
 }
 

@@ -18,8 +18,12 @@ absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
 TrainConfig TrainConfigOf(const proto::Recipe& recipe);
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);
 
-// Compute dtype of precision.compute on this backend. UsageError for FP8, which the CPU has not.
-absl::StatusOr<DType> ComputeOf(const proto::Recipe& recipe, const Backend& backend);
+// Compute dtype of precision.compute on this backend; under FP8 that of everything but the rounded products.
+DType ComputeOf(const proto::Recipe& recipe, const Backend& backend);
+// Rounding of the products of linear layers and experts.
+Rounding RoundingOf(const proto::Recipe& recipe);
+// "BF16", or what is FP8 and what is not.
+std::string ComputeText(const proto::Recipe& recipe, DType act);
 
 // Global batch, in sequences, of step `step` (1 for the first) under the batch ramp.
 int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step);

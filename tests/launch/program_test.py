@@ -1,5 +1,6 @@
 """Runs the moebius binary as a user does: help of every verb, unknown words, start-up time.
 Usage: program_test.py BINARY [--no-timing]"""
+import pathlib
 import re
 import resource
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 
 BINARY = sys.argv[1]
+QUICKSTART = str(pathlib.Path(__file__).resolve().parents[2] / "recipes" / "quickstart.textproto")
 
 
 def run(*words):
@@ -51,6 +53,14 @@ def check_unknown_words():
     expect(code == 66 and "/no/such/run" in err, f"missing run: {code} {err!r}")
 
 
+def check_plans_say_what_is_fp8():
+    for words in (("plan", QUICKSTART), ("train", QUICKSTART, "--dry-run")):
+        for precision, says in (("FP8", True), ("FP32", False)):
+            code, out, err = run(*words, "--set", f"precision.compute={precision}")
+            expect(code == 0, f"{words[0]} with {precision} exits with {code}: {err!r}")
+            expect(("FP8 in linear layers and experts" in out) == says, f"{words[0]} with {precision}: {out!r}")
+
+
 def check_start_up_time():
     walls, cpus = [], []
     for _ in range(15):
@@ -69,6 +79,7 @@ expect(len(names) >= 3, f"verbs: {names}")
 for name in names:
     check_help(name)
 check_unknown_words()
+check_plans_say_what_is_fp8()
 if "--no-timing" not in sys.argv:
     check_start_up_time()
 print(f"{len(names)} verbs: {', '.join(names)}")

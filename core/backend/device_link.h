@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/tensor/dtype.h"
 
 namespace moebius {
@@ -21,6 +23,8 @@ struct MemoryPiece {
 };
 
 enum class ReduceOp : uint8_t { kSum, kMax };
+
+class DeviceChannel;
 
 class DeviceLink {
  public:
@@ -55,6 +59,28 @@ class DeviceLink {
   };
   virtual Block Take(Place place, int64_t bytes) = 0;
   virtual void Give(const Block& block) = 0;  // when no work uses it any more
+
+  // Whether channels to devices of other processes can be opened here.
+  virtual bool has_channels() const { return false; }
+  // What the two ends need to open one, at most 128 bytes: made by one end, given to both.
+  virtual std::string NewChannelId() { return ""; }
+  virtual std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends);
 };
+
+// One way from a process' device to another's, for the exchange thread. Both ends transfer the same messages
+// in the same order. It outlives the link that opened it.
+class DeviceChannel {
+ public:
+  virtual ~DeviceChannel() = default;
+  // Whether the next transfer may be made: the channel is open, the last one on its way. False for ever once
+  // status() is an error.
+  virtual bool Ready() = 0;
+  virtual std::unique_ptr<DeviceLink::Work> Transfer(const MemoryPiece& piece) = 0;
+  virtual absl::Status status() const = 0;
+  // Ends what is open: no transfer touches its memory any more.
+  virtual void Abort() = 0;
+};
+
+inline std::unique_ptr<DeviceChannel> DeviceLink::OpenChannel(const std::string&, bool) { return nullptr; }
 
 }  // namespace moebius

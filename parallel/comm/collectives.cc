@@ -192,7 +192,15 @@ std::vector<MessagePhase> AllToAllPhases(const Members& members, PeerPieces piec
   for (const int peer : peers) {
     Message receive = members.With(peer, std::move(pieces.receive[peer]));
     Message send = members.With(peer, std::move(pieces.send[peer]));
-    if (peer == members.rank()) CHECK_EQ(send.bytes(), receive.bytes()) << "to itself";
+    if (peer == members.rank()) {
+      CHECK_EQ(send.bytes(), receive.bytes()) << "to itself";
+      if (DeviceLink* const link = send.link) {
+        phase.then = [link, from = std::move(send.pieces), to = std::move(receive.pieces)] {
+          return link->Copy(from, to);
+        };
+        continue;
+      }
+    }
     if (receive.bytes() > 0) phase.receives.push_back(std::move(receive));
     if (send.bytes() > 0) phase.sends.push_back(std::move(send));
   }

@@ -1,7 +1,7 @@
 // The communicator seam: messages and collectives between the ranks of a group.
 //
 // Memory is the host's, or the device's of the backend whose stream a call takes: whole views, and all pieces
-// that go to or come from one peer. What the two ends of a message have need not be alike.
+// that go to or come from one peer, and alike on the two ends of a message.
 //
 // Contract. A call is ordered on the stream that it takes, an exchange stream of the rank's one backend, and
 // returns at once; buffers stay valid and untouched until the stream has passed it. All members of a group

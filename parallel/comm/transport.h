@@ -12,11 +12,12 @@
 
 namespace moebius {
 
-// The group, the kind, and a call's number or the caller's tag: 30 bits, which fit into MPI's own tags.
+// The group, the kind, and a call's number or the caller's tag: 29 bits, which fit into MPI's own tags with one
+// to spare (direct.cc).
 struct Tag {
   // A ledger message (ledger.h) goes before the data of each call.
   enum Kind : uint32_t { kCollectiveLedger, kCollective, kPointLedger, kPoint };
-  static constexpr int kMaxContexts = 1 << 12;
+  static constexpr int kMaxContexts = 1 << 11;
   static constexpr int kNumbers = 1 << 16;
 
   int context = 0;  // the group's; equal on its members, different for groups that share two ranks

@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "parallel/comm/direct.h"
 #include "parallel/comm/group.h"
 #include "parallel/comm/in_process.h"
 #include "parallel/comm/rank_state.h"
@@ -117,7 +118,7 @@ std::unique_ptr<World> NewMpiWorld(MpiProcess& process, const WorldOptions& opti
   const std::vector<int> nodes = options.ranks_per_node > 0
                                      ? DeclaredNodes(process.size(), options.ranks_per_node)
                                      : process.NodeOfRank();
-  return std::make_unique<World>(process.NewTransport(), nodes, options);
+  return std::make_unique<World>(NewDirectTransport(process.NewTransport()), nodes, options);
 }
 
 }  // namespace moebius

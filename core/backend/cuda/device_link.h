@@ -35,6 +35,10 @@ class CudaLink final : public DeviceLink {
                                int64_t count, void* out) override;
   Block Take(Place place, int64_t bytes) override;
   void Give(const Block& block) override;
+  // nccl.cc
+  bool has_channels() const override;
+  std::string NewChannelId() override;
+  std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends) override;
 
  private:
   const int device_;

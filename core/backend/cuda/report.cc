@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/backend/cuda/nccl.h"
 #include "core/backend/gpu.h"
 #include "core/base/strings.h"
 
@@ -73,6 +74,14 @@ extern "C" __attribute__((visibility("default"))) void moebius_describe_gpus(
       Concat("CUDA ", moebius::CudaVersion(runtime), ", cuBLAS ",
              moebius::LibraryVersion(cublasLtGetVersion()), ", cuDNN ",
              moebius::LibraryVersion(cudnnGetVersion())));
+  if (const moebius::cuda::Nccl* nccl = moebius::cuda::LoadNccl()) {
+    int version = 0;
+    (void)nccl->version(&version);
+    add(Kind::kGood, "nccl", moebius::LibraryVersion(version));
+  } else {
+    add(Kind::kNote, "nccl",
+        "none (libnccl.so.2): processes exchange GPU memory through the host; install NVIDIA's libnccl2");
+  }
   if (driver == 0) {
     return add(
         Kind::kBad, "driver",

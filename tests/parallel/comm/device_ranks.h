@@ -24,9 +24,9 @@ class TestDevice {
 // Of a GPU's backend, which outlives it.
 std::unique_ptr<TestDevice> NewGpuTestDevice(Backend& backend);
 
-// For CpuOptions::link.
+// For CpuOptions::link. Its channels between processes are files.
 class PretendedLink : public DeviceLink, public TestDevice {};
-std::unique_ptr<PretendedLink> NewPretendedLink();
+std::unique_ptr<PretendedLink> NewPretendedLink(bool channels);
 
 // `inner`, with everything that it is given on the device. Both outlive it.
 std::unique_ptr<Communicator> OnDevice(Communicator& inner, TestDevice& device);

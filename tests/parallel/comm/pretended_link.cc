@@ -1,8 +1,16 @@
+#include <unistd.h>
+
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <mutex>
 
+#include "core/base/check.h"
+#include "core/base/strings.h"
+#include "gtest/gtest.h"
 #include "parallel/comm/reduce.h"
 #include "tests/parallel/comm/device_ranks.h"
 
@@ -32,8 +40,51 @@ class Later final : public DeviceLink::Work {
   int polls_ = 0;
 };
 
+// A transfer is a file that the receiver takes away.
+class FileChannel final : public DeviceChannel {
+ public:
+  FileChannel(const std::string& id, bool sends) : id_(id), sends_(sends) {}
+  bool Ready() override { return ++polls_ % kPolls == 0; }
+  std::unique_ptr<DeviceLink::Work> Transfer(const MemoryPiece& piece) override {
+    return std::make_unique<Transferred>(Concat(id_, ".", next_++), sends_, piece);
+  }
+  absl::Status status() const override { return absl::OkStatus(); }
+  void Abort() override {}
+
+ private:
+  class Transferred final : public DeviceLink::Work {
+   public:
+    Transferred(const std::string& path, bool sends, const MemoryPiece& piece)
+        : path_(path), sends_(sends), piece_(piece) {}
+    bool Done() override {
+      if (sends_) {
+        std::ofstream(path_ + ".part").write(Real(piece_.data), piece_.bytes);
+        std::filesystem::rename(path_ + ".part", path_);
+        return true;
+      }
+      std::ifstream file(path_);
+      if (!file) return false;
+      file.read(Real(piece_.data), piece_.bytes);
+      CHECK_EQ(file.gcount(), piece_.bytes);
+      std::filesystem::remove(path_);
+      return true;
+    }
+
+   private:
+    const std::string path_;
+    const bool sends_;
+    const MemoryPiece piece_;
+  };
+
+  const std::string id_;
+  const bool sends_;
+  int polls_ = 0;
+  int64_t next_ = 0;
+};
+
 class Link final : public PretendedLink {
  public:
+  explicit Link(bool channels) : channels_(channels) {}
   void* Allocate(int64_t bytes) override {
     return reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(std::malloc(bytes + 1)) | kPretended);
   }
@@ -74,10 +125,22 @@ class Link final : public PretendedLink {
     return {place == Place::kHost ? std::malloc(bytes + 1) : Allocate(bytes), bytes, place};
   }
   void Give(const Block& block) override { std::free(Real(block.data)); }
+
+  bool has_channels() const override { return channels_; }
+  std::string NewChannelId() override {
+    return Concat(testing::TempDir(), "/moebius_channel_", getpid(), "_", ++ids_);
+  }
+  std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends) override {
+    return std::make_unique<FileChannel>(id.c_str(), sends);
+  }
+
+ private:
+  const bool channels_;
+  static inline std::atomic<int> ids_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<PretendedLink> NewPretendedLink() { return std::make_unique<Link>(); }
+std::unique_ptr<PretendedLink> NewPretendedLink(bool channels) { return std::make_unique<Link>(channels); }
 
 }  // namespace moebius

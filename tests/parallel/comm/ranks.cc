@@ -18,9 +18,10 @@ constexpr bool kTestsGpu = true;
 constexpr bool kTestsGpu = false;
 #endif
 
-bool Pretends() {
+std::unique_ptr<PretendedLink> Pretended() {
   const char* device = std::getenv("MOEBIUS_TEST_DEVICE");
-  return !kTestsGpu && device != nullptr && std::string(device) == "pretend";
+  if (kTestsGpu || device == nullptr) return nullptr;
+  return NewPretendedLink(std::string(device) == "channels");
 }
 
 std::unique_ptr<Backend> NewBackend(const World& world, DeviceLink* link) {
@@ -42,7 +43,7 @@ absl::Status RunOne(World& world, const std::function<void(Rank&)>& body) {
 
 Rank::Rank(World* world_in)
     : world(*world_in),
-      pretended(Pretends() ? NewPretendedLink() : nullptr),
+      pretended(Pretended()),
       backend(NewBackend(*world_in, pretended.get())),
       gpu(kTestsGpu ? NewGpuTestDevice(*backend) : nullptr),
       device_all(gpu         ? OnDevice(world.all(), *gpu)

@@ -15,7 +15,8 @@
 namespace moebius {
 
 // What a rank's body gets: its world, with a backend and a first exchange stream. The environment's
-// MOEBIUS_TEST_DEVICE = pretend (and a build for GPUs) has communication go through a device's memory.
+// MOEBIUS_TEST_DEVICE = pretend or channels (and a build for GPUs) has communication go through a device's
+// memory; channels: straight from device to device.
 struct Rank {
   explicit Rank(World* world);
 

@@ -76,6 +76,8 @@ class Backend : public Allocator {
   // The size of the pieces in which large results that nobody keeps (logits) are best computed: near the
   // caches of a CPU, enough to fill all processors of a GPU.
   virtual int64_t piece_bytes() const = 0;
+  // What could still be allocated now; 0: nobody knows.
+  virtual int64_t free_bytes() const = 0;
   virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;
   virtual std::unique_ptr<Event> NewEvent() = 0;
   // Runs `calls`, whose kernel calls on `stream` are recorded and not made: they copy nothing to or from the

@@ -9,6 +9,7 @@
 #include "data/build_options.h"
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/memory.h"
 #include "parallel/node_map.h"
 
 namespace moebius {
@@ -195,7 +196,15 @@ DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int thre
   const int node = nodes[world.rank()];
   return {.device = recipe.device() == proto::CUDA ? Device::kCuda : Device::kCpu,
           .threads = threads,
-          .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node))};
+          .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node)),
+          .deterministic = recipe.precision().deterministic()};
+}
+
+ModelOptions ModelOptionsOf(const proto::Recipe& recipe, const ModelConfig& config, DType act) {
+  ModelOptions options;
+  options.storage = {.act = act, .training = true};
+  options.max_positions = PositionsOf(recipe, config);
+  return options;
 }
 
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
@@ -206,9 +215,8 @@ absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelC
   device.host_rows = HostTouchesRows(layout, world.node_of_rank());
   ASSIGN_OR_RETURN(t.backend, MakeBackend(device));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
-  ModelOptions options;
-  options.storage = {.act = ComputeOf(recipe, *t.backend), .training = true};
-  options.max_positions = PositionsOf(recipe, config);
+  if (world.size() == 1) RETURN_IF_ERROR(CheckMemory(recipe, config, *t.backend));
+  const ModelOptions options = ModelOptionsOf(recipe, config, ComputeOf(recipe, *t.backend));
   ASSIGN_OR_RETURN(
       t.trainer, Trainer::New(world, *t.backend, *t.stream, config, options, layout, TrainConfigOf(recipe)));
   return t;
@@ -252,8 +260,11 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   out += line;
   out += Concat("\ndata         ", WithCommas(tokens), " tokens in ", WithCommas(r.steps()), " steps of ",
                 r.batch().sequences(), " x ", length);
-  out += Concat("\nmemory       ", HumanBytes(state),
-                " for weights, gradients and moments; activations come on top");
+  const absl::StatusOr<int64_t> peak = PredictPeakBytes(r, config, backend);
+  out += Concat("\nmemory       ",
+                peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
+                          : std::string(),
+                HumanBytes(state), " for weights, gradients and moments, the rest for activations");
   out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
                 static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
   out += Concat("\nbackend      ", backend.Name(), ", computing in ", ComputeText(r, act), "\n");

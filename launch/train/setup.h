@@ -40,6 +40,9 @@ WorldOptions WorldOptionsOf(const proto::Recipe& recipe);
 // The recipe's layout of `ranks` ranks; UsageError with everything that does not fit.
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
 
+// Of the trained model; `act` is ComputeOf the recipe.
+ModelOptions ModelOptionsOf(const proto::Recipe& recipe, const ModelConfig& config, DType act);
+
 // Where a rank of the run computes.
 DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int threads);
 

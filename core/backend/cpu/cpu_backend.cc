@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "core/backend/cpu/compute_stream.h"
@@ -78,6 +80,15 @@ void CpuBackend::Free(void* memory) { std::free(memory); }
 std::string CpuBackend::Name() const {
   return Concat("cpu (", InstructionSetName(), ", ", num_threads(),
                 num_threads() == 1 ? " thread)" : " threads)");
+}
+
+int64_t CpuBackend::free_bytes() const {
+  std::ifstream file("/proc/meminfo");
+  for (std::string word; file >> word;) {
+    int64_t kibibytes = 0;
+    if (word == "MemAvailable:" && file >> kibibytes) return kibibytes << 10;
+  }
+  return 0;
 }
 
 std::string CpuBackend::InstructionSet() const { return InstructionSetName(); }

@@ -27,6 +27,7 @@ class CpuBackend final : public Backend {
   DType AutoCompute() const override;
   int num_threads() const override { return pool_.num_threads(); }
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
+  int64_t free_bytes() const override;
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;
   // Every call is made by the host: nothing to record.

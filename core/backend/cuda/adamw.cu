@@ -156,7 +156,9 @@ void CudaBackend::SumSquares(Stream& stream, TensorView x, TensorView sum) {
   constexpr int64_t kMostBlocks = 2112;
   const int64_t n = x.elements();
   const int64_t blocks = std::min(cuda::CeilDiv(n, cuda::kThreads * 16), kMostBlocks);
-  double* partial = static_cast<double*>(Scratch(kMostBlocks * static_cast<int64_t>(sizeof(double))));
+  // Most tensors are small (gains): one block is the whole sum.
+  double* partial = blocks == 1 ? cuda::Data<double>(sum)
+                                : static_cast<double*>(Scratch(kMostBlocks * int64_t{sizeof(double)}));
   const float* data = cuda::Data<float>(x);
   if (blocks > 0) {
     cuda::ForBool(cuda::Aligned(x, 16), [&](auto aligned) {
@@ -164,6 +166,7 @@ void CudaBackend::SumSquares(Stream& stream, TensorView x, TensorView sum) {
           <<<static_cast<unsigned>(blocks), cuda::kThreads, 0, cuda::Raw(stream)>>>(data, n, partial);
     });
   }
+  if (blocks == 1) return cuda::Launched("SumSquares");
   cuda::AddPartials<<<1, cuda::kFinalThreads, 0, cuda::Raw(stream)>>>(partial, blocks,
                                                                       cuda::Data<double>(sum));
   cuda::Launched("SumSquares");

@@ -1,13 +1,14 @@
-// Cross-entropy and its gradient. A block owns one row. The first pass reads the row under a running maximum
-// and keeps as much of it in shared memory as fits; the second takes the gradient from there and reads again
-// only the rest, latest first, while the second-level cache still holds it.
+// Cross-entropy and its gradient. A row is cut into as many parts as a cluster has blocks, so that (on
+// Hopper) each block keeps its part in shared memory: the row is read once. What does not fit is read again,
+// latest first, while the second-level cache may still hold it.
 #include <math_constants.h>
 
 #include <algorithm>
 #include <cfloat>
 
 #include "core/backend/cuda/double_sums.cuh"
-#include "core/backend/cuda/kernel.cuh"
+#include "core/backend/cuda/hopper.cuh"
+#include "core/backend/cuda/row_ring.cuh"
 
 namespace moebius {
 namespace cuda {
@@ -23,83 +24,145 @@ struct CrossEntropyKernelArgs {
   T* dlogits;  // null, or may be logits
   int64_t dlogits_stride;
   int vocabulary;
-  int cached;  // elements of a row that shared memory holds
+  int part;    // elements of a row that a block owns; the row's last part may be shorter
+  int cached;  // elements of its part that a block's shared memory holds
 };
 
-constexpr int kValuesAThread = 16;  // loaded together
+constexpr int kThreads = 256;
+constexpr int kMostParts = 8;       // blocks of a cluster that every Hopper GPU can place
+constexpr int kValuesAThread = 16;  // taken together
+constexpr int kStep = kThreads * kValuesAThread;
+constexpr int kStepsAhead = 5;  // that are on their way to shared memory
 
-// The numbers of one block's row: exp(x - max) / sum are the probabilities.
+// The numbers of a row: exp(x - max) / sum are the probabilities.
 struct Normalizer {
   float max;
   double sum;
 };
 
-// max and sum of the row. Each thread keeps its own running maximum and its sum below it; both are then
-// brought to the row's. Elements beyond the end count as minus infinity, whose exponential is 0.
-template <int kThreads, int kUnit>
-__device__ Normalizer Normalize(const float* row, int vocabulary, int cached, float* cache) {
-  constexpr int kUnits = kValuesAThread / kUnit;
+// Where value group u of a thread begins in a step.
+template <int kUnit>
+__device__ __forceinline__ int At(int base, int u) {
+  return base + (u * kThreads + static_cast<int>(threadIdx.x)) * kUnit;
+}
+
+// Starts the copy of a step of the part into shared memory. A thread copies what it alone will read.
+template <int kUnit>
+__device__ __forceinline__ void StartStep(const float* row, int base, int cached, float* cache) {
+#pragma unroll
+  for (int u = 0; u < kValuesAThread / kUnit; ++u) {
+    const int at = At<kUnit>(base, u);
+    if (at >= cached) continue;
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(cache + at));
+    if constexpr (kUnit == 4) {
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(row + at) : "memory");
+    } else {
+      asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(row + at) : "memory");
+    }
+  }
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// A thread's values of a step, from shared memory or the row; those beyond `end` count as minus infinity,
+// whose exponential is 0.
+template <int kUnit>
+__device__ __forceinline__ void LoadStep(const float* row, int base, int end, int cached, const float* cache,
+                                         Vector<float, kUnit> (&x)[kValuesAThread / kUnit]) {
   using Unit = Vector<float, kUnit>;
+#pragma unroll
+  for (int u = 0; u < kValuesAThread / kUnit; ++u) {
+    const int at = At<kUnit>(base, u);
+    if (at < cached) {
+      x[u] = *reinterpret_cast<const Unit*>(cache + at);
+    } else if (at < end) {
+      x[u] = *reinterpret_cast<const Unit*>(row + at);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kUnit; ++i) x[u].at[i] = -CUDART_INF_F;
+    }
+  }
+}
+
+// Adds a step's values to a thread's running maximum and sum below it.
+template <int kUnit>
+__device__ __forceinline__ void AddStep(const Vector<float, kUnit> (&x)[kValuesAThread / kUnit],
+                                        Normalizer& running) {
+  float most = running.max, part = 0;
+#pragma unroll
+  for (const auto& unit : x) {
+#pragma unroll
+    for (const float value : unit.at) most = fmaxf(most, value);
+  }
+#pragma unroll
+  for (const auto& unit : x) {
+#pragma unroll
+    for (const float value : unit.at) part += expf(value - most);
+  }
+  running = {most, running.sum * expf(running.max - most) + part};
+}
+
+// max and sum of a block's part, `count` elements. What shared memory does not hold comes first: it is read
+// while the rest is on its way.
+template <int kUnit>
+__device__ Normalizer Normalize(const float* row, int count, int cached, float* cache) {
   __shared__ float maxima[kThreads / kWarp];
   __shared__ double sums[kThreads / kWarp];
-  float max = -FLT_MAX;
-  double sum = 0;
-  for (int base = 0; base < vocabulary; base += kThreads * kValuesAThread) {
-    Unit x[kUnits];
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int at = base + (u * kThreads + static_cast<int>(threadIdx.x)) * kUnit;
-      if (at < vocabulary) {
-        x[u] = *reinterpret_cast<const Unit*>(row + at);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kUnit; ++i) x[u].at[i] = -CUDART_INF_F;
-      }
-    }
-    float most = max;
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int at = base + (u * kThreads + static_cast<int>(threadIdx.x)) * kUnit;
-      if (at < cached) *reinterpret_cast<Unit*>(cache + at) = x[u];
-#pragma unroll
-      for (int i = 0; i < kUnit; ++i) most = fmaxf(most, x[u].at[i]);
-    }
-    float part = 0;
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-#pragma unroll
-      for (int i = 0; i < kUnit; ++i) part += expf(x[u].at[i] - most);
-    }
-    sum = sum * expf(max - most) + part;
-    max = most;
+  Vector<float, kUnit> x[kValuesAThread / kUnit];
+  Normalizer running{-FLT_MAX, 0};
+  for (int base = cached; base < count; base += kStep) {
+    LoadStep<kUnit>(row, base, count, cached, cache, x);
+    AddStep<kUnit>(x, running);
   }
-  const float most = BlockMax<kThreads>(max, maxima);
-  return {most, BlockSum<kThreads>(sum * expf(max - most), sums)};
+  for (int base = 0; base < cached; base += kStep) {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kStepsAhead - 1) : "memory");
+    LoadStep<kUnit>(row, base, cached, cached, cache, x);
+    AddStep<kUnit>(x, running);
+    StartStep<kUnit>(row, base + kStepsAhead * kStep, cached, cache);
+  }
+  const float most = BlockMax<kThreads>(running.max, maxima);
+  return {most, BlockSum<kThreads>(running.sum * expf(running.max - most), sums)};
+}
+
+// The row's max and sum from those of its parts, in their order. Every thread of every block of the cluster.
+__device__ Normalizer OfRow(const Normalizer& own, int parts) {
+#if __CUDA_ARCH__ >= 900
+  __shared__ float maxima[kMostParts];
+  __shared__ double sums[kMostParts];
+  const uint32_t rank = ClusterRank();
+  if (threadIdx.x < parts) {  // to block threadIdx.x of the cluster, at this block's place
+    asm volatile(
+        "{\n"
+        ".reg .b32 max, sum;\n"
+        "mapa.shared::cluster.u32 max, %0, %4;\n"
+        "mapa.shared::cluster.u32 sum, %1, %4;\n"
+        "st.shared::cluster.f32 [max], %2;\n"
+        "st.shared::cluster.f64 [sum], %3;\n"
+        "}\n" ::"r"(SharedAddress(maxima + rank)),
+        "r"(SharedAddress(sums + rank)), "f"(own.max), "d"(own.sum), "r"(threadIdx.x)
+        : "memory");
+  }
+  SyncCluster();
+  Normalizer row{-FLT_MAX, 0};
+  for (int p = 0; p < parts; ++p) row.max = fmaxf(row.max, maxima[p]);
+  for (int p = 0; p < parts; ++p) row.sum += sums[p] * expf(maxima[p] - row.max);
+  return row;
+#else
+  return own;
+#endif
 }
 
 // dlogits = exp(x - max) * factor, minus scale at the target. A thread writes only elements that it has read
-// itself (from `row`, or from what it wrote to `cache`), so dlogits may be the row.
-template <typename T, int kThreads, int kUnit>
-__device__ void WriteGradient(const float* row, int vocabulary, int cached, const float* cache, int target,
+// itself (from `row`, or from what it copied to `cache`), so dlogits may be the row.
+template <typename T, int kUnit>
+__device__ void WriteGradient(const float* row, int count, int cached, const float* cache, int target,
                               float max, float factor, float scale, T* dlogits) {
-  constexpr int kUnits = kValuesAThread / kUnit;
-  constexpr int kStep = kThreads * kValuesAThread;
-  using Unit = Vector<float, kUnit>;
-  for (int base = (vocabulary - 1) / kStep * kStep; base >= 0; base -= kStep) {
-    Unit x[kUnits];
+  for (int base = (count - 1) / kStep * kStep; base >= 0; base -= kStep) {
+    Vector<float, kUnit> x[kValuesAThread / kUnit];
+    LoadStep<kUnit>(row, base, count, cached, cache, x);
 #pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int at = base + (u * kThreads + static_cast<int>(threadIdx.x)) * kUnit;
-      if (at < cached) {
-        x[u] = *reinterpret_cast<const Unit*>(cache + at);
-      } else if (at < vocabulary) {
-        x[u] = *reinterpret_cast<const Unit*>(row + at);
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int at = base + (u * kThreads + static_cast<int>(threadIdx.x)) * kUnit;
-      if (at >= vocabulary) continue;
+    for (int u = 0; u < kValuesAThread / kUnit; ++u) {
+      const int at = At<kUnit>(base, u);
+      if (at >= count) continue;
       Vector<T, kUnit> y;
 #pragma unroll
       for (int i = 0; i < kUnit; ++i) {
@@ -111,47 +174,64 @@ __device__ void WriteGradient(const float* row, int vocabulary, int cached, cons
   }
 }
 
-template <typename T, int kThreads, int kUnit>
-__global__ void __launch_bounds__(kThreads, 1024 / kThreads)
-    CrossEntropyKernel(CrossEntropyKernelArgs<T> args) {
-  extern __shared__ __align__(16) float cache[];
-  const int64_t r = blockIdx.x;
+// Block blockIdx.x owns part blockIdx.x % parts of row blockIdx.x / parts; a cluster owns a row.
+template <typename T, int kUnit>
+__global__ void __launch_bounds__(kThreads, 3) CrossEntropyKernel(CrossEntropyKernelArgs<T> args, int parts) {
+  extern __shared__ uint4 memory[];
+  float* cache = reinterpret_cast<float*>(memory);
+  const int64_t r = blockIdx.x / static_cast<unsigned>(parts);
+  const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
+  const int begin = part * args.part, count = min(args.part, args.vocabulary - begin);
   const float* row = args.logits + r * args.logits_stride;
-  T* dlogits = args.dlogits == nullptr ? nullptr : args.dlogits + r * args.dlogits_stride;
-  const int target = args.targets[r], vocabulary = args.vocabulary;
+  T* dlogits = args.dlogits == nullptr ? nullptr : args.dlogits + r * args.dlogits_stride + begin;
+  const int target = args.targets[r];
   if (target < 0) {
-    if (threadIdx.x == 0) args.losses[r] = 0;
+    if (part == 0 && threadIdx.x == 0) args.losses[r] = 0;
     if (dlogits == nullptr) return;
     Vector<T, kUnit> zero;
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) zero.at[i] = FromFloat<T>(0);
-    for (int at = static_cast<int>(threadIdx.x) * kUnit; at < vocabulary; at += kThreads * kUnit) {
+    for (int at = static_cast<int>(threadIdx.x) * kUnit; at < count; at += kThreads * kUnit) {
       *reinterpret_cast<Vector<T, kUnit>*>(dlogits + at) = zero;
     }
     return;
   }
-  if (target >= vocabulary) __trap();  // a token that does not exist
-  // Read before the synchronisations of Normalize, after which dlogits may replace it.
-  const float at_target = threadIdx.x == 0 ? row[target] : 0;
-  const Normalizer normalizer = Normalize<kThreads, kUnit>(row, vocabulary, args.cached, cache);
-  if (threadIdx.x == 0) {
+  if (target >= args.vocabulary) __trap();  // a token that does not exist
+  const int cached = min(args.cached, count);
+  for (int step = 0; step < kStepsAhead; ++step) StartStep<kUnit>(row + begin, step * kStep, cached, cache);
+#if __CUDA_ARCH__ >= 900
+  if (parts > 1) SyncCluster();  // the others run: their shared memory may be written
+#endif
+  // Read before the synchronisations that follow, after which dlogits may replace it.
+  const float at_target = part == 0 && threadIdx.x == 0 ? row[target] : 0;
+  Normalizer normalizer = Normalize<kUnit>(row + begin, count, cached, cache);
+  if (parts > 1) normalizer = OfRow(normalizer, parts);
+  if (part == 0 && threadIdx.x == 0) {
     args.losses[r] =
         static_cast<float>(log(normalizer.sum) + (static_cast<double>(normalizer.max) - at_target));
   }
   if (dlogits == nullptr) return;
   const float factor = static_cast<float>(args.scale / normalizer.sum);
-  WriteGradient<T, kThreads, kUnit>(row, vocabulary, args.cached, cache, target, normalizer.max, factor,
-                                    args.scale, dlogits);
+  WriteGradient<T, kUnit>(row + begin, count, cached, cache, target - begin, normalizer.max, factor,
+                          args.scale, dlogits);
 }
 
-template <typename T, int kThreads, int kUnit>
-void Launch(const CrossEntropyKernelArgs<T>& args, int64_t rows, cudaStream_t stream) {
-  const auto kernel = CrossEntropyKernel<T, kThreads, kUnit>;
-  const int shared = args.cached * static_cast<int>(sizeof(float));
-  if (shared > (40 << 10)) {  // 48 KiB in all are there unasked
-    CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
-  }
-  kernel<<<static_cast<unsigned>(rows), kThreads, shared, stream>>>(args);
+template <typename T, int kUnit>
+void Launch(const CrossEntropyKernelArgs<T>& args, int64_t rows, int parts, cudaStream_t stream) {
+  const auto kernel = CrossEntropyKernel<T, kUnit>;
+  const int64_t shared = args.cached * static_cast<int64_t>(sizeof(float));
+  AllowShared(kernel, shared);
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(parts), 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(rows * parts));
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared);
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = parts == 1 ? 0 : 1;
+  CUDA_OK(cudaLaunchKernelEx(&config, kernel, args, parts));
 }
 
 // Whether rows of `x` can be walked in units of four elements.
@@ -160,46 +240,59 @@ bool ByFours(const TensorView& x) {
   return reinterpret_cast<uintptr_t>(x.data) % (4 * sizeof(T)) == 0 && x.stride % 4 == 0 && x.cols() % 4 == 0;
 }
 
-// The dynamic shared memory of a block when `blocks` of them share a multiprocessor; the runtime keeps 1 KiB
-// of each block, and the kernel has less than 1 KiB of its own.
-int64_t SharedBytes(const cudaDeviceProp& properties, int64_t blocks) {
-  const int64_t part = static_cast<int64_t>(properties.sharedMemPerMultiprocessor) / blocks - 2048;
-  return std::min<int64_t>(part, static_cast<int64_t>(properties.sharedMemPerBlockOptin) - 1024);
+// Elements that a block's dynamic shared memory holds when `blocks` of them share a multiprocessor; the
+// runtime keeps 1 KiB of each block, and the kernel has less than half of one of its own.
+int64_t Room(const cudaDeviceProp& properties, int64_t blocks) {
+  const int64_t part = static_cast<int64_t>(properties.sharedMemPerMultiprocessor) / blocks - 1536;
+  return std::min<int64_t>(part, static_cast<int64_t>(properties.sharedMemPerBlockOptin) - 512) / 16 * 4;
+}
+
+struct Cut {
+  int parts;
+  int64_t part, cached;  // elements
+};
+// Three blocks a multiprocessor, so that some move memory while others reduce; fewer where a part would not
+// fit otherwise. Losses alone need no cache.
+Cut CutRow(const cudaDeviceProp& properties, int64_t vocabulary, bool gradient) {
+  Cut cut{.parts = 1, .part = vocabulary, .cached = 0};
+  if (!gradient) return cut;
+  while (properties.major >= 9 && cut.parts < kMostParts && cut.part > Room(properties, 3)) {
+    cut.parts *= 2;
+    cut.part = CeilDiv(CeilDiv(vocabulary, cut.parts), kWarp) * kWarp;  // whole lines of memory
+  }
+  int blocks = 3;
+  while (blocks > 1 && cut.part > Room(properties, blocks)) --blocks;
+  const int64_t room = Room(properties, blocks);
+  cut.cached = cut.part <= room ? cut.part : room / kStep * kStep;
+  return cut;
 }
 
 }  // namespace
 }  // namespace cuda
 
-// Short rows, and losses alone: two blocks a multiprocessor, one of which moves memory while the other
-// reduces. Long rows: one block, so that most of the row fits and the rows in flight together fit the
-// second-level cache.
 void CudaBackend::CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   const int64_t rows = args.logits.rows(), vocabulary = args.logits.cols();
   if (rows == 0) return;
   CHECK_LE(vocabulary, int64_t{1} << 30);
   const bool gradient = static_cast<bool>(args.dlogits);
-  const bool two =
-      !gradient || vocabulary * static_cast<int64_t>(sizeof(float)) <= 2 * cuda::SharedBytes(properties_, 2);
-  const int64_t room = cuda::SharedBytes(properties_, two ? 2 : 1) / 16 * 4;
+  const cuda::Cut cut = cuda::CutRow(properties_, vocabulary, gradient);
+  CHECK_LT(rows * cut.parts, int64_t{1} << 31) << "blocks of one launch";
   cuda::ForAct(gradient ? args.dlogits.dtype : DType::kF32, [&](auto act) {
     using T = decltype(act);
-    const cuda::CrossEntropyKernelArgs<T> kernel{
-        .logits = cuda::Data<const float>(args.logits),
-        .logits_stride = args.logits.stride,
-        .targets = cuda::Data<const int32_t>(args.targets),
-        .losses = cuda::Data<float>(args.losses),
-        .scale = args.scale,
-        .dlogits = cuda::Data<T>(args.dlogits),
-        .dlogits_stride = args.dlogits.stride,
-        .vocabulary = static_cast<int>(vocabulary),
-        .cached = gradient ? static_cast<int>(std::min(room, vocabulary)) : 0};
+    const cuda::CrossEntropyKernelArgs<T> kernel{.logits = cuda::Data<const float>(args.logits),
+                                                 .logits_stride = args.logits.stride,
+                                                 .targets = cuda::Data<const int32_t>(args.targets),
+                                                 .losses = cuda::Data<float>(args.losses),
+                                                 .scale = args.scale,
+                                                 .dlogits = cuda::Data<T>(args.dlogits),
+                                                 .dlogits_stride = args.dlogits.stride,
+                                                 .vocabulary = static_cast<int>(vocabulary),
+                                                 .part = static_cast<int>(cut.part),
+                                                 .cached = static_cast<int>(cut.cached)};
     const bool fours = cuda::ByFours<float>(args.logits) && (!gradient || cuda::ByFours<T>(args.dlogits));
     const cudaStream_t raw = cuda::Raw(stream);
-    if (two) {
-      fours ? cuda::Launch<T, 512, 4>(kernel, rows, raw) : cuda::Launch<T, 512, 1>(kernel, rows, raw);
-    } else {
-      fours ? cuda::Launch<T, 1024, 4>(kernel, rows, raw) : cuda::Launch<T, 1024, 1>(kernel, rows, raw);
-    }
+    fours ? cuda::Launch<T, 4>(kernel, rows, cut.parts, raw)
+          : cuda::Launch<T, 1>(kernel, rows, cut.parts, raw);
   });
   cuda::Launched("CrossEntropy");
 }

@@ -89,6 +89,11 @@ void* CudaBackend::Scratch(int64_t bytes) {
 
 std::string CudaBackend::Name() const { return Concat("cuda (", properties_.name, ")"); }
 
+int64_t CudaBackend::free_bytes() const {
+  size_t left = 0, all = 0;
+  return cudaMemGetInfo(&left, &all) == cudaSuccess ? static_cast<int64_t>(left) : 0;
+}
+
 std::string CudaBackend::InstructionSet() const {
   return Concat("sm_", properties_.major, properties_.minor);
 }

@@ -31,51 +31,85 @@ __device__ __forceinline__ uint32_t Bits(float x) {
   return isnan(x) ? __float_as_uint(x) >> 16 | 0x40u : uint32_t{__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 }
 
-// y [rows, cols] = op(x, y), rows strided. A row is `pieces` pieces of N elements; kFlat: there is one row.
-// A thread owns kPieces pieces, kThreads apart; all are loaded before any is stored.
-template <bool kFlat, int N, typename X, typename Y, typename Op>
-__global__ void __launch_bounds__(kThreads)
-    Map(const X* x, int64_t x_stride, Y* y, int64_t y_stride, int64_t rows, int64_t pieces, Op op) {
-  const int64_t first = int64_t{blockIdx.x} * (kThreads * kPieces) + threadIdx.x, all = rows * pieces;
-  const auto at = [&](int64_t piece, int64_t stride) {
-    return kFlat ? piece * N : piece / pieces * stride + piece % pieces * N;
-  };
+// op of a piece of x and one of y.
+template <typename X, typename Y, int N, typename Op>
+__device__ __forceinline__ Piece<Y, N> Result(const Piece<X, N>& x, const Piece<Y, N>& y, const Op& op) {
+  Piece<Y, N> result{};
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    const uint32_t bits = Bits<Y>(op(x[i], y[i]));
+    if constexpr (sizeof(Y) == 4) {
+      result.words[i] = bits;
+    } else {
+      result.words[i / 2] |= bits << i % 2 * 16;
+    }
+  }
+  return result;
+}
+
+// y [pieces * N] = op(x, y). A thread owns kPieces pieces, kThreads apart; all are loaded before any is
+// stored.
+template <int N, typename X, typename Y, typename Op>
+__global__ void __launch_bounds__(kThreads) MapFlat(const X* x, Y* y, int64_t pieces, Op op) {
+  const int64_t first = int64_t{blockIdx.x} * (kThreads * kPieces) + threadIdx.x;
   Piece<X, N> from[kPieces] = {};
   Piece<Y, N> to[kPieces] = {};
 #pragma unroll
   for (int k = 0; k < kPieces; ++k) {
     const int64_t piece = first + k * kThreads;
-    if constexpr (Op::kReadsX)
-      from[k] = LoadPiece<true, N>(piece < all ? x + at(piece, x_stride) : x, all - piece);
-    if constexpr (Op::kReadsY)
-      to[k] = LoadPiece<true, N>(piece < all ? y + at(piece, y_stride) : y, all - piece);
+    if constexpr (Op::kReadsX) from[k] = LoadPiece<true, N>(x + piece * N, pieces - piece);
+    if constexpr (Op::kReadsY) to[k] = LoadPiece<true, N>(y + piece * N, pieces - piece);
   }
 #pragma unroll
   for (int k = 0; k < kPieces; ++k) {
     const int64_t piece = first + k * kThreads;
-    if (piece >= all) return;
-    Piece<Y, N> result{};
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const uint32_t bits = Bits<Y>(op(from[k][i], to[k][i]));
-      if constexpr (sizeof(Y) == 4) {
-        result.words[i] = bits;
-      } else {
-        result.words[i / 2] |= bits << i % 2 * 16;
-      }
-    }
-    StorePiece<true>(result, y + at(piece, y_stride), N);
+    if (piece < pieces) StorePiece<true>(Result(from[k], to[k], op), y + piece * N, N);
   }
 }
 
-template <bool kFlat, int N, typename X, typename Y, typename Op>
-void LaunchMap(cudaStream_t stream, const X* x, int64_t x_stride, Y* y, int64_t y_stride, int64_t rows,
-               int64_t cols, const Op& op) {
-  const int64_t pieces = cols / N, blocks = CeilDiv(rows * pieces, kThreads * kPieces);
+// y [rows, pieces * N] = op(x, y), rows strided. A block owns kPieces * blockDim.y rows; a thread every
+// blockDim.x-th piece (of all blocks in y) of kPieces rows at a time.
+template <int N, typename X, typename Y, typename Op>
+__global__ void __launch_bounds__(kThreads)
+    MapRows(const X* x, int64_t x_stride, Y* y, int64_t y_stride, int64_t rows, int pieces, Op op) {
+  const int64_t first = int64_t{blockIdx.x} * kPieces * blockDim.y + threadIdx.y;
+  for (int p = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x); p < pieces;
+       p += static_cast<int>(gridDim.y * blockDim.x)) {
+    Piece<X, N> from[kPieces] = {};
+    Piece<Y, N> to[kPieces] = {};
+#pragma unroll
+    for (int k = 0; k < kPieces; ++k) {
+      const int64_t row = first + k * blockDim.y;
+      if constexpr (Op::kReadsX)
+        from[k] = LoadPiece<true, N>(x + row * x_stride + int64_t{p} * N, rows - row);
+      if constexpr (Op::kReadsY) to[k] = LoadPiece<true, N>(y + row * y_stride + int64_t{p} * N, rows - row);
+    }
+#pragma unroll
+    for (int k = 0; k < kPieces; ++k) {
+      const int64_t row = first + k * blockDim.y;
+      if (row < rows) StorePiece<true>(Result(from[k], to[k], op), y + row * y_stride + int64_t{p} * N, N);
+    }
+  }
+}
+
+template <int N, typename X, typename Y, typename Op>
+void LaunchFlat(cudaStream_t stream, const X* x, Y* y, int64_t elements, const Op& op) {
+  const int64_t pieces = elements / N, blocks = CeilDiv(pieces, kThreads * kPieces);
   if (blocks == 0) return;
-  Map<kFlat, N>
-      <<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(x, x_stride, y, y_stride, rows, pieces, op);
-  Launched("Map");
+  MapFlat<N><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(x, y, pieces, op);
+  Launched("MapFlat");
+}
+
+template <int N, typename X, typename Y, typename Op>
+void LaunchRows(cudaStream_t stream, const X* x, int64_t x_stride, Y* y, int64_t y_stride, int64_t rows,
+                int64_t cols, const Op& op) {
+  const int64_t pieces = cols / N;
+  if (rows == 0 || pieces == 0) return;
+  const dim3 block = TeamBlock(pieces, kThreads);
+  const dim3 grid(static_cast<unsigned>(CeilDiv(rows, kPieces * block.y)),
+                  static_cast<unsigned>(std::min<int64_t>(CeilDiv(pieces, block.x), 65535)));
+  MapRows<N><<<grid, block, 0, stream>>>(x, x_stride, y, y_stride, rows, static_cast<int>(pieces), op);
+  Launched("MapRows");
 }
 
 // Contiguous views of any length go in vectors but for the last few elements; strided ones when whole rows
@@ -93,12 +127,12 @@ void MapAs(cudaStream_t stream, const TensorView& x, const TensorView& y, const 
     const bool bases = reinterpret_cast<uintptr_t>(to) % (N * sizeof(Y)) == 0 &&
                        (!Op::kReadsX || reinterpret_cast<uintptr_t>(from) % (N * sizeof(X)) == 0);
     const int64_t all = rows * cols, whole = bases ? all / N * N : 0;
-    LaunchMap<true, N>(stream, from, 0, to, 0, 1, whole, op);
-    LaunchMap<true, 1>(stream, from + whole, 0, to + whole, 0, 1, all - whole, op);
+    LaunchFlat<N>(stream, from, to, whole, op);
+    LaunchFlat<1>(stream, from + whole, to + whole, all - whole, op);
   } else if (aligned && cols % N == 0) {
-    LaunchMap<false, N>(stream, from, x.stride, to, y.stride, rows, cols, op);
+    LaunchRows<N>(stream, from, x.stride, to, y.stride, rows, cols, op);
   } else {
-    LaunchMap<false, 1>(stream, from, x.stride, to, y.stride, rows, cols, op);
+    LaunchRows<1>(stream, from, x.stride, to, y.stride, rows, cols, op);
   }
 }
 

@@ -17,7 +17,14 @@ void DeviceFailure(const std::string& what) {
 
 void Ok(cudaError_t error, const char* call) {
   if (error == cudaSuccess) return;
-  DeviceFailure(Concat(cudaGetErrorName(error), " (", cudaGetErrorString(error), ") from ", call));
+  // What a kernel's trap, and an access beyond its tensors, come back as; some later call meets it.
+  const bool refused = error == cudaErrorIllegalInstruction || error == cudaErrorLaunchFailure ||
+                       error == cudaErrorAssert || error == cudaErrorIllegalAddress;
+  DeviceFailure(Concat(cudaGetErrorName(error), " (", cudaGetErrorString(error), ") from ", call,
+                       refused ? "; a kernel before this call refused its input (a token id, position or "
+                                 "expert beyond its table) or failed; check the data's ids against "
+                                 "vocab_size, or run with device: CPU, which names the value"
+                               : ""));
 }
 
 void Ok(cublasStatus_t status, const char* call) {

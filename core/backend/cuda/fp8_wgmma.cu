@@ -1,3 +1,4 @@
+#include "core/backend/cuda/fp8_staged.cuh"
 #include "core/backend/cuda/fp8_wgmma.cuh"
 #include "core/backend/cuda/fp8_wgmma.h"
 
@@ -8,14 +9,29 @@ namespace {
 using Kernel = void (*)(const CUtensorMap, const CUtensorMap, const Fp8Args);
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
-constexpr int kCluster = 1;  // of Run
+// Of Run: with scales of blocks, which forward products and input gradients have, and of tiles only, which
+// weight gradients have.
+constexpr Fp8Schedule kWithBlocks = Fp8Schedule::kDirect, kWithTiles = Fp8Schedule::kDirect;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <int kCluster>
-Kernel KernelOf(const Fp8Product& p) {
-  if (!p.b.blocks) return Fp8WgmmaKernel<false, false, kCluster>;
-  return p.c_bf16 ? Fp8WgmmaKernel<true, true, kCluster> : Fp8WgmmaKernel<true, false, kCluster>;
+template <bool kBlocks, bool kBf16>
+Kernel KernelOf(Fp8Schedule schedule) {
+  switch (schedule) {
+    case Fp8Schedule::kDirect:
+      break;
+    case Fp8Schedule::kPairs:
+      return Fp8WgmmaKernel<kBlocks, kBf16, 2>;
+    case Fp8Schedule::kStaged:
+      return Fp8StagedWgmmaKernel<kBlocks, kBf16, false>;
+    case Fp8Schedule::kAhead:
+      return Fp8StagedWgmmaKernel<kBlocks, kBf16, true>;
+  }
+  return Fp8WgmmaKernel<kBlocks, kBf16, 1>;
+}
+Kernel KernelOf(const Fp8Product& p, Fp8Schedule schedule) {
+  if (!p.b.blocks) return KernelOf<false, false>(schedule);
+  return p.c_bf16 ? KernelOf<true, true>(schedule) : KernelOf<true, false>(schedule);
 }
 
 // A matrix of E4M3, copied in boxes of 128 terms and `box_lines` lines.
@@ -42,7 +58,7 @@ Fp8Wgmma::Fp8Wgmma(const cudaDeviceProp& properties) {
   if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode_, 12000, cudaEnableDefault,
                                        &found) != cudaSuccess ||
       found != cudaDriverEntryPointSuccess) {
-    encode_ = nullptr;  // RunClustered says so
+    encode_ = nullptr;  // RunAs says so
   }
   multiprocessors_ = properties.multiProcessorCount;
 }
@@ -56,16 +72,17 @@ bool Fp8Wgmma::Takes(const Fp8Product& p) const {
 }
 
 cudaError_t Fp8Wgmma::Run(cudaStream_t stream, const Fp8Product& p) const {
-  return RunClustered(stream, p, kCluster);
+  return RunAs(stream, p, p.b.blocks ? kWithBlocks : kWithTiles);
 }
 
-cudaError_t Fp8Wgmma::RunClustered(cudaStream_t stream, const Fp8Product& p, int cluster) const {
+cudaError_t Fp8Wgmma::RunAs(cudaStream_t stream, const Fp8Product& p, Fp8Schedule schedule) const {
+  const int cluster = schedule == Fp8Schedule::kPairs ? 2 : 1;
   if (encode_ == nullptr) return cudaErrorSystemDriverMismatch;
   const Encode encode = reinterpret_cast<Encode>(encode_);
   CUtensorMap a = {}, b = {};
   if (!MakeMap(encode, &a, p.a, 128 / cluster) || !MakeMap(encode, &b, p.b, 128))
     return cudaErrorInvalidValue;
-  const Kernel kernel = cluster == 1 ? KernelOf<1>(p) : KernelOf<2>(p);
+  const Kernel kernel = KernelOf(p, schedule);
   if (const cudaError_t error =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kFp8SharedBytes);
       error != cudaSuccess) {

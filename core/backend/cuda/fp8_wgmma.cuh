@@ -17,8 +17,12 @@ constexpr int kFp8Terms = 128;                          // a pipeline stage, the
 constexpr uint32_t kFp8OperandBytes = 128 * kFp8Terms;  // of one operand in a stage
 constexpr uint32_t kFp8StageBytes = 2 * kFp8OperandBytes;
 constexpr int kFp8Stages = 6;
-// Stages start at a multiple of 1024, as swizzled boxes must; then two barriers a stage.
-constexpr uint32_t kFp8SharedBytes = 1024 + kFp8Stages * (kFp8StageBytes + 16);
+// Scales of a stage (fp8_staged.cuh): of 128 rows; of 128 columns in four pieces, which lie in different
+// banks.
+constexpr uint32_t kFp8ColumnPiece = 128 + 16;
+constexpr uint32_t kFp8ScaleBytes = 128 * 4 + 4 * kFp8ColumnPiece;
+// Stages start at a multiple of 1024, as swizzled boxes must; then two barriers a stage; then scales.
+constexpr uint32_t kFp8SharedBytes = 1024 + kFp8Stages * (kFp8StageBytes + 16 + kFp8ScaleBytes);
 
 struct Fp8Args {
   const int64_t* offsets;  // [groups + 1], or none
@@ -46,6 +50,12 @@ struct Fp8Memory {
     return base + kFp8Stages * kFp8StageBytes + stage * 16;
   }
   __device__ __forceinline__ uint32_t Empty(uint32_t stage) const { return Full(stage) + 8; }
+  __device__ __forceinline__ uint32_t RowScales(uint32_t stage) const {
+    return base + kFp8Stages * (kFp8StageBytes + 16) + stage * kFp8ScaleBytes;
+  }
+  __device__ __forceinline__ uint32_t ColumnScales(uint32_t stage) const {
+    return RowScales(stage) + 128 * 4;
+  }
 };
 
 struct Fp8Ring {
@@ -224,18 +234,21 @@ struct Fp8Kernel {
     }
   }
 
+  static __device__ __forceinline__ void AddBias(const Fp8Args& args, const GroupedTile& tile,
+                                                 float (&sums)[64]) {
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+      const int column = tile.column + j * 8 + threadIdx.x % 4 * 2;
+      if (column >= args.n) continue;
+      const float first = args.bias[column], second = args.bias[column + 1];
+      sums[4 * j] += first, sums[4 * j + 1] += second;
+      sums[4 * j + 2] += first, sums[4 * j + 3] += second;
+    }
+  }
+
   static __device__ __forceinline__ void Store(const Fp8Args& args, const GroupedTile& tile, int row,
                                                int row_end, float (&sums)[64]) {
-    if (args.bias != nullptr) {
-#pragma unroll
-      for (int j = 0; j < 16; ++j) {
-        const int column = tile.column + j * 8 + threadIdx.x % 4 * 2;
-        if (column >= args.n) continue;
-        const float first = args.bias[column], second = args.bias[column + 1];
-        sums[4 * j] += first, sums[4 * j + 1] += second;
-        sums[4 * j + 2] += first, sums[4 * j + 3] += second;
-      }
-    }
+    if (args.bias != nullptr) AddBias(args, tile, sums);
     if constexpr (kBf16) {
       StoreBf16(static_cast<__nv_bfloat16*>(args.c), args.c_stride, row, row_end, tile.column, args.n, sums);
     } else {

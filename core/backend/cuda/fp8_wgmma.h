@@ -31,6 +31,13 @@ struct Fp8Product {
   int64_t rows = 0;                  // of that group
 };
 
+// How the kernel goes about it. All but kPairs make the same bits of the same operands.
+//   kDirect: scales are loaded from global memory, a stage at a time.
+//   kPairs:  that in clusters of two blocks, which share the lines of a that they both need.
+//   kStaged: scales are copied into the stages, beside the operands.
+//   kAhead:  that, and a stage is multiplied while the stage before it is scaled and added.
+enum class Fp8Schedule { kDirect, kPairs, kStaged, kAhead };
+
 class Fp8Wgmma {
  public:
   // The device is current.
@@ -42,8 +49,8 @@ class Fp8Wgmma {
   // Queues a product that it takes. Every element of c is summed in a fixed order, and written by one thread.
   cudaError_t Run(cudaStream_t stream, const Fp8Product& product) const;
 
-  // As Run, in clusters of `cluster` blocks (1 or 2); two share the lines of a that they both need.
-  cudaError_t RunClustered(cudaStream_t stream, const Fp8Product& product, int cluster) const;
+  // As Run, which chooses the schedule itself.
+  cudaError_t RunAs(cudaStream_t stream, const Fp8Product& product, Fp8Schedule schedule) const;
 
  private:
   int multiprocessors_ = 0;  // 0: not Hopper

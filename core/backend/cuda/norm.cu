@@ -1,4 +1,4 @@
-#include "core/backend/cuda/pieces.cuh"
+#include "core/backend/cuda/row_ring.cuh"
 
 namespace moebius {
 namespace cuda {
@@ -29,49 +29,55 @@ __device__ __forceinline__ void Sum(const Piece<T, N>& x, const Piece<T, N>& add
 }
 
 // y = s * rstd * gain, rstd = 1 / sqrt(mean(s²) + epsilon). Blocks go round over the rows; a team of threads
-// (TeamBlock) owns a row, a thread kPieces pieces of it, whose gain it keeps. The next row is on its way
-// while this one is summed.
+// (TeamBlock) owns a row, a thread kPieces pieces of it, whose gain it keeps. The next rows are on their way
+// while one is summed.
 template <typename T, int kPieces, bool kWhole>
 __global__ void __launch_bounds__(kMaxThreads, kPieces <= 2 ? 2 : 1) Norm(const NormRows<T> a) {
+  using Ring = RowRing<T, kPieces, kWhole>;
   constexpr int N = kVector<T>;
-  __shared__ float shared[kMaxThreads / kWarp];
+  __shared__ TeamSums sums;
+  extern __shared__ uint4 memory[];
+  const bool adds = a.add != nullptr;
+  Ring ring(memory, adds ? 2 : 1);
   int column[kPieces];
   float gain[kPieces][N];
-  Piece<T, N> x[kPieces], add[kPieces] = {};
+#pragma unroll
+  for (int k = 0; k < kPieces; ++k) column[k] = static_cast<int>(threadIdx.x + k * blockDim.x) * N;
+  const auto start = [&](int64_t row, int stage) {
+#pragma unroll
+    for (int k = 0; k < kPieces; ++k) {
+      const int left = row < a.rows ? a.n - column[k] : 0;
+      ring.Start(stage, 0, k, a.x + row * a.x_stride + column[k], left);
+      if (adds) ring.Start(stage, 1, k, a.add + row * a.add_stride + column[k], left);
+    }
+    ring.Commit();
+  };
+  const int64_t step = int64_t{gridDim.x} * blockDim.y;
+  const int64_t first = int64_t{blockIdx.x} * blockDim.y;
+  for (int stage = 0; stage < Ring::kStages - 1; ++stage) start(first + stage * step + threadIdx.y, stage);
 #pragma unroll
   for (int k = 0; k < kPieces; ++k) {
-    column[k] = static_cast<int>(threadIdx.x + k * blockDim.x) * N;
 #pragma unroll
     for (int i = 0; i < N; ++i) gain[k][i] = column[k] + i < a.n ? a.gain[column[k] + i] : 0;
   }
-  const auto load = [&](int64_t row) {
-#pragma unroll
-    for (int k = 0; k < kPieces; ++k) {
-      const int left = row < a.rows ? a.n - column[k] : 0;
-      x[k] = LoadPiece<kWhole, N>(a.x + row * a.x_stride + column[k], left);
-    }
-    if (a.add == nullptr) return;
-#pragma unroll
-    for (int k = 0; k < kPieces; ++k) {
-      const int left = row < a.rows ? a.n - column[k] : 0;
-      add[k] = LoadPiece<kWhole, N>(a.add + row * a.add_stride + column[k], left);
-    }
-  };
-  const int64_t step = int64_t{gridDim.x} * blockDim.y;
-  load(int64_t{blockIdx.x} * blockDim.y + threadIdx.y);
-  // All teams of a block go round equally often: TeamSum wants every thread.
-  for (int64_t base = int64_t{blockIdx.x} * blockDim.y; base < a.rows; base += step) {
+  sums.Clear();
+  int stage = 0, turn = 0;
+  // All teams of a block go round equally often: a sum wants every thread.
+  for (int64_t base = first; base < a.rows; base += step) {
     const int64_t row = base + threadIdx.y;
     const bool there = row < a.rows;
+    start(row + (Ring::kStages - 1) * step, stage == 0 ? Ring::kStages - 1 : stage - 1);
+    ring.Wait();
     float s[kPieces][N], squares = 0;
 #pragma unroll
     for (int k = 0; k < kPieces; ++k) {
-      Sum(x[k], add[k], a.add != nullptr, s[k]);
+      Piece<T, N> more{};
+      if (adds) more = ring.Get(stage, 1, k);
+      Sum(ring.Get(stage, 0, k), more, adds, s[k]);
 #pragma unroll
       for (int i = 0; i < N; ++i) squares = fmaf(s[k][i], s[k][i], squares);
     }
-    load(row + step);
-    const float rstd = 1.0f / sqrtf(TeamSum(squares, shared) / static_cast<float>(a.n) + a.epsilon);
+    const float rstd = 1.0f / sqrtf(sums.Sum(squares, turn) / static_cast<float>(a.n) + a.epsilon);
     if (there && threadIdx.x == 0) a.rstd[row] = rstd;
 #pragma unroll
     for (int k = 0; k < kPieces; ++k) {
@@ -81,6 +87,8 @@ __global__ void __launch_bounds__(kMaxThreads, kPieces <= 2 ? 2 : 1) Norm(const 
       for (int i = 0; i < N; ++i) s[k][i] = s[k][i] * rstd * gain[k][i];
       StorePiece<kWhole>(s[k], a.y + row * a.y_stride + column[k], left);
     }
+    stage = stage == Ring::kStages - 1 ? 0 : stage + 1;
+    turn ^= 1;
   }
 }
 
@@ -122,7 +130,7 @@ __global__ void __launch_bounds__(kMaxThreads) LongNorm(const NormRows<T> a) {
 }
 
 template <typename T>
-void LaunchNorm(cudaStream_t stream, const RmsNormArgs& args, int multiprocessors) {
+void LaunchNorm(cudaStream_t stream, const RmsNormArgs& args, const cudaDeviceProp& properties) {
   const NormRows<T> a{.x = Data<T>(args.x),
                       .add = Data<T>(args.add),
                       .sum = Data<T>(args.sum),
@@ -139,11 +147,17 @@ void LaunchNorm(cudaStream_t stream, const RmsNormArgs& args, int multiprocessor
   const bool whole = Whole<T>(args.x) && Whole<T>(args.add) && Whole<T>(args.sum) && Whole<T>(args.y);
   ForBool(whole, [&](auto is_whole) {
     constexpr bool kWhole = decltype(is_whole)::value;
-    const bool fits = ForPieces<T, 4, kMaxThreads>(a.n, [&](auto pieces, dim3 block) {
-      const auto kernel = Norm<T, decltype(pieces)::value, kWhole>;
-      const int64_t grid =
-          std::min(CeilDiv(a.rows, block.y), ResidentBlocks(kernel, block, 0, multiprocessors));
-      kernel<<<static_cast<unsigned>(grid), block, 0, stream>>>(a);
+    bool fits = false;
+    ForPieces<T, 4, kMaxThreads>(a.n, [&](auto pieces, dim3 block) {
+      constexpr int kPieces = decltype(pieces)::value;
+      const auto kernel = Norm<T, kPieces, kWhole>;
+      const int64_t shared = RowRing<T, kPieces, kWhole>::Bytes(block, a.add == nullptr ? 1 : 2);
+      fits = shared <= static_cast<int64_t>(properties.sharedMemPerBlockOptin) - 1024;
+      if (!fits) return;
+      AllowShared(kernel, shared);
+      const int64_t grid = std::min(CeilDiv(a.rows, block.y),
+                                    ResidentBlocks(kernel, block, shared, properties.multiProcessorCount));
+      kernel<<<static_cast<unsigned>(grid), block, shared, stream>>>(a);
     });
     if (!fits) LongNorm<T, kWhole><<<static_cast<unsigned>(a.rows), kMaxThreads, 0, stream>>>(a);
   });
@@ -155,9 +169,8 @@ void LaunchNorm(cudaStream_t stream, const RmsNormArgs& args, int multiprocessor
 
 void CudaBackend::RmsNorm(Stream& stream, const RmsNormArgs& args) {
   if (args.x.elements() == 0) return;
-  cuda::ForAct(args.x.dtype, [&](auto tag) {
-    cuda::LaunchNorm<decltype(tag)>(cuda::Raw(stream), args, properties_.multiProcessorCount);
-  });
+  cuda::ForAct(args.x.dtype,
+               [&](auto tag) { cuda::LaunchNorm<decltype(tag)>(cuda::Raw(stream), args, properties_); });
 }
 
 }  // namespace moebius

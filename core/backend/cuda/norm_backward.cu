@@ -1,4 +1,4 @@
-#include "core/backend/cuda/pieces.cuh"
+#include "core/backend/cuda/row_ring.cuh"
 
 namespace moebius {
 namespace cuda {
@@ -27,64 +27,76 @@ __device__ __forceinline__ void Gradient(const Piece<T, N>& x, const Piece<T, N>
 
 // dx as above; partial [blocks, n] = a block's sum of dy * h over its rows. Blocks, teams and threads own
 // what they own in Norm (norm.cu); a thread keeps its columns' dgain, the teams of a block add theirs up in
-// shared memory, where the gain lies too: registers are what limits the rows on their way. 72 of them let two
-// blocks of 448 threads (rows of 7168 bf16) share a multiprocessor.
+// shared memory, where the gain lies too.
 template <typename T, int kPieces, bool kWhole>
-__global__ void __maxnreg__(72) NormBackward(const NormBackwardRows<T> a, float* partial) {
+__global__ void __launch_bounds__(kMaxThreads) NormBackward(const NormBackwardRows<T> a, float* partial) {
+  using Ring = RowRing<T, kPieces, kWhole>;
   constexpr int N = kVector<T>;
-  __shared__ float shared[kMaxThreads / kWarp];
-  extern __shared__ __align__(32) float gain[];  // [width], zeros beyond n
+  __shared__ TeamSums sums;
+  extern __shared__ uint4 memory[];  // gain [width] f32, zeros beyond n; the ring, later the teams' dgain
   const int width = static_cast<int>(blockDim.x) * kPieces * N;
-  float* teams = gain + width;  // [blockDim.y, n] when a block has several teams
+  float* gain = reinterpret_cast<float*>(memory);
+  const bool has_residual = a.residual != nullptr;
+  Ring ring(memory + width / 4, has_residual ? 3 : 2);
   const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
   const int threads = static_cast<int>(blockDim.x * blockDim.y);
-  for (int c = thread; c < width; c += threads) gain[c] = c < a.n ? a.gain[c] : 0;
-  __syncthreads();
   int column[kPieces];
   float dgain[kPieces][N] = {};
-  Piece<T, N> x[kPieces], dy[kPieces];
 #pragma unroll
   for (int k = 0; k < kPieces; ++k) column[k] = static_cast<int>(threadIdx.x + k * blockDim.x) * N;
-  const auto load = [&](int64_t row) {
+  const auto start = [&](int64_t row, int stage) {
 #pragma unroll
     for (int k = 0; k < kPieces; ++k) {
       const int left = row < a.rows ? a.n - column[k] : 0;
-      x[k] = LoadPiece<kWhole, N>(a.x + row * a.x_stride + column[k], left);
-      dy[k] = LoadPiece<kWhole, N>(a.dy + row * a.dy_stride + column[k], left);
+      ring.Start(stage, 0, k, a.x + row * a.x_stride + column[k], left);
+      ring.Start(stage, 1, k, a.dy + row * a.dy_stride + column[k], left);
+      if (has_residual) ring.Start(stage, 2, k, a.residual + row * a.residual_stride + column[k], left);
     }
+    ring.Commit();
   };
   const int64_t step = int64_t{gridDim.x} * blockDim.y;
-  load(int64_t{blockIdx.x} * blockDim.y + threadIdx.y);
-  for (int64_t base = int64_t{blockIdx.x} * blockDim.y; base < a.rows; base += step) {
+  const int64_t first = int64_t{blockIdx.x} * blockDim.y;
+  for (int stage = 0; stage < Ring::kStages - 1; ++stage) start(first + stage * step + threadIdx.y, stage);
+  for (int c = thread; c < width; c += threads) gain[c] = c < a.n ? a.gain[c] : 0;
+  sums.Clear();  // and the gain is there
+  const auto rstd_of = [&](int64_t row) { return row < a.rows ? a.rstd[row] : 0; };
+  float next_rstd = rstd_of(first + threadIdx.y);
+  int stage = 0, turn = 0;
+  for (int64_t base = first; base < a.rows; base += step) {
     const int64_t row = base + threadIdx.y;
     const bool there = row < a.rows;
-    const float rstd = there ? a.rstd[row] : 0;
-    Piece<T, N> now_x[kPieces], now_dy[kPieces], residual[kPieces] = {};
+    start(row + (Ring::kStages - 1) * step, stage == 0 ? Ring::kStages - 1 : stage - 1);
+    const float rstd = next_rstd;
+    next_rstd = rstd_of(row + step);
+    ring.Wait();
+    Piece<T, N> x[kPieces], dy[kPieces];
     float dot = 0;
 #pragma unroll
     for (int k = 0; k < kPieces; ++k) {
-      const int left = there ? a.n - column[k] : 0;
-      if (a.residual != nullptr)
-        residual[k] = LoadPiece<kWhole, N>(a.residual + row * a.residual_stride + column[k], left);
-      now_x[k] = x[k];
-      now_dy[k] = dy[k];
+      x[k] = ring.Get(stage, 0, k);
+      dy[k] = ring.Get(stage, 1, k);
       const auto g = LoadPiece<true, N>(gain + column[k], N);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        const float v = dy[k][i], s = x[k][i];
-        dot = fmaf(v * g[i], s, dot);
-        dgain[k][i] = fmaf(v, s * rstd, dgain[k][i]);
+        const float product = dy[k][i] * x[k][i];
+        dot = fmaf(product, g[i], dot);
+        dgain[k][i] = fmaf(product, rstd, dgain[k][i]);
       }
     }
-    load(row + step);
-    const float mean = TeamSum(dot, shared) * rstd / static_cast<float>(a.n);
+    const float mean = sums.Sum(dot, turn) * rstd / static_cast<float>(a.n);
 #pragma unroll
     for (int k = 0; k < kPieces; ++k) {
+      Piece<T, N> residual{};
+      if (has_residual) residual = ring.Get(stage, 2, k);
       float d[N];
-      Gradient(now_x[k], now_dy[k], residual[k], LoadPiece<true, N>(gain + column[k], N), rstd, mean, d);
+      Gradient(x[k], dy[k], residual, LoadPiece<true, N>(gain + column[k], N), rstd, mean, d);
       StorePiece<kWhole>(d, a.dx + row * a.dx_stride + column[k], there ? a.n - column[k] : 0);
     }
+    stage = stage == Ring::kStages - 1 ? 0 : stage + 1;
+    turn ^= 1;
   }
+  float* teams = gain + width;  // [blockDim.y, n] when a block has several teams
+  __syncthreads();              // nobody reads the ring any more
   float* out = blockDim.y == 1 ? partial + int64_t{blockIdx.x} * a.n : teams + threadIdx.y * a.n;
 #pragma unroll
   for (int k = 0; k < kPieces; ++k) StorePiece<false>(dgain[k], out + column[k], a.n - column[k]);
@@ -137,28 +149,34 @@ __global__ void __launch_bounds__(kMaxThreads)
   partial[int64_t{blockIdx.y} * a.n + c] = sum;
 }
 
-// dgain [n] = sum over `blocks` rows of partial. A block owns kWarp columns; thread (x, y) adds rows y,
-// y + kWarp, ... of column x, the first warp adds up the kWarp sums.
-__global__ void __launch_bounds__(kWarp* kWarp)
+// dgain [n] = sum over `blocks` rows of partial. A block owns kColumns columns; a thread adds every
+// kSumRows-th row of one, then come the rows of a warp and the warps.
+constexpr int kColumns = 8, kSumRows = 128, kSumWarps = kColumns * kSumRows / kWarp;
+__global__ void __launch_bounds__(kColumns* kSumRows)
     SumBlocks(const float* __restrict__ partial, int64_t blocks, int n, float* __restrict__ dgain) {
-  __shared__ float sums[kWarp][kWarp + 1];
-  const int c = static_cast<int>(blockIdx.x * kWarp + threadIdx.x);
+  __shared__ float sums[kSumWarps][kColumns];
+  const int column = static_cast<int>(threadIdx.x % kColumns);
+  const int c = static_cast<int>(blockIdx.x) * kColumns + column;
   float sum = 0;
   if (c < n) {
 #pragma unroll 8
-    for (int64_t b = threadIdx.y; b < blocks; b += kWarp) sum += partial[b * n + c];
+    for (int64_t b = threadIdx.x / kColumns; b < blocks; b += kSumRows) sum += partial[b * n + c];
   }
-  sums[threadIdx.y][threadIdx.x] = sum;
+#pragma unroll
+  for (int step = kWarp / 2; step >= kColumns; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+  if (threadIdx.x % kWarp < kColumns) sums[threadIdx.x / kWarp][column] = sum;
   __syncthreads();
-  if (threadIdx.y != 0 || c >= n) return;
-  for (int y = 1; y < kWarp; ++y) sum += sums[y][threadIdx.x];
+  if (threadIdx.x >= kColumns || c >= n) return;
+  sum = 0;
+#pragma unroll
+  for (int w = 0; w < kSumWarps; ++w) sum += sums[w][column];
   dgain[c] = sum;
 }
 
 // `scratch` gives memory for the blocks' dgain.
 template <typename T, typename Scratch>
-void LaunchNormBackward(cudaStream_t stream, const RmsNormBackwardArgs& args, int multiprocessors,
-                        const Scratch& scratch) {
+void LaunchNormBackward(cudaStream_t stream, const RmsNormBackwardArgs& args,
+                        const cudaDeviceProp& properties, const Scratch& scratch) {
   const NormBackwardRows<T> a{.x = Data<T>(args.x),
                               .dy = Data<T>(args.dy),
                               .residual = Data<T>(args.residual),
@@ -181,12 +199,19 @@ void LaunchNormBackward(cudaStream_t stream, const RmsNormBackwardArgs& args, in
   if (a.rows > 0) {
     ForBool(whole, [&](auto is_whole) {
       constexpr bool kWhole = decltype(is_whole)::value;
-      const bool fits = ForPieces<T, 2, kMaxThreads>(a.n, [&](auto pieces, dim3 block) {
+      bool fits = false;
+      ForPieces<T, 2, kMaxThreads>(a.n, [&](auto pieces, dim3 block) {
         constexpr int kPieces = decltype(pieces)::value;
         const auto kernel = NormBackward<T, kPieces, kWhole>;
-        const int64_t floats = block.x * kPieces * kVector<T> + (block.y == 1 ? 0 : block.y * a.n);
-        const int64_t shared = floats * static_cast<int64_t>(sizeof(float));
-        partials(std::min(CeilDiv(a.rows, block.y), ResidentBlocks(kernel, block, shared, multiprocessors)));
+        const int64_t ring = RowRing<T, kPieces, kWhole>::Bytes(block, a.residual == nullptr ? 2 : 3);
+        const int64_t teams = block.y == 1 ? 0 : int64_t{block.y} * a.n * sizeof(float);
+        const int64_t shared =
+            int64_t{block.x} * kPieces * kVector<T> * sizeof(float) + std::max(ring, teams);
+        fits = shared <= static_cast<int64_t>(properties.sharedMemPerBlockOptin) - 1024;
+        if (!fits) return;
+        AllowShared(kernel, shared);
+        partials(std::min(CeilDiv(a.rows, block.y),
+                          ResidentBlocks(kernel, block, shared, properties.multiProcessorCount)));
         kernel<<<static_cast<unsigned>(blocks), block, shared, stream>>>(a, partial);
       });
       if (fits) return;
@@ -198,7 +223,7 @@ void LaunchNormBackward(cudaStream_t stream, const RmsNormBackwardArgs& args, in
       LongNormBackward<T, kWhole><<<static_cast<unsigned>(a.rows), kMaxThreads, 0, stream>>>(a);
     });
   }
-  SumBlocks<<<static_cast<unsigned>(CeilDiv(a.n, kWarp)), dim3(kWarp, kWarp), 0, stream>>>(
+  SumBlocks<<<static_cast<unsigned>(CeilDiv(a.n, kColumns)), kColumns * kSumRows, 0, stream>>>(
       partial, blocks, a.n, Data<float>(args.dgain));
   Launched("RmsNormBackward");
 }
@@ -209,7 +234,7 @@ void LaunchNormBackward(cudaStream_t stream, const RmsNormBackwardArgs& args, in
 void CudaBackend::RmsNormBackward(Stream& stream, const RmsNormBackwardArgs& args) {
   if (args.x.cols() == 0) return;
   cuda::ForAct(args.x.dtype, [&](auto tag) {
-    cuda::LaunchNormBackward<decltype(tag)>(cuda::Raw(stream), args, properties_.multiProcessorCount,
+    cuda::LaunchNormBackward<decltype(tag)>(cuda::Raw(stream), args, properties_,
                                             [&](int64_t bytes) { return Scratch(bytes); });
   });
 }

@@ -48,12 +48,8 @@ __global__ void __launch_bounds__(kThreads) Rotate(const RopeRows<T> a, int toke
     const int64_t token = int64_t{blockIdx.x} * tokens_of_block + e / of_token;
     if (token >= a.tokens) return;
     const int head = e % of_token / pieces * kHeads, pair = e % pieces * kPairs;
-    const int64_t position = a.positions[token];
-    if (position < 0 || position >= a.known_positions) __trap();  // rather than angles from anywhere
-    float c[kPairs], s[kPairs];
-    LoadAngles<kWhole>(a.cos + position * a.cos_stride + pair, c);
-    LoadAngles<kWhole>(a.sin + position * a.sin_stride + pair, s);
     T* x = a.x + (token * a.heads + head) * a.x_stride + (kOnePiece ? 2 * pair : pair);
+    // On their way while the position and then its angles are read.
     Piece<T, N> first[kHeads], second[kHeads];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
@@ -61,6 +57,11 @@ __global__ void __launch_bounds__(kThreads) Rotate(const RopeRows<T> a, int toke
       first[h] = LoadPiece<kWhole, N>(x + h * a.x_stride, left);
       if constexpr (!kOnePiece) second[h] = LoadPiece<kWhole, N>(x + h * a.x_stride + a.half, left);
     }
+    const int64_t position = a.positions[token];
+    if (position < 0 || position >= a.known_positions) __trap();  // rather than angles from anywhere
+    float c[kPairs], s[kPairs];
+    LoadAngles<kWhole>(a.cos + position * a.cos_stride + pair, c);
+    LoadAngles<kWhole>(a.sin + position * a.sin_stride + pair, s);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       const int left = head + h < a.heads ? N : 0;

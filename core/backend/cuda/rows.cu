@@ -1,9 +1,7 @@
 // Rows on their way to experts and back: sorted by expert, gathered, scattered, summed. The sort is by
 // counting; its only atomics are integer counts, so its result does not depend on their order. The rest is
 // bound by memory: a warp owns a piece of one row, and each lane has several 16-byte loads in flight.
-#include <algorithm>
-
-#include "core/backend/cuda/kernel.cuh"
+#include "core/backend/cuda/pieces.cuh"
 
 namespace moebius {
 namespace cuda {
@@ -170,34 +168,53 @@ struct CopyKernelArgs {
   int64_t to_stride;  // bytes
   const int32_t* index;
   int32_t divisor;
-  int64_t units;   // of sizeof(Unit), a row
-  int64_t pieces;  // a row
+  int units;        // of sizeof(Unit), a row
+  int pieces;       // a row
+  int piece_units;  // a multiple of kWarp, at most kUnitsALane * kWarp
   int64_t n;
+  int rows_a_warp;  // at most kWarp
 };
 
 // Row i of `to` = row index[i] / divisor of `from`, or (kScatter) row index[i] of `to` = row i of `from`. A
-// warp owns a piece of kUnitsALane * 32 units of one row.
+// warp owns a piece of `rows_a_warp` adjacent rows i: it reads all their indices at once, then has a row's
+// loads in flight together.
 template <typename Unit, bool kScatter>
 __global__ void __launch_bounds__(kThreads) CopyKernel(CopyKernelArgs args) {
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
-  const int64_t i = item / args.pieces;
-  if (i >= args.n) return;
-  const int64_t other = kScatter ? args.index[i] : args.index[i] / args.divisor;
-  const auto* from = reinterpret_cast<const Unit*>(args.from + (kScatter ? i : other) * args.from_stride);
-  auto* to = reinterpret_cast<Unit*>(args.to + (kScatter ? other : i) * args.to_stride);
-  const int64_t first = (item - i * args.pieces) * (kUnitsALane * kWarp) + threadIdx.x % kWarp;
-  Unit x[kUnitsALane];
+  const unsigned item = blockIdx.x * kWarps + threadIdx.x / kWarp,
+                 pieces = static_cast<unsigned>(args.pieces);
+  const int64_t begin = int64_t{item / pieces} * args.rows_a_warp;
+  const int rows = static_cast<int>(min(int64_t{args.rows_a_warp}, args.n - begin));
+  if (rows <= 0) return;
+  const int lane = threadIdx.x % kWarp, piece = static_cast<int>(item % pieces);
+  int32_t others = lane < rows ? args.index[begin + lane] : 0;
+  if (!kScatter) others /= args.divisor;
+  const int first = piece * args.piece_units + lane;
+  const int end = min(args.units, (piece + 1) * args.piece_units);
+  for (int r = 0; r < rows; ++r) {
+    const int64_t i = begin + r, other = __shfl_sync(kAllLanes, others, r);
+    const auto* from = reinterpret_cast<const Unit*>(args.from + (kScatter ? i : other) * args.from_stride);
+    auto* to = reinterpret_cast<Unit*>(args.to + (kScatter ? other : i) * args.to_stride);
+    Unit x[kUnitsALane];
 #pragma unroll
-  for (int j = 0; j < kUnitsALane; ++j) {
-    if (first + j * kWarp < args.units) x[j] = from[first + j * kWarp];
-  }
+    for (int j = 0; j < kUnitsALane; ++j) {
+      if (first + j * kWarp < end) x[j] = from[first + j * kWarp];
+    }
 #pragma unroll
-  for (int j = 0; j < kUnitsALane; ++j) {
-    if (first + j * kWarp < args.units) to[first + j * kWarp] = x[j];
+    for (int j = 0; j < kUnitsALane; ++j) {
+      if (first + j * kWarp < end) to[first + j * kWarp] = x[j];
+    }
   }
 }
 
-unsigned Blocks(int64_t items) { return static_cast<unsigned>(CeilDiv(items, kWarps)); }
+unsigned Blocks(int64_t items) {
+  CHECK_LT(items, int64_t{1} << 31) << "warps of one launch";
+  return static_cast<unsigned>(CeilDiv(items, kWarps));
+}
+
+// Adjacent rows for a warp of a kernel that has `warps` of work row by row: several only where there are
+// enough for every processor.
+constexpr int kRowsAWarp = 4;
+int RowsAWarp(int64_t warps) { return warps >= int64_t{1} << 15 ? kRowsAWarp : 1; }
 
 // Every address, stride and length is a multiple of `bytes`.
 bool Aligned(const CopyKernelArgs& args, int64_t row_bytes, int64_t bytes) {
@@ -208,9 +225,12 @@ bool Aligned(const CopyKernelArgs& args, int64_t row_bytes, int64_t bytes) {
 
 template <typename Unit, bool kScatter>
 void LaunchCopy(CopyKernelArgs args, int64_t row_bytes, cudaStream_t stream) {
-  args.units = row_bytes / static_cast<int64_t>(sizeof(Unit));
-  args.pieces = CeilDiv(args.units, kUnitsALane * kWarp);
-  CopyKernel<Unit, kScatter><<<Blocks(args.n * args.pieces), kThreads, 0, stream>>>(args);
+  args.units = static_cast<int>(row_bytes / static_cast<int64_t>(sizeof(Unit)));
+  args.pieces = static_cast<int>(CeilDiv(args.units, kUnitsALane * kWarp));
+  args.piece_units = static_cast<int>(CeilDiv(CeilDiv(args.units, args.pieces), kWarp) * kWarp);
+  args.rows_a_warp = RowsAWarp(args.n * args.pieces);
+  CopyKernel<Unit, kScatter>
+      <<<Blocks(CeilDiv(args.n, args.rows_a_warp) * args.pieces), kThreads, 0, stream>>>(args);
 }
 
 // Rows are moved as bytes: their dtype does not matter.
@@ -227,7 +247,9 @@ void CopyRows(const TensorView& from, const TensorView& to, const TensorView& in
                             .divisor = divisor,
                             .units = 0,
                             .pieces = 0,
-                            .n = index.elements()};
+                            .piece_units = 0,
+                            .n = index.elements(),
+                            .rows_a_warp = 1};
   if (Aligned(args, row_bytes, 16)) {
     LaunchCopy<uint4, kScatter>(args, row_bytes, stream);
   } else if (Aligned(args, row_bytes, 4)) {
@@ -249,73 +271,66 @@ struct CombineKernelArgs {
   T* out;
   int64_t out_stride;
   int64_t tokens;
-  int64_t units;   // of kUnit elements, a row
-  int64_t pieces;  // a row
+  int hidden;
+  int pieces;  // a row: a warp's worth of units
+  int tokens_a_warp;
 };
 
-constexpr int kCombineUnits = 2;  // a lane
-constexpr int kRowsAtOnce = 4;    // whose loads are in flight together
+constexpr int kRowsAtOnce = 8;  // whose loads are in flight together
+static_assert(kRowsAtOnce * kRowsAWarp == kWarp, "a warp reads the indices of its tokens at once");
 
 // out[t] = add[t] (or 0) + rows[row_of[t, 0]] + rows[row_of[t, 1]] + ..., added in this order in fp32. A warp
-// owns a piece of kCombineUnits * 32 units of one token's row.
+// owns a piece of `tokens_a_warp` adjacent tokens, a lane kUnit elements of each. Lane 8 j + r holds the
+// index of token j's choice r; what a token has beyond eight is read eight at a time.
 template <typename T, int kUnit>
-__global__ void __launch_bounds__(kThreads) CombineKernel(CombineKernelArgs<T> args) {
-  using Unit = Vector<T, kUnit>;
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
-  const int64_t t = item / args.pieces;
-  if (t >= args.tokens) return;
-  const int64_t first = (item - t * args.pieces) * (kCombineUnits * kWarp) + threadIdx.x % kWarp;
-  const int32_t* row_of = args.row_of + t * args.row_of_stride;
-
-  float sum[kCombineUnits][kUnit] = {};
-  if (args.add != nullptr) {
-    const auto* add = reinterpret_cast<const Unit*>(args.add + t * args.add_stride);
+__global__ void __launch_bounds__(kThreads, 3) CombineKernel(CombineKernelArgs<T> args) {
+  const unsigned item = blockIdx.x * kWarps + threadIdx.x / kWarp,
+                 pieces = static_cast<unsigned>(args.pieces);
+  const int64_t begin = int64_t{item / pieces} * args.tokens_a_warp;
+  const int tokens = static_cast<int>(min(int64_t{args.tokens_a_warp}, args.tokens - begin));
+  if (tokens <= 0) return;
+  const int lane = threadIdx.x % kWarp, slot = lane / kRowsAtOnce, choice = lane % kRowsAtOnce;
+  const int column = static_cast<int>(item % pieces) * (kWarp * kUnit) + lane * kUnit;
+  const int left = args.hidden - column;  // a whole unit or none
+  const int32_t* row_of = args.row_of + begin * args.row_of_stride;
+  const int32_t mine = slot < tokens && choice < args.k ? row_of[slot * args.row_of_stride + choice] : 0;
+  for (int j = 0; j < tokens; ++j) {
+    const int64_t t = begin + j;
+    Piece<T, kUnit> add{};
+    if (args.add != nullptr) add = LoadPiece<true, kUnit>(args.add + t * args.add_stride + column, left);
+    float sum[kUnit];
+    int k = 0;
+    do {
+      int32_t chosen = mine;
+      if (k > 0) chosen = k + choice < args.k ? row_of[j * args.row_of_stride + k + choice] : 0;
+      Piece<T, kUnit> x[kRowsAtOnce];
 #pragma unroll
-    for (int u = 0; u < kCombineUnits; ++u) {
-      if (first + u * kWarp >= args.units) continue;
-      const Unit x = add[first + u * kWarp];
-#pragma unroll
-      for (int i = 0; i < kUnit; ++i) sum[u][i] = ToFloat(x.at[i]);
-    }
-  }
-  for (int k = 0; k < args.k; k += kRowsAtOnce) {
-    Unit x[kRowsAtOnce][kCombineUnits];
-#pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      if (k + r >= args.k) continue;
-      const auto* row = reinterpret_cast<const Unit*>(args.rows + row_of[k + r] * args.rows_stride);
-#pragma unroll
-      for (int u = 0; u < kCombineUnits; ++u) {
-        if (first + u * kWarp < args.units) x[r][u] = row[first + u * kWarp];
+      for (int r = 0; r < kRowsAtOnce; ++r) {
+        const int64_t row = __shfl_sync(kAllLanes, chosen, k > 0 ? r : j * kRowsAtOnce + r);
+        x[r] = LoadPiece<true, kUnit>(args.rows + row * args.rows_stride + column, k + r < args.k ? left : 0);
       }
-    }
+      if (k == 0) {
 #pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      if (k + r >= args.k) continue;
-#pragma unroll
-      for (int u = 0; u < kCombineUnits; ++u) {
-        if (first + u * kWarp >= args.units) continue;
-#pragma unroll
-        for (int i = 0; i < kUnit; ++i) sum[u][i] += ToFloat(x[r][u].at[i]);
+        for (int i = 0; i < kUnit; ++i) sum[i] = add[i];
       }
-    }
-  }
-  auto* out = reinterpret_cast<Unit*>(args.out + t * args.out_stride);
 #pragma unroll
-  for (int u = 0; u < kCombineUnits; ++u) {
-    if (first + u * kWarp >= args.units) continue;
-    Unit y;
+      for (int r = 0; r < kRowsAtOnce; ++r) {
+        if (k + r >= args.k) break;
 #pragma unroll
-    for (int i = 0; i < kUnit; ++i) y.at[i] = FromFloat<T>(sum[u][i]);
-    out[first + u * kWarp] = y;
+        for (int i = 0; i < kUnit; ++i) sum[i] += x[r][i];
+      }
+      k += kRowsAtOnce;
+    } while (k < args.k);
+    StorePiece<true>(sum, args.out + t * args.out_stride + column, left);
   }
 }
 
 template <typename T, int kUnit>
-void LaunchCombine(CombineKernelArgs<T> args, int64_t hidden, cudaStream_t stream) {
-  args.units = hidden / kUnit;
-  args.pieces = CeilDiv(args.units, kCombineUnits * kWarp);
-  CombineKernel<T, kUnit><<<Blocks(args.tokens * args.pieces), kThreads, 0, stream>>>(args);
+void LaunchCombine(CombineKernelArgs<T> args, cudaStream_t stream) {
+  args.pieces = static_cast<int>(CeilDiv(args.hidden, kUnit * kWarp));
+  args.tokens_a_warp = RowsAWarp(args.tokens * args.pieces);
+  CombineKernel<T, kUnit>
+      <<<Blocks(CeilDiv(args.tokens, args.tokens_a_warp) * args.pieces), kThreads, 0, stream>>>(args);
 }
 
 Choices ChoicesOf(const TensorView& view) {
@@ -377,13 +392,14 @@ void CudaBackend::CombineRows(Stream& stream, const CombineRowsArgs& args) {
                                             .out = cuda::Data<T>(args.out),
                                             .out_stride = args.out.stride,
                                             .tokens = tokens,
-                                            .units = 0,
-                                            .pieces = 0};
+                                            .hidden = static_cast<int>(hidden),
+                                            .pieces = 0,
+                                            .tokens_a_warp = 1};
     if (cuda::Vectorizes<T>(args.rows) && cuda::Vectorizes<T>(args.out) &&
         (!args.add || cuda::Vectorizes<T>(args.add))) {
-      cuda::LaunchCombine<T, cuda::kVector<T>>(kernel, hidden, cuda::Raw(stream));
+      cuda::LaunchCombine<T, cuda::kVector<T>>(kernel, cuda::Raw(stream));
     } else {
-      cuda::LaunchCombine<T, 1>(kernel, hidden, cuda::Raw(stream));
+      cuda::LaunchCombine<T, 1>(kernel, cuda::Raw(stream));
     }
   });
   cuda::Launched("CombineRows");

@@ -125,6 +125,31 @@ __device__ __forceinline__ void WgmmaE4M3(float (&d)[64], uint64_t a, uint64_t b
       : "l"(a), "l"(b), "r"(add));
 }
 
+// The same with =: what d holds before does not matter.
+#define MOEBIUS_OUT_4(i) "=f"(d[i]), "=f"(d[(i) + 1]), "=f"(d[(i) + 2]), "=f"(d[(i) + 3])
+#define MOEBIUS_OUT_16(i) MOEBIUS_OUT_4(i), MOEBIUS_OUT_4((i) + 4), MOEBIUS_OUT_4((i) + 8), MOEBIUS_OUT_4((i) + 12)
+__device__ __forceinline__ void FirstWgmmaE4M3(float (&d)[64], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+      "}, %64, %65, p, 1, 1;\n"
+      "}\n"
+      :
+      MOEBIUS_OUT_16(0),
+      MOEBIUS_OUT_16(16),
+      MOEBIUS_OUT_16(32),
+      MOEBIUS_OUT_16(48)
+      : "l"(a), "l"(b), "r"(0));
+}
+
+#undef MOEBIUS_OUT_16
+#undef MOEBIUS_OUT_4
 #undef MOEBIUS_16
 #undef MOEBIUS_4
 // clang-format on

@@ -53,6 +53,35 @@ __device__ __forceinline__ void StoreBf16(__nv_bfloat16* c, int64_t stride, int 
   }
 }
 
+// The same in two steps: the elements of c that a thread's sums are added to (zeros when not `add`), then
+// their sums.
+template <int kPairs>
+__device__ __forceinline__ void LoadFloats(const float* c, int64_t stride, int row, int row_end, int column,
+                                           int columns, bool add, float2 (&old)[kPairs]) {
+  const float* from = c + row * stride + column + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int h = i % 2, j = i / 2;
+    old[i] = add && row + 8 * h < row_end && column + j * 8 < columns
+                 ? *reinterpret_cast<const float2*>(from + 8 * h * stride + j * 8)
+                 : make_float2(0, 0);
+  }
+}
+template <int kPairs>
+__device__ __forceinline__ void AddAndStoreFloats(float* c, int64_t stride, int row, int row_end, int column,
+                                                  int columns, const float2 (&old)[kPairs],
+                                                  const float (&sums)[2 * kPairs]) {
+  float* to = c + row * stride + column + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) {
+    const int h = i % 2, j = i / 2;
+    if (row + 8 * h < row_end && column + j * 8 < columns) {
+      *reinterpret_cast<float2*>(to + 8 * h * stride + j * 8) =
+          make_float2(old[i].x + sums[2 * i], old[i].y + sums[2 * i + 1]);
+    }
+  }
+}
+
 // c += sums, or = when not `add`. Loads go out together, 64 columns at a time, before the first store.
 template <int kSums>
 __device__ __forceinline__ void StoreFloats(float* c, int64_t stride, int row, int row_end, int column,

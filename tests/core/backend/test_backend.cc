@@ -41,6 +41,7 @@ class WaitingBackend final : public Backend {
   DType AutoCompute() const override { return to_->AutoCompute(); }
   int num_threads() const override { return to_->num_threads(); }
   int64_t piece_bytes() const override { return to_->piece_bytes(); }
+  int64_t free_bytes() const override { return to_->free_bytes(); }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override { return to_->NewStream(kind); }
   std::unique_ptr<Event> NewEvent() override { return to_->NewEvent(); }
   std::unique_ptr<Recording> NewRecording(Stream& stream, const std::function<void()>& calls) override {

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/backend/host_event.h"
 #include "tests/core/layers/moe_reference.h"
 
 namespace moebius {
@@ -59,8 +60,9 @@ class PlainBackend final : public Backend {
   DType AutoCompute() const override { return DType::kF32; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
+  int64_t free_bytes() const override { return 0; }
   std::unique_ptr<Stream> NewStream(StreamKind) override { return std::make_unique<PlainStream>(); }
-  std::unique_ptr<Event> NewEvent() override { return std::make_unique<Event>(); }
+  std::unique_ptr<Event> NewEvent() override { return std::make_unique<HostEvent>(); }
   std::unique_ptr<Recording> NewRecording(Stream&, const std::function<void()>&) override { return nullptr; }
 
   void CopyToDevice(Stream&, const void* host, TensorView to) override {

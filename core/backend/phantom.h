@@ -1,0 +1,24 @@
+// A device without memory and without arithmetic: what runs on it shows how much memory it would take
+// elsewhere, in seconds, however large the model. Addresses that it hands out must not be read; what it
+// copies to the host is zero.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/backend/backend.h"
+
+namespace moebius {
+
+struct PhantomOptions {
+  DType auto_compute = DType::kBF16;  // of the device that it stands for; likewise:
+  int64_t piece_bytes = 0;
+};
+
+class PhantomBackend : public Backend {
+ public:
+  virtual int64_t peak_bytes() const = 0;  // the most that was ever allocated
+};
+std::unique_ptr<PhantomBackend> MakePhantomBackend(const PhantomOptions& options);
+
+}  // namespace moebius

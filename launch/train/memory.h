@@ -1,0 +1,23 @@
+// How much memory a run will take, found out before its first step by running one on a device that only
+// counts.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "launch/recipe.h"
+#include "optim/trainer.h"
+
+namespace moebius {
+
+// The peak of one rank that trains the whole model, in bytes: weights, gradients, moments, activations of the
+// live microbatches, scratch. What libraries keep for themselves comes on top. Seconds, whatever the model's
+// size.
+absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
+                                         const Backend& stands_for);
+
+// kUnavailable, with the numbers and what to change, where the run would not fit into what the device has
+// free.
+absl::Status CheckMemory(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend);
+
+}  // namespace moebius

@@ -13,7 +13,7 @@
 #include "core/base/strings.h"
 #include "launch/environment.h"
 #include "parallel/comm/agree.h"
-#include "parallel/comm/mpi_process.h"
+#include "parallel/comm/process_job.h"
 #include "parallel/comm/solo_world.h"
 
 namespace moebius {
@@ -68,17 +68,17 @@ int Rank::Threads(int64_t asked) const {
 
 namespace {
 
-absl::Status RunMpiRank(const RankOptions& options, const std::function<absl::Status(Rank&)>& body) {
+absl::Status RunProcessRank(const RankOptions& options, const std::function<absl::Status(Rank&)>& body) {
   if (options.ranks > 1) {
     return UsageError(
         Concat("--ranks ", options.ranks, " under mpirun; one process is one rank there; leave --ranks out"));
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<MpiProcess> process, MpiProcess::Start());
+  ASSIGN_OR_RETURN(const std::unique_ptr<ProcessJob> process, ProcessJob::Start());
   SetLogRank(process->rank());
   absl::Status status;
   absl::Status world_status;
   {
-    const std::unique_ptr<World> world = NewMpiWorld(*process, options.world);
+    const std::unique_ptr<World> world = NewJobWorld(*process, options.world);
     Watchdog watchdog(*world, options.hang_limit_s, [&process](int code) { process->Exit(code); });
     Rank rank{*world, watchdog, 1};
     status = body(rank);
@@ -107,7 +107,7 @@ absl::Status RunMpiRank(const RankOptions& options, const std::function<absl::St
 }  // namespace
 
 absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& status) {
-  if (!MpiProcess::Launched()) return status;
+  if (!ProcessJob::Launched()) return status;
   return RunAsRanks(options, [&](Rank& rank) {
     const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
     const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
@@ -120,7 +120,7 @@ absl::Status RunAsRanks(const RankOptions& options, const std::function<absl::St
     std::fflush(nullptr);
     _exit(code);
   };
-  if (MpiProcess::Launched()) return RunMpiRank(options, body);
+  if (ProcessJob::Launched()) return RunProcessRank(options, body);
   if (options.ranks == 1) {
     SoloWorld world;
     Watchdog watchdog(*world, 0, end);

@@ -19,7 +19,7 @@
 #include "optim/shrink.h"
 #include "optim/verify.h"
 #include "parallel/comm/agree.h"
-#include "parallel/comm/mpi_process.h"
+#include "parallel/comm/process_job.h"
 #include "parallel/comm/solo_world.h"
 #include "parallel/pipeline/generate.h"
 
@@ -343,7 +343,7 @@ absl::Status VerifyRank(Job& job, Rank& rank) {
 
 absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const ModelConfig& model,
                           const RankOptions& options) {
-  const bool mpi = MpiProcess::Launched();
+  const bool mpi = ProcessJob::Launched();
   const auto make = [&](int max_ranks) -> absl::StatusOr<Job> {
     ASSIGN_OR_RETURN(ShrunkModel shrunk, Shrink(model));
     Job job{.model = model,
@@ -384,7 +384,7 @@ absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const Mo
 absl::Status RunVerify(const ParsedArgs& args) {
   RankOptions options;
   const auto load = [&]() -> absl::StatusOr<std::pair<Recipe, ModelConfig>> {
-    if (MpiProcess::Launched() && args.Given("ranks")) {
+    if (ProcessJob::Launched() && args.Given("ranks")) {
       return UsageError(Concat("--ranks ", args.Integer("ranks"),
                                " under mpirun; one process is one rank there; leave --ranks out"));
     }

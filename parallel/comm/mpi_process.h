@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "parallel/comm/transport.h"
+#include "parallel/comm/process_job.h"
 
 namespace moebius {
 
-class MpiProcess {
+class MpiProcess final : public ProcessJob {
  public:
   // Whether mpirun or srun started this process as one of several tasks, by its environment alone: a program
   // that runs by itself never starts MPI (50 ms and a dozen threads and files).
@@ -19,20 +19,17 @@ class MpiProcess {
 
   // MPI_Init. Once a process; the same thread finalizes.
   static absl::StatusOr<std::unique_ptr<MpiProcess>> Start();
-  ~MpiProcess();
+  ~MpiProcess() override;
   MpiProcess(const MpiProcess&) = delete;
   MpiProcess& operator=(const MpiProcess&) = delete;
 
-  int rank() const;
-  int size() const;
-  // [size]: ranks with one number share memory, as MPI sees it. Collective.
-  std::vector<int> NodeOfRank();
-  // Of all ranks; collective. Longer messages are sent in parts.
-  std::unique_ptr<Transport> NewTransport(int64_t max_message_bytes = int64_t{1} << 30);
-  // MPI_Finalize; collective. Not after a failure that may have left messages half-way: use Exit.
-  void Finalize();
-  // Ends all processes of the job with this code; from any thread, even one beside a hung one.
-  [[noreturn]] void Exit(int code);
+  int rank() const override;
+  int size() const override;
+  std::vector<int> NodeOfRank() override;  // who shares memory, as MPI sees it
+  std::unique_ptr<Transport> NewTransport() override { return NewTransport(int64_t{1} << 30); }
+  std::unique_ptr<Transport> NewTransport(int64_t max_message_bytes);  // longer ones are sent in parts
+  void Finalize() override;                                            // MPI_Finalize
+  [[noreturn]] void Exit(int code) override;                           // MPI_Abort
 
  private:
   MpiProcess();

@@ -114,7 +114,7 @@ absl::Status RunRanks(int size, const WorldOptions& options,
   return first_error.ok() ? hub.status() : first_error;
 }
 
-std::unique_ptr<World> NewMpiWorld(MpiProcess& process, const WorldOptions& options) {
+std::unique_ptr<World> NewJobWorld(ProcessJob& process, const WorldOptions& options) {
   const std::vector<int> nodes = options.ranks_per_node > 0
                                      ? DeclaredNodes(process.size(), options.ranks_per_node)
                                      : process.NodeOfRank();

@@ -11,7 +11,7 @@
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/ledger.h"
 #include "parallel/comm/links.h"
-#include "parallel/comm/mpi_process.h"
+#include "parallel/comm/process_job.h"
 
 namespace moebius {
 
@@ -85,7 +85,7 @@ class WorldGuard {
 // returned, its exception thrown again. If no body says so itself, the world's failure is returned.
 absl::Status RunRanks(int size, const WorldOptions& options, const std::function<absl::Status(World&)>& body);
 
-// This process's rank of the MPI job; collective.
-std::unique_ptr<World> NewMpiWorld(MpiProcess& process, const WorldOptions& options);
+// This process's rank of the job; collective.
+std::unique_ptr<World> NewJobWorld(ProcessJob& process, const WorldOptions& options);
 
 }  // namespace moebius

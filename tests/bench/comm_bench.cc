@@ -83,7 +83,7 @@ void Report(const char* ranks, bool ledger, const Figures& f) {
 }
 
 int Main() {
-  if (!MpiProcess::Launched()) {
+  if (!ProcessJob::Launched()) {
     for (const bool ledger : {true, false}) {
       const absl::Status status = RunRanks(2, {.ledger = ledger}, [&](World& world) {
         const Figures figures = Measure(world);
@@ -94,13 +94,13 @@ int Main() {
     }
     return 0;
   }
-  const std::unique_ptr<MpiProcess> process = MpiProcess::Start().value();
+  const std::unique_ptr<ProcessJob> process = ProcessJob::Start().value();
   if (process->size() != 2) {
     std::printf("needs 2 ranks\n");
     process->Exit(64);
   }
   for (const bool ledger : {true, false}) {
-    const std::unique_ptr<World> world = NewMpiWorld(*process, {.ledger = ledger});
+    const std::unique_ptr<World> world = NewJobWorld(*process, {.ledger = ledger});
     const Figures figures = Measure(*world);
     if (world->rank() == 0) Report("2 processes", ledger, figures);
   }

@@ -10,7 +10,7 @@ namespace moebius {
 
 namespace {
 
-MpiProcess* job = nullptr;
+ProcessJob* job = nullptr;
 
 #ifdef MOEBIUS_TEST_GPU
 constexpr bool kTestsGpu = true;
@@ -57,7 +57,7 @@ testing::AssertionResult Has(const std::string& text, const std::string& part) {
   return testing::AssertionFailure() << "no '" << part << "' in '" << text << "'";
 }
 
-MpiProcess* Job() { return job; }
+ProcessJob* Job() { return job; }
 
 std::vector<int> RankCounts() {
   if (job) return {job->size()};
@@ -74,16 +74,16 @@ std::vector<int> SeveralRanks() {
 
 absl::Status OnRanks(int size, const WorldOptions& options, const std::function<void(Rank&)>& body) {
   if (!job) return RunRanks(size, options, [&](World& world) { return RunOne(world, body); });
-  const std::unique_ptr<World> world = NewMpiWorld(*job, options);
+  const std::unique_ptr<World> world = NewJobWorld(*job, options);
   return RunOne(*world, body);
 }
 
 }  // namespace moebius
 
 int main(int argc, char** argv) {
-  std::unique_ptr<moebius::MpiProcess> process;
-  if (moebius::MpiProcess::Launched()) {
-    process = moebius::MpiProcess::Start().value();
+  std::unique_ptr<moebius::ProcessJob> process;
+  if (moebius::ProcessJob::Launched()) {
+    process = moebius::ProcessJob::Start().value();
     moebius::job = process.get();
     moebius::SetLogRank(process->rank());
   }

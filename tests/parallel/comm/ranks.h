@@ -36,8 +36,8 @@ struct Rank {
 // Whether `text` has `part` in it; says both when not.
 testing::AssertionResult Has(const std::string& text, const std::string& part);
 
-// The MPI job that this test is part of, or null.
-MpiProcess* Job();
+// The job that this test is part of, or null.
+ProcessJob* Job();
 
 // The sizes to test: 1 to 8 threads, or the job's.
 std::vector<int> RankCounts();

@@ -1,0 +1,199 @@
+#include "parallel/comm/tcp_process.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+
+namespace moebius {
+namespace {
+
+constexpr std::chrono::seconds kJoinWithin{60};
+
+// What a rank tells rank 0, and rank 0 tells all: where it listens.
+struct Place {
+  int32_t rank = 0;
+  uint32_t address = 0;  // IPv4 and port in network order
+  uint16_t port = 0;
+  char host[250] = {};
+};
+
+bool WriteAll(int socket, const void* data, size_t bytes) {
+  for (const char* at = static_cast<const char*>(data); bytes > 0;) {
+    const ssize_t n = send(socket, at, bytes, MSG_NOSIGNAL);
+    if (n <= 0) return false;
+    at += n;
+    bytes -= n;
+  }
+  return true;
+}
+bool ReadAll(int socket, void* data, size_t bytes) {
+  return bytes == 0 || recv(socket, data, bytes, MSG_WAITALL) == static_cast<ssize_t>(bytes);
+}
+
+int Listen(uint16_t port, sockaddr_in& at) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {INADDR_ANY}, .sin_zero = {}};
+  socklen_t length = sizeof at;
+  if (bind(listener, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 || listen(listener, 1024) != 0 ||
+      getsockname(listener, reinterpret_cast<sockaddr*>(&at), &length) != 0) {
+    close(listener);
+    return -1;
+  }
+  return listener;
+}
+
+int ConnectTo(sockaddr_in to) {
+  const auto give_up = std::chrono::steady_clock::now() + kJoinWithin;
+  do {
+    const int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(s, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0) return s;
+    close(s);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  } while (std::chrono::steady_clock::now() < give_up);
+  return -1;
+}
+
+int Accept(int listener, sockaddr_in& from) {
+  const timeval limit{.tv_sec = kJoinWithin.count(), .tv_usec = 0};
+  setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  socklen_t length = sizeof from;
+  return accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC);
+}
+
+absl::Status Lost(int rank, const char* what) {
+  return UnavailableError(Concat("rank ", rank, " cannot ", what, ": ", std::strerror(errno),
+                                 "; are all MOEBIUS_WORLD_SIZE processes started, and is MOEBIUS_MASTER the "
+                                 "address of rank 0?"));
+}
+
+std::string Setting(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+bool TcpProcess::Launched() { return !Setting("MOEBIUS_WORLD_SIZE").empty(); }
+
+absl::StatusOr<std::unique_ptr<TcpProcess>> TcpProcess::Start() {
+  std::unique_ptr<TcpProcess> process(new TcpProcess());
+  const int size = std::atoi(Setting("MOEBIUS_WORLD_SIZE").c_str());
+  const std::string rank = Setting("MOEBIUS_RANK"), master = Setting("MOEBIUS_MASTER");
+  process->rank_ = rank.empty() ? -1 : std::atoi(rank.c_str());
+  if (size < 1 || process->rank_ < 0 || process->rank_ >= size || master.find(':') == std::string::npos) {
+    return UsageError(
+        "MOEBIUS_WORLD_SIZE is set; MOEBIUS_RANK has to be in 0 .. size - 1 and MOEBIUS_MASTER rank 0's "
+        "host:port; set all three for every process, or none");
+  }
+  process->links_.resize(size);
+  process->node_of_rank_.assign(size, 0);
+  RETURN_IF_ERROR(process->Connect(master));
+  return process;
+}
+
+absl::Status TcpProcess::Connect(const std::string& master) {
+  const size_t colon = master.rfind(':');
+  const auto port = static_cast<uint16_t>(std::atoi(master.c_str() + colon + 1));
+  sockaddr_in mine;
+  const int listener = Listen(rank_ == 0 ? port : 0, mine);
+  if (listener < 0) return Lost(rank_, "listen");
+  std::vector<Place> places(size());
+  Place& own = places[rank_];
+  own.rank = rank_;
+  own.port = mine.sin_port;
+  gethostname(own.host, sizeof own.host - 1);
+  const size_t table = places.size() * sizeof(Place);
+  if (rank_ == 0) {
+    for (int i = 1; i < size(); ++i) {
+      sockaddr_in from;
+      Place place;
+      const int s = Accept(listener, from);
+      if (s < 0 || !ReadAll(s, &place, sizeof place)) return Lost(rank_, "hear from all ranks");
+      if (place.rank < 1 || place.rank >= size() || links_[place.rank].socket >= 0) {
+        return UsageError(
+            Concat("two processes say that they are rank ", place.rank,
+                   ", or one that it is outside the world; give each a MOEBIUS_RANK of its own"));
+      }
+      place.address = from.sin_addr.s_addr;
+      places[place.rank] = place;
+      links_[place.rank].socket = s;
+    }
+    for (int i = 1; i < size(); ++i) {
+      if (!WriteAll(links_[i].socket, places.data(), table)) return Lost(rank_, "answer a rank");
+    }
+  } else {
+    addrinfo hints{}, *found = nullptr;
+    hints.ai_family = AF_INET;
+    if (getaddrinfo(master.substr(0, colon).c_str(), nullptr, &hints, &found) != 0) {
+      return Lost(rank_, "find the host of MOEBIUS_MASTER");
+    }
+    sockaddr_in to = *reinterpret_cast<sockaddr_in*>(found->ai_addr);
+    freeaddrinfo(found);
+    to.sin_port = htons(port);
+    links_[0].socket = ConnectTo(to);
+    if (links_[0].socket < 0 || !WriteAll(links_[0].socket, &own, sizeof own) ||
+        !ReadAll(links_[0].socket, places.data(), table)) {
+      return Lost(rank_, "reach rank 0");
+    }
+    // To the ranks below, then from those above.
+    for (int i = 1; i < rank_; ++i) {
+      sockaddr_in peer{
+          .sin_family = AF_INET, .sin_port = places[i].port, .sin_addr = {places[i].address}, .sin_zero = {}};
+      const int32_t me = rank_;
+      links_[i].socket = ConnectTo(peer);
+      if (links_[i].socket < 0 || !WriteAll(links_[i].socket, &me, sizeof me))
+        return Lost(rank_, "reach a rank");
+    }
+    for (int i = rank_ + 1; i < size(); ++i) {
+      sockaddr_in from;
+      int32_t peer = 0;
+      const int s = Accept(listener, from);
+      if (s < 0 || !ReadAll(s, &peer, sizeof peer) || peer <= rank_ || peer >= size()) {
+        return Lost(rank_, "hear from a rank");
+      }
+      links_[peer].socket = s;
+    }
+  }
+  close(listener);
+  std::vector<std::string> hosts;
+  for (int i = 0; i < size(); ++i) {
+    const auto known = std::find(hosts.begin(), hosts.end(), places[i].host);
+    node_of_rank_[i] = static_cast<int>(known - hosts.begin());
+    if (known == hosts.end()) hosts.emplace_back(places[i].host);
+  }
+  const int on = 1;
+  for (const TcpLink& link : links_) {
+    if (link.socket >= 0) setsockopt(link.socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  }
+  return absl::OkStatus();
+}
+
+TcpProcess::~TcpProcess() {
+  for (const TcpLink& link : links_) {
+    if (link.socket >= 0) close(link.socket);
+  }
+}
+
+std::unique_ptr<Transport> TcpProcess::NewTransport() { return NewTcpTransport(rank_, links_); }
+
+// The others see their connections end.
+void TcpProcess::Exit(int code) {
+  std::fflush(nullptr);
+  _exit(code);
+}
+
+}  // namespace moebius

@@ -1,0 +1,259 @@
+#include "parallel/comm/tcp_transport.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+
+namespace moebius {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::microseconds kLookAround{200};
+constexpr std::chrono::seconds kCloseWithin{5};
+
+// Ahead of every message's bytes. Beside messages: the text of a failure, and the sender's last frame.
+struct Frame {
+  static constexpr int32_t kFailure = -1, kBye = -2;
+  int32_t tag = 0;
+  int32_t code = 0;  // of a failure
+  int64_t bytes = 0;
+};
+
+struct Peer {
+  int socket = -1;
+  std::string* in = nullptr;
+  std::deque<std::string> out;  // not written yet; `written` bytes of the first are
+  size_t written = 0;
+  bool bye = false;  // what comes after it is the next transport's
+};
+
+struct TcpRequest final : Transport::Request {
+  bool is_send = false;
+  int peer = 0, tag = 0;
+  std::vector<MemoryPiece> pieces;
+  int64_t bytes = 0;
+};
+
+class TcpTransport final : public Transport {
+ public:
+  TcpTransport(int rank, std::vector<TcpLink>& links) : rank_(rank), peers_(links.size()) {
+    for (size_t i = 0; i < links.size(); ++i) {
+      peers_[i].socket = links[i].socket;
+      peers_[i].in = &links[i].in;
+    }
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(peers_.size()); }
+
+  std::unique_ptr<Request> PostSend(const Message& message, Stream& stream) override {
+    std::unique_ptr<TcpRequest> r = NewRequest(message);
+    r->is_send = true;
+    std::lock_guard lock(mutex_);
+    if (!Reads(message)) return r;
+    std::string body;
+    body.reserve(sizeof(Frame) + r->bytes);
+    Append({.tag = r->tag, .code = 0, .bytes = r->bytes}, body);
+    for (const MemoryPiece& piece : r->pieces) body.append(static_cast<const char*>(piece.data), piece.bytes);
+    if (message.peer == rank_) {
+      arrived_[{rank_, r->tag}].push_back(body.substr(sizeof(Frame)));
+      stream.Wake();
+    } else {
+      peers_[message.peer].out.push_back(std::move(body));
+      Write(message.peer);
+    }
+    return r;
+  }
+
+  std::unique_ptr<Request> PostReceive(const Message& message, Stream&) override {
+    std::lock_guard lock(mutex_);
+    (void)Reads(message);
+    return NewRequest(message);
+  }
+
+  Advance Test(Request& request) override {
+    TcpRequest& r = static_cast<TcpRequest&>(request);
+    std::lock_guard lock(mutex_);
+    LookAround();
+    if (!status_.ok()) return Advance::kDone;
+    if (r.is_send) return Advance::kDone;  // the bytes are in `out`, which every call writes on
+    const auto found = arrived_.find({r.peer, r.tag});
+    if (found == arrived_.end()) return Advance::kOpen;
+    const std::string body = std::move(found->second.front());
+    found->second.pop_front();
+    if (found->second.empty()) arrived_.erase(found);
+    if (static_cast<int64_t>(body.size()) != r.bytes) return Advance::kWrongSize;
+    const char* next = body.data();
+    for (const MemoryPiece& piece : r.pieces) {
+      if (piece.bytes > 0) std::memcpy(piece.data, next, piece.bytes);
+      next += piece.bytes;
+    }
+    return Advance::kDone;
+  }
+
+  void Abort(const absl::Status& status) override {
+    CHECK(!status.ok());
+    std::lock_guard lock(mutex_);
+    if (!status_.ok()) return;
+    status_ = status;
+    const std::string text(status.message());
+    std::string frame;
+    Append({.tag = Frame::kFailure,
+            .code = static_cast<int32_t>(status.code()),
+            .bytes = static_cast<int64_t>(text.size())},
+           frame);
+    ToAll(frame + text);
+  }
+
+  absl::Status status() override {
+    std::lock_guard lock(mutex_);
+    const Clock::time_point now = Clock::now();
+    if (now >= next_look_) {
+      next_look_ = now + kLookAround;
+      LookAround();
+    }
+    return status_;
+  }
+
+  // Every message of this rank leaves before it says good-bye; it stays until all have said so, since what a
+  // peer still sends must find an open socket.
+  void Close() override {
+    std::lock_guard lock(mutex_);
+    std::string frame;
+    Append({.tag = Frame::kBye, .code = 0, .bytes = 0}, frame);
+    ToAll(frame);
+    const auto open = [&](const Peer& peer) { return peer.socket >= 0 && (!peer.bye || !peer.out.empty()); };
+    for (const Clock::time_point give_up = Clock::now() + kCloseWithin;
+         status_.ok() && std::any_of(peers_.begin(), peers_.end(), open) && Clock::now() < give_up;) {
+      poll(nullptr, 0, 1);
+      LookAround();
+    }
+  }
+
+ private:
+  static void Append(const Frame& frame, std::string& to) {
+    to.append(reinterpret_cast<const char*>(&frame), sizeof frame);
+  }
+  static std::unique_ptr<TcpRequest> NewRequest(const Message& message) {
+    auto r = std::make_unique<TcpRequest>();
+    r->peer = message.peer;
+    r->tag = message.tag.Packed();
+    r->pieces = message.pieces;
+    r->bytes = message.bytes();
+    return r;
+  }
+
+  // Whether a message may be read or written here; if not the world fails.
+  bool Reads(const Message& message) {
+    if (message.link != nullptr && status_.ok()) {
+      status_ = absl::FailedPreconditionError(
+          "without MPI a GPU's memory travels over NCCL alone; install libnccl2, take MOEBIUS_NCCL=0 back, "
+          "or "
+          "start with mpirun");
+    }
+    return status_.ok();
+  }
+
+  void ToAll(const std::string& frame) {
+    for (size_t i = 0; i < peers_.size(); ++i) {
+      if (peers_[i].socket < 0) continue;
+      peers_[i].out.push_back(frame);
+      Write(static_cast<int>(i));
+    }
+  }
+
+  void LookAround() {
+    for (int i = 0; i < size(); ++i) {
+      if (peers_[i].socket < 0) continue;
+      Write(i);
+      Read(i);
+    }
+  }
+
+  void Lose(int rank) {
+    if (peers_[rank].bye || !status_.ok()) return;
+    status_ = UnavailableError(Concat("rank ", rank, " is lost: its connection to rank ", rank_, " ended"));
+  }
+
+  void Write(int rank) {
+    Peer& peer = peers_[rank];
+    while (!peer.out.empty()) {
+      const std::string& first = peer.out.front();
+      const ssize_t n = send(peer.socket, first.data() + peer.written, first.size() - peer.written,
+                             MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+          peer.out.clear();
+          Lose(rank);
+        }
+        return;
+      }
+      peer.written += n;
+      if (peer.written < first.size()) continue;
+      peer.out.pop_front();
+      peer.written = 0;
+    }
+  }
+
+  void Read(int rank) {
+    Peer& peer = peers_[rank];
+    if (peer.bye) return;
+    static thread_local std::vector<char> buffer(1 << 18);
+    bool ended = false;
+    for (;;) {
+      const ssize_t n = recv(peer.socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        ended = true;
+        break;
+      }
+      if (n < 0) break;
+      peer.in->append(buffer.data(), n);
+      if (static_cast<size_t>(n) < buffer.size()) break;
+    }
+    size_t at = 0;
+    for (Frame frame; !peer.bye && peer.in->size() - at >= sizeof frame;) {
+      std::memcpy(&frame, peer.in->data() + at, sizeof frame);
+      if (peer.in->size() - at - sizeof frame < static_cast<size_t>(frame.bytes)) break;
+      std::string body = peer.in->substr(at + sizeof frame, frame.bytes);
+      at += sizeof frame + frame.bytes;
+      if (frame.tag == Frame::kBye) {
+        peer.bye = true;
+      } else if (frame.tag == Frame::kFailure) {
+        if (status_.ok()) status_ = absl::Status(static_cast<absl::StatusCode>(frame.code), body);
+      } else {
+        arrived_[{rank, frame.tag}].push_back(std::move(body));
+      }
+    }
+    peer.in->erase(0, at);
+    if (ended) Lose(rank);  // what came before it counts: a failure's text, a good-bye
+  }
+
+  const int rank_;
+  std::mutex mutex_;  // guards all below
+  std::vector<Peer> peers_;
+  std::map<std::pair<int, int>, std::deque<std::string>> arrived_;  // by source and tag
+  absl::Status status_;
+  Clock::time_point next_look_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> NewTcpTransport(int rank, std::vector<TcpLink>& links) {
+  return std::make_unique<TcpTransport>(rank, links);
+}
+
+}  // namespace moebius

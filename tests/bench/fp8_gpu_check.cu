@@ -4,7 +4,8 @@
 //     -o fp8_gpu_check
 // Parts: round (the fast rounding against the plain one), products (our kernel against sums in fp64 of
 // operands that the plain rounding has rounded), cublas (cuBLASLt likewise), times. Arguments name the parts
-// that run, and "pairs" adds clusters of two blocks to them; without any, all run.
+// that run, and "pairs" adds that schedule to them; without any, all run. Schedules that promise the same
+// bits as the direct one are held to it.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -74,28 +75,57 @@ bool CheckExtremes() {
   return CheckRounding("extremes, blocks transposed", s, {}) && right;
 }
 
-bool CheckCase(const Fp8Wgmma& wgmma, const Case& c, int cluster) {
+struct Schedule {
+  Fp8Schedule schedule;
+  const char* name;
+};
+constexpr Schedule kSchedules[] = {{Fp8Schedule::kDirect, "fp8 direct"},
+                                   {Fp8Schedule::kStaged, "fp8 staged"},
+                                   {Fp8Schedule::kAhead, "fp8 ahead"},
+                                   {Fp8Schedule::kPairs, "fp8 in pairs"}};
+
+std::vector<uint8_t> BitsOf(const Fp8Wgmma& wgmma, Fp8Operands& operands, Fp8Schedule schedule) {
+  operands.Reset();
+  operands.Round();
+  Check(wgmma.RunAs(nullptr, operands.product, schedule));
+  Check(cudaDeviceSynchronize());
+  return operands.ResultBits();
+}
+
+// Against the direct schedule's, several times.
+bool CheckSameBits(const Fp8Wgmma& wgmma, Fp8Operands& operands, const std::string& case_name, int times) {
+  const std::vector<uint8_t> want = BitsOf(wgmma, operands, Fp8Schedule::kDirect);
+  bool right = true;
+  for (const Schedule& s : kSchedules) {
+    if (s.schedule != Fp8Schedule::kStaged && s.schedule != Fp8Schedule::kAhead) continue;
+    int64_t differ = 0;
+    for (int i = 0; i < times; ++i) {
+      const std::vector<uint8_t> got = BitsOf(wgmma, operands, s.schedule);
+      for (size_t b = 0; b < got.size(); ++b) differ += got[b] != want[b];
+    }
+    std::printf("%s %s %s, %s: %lld bytes differ from the direct schedule's\n",
+                differ == 0 ? "ok   " : "WRONG", Name(operands.problem.kind), s.name, case_name.c_str(),
+                static_cast<long long>(differ));
+    right = right && differ == 0;
+  }
+  return right;
+}
+
+bool CheckCase(const Fp8Wgmma& wgmma, const Case& c, const Schedule& schedule) {
   bool right = true;
   for (const GroupedProductKind kind : kKinds) {
     Fp8Operands operands(c, kind);
-    const std::string what = std::string(Name(kind)) + (cluster == 2 ? " fp8 in pairs, " : " fp8, ") + c.name;
+    const std::string what = std::string(Name(kind)) + " " + schedule.name + ", " + c.name;
     if (!CanQuantize(operands.a) || !CanQuantize(operands.b) || !wgmma.Takes(operands.product)) {
       std::printf("      %s: not taken\n", what.c_str());
       continue;
     }
-    const auto run = [&] {
-      operands.Reset();
-      operands.Round();
-      Check(wgmma.RunClustered(nullptr, operands.product, cluster));
-      Check(cudaDeviceSynchronize());
-    };
-    run();
-    const std::vector<uint8_t> once = operands.ResultBits();
+    const std::vector<uint8_t> once = BitsOf(wgmma, operands, schedule.schedule);
     const bool near = operands.Compare(what);
-    run();
-    const bool same = once == operands.ResultBits();
+    const bool same = once == BitsOf(wgmma, operands, schedule.schedule);
     if (!same) std::printf("  %s: the second run gave other bits\n", what.c_str());
     right = right && near && same;
+    if (schedule.schedule == Fp8Schedule::kDirect) right = CheckSameBits(wgmma, operands, c.name, 3) && right;
   }
   return right;
 }
@@ -119,7 +149,9 @@ bool CheckCublas(const Case& c) {
   return right;
 }
 
-void TimeCase(const GroupedWgmma& bf16, const Fp8Wgmma& wgmma, const Case& c, bool dense, bool pairs) {
+// Times, and that schedules agree on this many tiles.
+bool TimeCase(const GroupedWgmma& bf16, const Fp8Wgmma& wgmma, const Case& c, bool dense, bool pairs) {
+  bool right = true;
   for (const GroupedProductKind kind : kKinds) {
     Fp8Operands operands(c, kind);
     operands.Reset();
@@ -141,18 +173,22 @@ void TimeCase(const GroupedWgmma& bf16, const Fp8Wgmma& wgmma, const Case& c, bo
       rounding += seconds;
     }
     Check(cudaGetLastError());
-    double product = report("fp8", Median([&] { Check(wgmma.RunClustered(nullptr, operands.product, 1)); }));
-    if (pairs) {
-      const double seconds = Median([&] { Check(wgmma.RunClustered(nullptr, operands.product, 2)); });
-      product = std::min(product, report("fp8 in pairs", seconds));
+    double product = 1e30;
+    for (const Schedule& schedule : kSchedules) {
+      if (schedule.schedule == Fp8Schedule::kPairs && !pairs) continue;
+      const double seconds =
+          Median([&] { Check(wgmma.RunAs(nullptr, operands.product, schedule.schedule)); });
+      product = std::min(product, report(schedule.name, seconds));
     }
     if (dense) {
       CublasFp8 cublas(operands);
       if (cublas.Run()) product = std::min(product, report("fp8 cublas", Median([&] { cublas.Run(); })));
     }
-    std::printf("     %-15s best of both: product alone %.2f x, with rounding %.2f x the speed of bf16\n",
+    std::printf("     %-15s best of all: product alone %.2f x, with rounding %.2f x the speed of bf16\n",
                 Name(kind), best / product, best / (product + rounding));
+    right = CheckSameBits(wgmma, operands, c.name, 1) && right;
   }
+  return right;
 }
 
 }  // namespace moebius::cuda
@@ -180,9 +216,9 @@ int main(int argc, char** argv) {
     right = CheckExtremes() && right;
     for (const Case& c : cases) right = CheckCaseRounding(c) && right;
   }
-  for (const int cluster : {1, 2}) {
-    if (!wanted("products") || (cluster == 2 && !wanted("pairs"))) continue;
-    for (const Case& c : cases) right = CheckCase(wgmma, c, cluster) && right;
+  for (const Schedule& schedule : {kSchedules[0], kSchedules[3]}) {
+    if (!wanted("products") || (schedule.schedule == Fp8Schedule::kPairs && !wanted("pairs"))) continue;
+    for (const Case& c : cases) right = CheckCase(wgmma, c, schedule) && right;
   }
   if (wanted("cublas")) {
     for (const int rows : {256, 1000}) {
@@ -193,9 +229,9 @@ int main(int argc, char** argv) {
   }
   if (wanted("times")) {
     const bool pairs = wanted("pairs");
-    for (const Case& c : TimedCases()) TimeCase(bf16, wgmma, c, false, pairs);
+    for (const Case& c : TimedCases()) right = TimeCase(bf16, wgmma, c, false, pairs) && right;
     for (const auto& [in, out] : {std::pair{1536, 6144}, {1536, 3072}, {6144, 1536}, {3072, 1536}}) {
-      TimeCase(bf16, wgmma, MakeCase("dense 32768", {32768}, in, out), true, pairs);
+      right = TimeCase(bf16, wgmma, MakeCase("dense 32768", {32768}, in, out), true, pairs) && right;
     }
   }
   std::printf(right ? "all right\n" : "WRONG\n");

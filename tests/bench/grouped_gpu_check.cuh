@@ -213,8 +213,11 @@ class Operands {
   // Prints the greatest error and, when something is wrong, where.
   bool Compare(const std::string& what) { return Compare(what, problem, 1e-4); }
 
-  // As the other, against the product that `wanted_problem` describes; errors of `share` of its root mean square may be.
-  bool Compare(const std::string& what, const GroupedProblem& wanted_problem, double share) {
+  // As the other, against the product that `wanted_problem` describes; errors of `share` of its root mean
+  // square may be. Of a weight's gradient also errors of `cut` of what the group's sums of 128 terms come to:
+  // sqrt(their squares' sum), which is the root mean square of the group's elements, more where a product is
+  // large in all of them.
+  bool Compare(const std::string& what, const GroupedProblem& wanted_problem, double share, double cut = 0) {
     const int64_t columns = problem.kind == GroupedProductKind::kForward ? problem.out : problem.in;
     const int64_t rows = weight_ ? problem.groups * problem.out : problem.rows;
     const int64_t stride = weight_                                        ? problem.w_stride
@@ -237,6 +240,12 @@ class Operands {
     int tiles[8][8] = {};  // wrong elements by position in a tile of 128 x 256, in pieces of 16 x 32
     for (const double x : want) squares += x * x;
     const double scale = std::sqrt(squares / std::max<size_t>(want.size(), 1)) + 1e-30;
+    std::vector<double> group_squares(problem.groups, 0.0);  // mean squares
+    if (weight_) {
+      const double share_of_one = 1.0 / (problem.out * columns);
+      for (size_t i = 0; i < want.size(); ++i)
+        group_squares[i / (problem.out * columns)] += want[i] * want[i] * share_of_one;
+    }
     for (int64_t row = 0; row < rows; ++row) {
       const bool owned = weight_ || (row >= host_offsets.front() && row < host_offsets.back());
       if (weight_) {
@@ -254,8 +263,12 @@ class Operands {
         }
         const double wanted = want[row * columns + column] + (weight_ ? value(before, i) : 0.0);
         const double error = std::abs(value(got, i) - wanted);
-        const double bound =
-            size == 2 ? 0.004 * std::abs(wanted) + share * scale : 2e-6 * std::abs(wanted) + share * scale;
+        double bound = (size == 2 ? 0.004 : 2e-6) * std::abs(wanted) + share * scale;
+        if (weight_) {
+          const double product = want[row * columns + column];
+          const double tiles = (host_offsets[group + 1] - host_offsets[group] + 127) / 128;
+          bound += cut * std::sqrt(group_squares[group] + product * product / tiles);
+        }
         ++checked;
         if (!(error <= worst)) worst = error;
         if (error <= bound) continue;

@@ -1,0 +1,243 @@
+// The product of fp8_wgmma.h once more, with the scales in the stages beside the operands that they belong
+// to, so that no product waits for a load from global memory; and if kAhead, with the tensor cores
+// multiplying a stage while the stage before it is scaled and added. Same sums in the same order: the same
+// bits. Only sm_90a has code for it.
+//
+// What bounds it, for each 128 x 128 x 128 of a tile: 512 cycles of the tensor cores; 48 KB read and 32 KB
+// written of shared memory, 640 cycles at 128 bytes; 32 KB from the second-level cache.
+#pragma once
+
+#include "core/backend/cuda/fp8_wgmma.cuh"
+
+namespace moebius::cuda {
+
+// Copies of few bytes that do not hold up the thread; `inside` false: zeros, and nothing is read.
+template <int kBytes>
+__device__ __forceinline__ void CopyFew(uint32_t to, const float* from, bool inside) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(kBytes),
+               "r"(inside ? kBytes : 0)
+               : "memory");
+}
+// This thread arrives once its copies of few bytes have landed.
+__device__ __forceinline__ void ArriveAfterCopies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+__device__ __forceinline__ float SharedFloat(uint32_t at) {
+  float x;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
+  return x;
+}
+__device__ __forceinline__ float4 SharedFloats(uint32_t at) {
+  float4 x;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+               : "r"(at)
+               : "memory");
+  return x;
+}
+
+template <bool kBlocks, bool kBf16, bool kAhead>
+struct Fp8StagedKernel {
+  using Direct = Fp8Kernel<kBlocks, kBf16, 1>;
+
+  // One warp: copies the scales of a tile's rows, and of b's block or the tile's columns, into the stages.
+  // Columns lie as threads need them: 8 j + 2 t and the next, for all j, in one piece for each t.
+  static __device__ __forceinline__ void ProduceScales(const Fp8Args& args, Fp8Memory memory) {
+    const int lane = threadIdx.x % 32;
+    auto walk = Direct::NewWalk(args);
+    Fp8Ring ring;
+    GroupedTile tile;
+    while (walk.Next(&tile)) {
+      const int blocks = Direct::Blocks(args, tile), rows = (kBlocks ? tile.end : args.m) - tile.row;
+      const float* a = args.a_scales + tile.row;
+      const float* b = args.b_scales;
+      if constexpr (kBlocks) {
+        const int last = (args.n - 1) / 128;  // what lies beyond it is not stored
+        b += (int64_t{tile.group} * (last + 1) + min(tile.column / 128, last)) * args.b_scale_stride;
+      } else {
+        a += tile.pieces * args.a_scale_stride;
+        b += tile.pieces * args.b_scale_stride + tile.column;
+      }
+      for (int block = 0; block < blocks; ++block, ring.Step()) {
+        const uint32_t to_rows = memory.RowScales(ring.stage), to_columns = memory.ColumnScales(ring.stage);
+        WaitBarrier(memory.Empty(ring.stage), ring.parity ^ 1);
+        if constexpr (kBlocks) {
+#pragma unroll
+          for (int row = lane; row < kTileRows; row += 32) {
+            CopyFew<4>(to_rows + row * 4, row < rows ? a + row : a, row < rows);
+          }
+          if (lane == 0) CopyFew<4>(to_columns, b, true);
+          b += 1;
+        } else {
+          CopyFew<16>(to_rows + lane * 16, lane * 4 < rows ? a + lane * 4 : a, lane * 4 < rows);
+#pragma unroll
+          for (int pair = lane; pair < 64; pair += 32) {
+            const bool inside = tile.column + pair * 2 < args.n;
+            CopyFew<8>(to_columns + pair % 4 * kFp8ColumnPiece + pair / 4 * 8, inside ? b + pair * 2 : b,
+                       inside);
+          }
+          b += args.b_scale_stride;
+        }
+        a += args.a_scale_stride;
+        ArriveAfterCopies(memory.Full(ring.stage));
+      }
+    }
+  }
+
+  // Queues the products of a stage, for half of its rows.
+  static __device__ __forceinline__ void Multiply(float (&products)[64], Fp8Memory memory,
+                                                  const Fp8Ring& ring, int half) {
+    WaitBarrier(memory.Full(ring.stage), ring.parity);
+    const uint64_t a = TileDescriptor<Major::kK>(memory.A(ring.stage) + half * (kFp8OperandBytes / 2), 0);
+    const uint64_t b = TileDescriptor<Major::kK>(memory.B(ring.stage), 0);
+    WgmmaFence();
+    FirstWgmmaE4M3(products, a, b);
+#pragma unroll
+    for (int i = 1; i < kFp8Terms / 32; ++i) {
+      WgmmaE4M3(products, a + i * kTermsStep<Major::kK>, b + i * kTermsStep<Major::kK>, 1);
+    }
+    WgmmaCommit();
+  }
+
+  // Waits for a stage's products while kLeft later ones may run; sums += products times scales.
+  template <int kLeft>
+  static __device__ __forceinline__ void Add(float (&products)[64], Fp8Memory memory, uint32_t stage, int row,
+                                             float (&sums)[64]) {
+    const uint32_t of_rows = memory.RowScales(stage) + row * 4;
+    const float rows[2] = {SharedFloat(of_rows), SharedFloat(of_rows + 32)};
+    if constexpr (kBlocks) {
+      const float block = SharedFloat(memory.ColumnScales(stage));
+      WgmmaWait<kLeft>();
+      Pin(products);
+      __syncwarp();
+      Direct::Release(memory, stage);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float scale = rows[h] * block;
+#pragma unroll
+        for (int j = 0; j < 16; ++j) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int i = 4 * j + 2 * h + e;
+            sums[i] = fmaf(products[i], scale, sums[i]);
+          }
+        }
+      }
+    } else {
+      const uint32_t of_columns = memory.ColumnScales(stage) + threadIdx.x % 4 * kFp8ColumnPiece;
+      WgmmaWait<kLeft>();
+      Pin(products);
+#pragma unroll
+      for (int j = 0; j < 16; j += 2) {
+        const float4 four = SharedFloats(of_columns + j * 8);
+        const float columns[2][2] = {{four.x, four.y}, {four.z, four.w}};
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          const int i = 4 * (j + k / 4) + k % 4;
+          sums[i] = fmaf(products[i], rows[k % 4 / 2] * columns[k / 4][k % 2], sums[i]);
+        }
+      }
+      __syncwarp();
+      Direct::Release(memory, stage);
+    }
+  }
+
+  // The last stage of a tile. What its sums are added to is asked for before its products are waited for.
+  static __device__ __forceinline__ void Finish(const Fp8Args& args, const GroupedTile& tile,
+                                                float (&products)[64], Fp8Memory memory, uint32_t stage,
+                                                int row, float (&sums)[64]) {
+    const int from = tile.row + row, row_end = kBlocks ? tile.end : args.m;
+    if constexpr (kBf16) {
+      Add<0>(products, memory, stage, row, sums);
+      Direct::Store(args, tile, from, row_end, sums);
+    } else {
+      float* c = static_cast<float*>(args.c) + (kBlocks ? 0 : int64_t{tile.group} * args.m * args.c_stride);
+      float2 old[32];
+      LoadFloats(c, args.c_stride, from, row_end, tile.column, args.n, args.accumulate, old);
+      Add<0>(products, memory, stage, row, sums);
+      if (args.bias != nullptr) Direct::AddBias(args, tile, sums);
+      AddAndStoreFloats(c, args.c_stride, from, row_end, tile.column, args.n, old, sums);
+    }
+  }
+
+  // A warpgroup: half of a tile's rows, 64 x 128, in registers: the sums, and one or two stages' products.
+  static __device__ __forceinline__ void Consume(const Fp8Args& args, Fp8Memory memory) {
+    const int thread = threadIdx.x - 128, half = thread / 128;
+    const int row = half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
+    auto walk = Direct::NewWalk(args);
+    Fp8Ring ring, ahead;
+    GroupedTile tile;
+    const auto multiply = [&](float(&products)[64]) {
+      Multiply(products, memory, ahead, half);
+      ahead.Step();
+    };
+    while (walk.Next(&tile)) {
+      int left = Direct::Blocks(args, tile);  // stages not yet added
+      float sums[64];
+#pragma unroll
+      for (int i = 0; i < 64; ++i) sums[i] = 0;
+      if constexpr (kAhead) {
+        float first[64], second[64];
+        multiply(first);
+        for (; left > 2; left -= 2) {
+          multiply(second);
+          Add<1>(first, memory, ring.stage, row, sums);
+          ring.Step();
+          multiply(first);
+          Add<1>(second, memory, ring.stage, row, sums);
+          ring.Step();
+        }
+        if (left == 2) {
+          multiply(second);
+          Add<1>(first, memory, ring.stage, row, sums);
+          ring.Step();
+          Finish(args, tile, second, memory, ring.stage, row, sums);
+        } else {
+          Finish(args, tile, first, memory, ring.stage, row, sums);
+        }
+      } else {
+        float products[64];
+        for (; left > 1; --left) {
+          multiply(products);
+          Add<0>(products, memory, ring.stage, row, sums);
+          ring.Step();
+        }
+        multiply(products);
+        Finish(args, tile, products, memory, ring.stage, row, sums);
+      }
+      ring.Step();
+    }
+  }
+};
+
+// As Fp8WgmmaKernel; the second warp of the first warpgroup copies the scales.
+template <bool kBlocks, bool kBf16, bool kAhead>
+__global__ void __launch_bounds__(kFp8Threads, 1)
+    Fp8StagedWgmmaKernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
+                         const Fp8Args args) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Kernel = Fp8StagedKernel<kBlocks, kBf16, kAhead>;
+  extern __shared__ uint8_t shared[];
+  const Fp8Memory memory{(SharedAddress(shared) + 1023) / 1024 * 1024};
+  if (threadIdx.x == 0) {
+    PrefetchMap(&a);
+    PrefetchMap(&b);
+    for (int i = 0; i < kFp8Stages; ++i) {
+      InitBarrier(memory.Full(i), 1 + 32);  // who copies operands, and the warp that copies scales
+      InitBarrier(memory.Empty(i), kFp8Consumers / 32);
+    }
+    PublishBarriers();
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    GiveRegistersBack<40>();
+    if (threadIdx.x == 0) Kernel::Direct::Produce(&a, &b, args, memory, 0);
+    if (threadIdx.x / 32 == 1) Kernel::ProduceScales(args, memory);
+  } else {
+    TakeRegisters<232>();
+    Kernel::Consume(args, memory);
+  }
+#endif
+}
+
+}  // namespace moebius::cuda

@@ -25,7 +25,7 @@ BELOW = {
 ONLY_IN = {
     "hdf5.h": ["core/io"],
     "mpi.h": ["parallel/comm"],
-    "nccl.h": ["parallel/comm"],
+    "nccl.h": ["core/backend/cuda"],
     "cuda_runtime.h": ["core/backend/cuda"],
     "dnnl.h": ["core/backend", "launch"],
     "dnnl.hpp": ["core/backend"],

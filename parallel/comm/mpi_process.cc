@@ -22,8 +22,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The number of the context after all groups' and what goes ahead of their direct messages, so that no message
-// ever has it.
+// The number of the context after all groups' and what goes ahead of their direct messages, so that no
+// message ever has it.
 constexpr int kNoticeTag = (2 * Tag::kMaxContexts) << 18;
 // How long a failed world waits for a buffer that MPI still uses.
 constexpr std::chrono::milliseconds kGiveUpAfter{100};

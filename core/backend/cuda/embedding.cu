@@ -1,3 +1,4 @@
+// EmbeddingBackward; Embedding gathers rows as GatherRows does (rows.cu).
 #include <cub/device/device_radix_sort.cuh>
 
 #include "core/backend/cuda/pieces.cuh"
@@ -9,33 +10,6 @@ namespace {
 constexpr int kThreads = 256;
 // Tokens of one id that are added one after another; what an id has beyond them is added in further chunks.
 constexpr int kChunk = 128;
-
-// out [tokens, pieces] = rows of the table, in vectors V. A team of threads (TeamBlock) owns a token.
-template <typename V>
-__global__ void __launch_bounds__(kThreads)
-    Gather(const V* __restrict__ table, int64_t table_stride, int64_t table_rows,
-           const int32_t* __restrict__ ids, V* __restrict__ out, int64_t out_stride, int64_t tokens,
-           int pieces) {
-  const int64_t token = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (token >= tokens) return;
-  const int64_t id = ids[token];
-  if (id < 0 || id >= table_rows) __trap();  // rather than a row from anywhere
-  const V* from = table + id * table_stride;
-  V* to = out + token * out_stride;
-#pragma unroll 4
-  for (int p = static_cast<int>(threadIdx.x); p < pieces; p += static_cast<int>(blockDim.x)) to[p] = from[p];
-}
-
-template <typename V, typename T>
-void LaunchGather(cudaStream_t stream, const EmbeddingArgs& args) {
-  constexpr int N = sizeof(V) / sizeof(T);
-  const int64_t tokens = args.ids.elements(), pieces = args.table.cols() / N;
-  const dim3 block = TeamBlock(pieces, kThreads);
-  Gather<<<static_cast<unsigned>(CeilDiv(tokens, block.y)), block, 0, stream>>>(
-      Data<const V>(args.table), args.table.stride / N, args.table.rows(), Data<const int32_t>(args.ids),
-      Data<V>(args.out), args.out.stride / N, tokens, static_cast<int>(pieces));
-  Launched("Embedding");
-}
 
 __global__ void __launch_bounds__(kThreads) Count(int32_t* order, int tokens) {
   const int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
@@ -157,17 +131,6 @@ void LaunchAddChunks(cudaStream_t stream, const EmbeddingBackwardArgs& args, con
 
 }  // namespace
 }  // namespace cuda
-
-void CudaBackend::Embedding(Stream& stream, const EmbeddingArgs& args) {
-  if (args.out.elements() == 0) return;
-  cuda::ForAct(args.table.dtype, [&](auto tag) {
-    using T = decltype(tag);
-    const bool whole = args.table.cols() % cuda::kVector<T> == 0 && cuda::Aligned(args.table, 16) &&
-                       cuda::Aligned(args.out, 16);
-    whole ? cuda::LaunchGather<uint4, T>(cuda::Raw(stream), args)
-          : cuda::LaunchGather<T, T>(cuda::Raw(stream), args);
-  });
-}
 
 // Token positions are sorted by id, stably, so that each id's tokens are neighbours and in order.
 void CudaBackend::EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) {

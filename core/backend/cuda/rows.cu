@@ -173,6 +173,7 @@ struct CopyKernelArgs {
   int piece_units;  // a multiple of kWarp, at most kUnitsALane * kWarp
   int64_t n;
   int rows_a_warp;  // at most kWarp
+  int64_t others;   // rows that an index may name
 };
 
 // Row i of `to` = row index[i] / divisor of `from`, or (kScatter) row index[i] of `to` = row i of `from`. A
@@ -188,6 +189,7 @@ __global__ void __launch_bounds__(kThreads) CopyKernel(CopyKernelArgs args) {
   const int lane = threadIdx.x % kWarp, piece = static_cast<int>(item % pieces);
   int32_t others = lane < rows ? args.index[begin + lane] : 0;
   if (!kScatter) others /= args.divisor;
+  if (others < 0 || others >= args.others) __trap();  // rather than a row from anywhere
   const int first = piece * args.piece_units + lane;
   const int end = min(args.units, (piece + 1) * args.piece_units);
   for (int r = 0; r < rows; ++r) {
@@ -249,7 +251,8 @@ void CopyRows(const TensorView& from, const TensorView& to, const TensorView& in
                             .pieces = 0,
                             .piece_units = 0,
                             .n = index.elements(),
-                            .rows_a_warp = 1};
+                            .rows_a_warp = 1,
+                            .others = (kScatter ? to : from).rows()};
   if (Aligned(args, row_bytes, 16)) {
     LaunchCopy<uint4, kScatter>(args, row_bytes, stream);
   } else if (Aligned(args, row_bytes, 4)) {
@@ -370,6 +373,11 @@ void CudaBackend::RouteSort(Stream& stream, const RouteSortArgs& args) {
 void CudaBackend::GatherRows(Stream& stream, const GatherRowsArgs& args) {
   cuda::CopyRows<false>(args.x, args.out, args.index, args.divisor, cuda::Raw(stream));
   cuda::Launched("GatherRows");
+}
+
+void CudaBackend::Embedding(Stream& stream, const EmbeddingArgs& args) {
+  cuda::CopyRows<false>(args.table, args.out, args.ids, 1, cuda::Raw(stream));
+  cuda::Launched("Embedding");
 }
 
 void CudaBackend::ScatterRows(Stream& stream, const ScatterRowsArgs& args) {

@@ -65,6 +65,26 @@ TEST(CrossEntropyTest, MeetsDoublePrecision) {
   }
 }
 
+// A GPU cuts such rows into parts.
+TEST(CrossEntropyTest, MeetsDoublePrecisionForLongRows) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  for (const int64_t vocabulary : {30001, 32768, 60000, 129280, 160003, 420000}) {
+    const Tensor logits = RandomTensor(*backend, DType::kF32, {3, vocabulary}, "logits", 3);
+    const std::vector<int32_t> targets = {static_cast<int32_t>(vocabulary - 1), -1, 17};
+    const Tensor target = Int32Tensor(*backend, targets), losses = DirtyTensor(*backend, DType::kF32, {3});
+    const Loss want = Reference(logits, targets, 0.25);
+    const Tensor rounded = DirtyTensor(*backend, DType::kBF16, {3, vocabulary});
+    backend->CrossEntropy(
+        *stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = rounded});
+    ExpectNear(Values(rounded), want.gradients, 4e-3, "bf16 gradients", 1e-6);
+    backend->CrossEntropy(
+        *stream, {.logits = logits, .targets = target, .losses = losses, .scale = 0.25f, .dlogits = logits});
+    ExpectNear(Values(losses), want.losses, 1e-6, "losses");
+    ExpectNear(Values(logits), want.gradients, 1e-6, "gradients in place", 0.25);
+  }
+}
+
 TEST(CrossEntropyTest, StaysFiniteForLogitsInTheThousands) {
   const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);

@@ -201,18 +201,6 @@ TEST_P(EmbeddingTest, GathersRowsAndAddsGradientsInTokenOrder) {
   }
 }
 
-// The CPU alone: a GPU finds it too late to say which id.
-TEST(EmbeddingIdsTest, AnIdBeyondTheTableEndsTheProcess) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const auto backend = MakeCpuBackend({.threads = 1});
-  const auto stream = backend->NewStream(StreamKind::kCompute);
-  const Tensor table = RandomTensor(*backend, DType::kF32, {4, 8}, "table"),
-               out(*backend, DType::kF32, {1, 8});
-  const Tensor ids = Int32Tensor(*backend, {4});
-  EXPECT_EXIT(backend->Embedding(*stream, {.table = table, .ids = ids, .out = out}),
-              testing::ExitedWithCode(70), "token id 4");
-}
-
 double MomentTolerance(DType dtype) { return dtype == DType::kF32 ? 1e-6 : ToleranceOf(dtype).elementwise; }
 
 class AdamWTest : public testing::TestWithParam<std::tuple<DType, DType>> {};

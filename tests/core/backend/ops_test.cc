@@ -74,5 +74,13 @@ TEST_F(OpsTest, ChosenGroupsMustHoldEnoughExperts) {
       bug, "too few experts");
 }
 
+// What the CPU says of an id that only the kernel sees; a GPU's kernel traps, too late to say which.
+TEST_F(OpsTest, AnIdBeyondTheTableEndsTheProcess) {
+  const Tensor table = RandomTensor(*backend, DType::kF32, {4, 8}, "table"),
+               out(*backend, DType::kF32, {1, 8});
+  const Tensor ids = Int32Tensor(*backend, {4});
+  EXPECT_EXIT(Embedding(context, {.table = table, .ids = ids, .out = out}), bug, "token id 4");
+}
+
 }  // namespace
 }  // namespace moebius

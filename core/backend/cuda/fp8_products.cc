@@ -8,6 +8,10 @@ namespace moebius::cuda {
 
 namespace {
 
+// Dense weight gradients of fewer elements than this are our own kernel's, which fills the card with parts of
+// their last tiles; the others are cuBLASLt's.
+constexpr int64_t kOwnWeights = 0;
+
 // Both operands of a product, as they are stored.
 struct Sources {
   Fp8Source a;
@@ -61,13 +65,16 @@ Sources SourcesOf(const GroupedProblem& p) {
 struct Operands {
   Fp8Matrix a;
   Fp8Matrix b;
+  void* more;  // the memory beyond them
 };
 
-Operands Quantized(cudaStream_t stream, const Sources& s, const Fp8Products::Scratch& scratch) {
-  Operands o{.a = MatrixOf(s.a), .b = MatrixOf(s.b)};
-  uint8_t* memory = static_cast<uint8_t*>(scratch(o.a.Bytes() + o.b.Bytes()));
+Operands Quantized(cudaStream_t stream, const Sources& s, int64_t more_bytes,
+                   const Fp8Products::Scratch& scratch) {
+  Operands o{.a = MatrixOf(s.a), .b = MatrixOf(s.b), .more = nullptr};
+  uint8_t* memory = static_cast<uint8_t*>(scratch(o.a.Bytes() + o.b.Bytes() + more_bytes));
   o.a.Place(memory);
   o.b.Place(memory + o.a.Bytes());
+  o.more = memory + o.a.Bytes() + o.b.Bytes();
   Quantize(stream, s.a, o.a);
   Quantize(stream, s.b, o.b);
   Launched("Quantize");
@@ -121,7 +128,8 @@ void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, DenseProduc
             scratch);
     return;
   }
-  const Operands o = Quantized(stream, s, scratch);
+  const bool ours = !product.b.blocks && p.m * p.n < kOwnWeights;
+  const Operands o = Quantized(stream, s, ours ? wgmma_.PartBytes(product) : 0, scratch);
   DenseProduct rounded = p;
   rounded.act = DType::kF8E4M3;
   rounded.a = {.data = o.a.values, .stride = o.a.terms};
@@ -131,9 +139,10 @@ void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, DenseProduc
   rounded.b_scales = o.b.scales;
   rounded.b_in_blocks = o.b.blocks;
   // The scales of tiles lie as cuBLASLt wants them only when 4 divides the lines.
-  if (p.m % 4 == 0 && p.n % 4 == 0 && dense.Run(stream, rounded)) return;
+  if (!ours && p.m % 4 == 0 && p.n % 4 == 0 && dense.Run(stream, rounded)) return;
   product.a = o.a;
   product.b = o.b;
+  if (ours) product.parts = o.more;
   CUDA_OK(wgmma_.Run(stream, product));
 }
 
@@ -160,7 +169,7 @@ void Fp8Products::GroupedMatMul(cudaStream_t stream, const GroupedProblem& p, co
     Emulate(stream, s, PlainOf(p), scratch);
     return;
   }
-  const Operands o = Quantized(stream, s, scratch);
+  const Operands o = Quantized(stream, s, 0, scratch);
   product.a = o.a;
   product.b = o.b;
   CUDA_OK(wgmma_.Run(stream, product));

@@ -142,8 +142,11 @@ __device__ __forceinline__ bool FindStripe(const QuantizeArgs& args, int64_t str
 // adjacent columns, in registers from their one load to their rounding. When transposed, values pass through
 // shared memory: column c's 8 terms of strip s at piece s ^ (c / 8) of its 128 bytes, which neither side
 // finds in one bank.
+// Where the scale of a column lies: threads that want the same one of their eight find them side by side.
+__device__ __forceinline__ int ScalePlace(int column) { return column % 8 * (kTile / 8) + column / 8; }
+
 template <bool kTransposed, bool kBlocks>
-__global__ void __launch_bounds__(kThreads) QuantizeSquaresKernel(const QuantizeArgs args) {
+__global__ void __launch_bounds__(kThreads, 4) QuantizeSquaresKernel(const QuantizeArgs args) {
   __shared__ __align__(16) uint32_t most_of_warps[kThreads / 32][kTile / 2];
   __shared__ __align__(16) Scale scales[kTile];
   __shared__ __align__(16) uint8_t turned[kTransposed ? kTile * kTile : 16];
@@ -178,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) QuantizeSquaresKernel(const Quantize
     most.z = Larger(most.z, loaded[i].z);
     most.w = Larger(most.w, loaded[i].w);
   }
-  Scale ours[kBlocks ? 1 : 8];
+  Scale of_block;
   if constexpr (kBlocks) {
     const uint32_t pair = Larger(Larger(Larger(most.x, most.y), most.z), most.w);
     float amax = fmaxf(Low(pair), High(pair));
@@ -189,10 +192,10 @@ __global__ void __launch_bounds__(kThreads) QuantizeSquaresKernel(const Quantize
     __syncthreads();
 #pragma unroll
     for (int w = 0; w < kThreads / 32; ++w) amax = fmaxf(amax, of_warps[w]);
-    ours[0] = ScaleOf(amax);
+    of_block = ScaleOf(amax);
     const int64_t line_block = kTransposed ? group * across + chunk : group * down + in_group;
     if (threadIdx.x == 0) {
-      args.scales[line_block * args.scale_stride + (kTransposed ? in_group : chunk)] = ours[0].scale;
+      args.scales[line_block * args.scale_stride + (kTransposed ? in_group : chunk)] = of_block.scale;
     }
   } else {
     most.x = Larger(most.x, __shfl_xor_sync(kAllLanes, most.x, 16));
@@ -207,13 +210,11 @@ __global__ void __launch_bounds__(kThreads) QuantizeSquaresKernel(const Quantize
 #pragma unroll
       for (int w = 0; w < kThreads / 32; ++w) pair = Larger(pair, most_of_warps[w][c / 2]);
       const Scale scale = ScaleOf(c % 2 == 0 ? Low(pair) : High(pair));
-      scales[c] = scale;
+      scales[ScalePlace(c)] = scale;
       if (chunk * kTile + c < args.cols)
         args.scales[stripe * args.scale_stride + chunk * kTile + c] = scale.scale;
     }
     __syncthreads();
-#pragma unroll
-    for (int c = 0; c < 8; ++c) ours[kBlocks ? 0 : c] = scales[eight * 8 + c];
   }
 
   if constexpr (!kTransposed) {
@@ -221,12 +222,12 @@ __global__ void __launch_bounds__(kThreads) QuantizeSquaresKernel(const Quantize
     for (int i = 0; i < 8; ++i) {
       const int64_t row = row0 + strip * 8 + i;
       if (row >= row_end) break;
-      *reinterpret_cast<uint2*>(args.values + row * args.terms + column0) = RoundEight(loaded[i], ours[0]);
+      *reinterpret_cast<uint2*>(args.values + row * args.terms + column0) = RoundEight(loaded[i], of_block);
     }
   } else {
 #pragma unroll
     for (int c = 0; c < 8; ++c) {
-      const Scale scale = ours[kBlocks ? 0 : c];
+      const Scale scale = kBlocks ? of_block : scales[ScalePlace(eight * 8 + c)];
       const auto element = [&](int i) {
         const uint4 v = loaded[i];
         const uint32_t pair = c / 2 == 0 ? v.x : c / 2 == 1 ? v.y : c / 2 == 2 ? v.z : v.w;

@@ -1,7 +1,7 @@
 // The product of fp8_wgmma.h once more, with the scales in the stages beside the operands that they belong
 // to, so that no product waits for a load from global memory; and if kAhead, with the tensor cores
-// multiplying a stage while the stage before it is scaled and added. Same sums in the same order: the same
-// bits. Only sm_90a has code for it.
+// multiplying a stage while the stage before it is scaled and added, or the tile before it stored. Same sums
+// in the same order, tiles in parts aside: the same bits. Only sm_90a has code for it.
 //
 // What bounds it, for each 128 x 128 x 128 of a tile: 512 cycles of the tensor cores; 48 KB read and 32 KB
 // written of shared memory, 640 cycles at 128 bytes; 32 KB from the second-level cache.
@@ -142,43 +142,81 @@ struct Fp8StagedKernel {
     }
   }
 
-  // The last stage of a tile. What its sums are added to is asked for before its products are waited for.
+  // Where a thread's fp32 sums of a tile go.
+  struct Target {
+    float* c;
+    int64_t stride;
+    int row;
+    int row_end;
+    int column;
+    int columns;
+    bool add;
+  };
+  static __device__ __forceinline__ Target TargetOf(const Fp8Args& args, const GroupedTile& tile, int row) {
+    if (tile.part >= 0) {
+      float* part = args.parts + int64_t{tile.part} * (kTileRows * 128);
+      return {part, 128, row, kTileRows, 0, 128, false};
+    }
+    float* c = static_cast<float*>(args.c) + (kBlocks ? 0 : int64_t{tile.group} * args.m * args.c_stride);
+    const int row_end = kBlocks ? tile.end : args.m;
+    return {c, args.c_stride, tile.row + row, row_end, tile.column, args.n, args.accumulate};
+  }
+
+  // The last stage of a tile of fp32, and what becomes of the sums. What they are added to is asked for
+  // before the products are waited for.
   static __device__ __forceinline__ void Finish(const Fp8Args& args, const GroupedTile& tile,
                                                 float (&products)[64], Fp8Memory memory, uint32_t stage,
                                                 int row, float (&sums)[64]) {
-    const int from = tile.row + row, row_end = kBlocks ? tile.end : args.m;
     if constexpr (kBf16) {
       Add<0>(products, memory, stage, row, sums);
-      Direct::Store(args, tile, from, row_end, sums);
+      Direct::Store(args, tile, tile.row + row, tile.end, sums);
     } else {
-      float* c = static_cast<float*>(args.c) + (kBlocks ? 0 : int64_t{tile.group} * args.m * args.c_stride);
+      const Target t = TargetOf(args, tile, row);
       float2 old[32];
-      LoadFloats(c, args.c_stride, from, row_end, tile.column, args.n, args.accumulate, old);
+      LoadFloats(t.c, t.stride, t.row, t.row_end, t.column, t.columns, t.add, old);
       Add<0>(products, memory, stage, row, sums);
       if (args.bias != nullptr) Direct::AddBias(args, tile, sums);
-      AddAndStoreFloats(c, args.c_stride, from, row_end, tile.column, args.n, old, sums);
+      AddAndStoreFloats(t.c, t.stride, t.row, t.row_end, t.column, t.columns, old, sums);
     }
   }
 
   // A warpgroup: half of a tile's rows, 64 x 128, in registers: the sums, and one or two stages' products.
+  // With kOverStore `first` is being multiplied whenever a tile begins, so that the tensor cores work while
+  // the tile before is stored; fp32 has no registers left for that. (The compiler lets products run only
+  // where all ways through the code agree that they do.)
+  static constexpr bool kOverStore = kAhead && kBf16;
   static __device__ __forceinline__ void Consume(const Fp8Args& args, Fp8Memory memory) {
     const int thread = threadIdx.x - 128, half = thread / 128;
     const int row = half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
     auto walk = Direct::NewWalk(args);
-    Fp8Ring ring, ahead;
-    GroupedTile tile;
+    Fp8Ring ring, ahead;  // of the stage to be added, and to be multiplied
+    GroupedTile next;
     const auto multiply = [&](float(&products)[64]) {
       Multiply(products, memory, ahead, half);
       ahead.Step();
     };
-    while (walk.Next(&tile)) {
+    float first[64], second[64];
+    if constexpr (kOverStore) {
+      if (!walk.Next(&next)) return;
+      multiply(first);
+    }
+    while (kOverStore || walk.Next(&next)) {
+      const GroupedTile tile = next;
       int left = Direct::Blocks(args, tile);  // stages not yet added
       float sums[64];
 #pragma unroll
       for (int i = 0; i < 64; ++i) sums[i] = 0;
-      if constexpr (kAhead) {
-        float first[64], second[64];
+      if constexpr (!kAhead) {
+        for (; left > 1; --left) {
+          multiply(first);
+          Add<0>(first, memory, ring.stage, row, sums);
+          ring.Step();
+        }
         multiply(first);
+        Finish(args, tile, first, memory, ring.stage, row, sums);
+        ring.Step();
+      } else {
+        if constexpr (!kOverStore) multiply(first);
         for (; left > 2; left -= 2) {
           multiply(second);
           Add<1>(first, memory, ring.stage, row, sums);
@@ -187,28 +225,63 @@ struct Fp8StagedKernel {
           Add<1>(second, memory, ring.stage, row, sums);
           ring.Step();
         }
-        if (left == 2) {
+        if constexpr (kOverStore) {
+          const bool more = walk.Next(&next);
+          if (left == 2) {
+            multiply(second);
+            Add<1>(first, memory, ring.stage, row, sums);
+            ring.Step();
+            Add<0>(second, memory, ring.stage, row, sums);
+          } else {
+            Add<0>(first, memory, ring.stage, row, sums);
+          }
+          ring.Step();
+          if (!more) {
+            Direct::Store(args, tile, tile.row + row, tile.end, sums);
+            return;
+          }
+          multiply(first);
+          Direct::Store(args, tile, tile.row + row, tile.end, sums);
+        } else if (left == 2) {
           multiply(second);
           Add<1>(first, memory, ring.stage, row, sums);
           ring.Step();
           Finish(args, tile, second, memory, ring.stage, row, sums);
+          ring.Step();
         } else {
           Finish(args, tile, first, memory, ring.stage, row, sums);
-        }
-      } else {
-        float products[64];
-        for (; left > 1; --left) {
-          multiply(products);
-          Add<0>(products, memory, ring.stage, row, sums);
           ring.Step();
         }
-        multiply(products);
-        Finish(args, tile, products, memory, ring.stage, row, sums);
       }
-      ring.Step();
     }
   }
 };
+
+// c (= or +=) the parts of the tiles that were cut, in order. A block adds 32 rows of a tile, a thread four
+// columns at a time.
+static __global__ void __launch_bounds__(256) AddPartsKernel(const Fp8Args args) {
+  using Walk = TileWalk<GroupedProductKind::kBackwardWeight, 128>;
+  const int cut = static_cast<int>(blockIdx.x) / 4, quarter = blockIdx.x % 4, column = threadIdx.x % 32 * 4;
+  GroupedTile tile;
+  Walk(nullptr, 1, args.rows, args.m, args.n, 0, 1).At(args.whole_tiles + cut, &tile);
+  if (tile.column + column >= args.n) return;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int row = quarter * 32 + i * 8 + static_cast<int>(threadIdx.x) / 32;
+    if (tile.row + row >= args.m) break;
+    const float* part = args.parts + (int64_t{cut} * kTileRows + row) * 128 + column;
+    float4 sum = *reinterpret_cast<const float4*>(part);
+    for (int p = 1; p < args.tile_parts; ++p) {
+      const float4 next =
+          *reinterpret_cast<const float4*>(part + int64_t{p} * args.cut_tiles * (kTileRows * 128));
+      sum.x += next.x, sum.y += next.y, sum.z += next.z, sum.w += next.w;
+    }
+    float* c = static_cast<float*>(args.c) + (tile.row + row) * args.c_stride + tile.column + column;
+    float4* to = reinterpret_cast<float4*>(c);
+    const float4 old = args.accumulate ? *to : make_float4(0, 0, 0, 0);
+    *to = make_float4(old.x + sum.x, old.y + sum.y, old.z + sum.z, old.w + sum.w);
+  }
+}
 
 // As Fp8WgmmaKernel; the second warp of the first warpgroup copies the scales.
 template <bool kBlocks, bool kBf16, bool kAhead>

@@ -39,6 +39,12 @@ struct Fp8Args {
   int n;
   int blocks;  // of 128 terms, when groups do not have their own
   bool accumulate;
+  // Tiles in parts, or none: the first whole_tiles tiles are whole, each of the other cut_tiles is cut in
+  // tile_parts; part p of cut tile i has 128 x 128 sums at parts + (p * cut_tiles + i) * 128 * 128.
+  float* parts;
+  int whole_tiles;
+  int cut_tiles;
+  int tile_parts;
 };
 
 // Shared memory of a block: stages of a's and b's tiles, a barrier each that says full and empty.
@@ -136,15 +142,52 @@ class Fp8Scales {
   float2 columns_[kBlocks ? 1 : 16];
 };
 
+// A walk over whole tiles, then over parts of tiles.
+template <typename Walk>
+class WalkOfParts {
+ public:
+  __device__ explicit WalkOfParts(const Fp8Args& args)
+      : args_(args),
+        walk_(args.offsets, args.groups, args.rows, args.m, args.n, static_cast<int>(blockIdx.x),
+              static_cast<int>(gridDim.x)),
+        next_(static_cast<int>(blockIdx.x)) {}
+
+  __device__ bool Next(GroupedTile* tile) {
+    if (args_.parts == nullptr) return walk_.Next(tile);
+    const int i = next_ - args_.whole_tiles;
+    if (i >= args_.cut_tiles * args_.tile_parts) return false;
+    walk_.At(i < 0 ? next_ : args_.whole_tiles + i % args_.cut_tiles, tile);
+    next_ += static_cast<int>(gridDim.x);
+    tile->part = -1;
+    if (i >= 0) {
+      const int part = i / args_.cut_tiles;
+      tile->part = i;
+      tile->pieces = args_.blocks * part / args_.tile_parts;
+      tile->begin = tile->pieces * kFp8Terms;
+      tile->end = args_.blocks * (part + 1) / args_.tile_parts * kFp8Terms;
+    }
+    return true;
+  }
+
+ private:
+  const Fp8Args& args_;
+  Walk walk_;
+  int next_;
+};
+
 template <bool kBlocks, bool kBf16, int kCluster>
 struct Fp8Kernel {
   static constexpr GroupedProductKind kKind =
       kBlocks ? GroupedProductKind::kForward : GroupedProductKind::kBackwardWeight;
   using Walk = TileWalk<kKind, kCluster * 128>;
 
-  static __device__ __forceinline__ Walk NewWalk(const Fp8Args& args) {
-    return Walk(args.offsets, args.groups, args.rows, args.m, args.n, blockIdx.x / kCluster,
-                gridDim.x / kCluster);
+  static __device__ __forceinline__ auto NewWalk(const Fp8Args& args) {
+    if constexpr (kBlocks || kCluster > 1) {
+      return Walk(args.offsets, args.groups, args.rows, args.m, args.n, blockIdx.x / kCluster,
+                  gridDim.x / kCluster);
+    } else {
+      return WalkOfParts<Walk>(args);
+    }
   }
   static __device__ __forceinline__ int Blocks(const Fp8Args& args, const GroupedTile& tile) {
     return kBlocks ? args.blocks : (tile.end - tile.begin + kFp8Terms - 1) / kFp8Terms;
@@ -154,7 +197,7 @@ struct Fp8Kernel {
   // Blocks of a cluster have the same rows and adjacent columns: each copies half of the rows of a, to both.
   static __device__ __forceinline__ void Produce(const CUtensorMap* a, const CUtensorMap* b,
                                                  const Fp8Args& args, Fp8Memory memory, int rank) {
-    Walk walk = NewWalk(args);
+    auto walk = NewWalk(args);
     Fp8Ring ring;
     GroupedTile tile;
     while (walk.Next(&tile)) {
@@ -181,7 +224,7 @@ struct Fp8Kernel {
   // consumers find them in the second-level cache.
   static __device__ __forceinline__ void PrefetchResult(const Fp8Args& args, const GroupedTile& tile,
                                                         int column, int block, int blocks) {
-    if (!args.accumulate || column >= args.n) return;
+    if (!args.accumulate || column >= args.n || tile.part >= 0) return;
     const int share = (kTileRows + blocks - 1) / blocks;
     const int from = tile.row + block * share, to = min(min(from + share, tile.row + kTileRows), args.m);
     const uint32_t bytes = min(128, args.n - column) * 4;
@@ -202,7 +245,7 @@ struct Fp8Kernel {
   // A warpgroup: half of a tile's rows, 64 x 128, twice in registers: a stage's products and the sums.
   static __device__ __forceinline__ void Consume(const Fp8Args& args, Fp8Memory memory, int rank) {
     const int thread = threadIdx.x - 128, half = thread / 128;
-    Walk walk = NewWalk(args);
+    auto walk = NewWalk(args);
     Fp8Ring ring;
     GroupedTile tile;
     float products[64];

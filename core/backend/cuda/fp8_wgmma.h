@@ -29,9 +29,13 @@ struct Fp8Product {
   int64_t groups = 1;
   const int64_t* offsets = nullptr;  // [groups + 1] in device memory; without them one group has all rows
   int64_t rows = 0;                  // of that group
+  // Without offsets and blocks: memory of PartBytes(), if there is any. The tiles of c that would leave
+  // processors idle in the end are then cut along their terms, the parts' sums kept there and added in order.
+  void* parts = nullptr;
 };
 
-// How the kernel goes about it. All but kPairs make the same bits of the same operands.
+// How the kernel goes about it. All make the same bits of the same operands, but for
+// tiles in parts.
 //   kDirect: scales are loaded from global memory, a stage at a time.
 //   kPairs:  that in clusters of two blocks, which share the lines of a that they both need.
 //   kStaged: scales are copied into the stages, beside the operands.
@@ -49,7 +53,10 @@ class Fp8Wgmma {
   // Queues a product that it takes. Every element of c is summed in a fixed order, and written by one thread.
   cudaError_t Run(cudaStream_t stream, const Fp8Product& product) const;
 
-  // As Run, which chooses the schedule itself.
+  // What `parts` needs; 0 where nothing would be cut.
+  int64_t PartBytes(const Fp8Product& product) const;
+
+  // As Run, which chooses the schedule itself. Only the last two cut tiles.
   cudaError_t RunAs(cudaStream_t stream, const Fp8Product& product, Fp8Schedule schedule) const;
 
  private:

@@ -24,6 +24,7 @@ struct GroupedTile {
   int begin = 0;  // the group's rows of x and y
   int end = 0;
   int pieces = 0;  // of at most 128 rows, in the groups before
+  int part = -1;   // fp8_wgmma.cuh: of the sums' terms, when a tile does not have all
 };
 
 template <GroupedProductKind kKind, int kTileColumns>
@@ -55,7 +56,14 @@ class TileWalk {
       pieces_ += (end_ - begin_ + kTileRows - 1) / kTileRows;
       Enter(group_ + 1);
     }
-    const int i = next_ - first_, panel = i / (kPanelTiles * column_tiles_) * kPanelTiles;
+    At(next_ - first_, tile);
+    next_ += step_;
+    return true;
+  }
+
+  // Tile i of the group that it is at.
+  __device__ void At(int i, GroupedTile* tile) const {
+    const int panel = i / (kPanelTiles * column_tiles_) * kPanelTiles;
     const int height = min(kPanelTiles, row_tiles_ - panel), rest = i - panel * column_tiles_;
     tile->group = group_;
     tile->row = (kWeight ? 0 : begin_) + (panel + rest % height) * kTileRows;
@@ -63,8 +71,6 @@ class TileWalk {
     tile->begin = begin_;
     tile->end = end_;
     tile->pieces = pieces_;
-    next_ += step_;
-    return true;
   }
 
  private:

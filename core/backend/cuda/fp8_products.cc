@@ -10,7 +10,7 @@ namespace {
 
 // Dense weight gradients of fewer elements than this are our own kernel's, which fills the card with parts of
 // their last tiles; the others are cuBLASLt's.
-constexpr int64_t kOwnWeights = 0;
+constexpr int64_t kOwnWeights = 5'000'000;
 
 // Both operands of a product, as they are stored.
 struct Sources {

@@ -13,7 +13,7 @@ using Encode = decltype(&cuTensorMapEncodeTiled);
 
 // Of Run: with scales of blocks, which forward products and input gradients have, and of tiles only, which
 // weight gradients have.
-constexpr Fp8Schedule kWithBlocks = Fp8Schedule::kDirect, kWithTiles = Fp8Schedule::kDirect;
+constexpr Fp8Schedule kWithBlocks = Fp8Schedule::kAhead, kWithTiles = Fp8Schedule::kStaged;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

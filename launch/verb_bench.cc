@@ -152,7 +152,7 @@ absl::Status RunBench(const ParsedArgs& args) {
   const DType act = backend->AutoCompute();
   const double peak = MeasureProductPeak(*backend, act, 1.0), bandwidth = MeasureReadBandwidth(*backend);
   std::printf("backend    %s, compute AUTO is %s\n", backend->Name().c_str(), NameOf(act));
-  std::printf("products   %.0f GFLOP/s (%s, 1024 cubed)\n", peak / 1e9, NameOf(act));
+  std::printf("products   %.0f GFLOP/s (%s, large squares)\n", peak / 1e9, NameOf(act));
   std::printf("memory     %.1f GB/s read\n\n", bandwidth / 1e9);
   const ModelConfig config = BenchModel();
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);

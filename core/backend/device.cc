@@ -12,10 +12,9 @@ std::optional<Device> DeviceFromName(std::string_view name) {
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const DeviceOptions& options) {
   if (options.device == Device::kCpu) return MakeCpuBackend({.threads = options.threads});
-  return MakeGpuBackend(
-      {.rank = options.rank,
-       .memory = options.host_rows ? GpuMemory::kHostMapped : GpuMemory::kDevice,
-       .deterministic = options.deterministic});
+  return MakeGpuBackend({.rank = options.rank,
+                         .memory = options.host_rows ? GpuMemory::kHostMapped : GpuMemory::kDevice,
+                         .deterministic = options.deterministic});
 }
 
 }  // namespace moebius

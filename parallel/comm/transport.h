@@ -12,8 +12,8 @@
 
 namespace moebius {
 
-// The group, the kind, and a call's number or the caller's tag: 29 bits, which fit into MPI's own tags with one
-// to spare (direct.cc).
+// The group, the kind, and a call's number or the caller's tag: 29 bits, which fit into MPI's own tags with
+// one to spare (direct.cc).
 struct Tag {
   // A ledger message (ledger.h) goes before the data of each call.
   enum Kind : uint32_t { kCollectiveLedger, kCollective, kPointLedger, kPoint };

@@ -30,7 +30,7 @@ struct PlainProduct {
   int64_t c_stride = 0;
   bool a_transposed = false;
   bool b_transposed = false;
-  bool bf16 = false;    // a and b; fp32 otherwise
+  bool bf16 = false;  // a and b; fp32 otherwise
   bool c_bf16 = false;
   bool accumulate = false;
   const float* bias = nullptr;

@@ -175,8 +175,8 @@ struct GroupedKernel {
       if (thread % 32 == 0) Arrive(memory.Empty(before));
       const int row = tile.row + half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
       if constexpr (kWeight) {
-        StoreFloats(static_cast<float*>(args.c) + int64_t{tile.group} * args.out * args.c_stride,
-                    args.c_stride, row, args.out, tile.column, args.in, true, sums);
+        AddToFloats(static_cast<float*>(args.c) + int64_t{tile.group} * args.out * args.c_stride,
+                    args.c_stride, row, args.out, tile.column, args.in, sums);
       } else {
         StoreBf16(static_cast<__nv_bfloat16*>(args.c), args.c_stride, row, tile.end, tile.column,
                   Columns(args), sums);

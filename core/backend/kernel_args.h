@@ -233,14 +233,19 @@ struct CombineRowsArgs {
   TensorView out;
 };
 
-// losses [n] f32 = cross-entropy of logits [n, V] f32 with targets [n] i32 (negative: no loss);
-// dlogits [n, V] act = (softmax - onehot) * scale, may be logits when act is fp32; not wanted when empty.
+// With p = softmax(inverse_temperature * logits), rows of targets < 0 counting for nothing:
+//   losses = -ln p[target],   entropies = -sum of p ln p (nats),
+//   dlogits = d/dlogits of sum over rows of (scale * weight * loss - entropy_scale * entropy)
 struct CrossEntropyArgs {
-  TensorView logits;
-  TensorView targets;
-  TensorView losses;
+  TensorView logits;   // [n, V] f32
+  TensorView targets;  // [n] i32
+  TensorView losses;   // = [n] f32
   float scale = 0;
-  TensorView dlogits = {};
+  TensorView weights = {};  // [n] f32; empty: 1 each
+  float inverse_temperature = 1;
+  TensorView entropies = {};  // = [n] f32, where wanted
+  float entropy_scale = 0;    // above 0 only with `entropies`
+  TensorView dlogits = {};    // = [n, V] act, may be logits when act is fp32; empty: not wanted
 };
 
 // Draws a token from each of n rows of logits, in proportion to exp(logit * scale) over the whole vocabulary:

@@ -109,6 +109,10 @@ void CrossEntropy(const Context& context, const CrossEntropyArgs& args) {
   CheckMatrix(args.logits, "logits", DType::kF32, n, vocab);
   CheckFlat(args.targets, "targets", DType::kI32, n);
   CheckFlat(args.losses, "losses", DType::kF32, n);
+  if (args.weights) CheckFlat(args.weights, "weights", DType::kF32, n);
+  if (args.entropies) CheckFlat(args.entropies, "entropies", DType::kF32, n);
+  CHECK_GT(args.inverse_temperature, 0);
+  CHECK(args.entropy_scale == 0 || args.entropies) << "an entropy term needs the entropies";
   if (args.dlogits) {
     CHECK(IsAct(args.dlogits.dtype)) << "dlogits is " << args.dlogits;
     CheckMatrix(args.dlogits, "dlogits", args.dlogits.dtype, n, vocab);

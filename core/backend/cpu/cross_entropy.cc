@@ -28,48 +28,83 @@ HWY_INLINE float MaxOf(const float* x, int64_t n) {
   return result;
 }
 
-// exp(x - max) / sum are the probabilities. Kept apart: their logarithm together would cost digits when max
-// is large.
+// With z = inverse_temperature * (x - max): exp(z) / sum are the probabilities, exp(z) * z sums up to
+// `weighted`. Kept apart: their logarithm together would cost digits when max is large.
 struct Normalizer {
   float max;
   double sum;
+  double weighted;
+  double Entropy() const { return std::log(sum) - weighted / sum; }
 };
 
 // Reads x from memory once: block by block under a running maximum.
-Normalizer Normalize(const float* x, int64_t n) {
+template <bool kWeighted>
+Normalizer Normalize(const float* x, int64_t n, float inverse_temperature) {
   constexpr int64_t kBlock = 1024;  // stays in the first-level cache between its maximum and its sum
   float max = std::numeric_limits<float>::lowest();
-  double sum = 0;
+  double sum = 0, weighted = 0;
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t count = std::min(kBlock, n - begin);
     const float new_max = std::max(max, MaxOf(x + begin, count));
-    VF total = Set(0);
+    VF total = Set(0), weighted_total = Set(0);
     Sweep(count, [&](int64_t i, auto part) HWY_ATTR {
-      VF p = Exp(hn::Sub(Load(x + begin + i, part), Set(new_max)));
+      const VF z = hn::Mul(hn::Sub(Load(x + begin + i, part), Set(new_max)), Set(inverse_temperature));
+      VF p = Exp(z);
       if constexpr (std::is_same_v<decltype(part), Part>)
         p = hn::IfThenElseZero(hn::FirstN(F32(), part.n), p);
       total = hn::Add(total, p);
+      // A probability of 0 has no share, whatever its logarithm.
+      if constexpr (kWeighted) {
+        weighted_total = hn::Add(weighted_total, hn::IfThenElseZero(hn::Gt(p, Set(0)), hn::Mul(p, z)));
+      }
     });
-    sum = sum * std::exp(static_cast<double>(max) - new_max) + Sum(total);
+    const double fall = (static_cast<double>(max) - new_max) * inverse_temperature, scale = std::exp(fall);
+    if constexpr (kWeighted) {
+      weighted = (sum > 0 ? scale * (weighted + fall * sum) : 0) + Sum(weighted_total);
+    }
+    sum = sum * scale + Sum(total);
     max = new_max;
   }
-  return {max, sum};
+  return {max, sum, weighted};
 }
 
+// d loss / dx = p * (loss_factor + entropy_factor * (ln p + entropy)), less loss_factor at the target.
+struct RowFactors {
+  float inverse_temperature;
+  float loss;     // scale * weight * inverse temperature
+  float entropy;  // entropy_scale * inverse temperature
+};
+
 template <typename T>
-void GradientOfRow(const float* x, int64_t n, int32_t target, Normalizer normalizer, float scale,
-                   T* dlogits) {
-  const float factor = static_cast<float>(scale / normalizer.sum);
-  const float at_target =
-      std::exp(x[target] - normalizer.max) * factor - scale;  // before x may be overwritten
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
-    Store(hn::Mul(Exp(hn::Sub(Load(x + i, part), Set(normalizer.max))), Set(factor)), dlogits + i, part);
-  });
-  if constexpr (std::is_same_v<T, float>) {
-    dlogits[target] = at_target;
-  } else {
-    dlogits[target] = BF16::FromFloat(at_target);
+void GradientOfRow(const float* x, int64_t n, int32_t target, const Normalizer& normalizer,
+                   const RowFactors& factors, T* dlogits) {
+  const VF max = Set(normalizer.max), inverse_temperature = Set(factors.inverse_temperature);
+  const auto z_of = [&](int64_t i, auto part)
+                        HWY_ATTR { return hn::Mul(hn::Sub(Load(x + i, part), max), inverse_temperature); };
+  const auto finish = [&](float at_target) {
+    if constexpr (std::is_same_v<T, float>) {
+      dlogits[target] = at_target;
+    } else {
+      dlogits[target] = BF16::FromFloat(at_target);
+    }
+  };
+  // Before x may be overwritten.
+  const float z_target = (x[target] - normalizer.max) * factors.inverse_temperature;
+  const float p_factor = static_cast<float>(factors.loss / normalizer.sum);
+  if (factors.entropy == 0) {
+    Sweep(n, [&](int64_t i, auto part)
+                 HWY_ATTR { Store(hn::Mul(Exp(z_of(i, part)), Set(p_factor)), dlogits + i, part); });
+    return finish(std::exp(z_target) * p_factor - factors.loss);
   }
+  const float e_factor = static_cast<float>(factors.entropy / normalizer.sum);
+  // ln p + entropy = z + shift
+  const float shift = static_cast<float>(-normalizer.weighted / normalizer.sum);
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
+    const VF z = z_of(i, part), p = Exp(z);
+    const VF by = hn::MulAdd(Set(e_factor), hn::Add(z, Set(shift)), Set(p_factor));
+    Store(hn::IfThenElseZero(hn::Gt(p, Set(0)), hn::Mul(p, by)), dlogits + i, part);
+  });
+  finish(std::exp(z_target) * (e_factor * (z_target + shift) + p_factor) - factors.loss);
 }
 
 void CrossEntropyRow(const CrossEntropyArgs& args, int64_t row) {
@@ -78,20 +113,32 @@ void CrossEntropyRow(const CrossEntropyArgs& args, int64_t row) {
   const int32_t target = static_cast<const int32_t*>(args.targets.data)[row];
   const bool counts = target >= 0;
   CHECK_LT(target, n);
-  const Normalizer normalizer = counts ? Normalize(x, n) : Normalizer{0, 1};
+  Normalizer normalizer{0, 1, 0};
+  if (counts) {
+    normalizer = args.entropies ? Normalize<true>(x, n, args.inverse_temperature)
+                                : Normalize<false>(x, n, args.inverse_temperature);
+  }
+  const double behind = counts ? (static_cast<double>(normalizer.max) - x[target]) : 0;
   static_cast<float*>(args.losses.data)[row] =
-      counts
-          ? static_cast<float>(std::log(normalizer.sum) + (static_cast<double>(normalizer.max) - x[target]))
-          : 0;
+      counts ? static_cast<float>(std::log(normalizer.sum) + behind * args.inverse_temperature) : 0;
+  if (args.entropies) {
+    static_cast<float*>(args.entropies.data)[row] = counts ? static_cast<float>(normalizer.Entropy()) : 0;
+  }
   if (!args.dlogits) return;
   const int64_t at = row * args.dlogits.stride;
   if (!counts) {
     const int64_t size = SizeOf(args.dlogits.dtype);
     std::fill_n(static_cast<char*>(args.dlogits.data) + at * size, n * size, char{0});
-  } else if (args.dlogits.dtype == DType::kF32) {
-    GradientOfRow(x, n, target, normalizer, args.scale, static_cast<float*>(args.dlogits.data) + at);
+    return;
+  }
+  const float weight = args.weights ? static_cast<const float*>(args.weights.data)[row] : 1;
+  const RowFactors factors{.inverse_temperature = args.inverse_temperature,
+                           .loss = args.scale * weight * args.inverse_temperature,
+                           .entropy = args.entropy_scale * args.inverse_temperature};
+  if (args.dlogits.dtype == DType::kF32) {
+    GradientOfRow(x, n, target, normalizer, factors, static_cast<float*>(args.dlogits.data) + at);
   } else {
-    GradientOfRow(x, n, target, normalizer, args.scale, static_cast<BF16*>(args.dlogits.data) + at);
+    GradientOfRow(x, n, target, normalizer, factors, static_cast<BF16*>(args.dlogits.data) + at);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cfloat>
+#include <type_traits>
 
 #include "core/backend/cuda/double_sums.cuh"
 #include "core/backend/cuda/hopper.cuh"
@@ -21,6 +22,10 @@ struct CrossEntropyKernelArgs {
   const int32_t* targets;
   float* losses;
   float scale;
+  const float* weights;  // null: 1 each
+  float inverse_temperature;
+  float* entropies;  // null: not wanted
+  float entropy_scale;
   T* dlogits;  // null, or may be logits
   int64_t dlogits_stride;
   int vocabulary;
@@ -34,10 +39,20 @@ constexpr int kValuesAThread = 16;  // taken together
 constexpr int kStep = kThreads * kValuesAThread;
 constexpr int kStepsAhead = 5;  // that are on their way to shared memory
 
-// The numbers of a row: exp(x - max) / sum are the probabilities.
+// The numbers of a row, x being the logits times the inverse temperature: exp(x - max) / sum are the
+// probabilities, and exp(x - max) * (x - max) sums up to `weighted` where entropies are wanted.
 struct Normalizer {
   float max;
   double sum;
+  double weighted;
+  // The same relative to another maximum.
+  __device__ void Rebase(float to) {
+    const float fall = max - to, by = expf(fall);
+    weighted = sum > 0 ? by * (weighted + static_cast<double>(fall) * sum) : 0;
+    sum *= by;
+    max = to;
+  }
+  __device__ double Entropy() const { return log(sum) - weighted / sum; }
 };
 
 // Where value group u of a thread begins in a step.
@@ -63,11 +78,11 @@ __device__ __forceinline__ void StartStep(const float* row, int base, int cached
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// A thread's values of a step, from shared memory or the row; those beyond `end` count as minus infinity,
-// whose exponential is 0.
+// A thread's values of a step times `by`, from shared memory or the row; those beyond `end` count as minus
+// infinity, whose exponential is 0.
 template <int kUnit>
 __device__ __forceinline__ void LoadStep(const float* row, int base, int end, int cached, const float* cache,
-                                         Vector<float, kUnit> (&x)[kValuesAThread / kUnit]) {
+                                         float by, Vector<float, kUnit> (&x)[kValuesAThread / kUnit]) {
   using Unit = Vector<float, kUnit>;
 #pragma unroll
   for (int u = 0; u < kValuesAThread / kUnit; ++u) {
@@ -80,14 +95,16 @@ __device__ __forceinline__ void LoadStep(const float* row, int base, int end, in
 #pragma unroll
       for (int i = 0; i < kUnit; ++i) x[u].at[i] = -CUDART_INF_F;
     }
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) x[u].at[i] *= by;
   }
 }
 
-// Adds a step's values to a thread's running maximum and sum below it.
-template <int kUnit>
+// Adds a step's values to a thread's running maximum and sums below it.
+template <bool kEntropy, int kUnit>
 __device__ __forceinline__ void AddStep(const Vector<float, kUnit> (&x)[kValuesAThread / kUnit],
                                         Normalizer& running) {
-  float most = running.max, part = 0;
+  float most = running.max, part = 0, weighted = 0;
 #pragma unroll
   for (const auto& unit : x) {
 #pragma unroll
@@ -96,69 +113,103 @@ __device__ __forceinline__ void AddStep(const Vector<float, kUnit> (&x)[kValuesA
 #pragma unroll
   for (const auto& unit : x) {
 #pragma unroll
-    for (const float value : unit.at) part += expf(value - most);
+    for (const float value : unit.at) {
+      const float p = expf(value - most);
+      part += p;
+      if (kEntropy && p > 0) weighted += p * (value - most);
+    }
   }
-  running = {most, running.sum * expf(running.max - most) + part};
+  if constexpr (kEntropy) {
+    running.Rebase(most);
+    running.sum += part;
+    running.weighted += weighted;
+  } else {
+    running = {most, running.sum * expf(running.max - most) + part, 0};
+  }
 }
 
 // max and sum of a block's part, `count` elements. What shared memory does not hold comes first: it is read
 // while the rest is on its way.
-template <int kUnit>
-__device__ Normalizer Normalize(const float* row, int count, int cached, float* cache) {
+template <bool kEntropy, int kUnit>
+__device__ Normalizer Normalize(const float* row, int count, int cached, float* cache, float by) {
   __shared__ float maxima[kThreads / kWarp];
   __shared__ double sums[kThreads / kWarp];
   Vector<float, kUnit> x[kValuesAThread / kUnit];
-  Normalizer running{-FLT_MAX, 0};
+  Normalizer running{-FLT_MAX, 0, 0};
   for (int base = cached; base < count; base += kStep) {
-    LoadStep<kUnit>(row, base, count, cached, cache, x);
-    AddStep<kUnit>(x, running);
+    LoadStep<kUnit>(row, base, count, cached, cache, by, x);
+    AddStep<kEntropy, kUnit>(x, running);
   }
   for (int base = 0; base < cached; base += kStep) {
     asm volatile("cp.async.wait_group %0;" ::"n"(kStepsAhead - 1) : "memory");
-    LoadStep<kUnit>(row, base, cached, cached, cache, x);
-    AddStep<kUnit>(x, running);
+    LoadStep<kUnit>(row, base, cached, cached, cache, by, x);
+    AddStep<kEntropy, kUnit>(x, running);
     StartStep<kUnit>(row, base + kStepsAhead * kStep, cached, cache);
   }
   const float most = BlockMax<kThreads>(running.max, maxima);
-  return {most, BlockSum<kThreads>(running.sum * expf(running.max - most), sums)};
+  if constexpr (!kEntropy) {
+    return {most, BlockSum<kThreads>(running.sum * expf(running.max - most), sums), 0};
+  }
+  running.Rebase(most);
+  const double sum = BlockSum<kThreads>(running.sum, sums);
+  __syncthreads();  // before the next sum takes the same memory
+  return {most, sum, BlockSum<kThreads>(running.weighted, sums)};
 }
 
 // The row's max and sum from those of its parts, in their order. Every thread of every block of the cluster.
 __device__ Normalizer OfRow(const Normalizer& own, int parts) {
 #if __CUDA_ARCH__ >= 900
   __shared__ float maxima[kMostParts];
-  __shared__ double sums[kMostParts];
+  __shared__ double sums[kMostParts], weighted[kMostParts];
   const uint32_t rank = ClusterRank();
   if (threadIdx.x < parts) {  // to block threadIdx.x of the cluster, at this block's place
     asm volatile(
         "{\n"
-        ".reg .b32 max, sum;\n"
-        "mapa.shared::cluster.u32 max, %0, %4;\n"
-        "mapa.shared::cluster.u32 sum, %1, %4;\n"
-        "st.shared::cluster.f32 [max], %2;\n"
-        "st.shared::cluster.f64 [sum], %3;\n"
+        ".reg .b32 max, sum, weighted;\n"
+        "mapa.shared::cluster.u32 max, %0, %6;\n"
+        "mapa.shared::cluster.u32 sum, %1, %6;\n"
+        "mapa.shared::cluster.u32 weighted, %2, %6;\n"
+        "st.shared::cluster.f32 [max], %3;\n"
+        "st.shared::cluster.f64 [sum], %4;\n"
+        "st.shared::cluster.f64 [weighted], %5;\n"
         "}\n" ::"r"(SharedAddress(maxima + rank)),
-        "r"(SharedAddress(sums + rank)), "f"(own.max), "d"(own.sum), "r"(threadIdx.x)
+        "r"(SharedAddress(sums + rank)), "r"(SharedAddress(weighted + rank)), "f"(own.max), "d"(own.sum),
+        "d"(own.weighted), "r"(threadIdx.x)
         : "memory");
   }
   SyncCluster();
-  Normalizer row{-FLT_MAX, 0};
+  Normalizer row{-FLT_MAX, 0, 0};
   for (int p = 0; p < parts; ++p) row.max = fmaxf(row.max, maxima[p]);
-  for (int p = 0; p < parts; ++p) row.sum += sums[p] * expf(maxima[p] - row.max);
+  for (int p = 0; p < parts; ++p) {
+    Normalizer part{maxima[p], sums[p], weighted[p]};
+    part.Rebase(row.max);
+    row.sum += part.sum;
+    row.weighted += part.weighted;
+  }
   return row;
 #else
   return own;
 #endif
 }
 
-// dlogits = exp(x - max) * factor, minus scale at the target. A thread writes only elements that it has read
-// itself (from `row`, or from what it copied to `cache`), so dlogits may be the row.
-template <typename T, int kUnit>
+// dlogits = p * (loss + entropy * (ln p + H)), minus loss at the target; `sum` and the row's entropy H come
+// in as factors.
+struct GradientFactors {
+  float by;       // inverse temperature
+  float loss;     // scale * weight * inverse temperature
+  float p;        // loss / sum
+  float entropy;  // entropy_scale * inverse temperature / sum; 0: no such term
+  float shift;    // ln p + H = x - max + shift
+};
+
+// A thread writes only elements that it has read itself (from `row`, or from what it copied to `cache`), so
+// dlogits may be the row.
+template <bool kEntropy, typename T, int kUnit>
 __device__ void WriteGradient(const float* row, int count, int cached, const float* cache, int target,
-                              float max, float factor, float scale, T* dlogits) {
+                              float max, const GradientFactors& factors, T* dlogits) {
   for (int base = (count - 1) / kStep * kStep; base >= 0; base -= kStep) {
     Vector<float, kUnit> x[kValuesAThread / kUnit];
-    LoadStep<kUnit>(row, base, count, cached, cache, x);
+    LoadStep<kUnit>(row, base, count, cached, cache, factors.by, x);
 #pragma unroll
     for (int u = 0; u < kValuesAThread / kUnit; ++u) {
       const int at = At<kUnit>(base, u);
@@ -166,8 +217,10 @@ __device__ void WriteGradient(const float* row, int count, int cached, const flo
       Vector<T, kUnit> y;
 #pragma unroll
       for (int i = 0; i < kUnit; ++i) {
-        const float p = expf(x[u].at[i] - max) * factor;
-        y.at[i] = FromFloat<T>(at + i == target ? p - scale : p);
+        const float z = x[u].at[i] - max, e = expf(z);
+        float g = e * factors.p;
+        if (kEntropy && e > 0) g += e * factors.entropy * (z + factors.shift);
+        y.at[i] = FromFloat<T>(at + i == target ? g - factors.loss : g);
       }
       *reinterpret_cast<Vector<T, kUnit>*>(dlogits + at) = y;
     }
@@ -175,7 +228,7 @@ __device__ void WriteGradient(const float* row, int count, int cached, const flo
 }
 
 // Block blockIdx.x owns part blockIdx.x % parts of row blockIdx.x / parts; a cluster owns a row.
-template <typename T, int kUnit>
+template <bool kEntropy, typename T, int kUnit>
 __global__ void __launch_bounds__(kThreads, 3) CrossEntropyKernel(CrossEntropyKernelArgs<T> args, int parts) {
   extern __shared__ uint4 memory[];
   float* cache = reinterpret_cast<float*>(memory);
@@ -186,7 +239,10 @@ __global__ void __launch_bounds__(kThreads, 3) CrossEntropyKernel(CrossEntropyKe
   T* dlogits = args.dlogits == nullptr ? nullptr : args.dlogits + r * args.dlogits_stride + begin;
   const int target = args.targets[r];
   if (target < 0) {
-    if (part == 0 && threadIdx.x == 0) args.losses[r] = 0;
+    if (part == 0 && threadIdx.x == 0) {
+      args.losses[r] = 0;
+      if (kEntropy) args.entropies[r] = 0;
+    }
     if (dlogits == nullptr) return;
     Vector<T, kUnit> zero;
 #pragma unroll
@@ -203,22 +259,30 @@ __global__ void __launch_bounds__(kThreads, 3) CrossEntropyKernel(CrossEntropyKe
   if (parts > 1) SyncCluster();  // the others run: their shared memory may be written
 #endif
   // Read before the synchronisations that follow, after which dlogits may replace it.
-  const float at_target = part == 0 && threadIdx.x == 0 ? row[target] : 0;
-  Normalizer normalizer = Normalize<kUnit>(row + begin, count, cached, cache);
+  const float by = args.inverse_temperature;
+  const float at_target = part == 0 && threadIdx.x == 0 ? row[target] * by : 0;
+  Normalizer normalizer = Normalize<kEntropy, kUnit>(row + begin, count, cached, cache, by);
   if (parts > 1) normalizer = OfRow(normalizer, parts);
   if (part == 0 && threadIdx.x == 0) {
     args.losses[r] =
         static_cast<float>(log(normalizer.sum) + (static_cast<double>(normalizer.max) - at_target));
+    if (kEntropy) args.entropies[r] = static_cast<float>(normalizer.Entropy());
   }
   if (dlogits == nullptr) return;
-  const float factor = static_cast<float>(args.scale / normalizer.sum);
-  WriteGradient<T, kUnit>(row + begin, count, cached, cache, target - begin, normalizer.max, factor,
-                          args.scale, dlogits);
+  const float loss = args.scale * (args.weights == nullptr ? 1 : args.weights[r]) * by;
+  const GradientFactors factors{
+      .by = by,
+      .loss = loss,
+      .p = static_cast<float>(loss / normalizer.sum),
+      .entropy = kEntropy ? static_cast<float>(args.entropy_scale * by / normalizer.sum) : 0,
+      .shift = kEntropy ? static_cast<float>(-normalizer.weighted / normalizer.sum) : 0};
+  WriteGradient<kEntropy, T, kUnit>(row + begin, count, cached, cache, target - begin, normalizer.max,
+                                    factors, dlogits);
 }
 
-template <typename T, int kUnit>
+template <bool kEntropy, typename T, int kUnit>
 void Launch(const CrossEntropyKernelArgs<T>& args, int64_t rows, int parts, cudaStream_t stream) {
-  const auto kernel = CrossEntropyKernel<T, kUnit>;
+  const auto kernel = CrossEntropyKernel<kEntropy, T, kUnit>;
   const int64_t shared = args.cached * static_cast<int64_t>(sizeof(float));
   AllowShared(kernel, shared);
   cudaLaunchAttribute cluster = {};
@@ -284,6 +348,10 @@ void CudaBackend::CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
                                                  .targets = cuda::Data<const int32_t>(args.targets),
                                                  .losses = cuda::Data<float>(args.losses),
                                                  .scale = args.scale,
+                                                 .weights = cuda::Data<const float>(args.weights),
+                                                 .inverse_temperature = args.inverse_temperature,
+                                                 .entropies = cuda::Data<float>(args.entropies),
+                                                 .entropy_scale = args.entropy_scale,
                                                  .dlogits = cuda::Data<T>(args.dlogits),
                                                  .dlogits_stride = args.dlogits.stride,
                                                  .vocabulary = static_cast<int>(vocabulary),
@@ -291,8 +359,12 @@ void CudaBackend::CrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
                                                  .cached = static_cast<int>(cut.cached)};
     const bool fours = cuda::ByFours<float>(args.logits) && (!gradient || cuda::ByFours<T>(args.dlogits));
     const cudaStream_t raw = cuda::Raw(stream);
-    fours ? cuda::Launch<T, 4>(kernel, rows, cut.parts, raw)
-          : cuda::Launch<T, 1>(kernel, rows, cut.parts, raw);
+    const auto launch = [&](auto entropy) {
+      constexpr bool kEntropy = decltype(entropy)::value;
+      fours ? cuda::Launch<kEntropy, T, 4>(kernel, rows, cut.parts, raw)
+            : cuda::Launch<kEntropy, T, 1>(kernel, rows, cut.parts, raw);
+    };
+    args.entropies ? launch(std::true_type()) : launch(std::false_type());
   });
   cuda::Launched("CrossEntropy");
 }

@@ -65,6 +65,56 @@ TEST(CrossEntropyTest, MeetsDoublePrecision) {
   }
 }
 
+// Reinforcement: tokens with weights of their own, at the sampling temperature, with an entropy term.
+TEST(CrossEntropyTest, WeighsTokensAtATemperatureWithAnEntropyTerm) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const float by = 1 / 0.7f, scale = 0.5f, entropy_scale = 0.3f;
+  for (const int64_t vocabulary : {2, 13, 2600, 60000}) {
+    const int64_t rows = 10;
+    const Tensor logits = RandomTensor(*backend, DType::kF32, {rows, vocabulary}, "logits", 8);
+    const std::vector<int32_t> targets = Targets(rows, vocabulary);
+    std::vector<double> losses, entropies, gradients, weights;
+    const Tensor weight = RandomTensor(*backend, DType::kF32, {rows}, "weights", 2);
+    for (int64_t r = 0; r < rows; ++r) {
+      const bool counts = targets[r] >= 0;
+      double max = -1e300, sum = 0, entropy = 0;
+      for (int64_t c = 0; c < vocabulary; ++c) max = std::max(max, by * ValueAt(logits, r, c));
+      for (int64_t c = 0; c < vocabulary; ++c) sum += std::exp(by * ValueAt(logits, r, c) - max);
+      const auto log_p = [&](int64_t c) { return by * ValueAt(logits, r, c) - max - std::log(sum); };
+      for (int64_t c = 0; c < vocabulary; ++c) entropy -= std::exp(log_p(c)) * log_p(c);
+      losses.push_back(counts ? -log_p(targets[r]) : 0);
+      entropies.push_back(counts ? entropy : 0);
+      const double w = scale * Values(weight)[r];
+      for (int64_t c = 0; c < vocabulary; ++c) {
+        const double p = std::exp(log_p(c));
+        const double d = w * (p - (c == targets[r])) + entropy_scale * p * (log_p(c) + entropy);
+        gradients.push_back(counts ? by * d : 0);
+      }
+    }
+    const Tensor target = Int32Tensor(*backend, targets);
+    const Tensor loss = DirtyTensor(*backend, DType::kF32, {rows});
+    const Tensor entropy = DirtyTensor(*backend, DType::kF32, {rows});
+    const Tensor rounded = DirtyTensor(*backend, DType::kBF16, {rows, vocabulary});
+    CrossEntropyArgs args{.logits = logits,
+                          .targets = target,
+                          .losses = loss,
+                          .scale = scale,
+                          .weights = weight,
+                          .inverse_temperature = by,
+                          .entropies = entropy,
+                          .entropy_scale = entropy_scale,
+                          .dlogits = rounded};
+    backend->CrossEntropy(*stream, args);
+    ExpectNear(Values(rounded), gradients, 4e-3, "bf16 gradients", 1e-5);
+    args.dlogits = logits;
+    backend->CrossEntropy(*stream, args);
+    ExpectNear(Values(loss), losses, 1e-6, "losses");
+    ExpectNear(Values(entropy), entropies, 2e-6, "entropies", 1);
+    ExpectNear(Values(logits), gradients, 2e-6, "gradients in place", 0.5);
+  }
+}
+
 // A GPU cuts such rows into parts.
 TEST(CrossEntropyTest, MeetsDoublePrecisionForLongRows) {
   const auto backend = NewTestBackend();

@@ -379,12 +379,20 @@ class PlainBackend final : public Backend {
 
   void CrossEntropy(Stream&, const CrossEntropyArgs& a) override {
     for (int64_t t = 0; t < a.logits.rows(); ++t) {
-      const std::vector<float> logits = Row(a.logits, t);
+      std::vector<float> logits = Row(a.logits, t);
+      for (float& x : logits) x *= a.inverse_temperature;
       const double lse = LogSumExp(logits);
       const int32_t target = IntAt(a.targets, t);
-      PutFlat(a.losses, t, target >= 0 ? lse - logits[target] : 0);
+      const bool counts = target >= 0;
+      double entropy = 0;
+      for (const float x : logits) entropy -= std::exp(x - lse) * (x - lse);
+      PutFlat(a.losses, t, counts ? lse - logits[target] : 0);
+      if (a.entropies) PutFlat(a.entropies, t, counts ? entropy : 0);
+      const double weight = a.scale * (a.weights ? Flat(a.weights, t) : 1);
       for (int64_t v = 0; a.dlogits && v < a.logits.cols(); ++v) {
-        Put(a.dlogits, t, v, target >= 0 ? (std::exp(logits[v] - lse) - (v == target ? 1 : 0)) * a.scale : 0);
+        const double log_p = logits[v] - lse, p = std::exp(log_p);
+        const double d = weight * (p - (v == target ? 1 : 0)) + a.entropy_scale * p * (log_p + entropy);
+        Put(a.dlogits, t, v, counts ? d * a.inverse_temperature : 0);
       }
     }
   }

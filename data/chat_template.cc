@@ -126,15 +126,13 @@ std::string ChatText(const std::vector<ChatSegment>& segments) {
   return text;
 }
 
-absl::StatusOr<EncodedChat> EncodeChat(const Tokenizer& tokenizer, const ChatTemplate& chat,
-                                       const std::vector<ChatMessage>& messages, GenerationPrompt prompt) {
-  ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments, RenderChat(chat, messages, prompt));
-  EncodedChat out;
+absl::Status EncodeSegments(const Tokenizer& tokenizer, const std::vector<ChatSegment>& segments,
+                            EncodedChat* out) {
   std::string text;  // of the segments that wait for being tokenised together
   const auto flush = [&](bool is_answer) {
     if (text.empty()) return;
-    tokenizer.Encode(text, &out.ids, {.parse_special = false});
-    out.is_answer.resize(out.ids.size(), is_answer);
+    tokenizer.Encode(text, &out->ids, {.parse_special = false});
+    out->is_answer.resize(out->ids.size(), is_answer);
     text.clear();
   };
   bool was_answer = false;
@@ -153,10 +151,18 @@ absl::StatusOr<EncodedChat> EncodeChat(const Tokenizer& tokenizer, const ChatTem
                  "model's own with chat_template: ",
                  Join(ChatTemplateNames())));
     }
-    out.ids.push_back(*id);
-    out.is_answer.push_back(segment.is_answer);
+    out->ids.push_back(*id);
+    out->is_answer.push_back(segment.is_answer);
   }
   flush(was_answer);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<EncodedChat> EncodeChat(const Tokenizer& tokenizer, const ChatTemplate& chat,
+                                       const std::vector<ChatMessage>& messages, GenerationPrompt prompt) {
+  ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments, RenderChat(chat, messages, prompt));
+  EncodedChat out;
+  RETURN_IF_ERROR(EncodeSegments(tokenizer, segments, &out));
   return out;
 }
 

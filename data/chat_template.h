@@ -69,6 +69,11 @@ struct EncodedChat {
   std::vector<bool> is_answer;  // [ids] the ids that an SFT loss counts
 };
 
+// Appends the ids of the segments: markers as the tokens of that name, text as text whatever stands in it.
+// UsageError naming a marker that the tokenizer does not have.
+absl::Status EncodeSegments(const Tokenizer& tokenizer, const std::vector<ChatSegment>& segments,
+                            EncodedChat* out);
+
 // RenderChat as ids. UsageError naming a marker that the tokenizer does not have.
 absl::StatusOr<EncodedChat> EncodeChat(const Tokenizer& tokenizer, const ChatTemplate& chat,
                                        const std::vector<ChatMessage>& messages, GenerationPrompt prompt);

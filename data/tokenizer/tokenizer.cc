@@ -243,6 +243,7 @@ std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
 }
 
 int32_t Tokenizer::vocab_size() const { return static_cast<int32_t>(impl_->token_starts.size()) - 1; }
+const std::vector<int32_t>& Tokenizer::prefix_ids() const { return impl_->prefix_ids; }
 PreTokenizerKind Tokenizer::pre_tokenizer() const { return impl_->pre_tokenizer.kind(); }
 const std::vector<AddedToken>& Tokenizer::added_tokens() const { return impl_->added_tokens; }
 const std::string& Tokenizer::json() const { return impl_->json; }

@@ -58,6 +58,8 @@ class Tokenizer {
   std::optional<int32_t> TokenToId(std::string_view token) const;
 
   int32_t vocab_size() const;  // highest id + 1
+  // What add_special puts before a text.
+  const std::vector<int32_t>& prefix_ids() const;
   PreTokenizerKind pre_tokenizer() const;
   const std::vector<AddedToken>& added_tokens() const;
   // The tokenizer.json that this tokenizer was made from, byte for byte.

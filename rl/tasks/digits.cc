@@ -20,7 +20,11 @@ class SortKind final : public TaskKind {
         style_ == PromptStyle::kTerse
             ? Concat("sort ", digits, "=")
             : Concat("Sort the digits ", digits, " from the smallest to the largest. Write only the digits.");
-    return TaskCandidate{.item = {.prompt = prompt, .gold = gold, .data = {}}, .canonical = gold};
+    TaskCandidate out;
+    out.item.prompt = prompt;
+    out.item.gold = gold;
+    out.canonical = gold;
+    return out;
   }
   TaskScore Grade(const TaskItem& item, std::string_view answer) const override {
     return GradePlaces(item.gold, answer);
@@ -43,7 +47,7 @@ class PairKind final : public TaskKind {
     const std::string prompt =
         style_ == PromptStyle::kTerse ? sum + "=" : Concat("What is ", sum, "? Write only the number.");
     return TaskCandidate{
-        .item = {.prompt = prompt, .gold = std::to_string(sign_ == '+' ? a + b : a * b), .data = {}},
+        .item = {.prompt = prompt, .gold = std::to_string(sign_ == '+' ? a + b : a * b), .data = {a, b}},
         .canonical = std::to_string(std::min(a, b)) + sign_ + std::to_string(std::max(a, b))};
   }
   TaskScore Grade(const TaskItem& item, std::string_view answer) const override {

@@ -42,8 +42,9 @@ struct TaskOptions {
 
 struct TaskItem {
   std::string prompt;
-  std::string gold;           // an answer that Grade calls right
-  std::vector<int64_t> data;  // what Grade needs beside `gold`; each kind has its own form
+  std::string gold;  // an answer that Grade calls right
+  // What Grade needs beside `gold`; each kind has its own form. Add and multiply: the two numbers.
+  std::vector<int64_t> data;
 };
 
 struct TaskScore {

@@ -1,0 +1,46 @@
+// One problem of a file of JSON lines. Fields beyond these are not looked at:
+//
+//   asked     exactly one of "question" or "problem" (text), "prompt" (text, taken as it is) and "messages"
+//             ([{"role": ..., "content": ...}, ...], the last of role "user")
+//   "answer"  MATH: text or number; of one that ends in "#### 42" (GSM8K) what follows the mark
+//             EXACT: text or number      CHOICE: a letter, or a number counted from 0
+//   "choices" CHOICE: 2 to 26 texts; written below a "question", lettered; not below "prompt" and "messages"
+//   "tests"   CODE: what docs/sandbox.md says; "language": "python" (default) or "cpp"
+//   "solution", "id"  text; a worked answer (CODE: a program), and a name for logs
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "rl/problems/problem.h"
+#include "rl/sandbox/test_spec.h"
+
+namespace moebius {
+
+enum class JsonlKind { kMath, kCode, kChoice, kExact };
+
+struct JsonlProblem {
+  std::string id;
+  std::vector<ChatMessage> messages;  // as the line has them
+  std::string gold;                   // CODE: ""
+  std::string solution;
+  int num_choices = 0;
+  sandbox::Language language = sandbox::Language::kPython;
+  sandbox::TestSpec tests;
+
+  // What is asked, whatever the wording around it: equal for lines that ask the same.
+  std::string Key() const;
+};
+
+// DamagedError naming `where` ("PATH line 12") and the field.
+absl::StatusOr<JsonlProblem> ReadJsonlProblem(std::string_view line, JsonlKind kind,
+                                              const std::string& where);
+
+// A program in a model's answer: the last block between lines of ``` (to the end of the text where the last
+// is not closed); all of it where there is no such line.
+std::string ProgramIn(std::string_view answer);
+
+}  // namespace moebius

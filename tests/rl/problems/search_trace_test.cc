@@ -1,0 +1,148 @@
+// Searches are read back here by their grammar alone: every step is true, every mark is, and a search that
+// says it has hit has an answer that the grader accepts.
+#include "rl/problems/search_trace.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+
+#include "core/base/strings.h"
+#include "gtest/gtest.h"
+#include "rl/problems/problems.pb.h"
+#include "rl/tasks/expression.h"
+
+namespace moebius {
+namespace {
+
+// Checks one try ("3+5=8,8-2=6") and gives its last value.
+int64_t CheckTry(const std::string& text, std::vector<int64_t> left) {
+  int64_t value = -1;
+  for (size_t at = 0; at < text.size();) {
+    long long a = 0, b = 0, c = 0;
+    char op = 0;
+    int used = 0;
+    EXPECT_EQ(std::sscanf(text.c_str() + at, "%lld%c%lld=%lld%n", &a, &op, &b, &c, &used), 4) << text;
+    for (const long long number : {a, b}) {
+      const auto found = std::find(left.begin(), left.end(), number);
+      EXPECT_NE(found, left.end()) << number << " is not left in " << text;
+      if (found != left.end()) left.erase(found);
+    }
+    EXPECT_EQ(c, op == '+'              ? a + b
+                 : op == '-'            ? a - b
+                 : op == '*'            ? a * b
+                 : b != 0 && a % b == 0 ? a / b
+                                        : -1)
+        << text;
+    EXPECT_GT(c, 0) << text;
+    left.push_back(c);
+    value = c;
+    at += used;
+    if (at < text.size()) {
+      EXPECT_EQ(text[at++], ',') << text;
+    }
+    if (used == 0) return -1;
+  }
+  return value;
+}
+
+std::vector<std::string> TriesOf(const std::string& thoughts) {
+  std::vector<std::string> tries;
+  for (size_t at = 0; at < thoughts.size();) {
+    const size_t end = thoughts.find_first_of("!?", at);
+    EXPECT_NE(end, std::string::npos) << thoughts;
+    if (end == std::string::npos) break;
+    tries.push_back(thoughts.substr(at, end + 1 - at));
+    at = end + 1;
+  }
+  return tries;
+}
+
+proto::Problems Countdown(int64_t tries) {
+  proto::Problems problems;
+  problems.set_kind("countdown");
+  problems.set_countdown_numbers(3);
+  problems.set_countdown_highest(9);
+  problems.set_countdown_scratchpad(true);
+  problems.set_scratchpad_tries(tries);
+  return problems;
+}
+
+TEST(SearchTraceTest, EveryStepIsTrueAndEveryMarkIs) {
+  for (const bool division : {false, true}) {
+    for (uint64_t seed = 0; seed < 400; ++seed) {
+      std::vector<int64_t> numbers;
+      for (uint64_t i = 0; i < 2 + seed % 5; ++i)
+        numbers.push_back(1 + static_cast<int64_t>((seed * 7 + i * i * 5) % 20));
+      const int64_t target = 1 + static_cast<int64_t>(seed % 90);
+      const WorkedAnswer worked = SearchTrace(numbers, target, {.tries = 8, .division = division}, seed);
+      const std::vector<std::string> tries = TriesOf(worked.thoughts);
+      ASSERT_TRUE(1 <= tries.size() && tries.size() <= 8) << worked.thoughts;
+      int64_t nearest = INT64_MAX;
+      std::set<std::string> different;
+      for (size_t i = 0; i < tries.size(); ++i) {
+        const int64_t value = CheckTry(tries[i].substr(0, tries[i].size() - 1), numbers);
+        EXPECT_EQ(tries[i].back() == '!', value == target) << tries[i] << " for " << target;
+        if (value == target) {
+          EXPECT_EQ(i + 1, tries.size()) << worked.thoughts;
+        }
+        nearest = std::min(nearest, std::abs(value - target));
+        EXPECT_TRUE(different.insert(tries[i]).second) << worked.thoughts;
+      }
+      const auto value = EvaluateExpression(worked.answer, {.numbers = numbers, .division = division});
+      ASSERT_TRUE(value) << worked.answer;
+      EXPECT_EQ(value->den, 1);
+      EXPECT_EQ(std::abs(static_cast<int64_t>(value->num) - target), nearest)
+          << worked.thoughts << " " << worked.answer;
+    }
+  }
+}
+
+TEST(SearchTraceTest, AHitIsJudgedCorrectAndAMissIsNot) {
+  auto set = MakeProblemSet(Countdown(6), TaskSplit::kTrain);
+  ASSERT_TRUE(set.ok()) << set.status();
+  int hits = 0;
+  size_t longest = 0;
+  constexpr int kProblems = 2000;
+  for (uint64_t i = 0; i < kProblems; ++i) {
+    const Problem problem = (*set)->At(i);
+    const WorkedAnswer worked = (*set)->Demonstration(problem, i);
+    const bool hit = worked.thoughts.back() == '!';
+    EXPECT_EQ((*(*set)->Judge(problem, worked.answer)).correct, hit ? 1 : 0)
+        << worked.thoughts << worked.answer;
+    hits += hit;
+    longest = std::max(longest, worked.thoughts.size() + worked.answer.size());
+  }
+  std::printf("6 tries: %d of %d hit, longest %zu bytes\n", hits, kProblems, longest);
+  EXPECT_GT(hits, kProblems / 4);
+  EXPECT_LT(hits, kProblems * 3 / 4);
+}
+
+TEST(SearchTraceTest, MoreTriesFindMore) {
+  double previous = 0;
+  for (const int64_t tries : {1, 3, 6, 12, 1000}) {
+    auto set = MakeProblemSet(Countdown(tries), TaskSplit::kTrain);
+    ASSERT_TRUE(set.ok()) << set.status();
+    double hits = 0, bytes = 0;
+    for (uint64_t i = 0; i < 1000; ++i) {
+      const WorkedAnswer worked = (*set)->Demonstration((*set)->At(i), 1);
+      hits += worked.thoughts.back() == '!';
+      bytes += worked.thoughts.size() + worked.answer.size();
+    }
+    std::printf("%ld tries: %.0f of 1000 hit, %.1f bytes\n", static_cast<long>(tries), hits, bytes / 1000);
+    EXPECT_GT(hits, previous);
+    previous = hits;
+  }
+  EXPECT_GT(previous, 980);  // nearly everything can be found by trying
+}
+
+TEST(SearchTraceTest, TheSeedGivesTheOrder) {
+  const std::vector<int64_t> numbers = {3, 5, 2};
+  std::set<std::string> searches;
+  for (uint64_t seed = 0; seed < 20; ++seed) searches.insert(SearchTrace(numbers, 16, {}, seed).thoughts);
+  EXPECT_GT(searches.size(), 15u);
+  EXPECT_EQ(SearchTrace(numbers, 16, {}, 3).thoughts, SearchTrace(numbers, 16, {}, 3).thoughts);
+}
+
+}  // namespace
+}  // namespace moebius

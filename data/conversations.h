@@ -1,0 +1,49 @@
+// Conversations to learn answers from (supervised fine-tuning), read from JSONL into memory as ids, and
+// packed into rows. How a conversation becomes ids is the caller's: rl/problems/prompt_codec.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "data/chat_template.h"
+
+namespace moebius {
+
+enum class TooLong {
+  kLeaveOut,
+  kCut,  // keep the first max_tokens ids, unless no answer is among them
+};
+
+struct ConversationOptions {
+  int64_t max_tokens = 0;  // of a conversation, at least 1
+  TooLong too_long = TooLong::kLeaveOut;
+};
+
+struct Conversations {
+  std::vector<EncodedChat> items;  // in the order of files and lines
+  // What max_tokens did; items.size() + left_out conversations were read.
+  int64_t cut = 0, left_out = 0;
+};
+
+// Ids of messages that end with an assistant's answer (PromptCodec::Conversation).
+using ConversationEncoder = std::function<absl::StatusOr<EncodedChat>(const std::vector<ChatMessage>&)>;
+
+// Every line of the files that `pattern` names (ExpandFiles of data/corpora; .gz and .zst are unpacked) is an
+// object with "messages": [{"role": "user", "content": "..."}, ...], or with "prompt" and one of
+// "completion", "response" and "answer". Other fields are passed over, as are empty lines. Errors (65) name
+// file and line: not JSON, neither form, an empty answer, or what `encode` refuses; and files without a
+// conversation.
+absl::StatusOr<Conversations> ReadConversations(const std::string& pattern,
+                                                const ConversationOptions& options,
+                                                const ConversationEncoder& encode);
+
+// Puts the items of these lengths (1 to row_length) whole into rows of at most row_length, few of them: best
+// fit, longest first. Rows are in the order of their first item, the items of a row from long to short; the
+// same lengths give the same rows.
+std::vector<std::vector<int64_t>> PackConversations(std::span<const int64_t> lengths, int64_t row_length);
+
+}  // namespace moebius

@@ -73,6 +73,26 @@ absl::Status CheckShape(const std::string& source, const TensorInfo& info, const
                              "; the weights belong to another model"));
 }
 
+// True where a vocabulary of more tokens than the checkpoint's asks for rows that `info` does not have.
+bool LacksRows(const TensorInfo& info, const Shape& wanted) {
+  const bool by_token = info.name == "model.embed_tokens.weight" || info.name == "lm_head.weight";
+  return by_token && info.shape.size() == 2 && info.shape[0] > 0 && info.shape[0] < wanted[0] &&
+         info.shape[1] == wanted[1];
+}
+
+// Appends rows that are the mean of those in `values` [rows, columns] until there are `wanted`.
+void AddMeanRows(int64_t wanted, int64_t columns, std::vector<float>* values) {
+  const int64_t rows = std::ssize(*values) / columns;
+  std::vector<double> sums(columns, 0.0);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) sums[c] += (*values)[r * columns + c];
+  }
+  values->reserve(wanted * columns);
+  for (int64_t r = rows; r < wanted; ++r) {
+    for (const double sum : sums) values->push_back(static_cast<float>(sum / static_cast<double>(rows)));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
@@ -112,7 +132,8 @@ absl::StatusOr<std::vector<float>> ReadElementsF32(const SafetensorsFolder& fold
   return Converted<uint16_t>(bytes, [](uint16_t v) { return BF16{v}.ToFloat(); });
 }
 
-absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model) {
+absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model,
+                         const LoadOptions& load) {
   ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder));
   std::set<std::string> wanted, aliases;
   const ModelOptions& options = model.options();
@@ -124,8 +145,13 @@ absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& st
   for (const auto& parameter : model.parameters().all()) {
     for (const Piece& piece : parameter->spec().pieces) {
       wanted.insert(piece.name);
-      ASSIGN_OR_RETURN(const std::vector<float> values, ReadTensorF32(files, folder, piece.name));
-      RETURN_IF_ERROR(CheckShape(folder, *files.Find(piece.name), piece.shape));
+      ASSIGN_OR_RETURN(std::vector<float> values, ReadTensorF32(files, folder, piece.name));
+      const TensorInfo& info = *files.Find(piece.name);
+      if (load.new_rows == NewRows::kMean && LacksRows(info, piece.shape)) {
+        AddMeanRows(piece.shape[0], piece.shape[1], &values);
+      } else {
+        RETURN_IF_ERROR(CheckShape(folder, info, piece.shape));
+      }
       SetParameter(backend, stream, *parameter, piece.offset, values);
     }
   }

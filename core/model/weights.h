@@ -15,11 +15,23 @@ namespace moebius {
 // The config.json of a folder. MissingError when there is none.
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder);
 
+// What becomes of tokens that the model's vocabulary has and the checkpoint's does not: rows at the end of
+// model.embed_tokens.weight and lm_head.weight.
+enum class NewRows {
+  kRefuse,  // a tensor of another shape, an error
+  kMean,    // each is the mean of the rows that are there
+};
+
+struct LoadOptions {
+  NewRows new_rows = NewRows::kRefuse;
+};
+
 // Fills every parameter of `model` from the folder. Reads F32, BF16, F16 and FP8 with block scales
 // (`weight_scale_inv`, multiplied). A tensor that is missing, of another shape, or that no parameter wants is
 // an error naming folder and tensor; what a model may leave out (MTP layers, copies of embedding and head,
 // rotary buffers) is not.
-absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model);
+absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model,
+                         const LoadOptions& load = {});
 
 // Config and weights together.
 struct LoadedModel {

@@ -1,0 +1,101 @@
+// Checkpoints that do not have the model's vocabulary; reading and writing whole models is golden_test.cc.
+#include "core/model/weights.h"
+
+#include <gtest/gtest.h>
+
+#include "core/base/status.h"
+#include "core/io/file.h"
+#include "tests/core/io/scratch.h"
+#include "tests/core/model/tiny_models.h"
+
+namespace moebius {
+namespace {
+
+constexpr int64_t kMore = 3;
+
+class NewRowsTest : public testing::TestWithParam<std::string> {
+ protected:
+  // Weights of the tiny model, in a folder.
+  std::string Saved(const ModelConfig& config) {
+    TinyModel tiny(config);
+    const auto written = SaveWeights(scratch_.path("saved"), tiny.bench.backend(), tiny.bench.stream(),
+                                     tiny.model, DType::kF32);
+    EXPECT_TRUE(written.ok()) << written.status();
+    return scratch_.path("saved");
+  }
+
+  absl::Status Load(const std::string& folder, const ModelConfig& config, const LoadOptions& load) {
+    TinyModel tiny(config);
+    RETURN_IF_ERROR(LoadWeights(folder, tiny.bench.backend(), tiny.bench.stream(), tiny.model, load));
+    return SaveWeights(scratch_.path("loaded"), tiny.bench.backend(), tiny.bench.stream(), tiny.model,
+                       DType::kF32)
+        .status();
+  }
+
+  static std::vector<float> Read(const std::string& folder, const std::string& name) {
+    const auto files = SafetensorsFolder::Open(folder);
+    EXPECT_TRUE(files.ok()) << files.status();
+    return *ReadTensorF32(*files, folder, name);
+  }
+
+  void SetUp() override {
+    for (const char* name : {"saved", "loaded"}) ASSERT_TRUE(MakeDirs(scratch_.path(name)).ok());
+  }
+
+  Scratch scratch_;
+};
+
+TEST_P(NewRowsTest, AreTheMeanOfTheOthers) {
+  ModelConfig config = TinyConfig(GetParam());
+  const int64_t rows = config.vocab_size, columns = config.hidden_size;
+  const std::string folder = Saved(config);
+  config.vocab_size += kMore;
+  const absl::Status loaded = Load(folder, config, {.new_rows = NewRows::kMean});
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  for (const TensorSpec& spec : CheckpointTensors(config, DType::kF32)) {
+    const std::vector<float> before = Read(folder, spec.name),
+                             after = Read(scratch_.path("loaded"), spec.name);
+    ASSERT_GE(after.size(), before.size());
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin())) << spec.name;
+    const bool by_token = spec.shape == std::vector<int64_t>{rows + kMore, columns};
+    ASSERT_EQ(after.size() - before.size(), by_token ? kMore * columns : 0) << spec.name;
+    if (!by_token) continue;
+    for (int64_t c = 0; c < columns; ++c) {
+      double sum = 0;
+      for (int64_t r = 0; r < rows; ++r) sum += before[r * columns + c];
+      for (int64_t r = rows; r < rows + kMore; ++r) {
+        ASSERT_NEAR(after[r * columns + c], sum / static_cast<double>(rows), 1e-6) << spec.name;
+      }
+    }
+  }
+}
+
+TEST_P(NewRowsTest, AreRefusedWithoutTheOption) {
+  ModelConfig config = TinyConfig(GetParam());
+  const std::string folder = Saved(config);
+  EXPECT_TRUE(Load(folder, config, {}).ok());
+  config.vocab_size += kMore;
+  const absl::Status loaded = Load(folder, config, {});
+  EXPECT_EQ(ExitCode(loaded), kExitDamaged);
+  EXPECT_TRUE(Contains(loaded, "model.embed_tokens.weight has shape")) << loaded;
+}
+
+TEST_P(NewRowsTest, OtherShapesStayErrors) {
+  const ModelConfig config = TinyConfig(GetParam());
+  const std::string folder = Saved(config);
+  ModelConfig fewer = config;
+  fewer.vocab_size -= 1;
+  EXPECT_EQ(ExitCode(Load(folder, fewer, {.new_rows = NewRows::kMean})), kExitDamaged);
+  ModelConfig wider = config;
+  wider.intermediate_size += 8;
+  const absl::Status loaded = Load(folder, wider, {.new_rows = NewRows::kMean});
+  EXPECT_EQ(ExitCode(loaded), kExitDamaged);
+  EXPECT_TRUE(Contains(loaded, "has shape")) << loaded;
+}
+
+// Untied; tied; with MTP modules that copy the embedding and the head.
+INSTANTIATE_TEST_SUITE_P(, NewRowsTest, testing::Values("qwen2", "qwen3", "deepseek_v3", "deepseek_v3_mtp"),
+                         [](const auto& param) { return param.param; });
+
+}  // namespace
+}  // namespace moebius

@@ -103,15 +103,12 @@ absl::Status Trainer::GatherMasters() {
 
 absl::Status Trainer::Close() { return mesh_->Close(); }
 
-Objective Trainer::MakeObjective(const StepBatch& batch) const {
-  const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
-  const int64_t depths = model_config().num_nextn_predict_layers;
+Objective Trainer::MakeObjective(const BatchSize& size) const {
   Objective objective;
-  objective.token_scale = static_cast<float>(1 / tokens);
-  if (depths > 0) objective.mtp_scale = static_cast<float>(config_.mtp_loss_weight / (depths * tokens));
-  objective.balance.sequence = static_cast<float>(config_.sequence_loss / batch.sequences);
-  objective.balance.auxiliary = static_cast<float>(config_.auxiliary_loss / batch.sequences);
-  objective.balance.z = static_cast<float>(config_.router_z_loss / tokens);
+  objective.token_scale = static_cast<float>(1 / size.predictions);
+  objective.balance.sequence = static_cast<float>(config_.sequence_loss / size.sequences);
+  objective.balance.auxiliary = static_cast<float>(config_.auxiliary_loss / size.sequences);
+  objective.balance.z = static_cast<float>(config_.router_z_loss / size.predictions);
   objective.recompute = config_.recompute;
   objective.rounding = config_.rounding;
   return objective;
@@ -136,46 +133,102 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
   const Layout& layout = mesh_->layout();
   const BatchSizes sizes{.sequences = batch.sequences, .microbatch_sequences = config_.microbatch_sequences};
   RETURN_IF_ERROR(MakeSchedule(MicrobatchesOf(layout, sizes)));
-  const Objective objective = MakeObjective(batch);
+  const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
+  const BatchSize size{.predictions = tokens, .sequences = static_cast<double>(batch.sequences)};
+  Objective objective = MakeObjective(size);
+  const int64_t modules = model_config().num_nextn_predict_layers;
+  if (modules > 0) objective.mtp_scale = static_cast<float>(config_.mtp_loss_weight / (modules * tokens));
   const int64_t share = batch.sequences / layout.batch_shards();
   const int64_t first = mesh_->at().batch_shard(layout) * share;
   const int64_t each = config_.microbatch_sequences > 0 ? config_.microbatch_sequences : share;
-  const int depths = objective.mtp_scale != 0 ? static_cast<int>(model_config().num_nextn_predict_layers) : 0;
-  const Engine::Loader load = [&](int microbatch, Microbatch& to) {
-    const int64_t begin = first + microbatch * each, count = std::min(each, first + share - begin);
-    std::vector<std::vector<int32_t>> starts;
-    if (!batch.document_starts.empty()) {
-      starts.assign(batch.document_starts.begin() + begin, batch.document_starts.begin() + begin + count);
-    }
-    to.Load(context_.stream, batch.tokens.subspan(begin * row, count * row), count, batch.length, depths,
-            starts);
-  };
+  const int depths = objective.mtp_scale != 0 ? static_cast<int>(modules) : 0;
+  return Run(
+      objective,
+      [&](int microbatch, Microbatch& to) {
+        const int64_t begin = first + microbatch * each, count = std::min(each, first + share - begin);
+        std::vector<std::vector<int32_t>> starts;
+        if (!batch.document_starts.empty()) {
+          starts.assign(batch.document_starts.begin() + begin, batch.document_starts.begin() + begin + count);
+        }
+        to.Load(context_.stream, batch.tokens.subspan(begin * row, count * row), count, batch.length, depths,
+                starts);
+      },
+      size);
+}
+
+int64_t Trainer::GroupsAtLeast() const {
+  const Layout& layout = mesh_->layout();
+  return layout.batch_shards() * std::max(1, layout.pipeline);
+}
+
+// Each rank's share of the groups, and of these each microbatch's, are as equal as whole groups allow.
+absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
+  const Layout& layout = mesh_->layout();
+  const int64_t groups = std::ssize(batch.groups), shards = layout.batch_shards();
+  CHECK_GE(groups, GroupsAtLeast());
+  const int64_t least = groups / shards, each = config_.microbatch_sequences;
+  const int64_t microbatches =
+      std::clamp<int64_t>(each > 0 ? (least + each - 1) / each : 1, std::max(1, layout.pipeline), least);
+  RETURN_IF_ERROR(MakeSchedule(microbatches));
+  const BatchSize size{.predictions = static_cast<double>(std::max<int64_t>(batch.predictions, 1)),
+                       .sequences = static_cast<double>(groups)};
+  Objective objective = MakeObjective(size);
+  objective.token_scale = static_cast<float>(batch.scale);
+  objective.inverse_temperature = static_cast<float>(1 / batch.temperature);
+  objective.entropies = batch.entropies;
+  objective.entropy_scale = static_cast<float>(batch.entropy_scale);
+  const int64_t shard = mesh_->at().batch_shard(layout);
+  const int64_t first = shard * groups / shards, share = (shard + 1) * groups / shards - first;
+  return Run(
+      objective,
+      [&](int microbatch, Microbatch& to) {
+        const int64_t begin = first + microbatch * share / microbatches;
+        const int64_t count = first + (microbatch + 1) * share / microbatches - begin;
+        to.LoadGroups(context_.stream, batch.groups.subspan(begin, count));
+        if (batch.weigh != nullptr) {
+          to.weigh = [&batch, begin, count](std::span<const float> losses, std::span<float> weights) {
+            batch.weigh(begin, count, losses, weights);
+          };
+        }
+        if (batch.observe != nullptr) {
+          to.observe = [&batch, begin, count](std::span<const float> losses,
+                                              std::span<const float> entropies) {
+            batch.observe(begin, count, losses, entropies);
+          };
+        }
+      },
+      size);
+}
+
+absl::StatusOr<StepMetrics> Trainer::Run(const Objective& objective, const Engine::Loader& load,
+                                         const BatchSize& size) {
   StepSums sums;
   StepMetrics m;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   RETURN_IF_ERROR(engine_->RunStep(schedule_, objective, load, sums));
   // What was promised before the launch.
   CHECK_LE(engine_->peak_activations(), expected_peak_) << "live activations in " << schedule_.name;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   m.bubble = 1 - engine_->busy_seconds() / seconds;
-  RETURN_IF_ERROR(AddUp(objective, batch, sums, m));
+  RETURN_IF_ERROR(AddUp(objective, size, sums, m));
   return m;
 }
 
 // Sums of ranks become the step's figures, the same on all.
-absl::Status Trainer::AddUp(const Objective& objective, const StepBatch& batch, StepSums& sums,
+absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, StepSums& sums,
                             StepMetrics& m) {
-  const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
   const double depths = static_cast<double>(model_config().num_nextn_predict_layers);
   double totals[] = {sums.loss,      sums.mtp_loss, sums.balance,
-                     sums.auxiliary, sums.z,        optimizer_->GradientSquares(context_)};
+                     sums.auxiliary, sums.z,        optimizer_->GradientSquares(context_),
+                     sums.entropy};
   RETURN_IF_ERROR(mesh_->Sum(std::span<double>(totals)));
   RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(sums.counts)));
-  m.loss = totals[0] / tokens;
-  if (objective.mtp_scale != 0) m.mtp_loss = totals[1] / (tokens * depths);
-  m.balance_loss = totals[2] / static_cast<double>(batch.sequences);
-  m.auxiliary_loss = totals[3] / static_cast<double>(batch.sequences);
-  m.z_loss = totals[4] / tokens;
+  m.loss = totals[0] / size.predictions;
+  if (objective.mtp_scale != 0) m.mtp_loss = totals[1] / (size.predictions * depths);
+  m.balance_loss = totals[2] / size.sequences;
+  m.auxiliary_loss = totals[3] / size.sequences;
+  m.z_loss = totals[4] / size.predictions;
+  m.entropy = totals[6] / size.predictions;
   m.grad_norm = std::sqrt(totals[5]);
   const int64_t experts = model_config().n_routed_experts;
   // Modules that were not run (loss weight 0) have no counts.
@@ -192,14 +245,50 @@ absl::Status Trainer::AddUp(const Objective& objective, const StepBatch& batch, 
 }
 
 absl::StatusOr<StepMetrics> Trainer::Step(const StepBatch& batch) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   ASSIGN_OR_RETURN(StepMetrics m, ForwardBackward(batch));
   m.step = ++state_.step;
   m.lr = LearningRate(config_.schedule, state_.step, config_.steps);
   state_.sequences += batch.sequences;
   state_.tokens += batch.sequences * batch.length;
-  m.skipped = !std::isfinite(m.loss) || !std::isfinite(m.mtp_loss) || !std::isfinite(m.grad_norm);
-  if (m.skipped) {
+  m.skipped = !Update(m);
+  RETURN_IF_ERROR(FinishStep(start, m));
+  return m;
+}
+
+absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, int64_t consumed) {
+  CHECK(!updates.empty());
+  const auto start = Clock::now();
+  StepMetrics sum;
+  sum.step = ++state_.step;
+  sum.lr = LearningRate(config_.schedule, state_.step, config_.steps);
+  state_.sequences += consumed;
+  for (const GroupBatch& batch : updates) {
+    ASSIGN_OR_RETURN(StepMetrics m, ForwardBackward(batch));
+    for (const AnswerGroup& group : batch.groups) state_.tokens += group.Tokens();
+    m.lr = sum.lr;
+    sum.skipped |= !Update(m);
+    const double share = 1.0 / static_cast<double>(updates.size());
+    for (const auto member :
+         {&StepMetrics::loss, &StepMetrics::grad_norm, &StepMetrics::balance_loss,
+          &StepMetrics::auxiliary_loss, &StepMetrics::z_loss, &StepMetrics::entropy,
+          &StepMetrics::max_violation, &StepMetrics::load_entropy, &StepMetrics::bubble}) {
+      sum.*member += share * m.*member;
+    }
+    sum.expert_counts.resize(m.expert_counts.size());
+    for (size_t l = 0; l < m.expert_counts.size(); ++l) {
+      sum.expert_counts[l].resize(m.expert_counts[l].size());
+      for (size_t e = 0; e < m.expert_counts[l].size(); ++e) sum.expert_counts[l][e] += m.expert_counts[l][e];
+    }
+  }
+  RETURN_IF_ERROR(FinishStep(start, sum));
+  return sum;
+}
+
+// Moves everything, or, where numbers are bad, nothing.
+bool Trainer::Update(StepMetrics& m) {
+  const bool good = std::isfinite(m.loss) && std::isfinite(m.mtp_loss) && std::isfinite(m.grad_norm);
+  if (!good) {
     ++state_.skipped_steps;
     ++state_.bad_in_a_row;
   } else {
@@ -210,10 +299,15 @@ absl::StatusOr<StepMetrics> Trainer::Step(const StepBatch& batch) {
     UpdateBiases(m.expert_counts);
     state_.bad_in_a_row = 0;
   }
-  if (m.skipped || mesh_->all().size() > 1) buckets_->Clear(context_);
+  if (!good || mesh_->all().size() > 1) buckets_->Clear(context_);
+  return good;
+}
+
+// Waits for everything and adds what a step came to.
+absl::Status Trainer::FinishStep(Clock::time_point start, StepMetrics& m) {
   context_.stream.Synchronize();
   RETURN_IF_ERROR(mesh_->all().status());
-  m.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  m.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   const TrafficCounters traffic = mesh_->world().traffic();
   const auto sent = [&](LinkClass link) { return traffic[link].sent_bytes - traffic_[link].sent_bytes; };
   int64_t bytes[] = {sent(kLinkWithinNode), sent(kLinkBetweenNodes)};
@@ -226,7 +320,7 @@ absl::StatusOr<StepMetrics> Trainer::Step(const StepBatch& batch) {
   m.peak_bytes = static_cast<int64_t>(largest[0]);
   m.bubble = largest[1];
   m.ranks = mesh_->all().size();
-  return m;
+  return absl::OkStatus();
 }
 
 void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {

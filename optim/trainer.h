@@ -3,6 +3,8 @@
 // something is saved is decided above (launch/).
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -40,6 +42,25 @@ struct StepBatch {
   std::vector<std::vector<int32_t>> document_starts;  // see Microbatch::Load; empty: no document mask
 };
 
+// A batch of conversations or of answers to prompts: the global batch on the host, the same on all ranks. MTP
+// modules are neither run nor changed by it.
+struct GroupBatch {
+  std::span<const AnswerGroup> groups;
+  int64_t predictions = 0;  // of the batch: train/loss is the mean over these
+  // The trained objective: the sum of (scale * weight * cross-entropy - entropy_scale * entropy).
+  double scale = 0;
+  double temperature = 1;  // of the logits
+  bool entropies = false;
+  double entropy_scale = 0;
+  // See Microbatch; `first` and `count` say which groups these are the predictions of. Called on ranks that
+  // hold the head, each for its own groups.
+  std::function<void(int64_t first, int64_t count, std::span<const float> losses, std::span<float> weights)>
+      weigh = nullptr;
+  std::function<void(int64_t first, int64_t count, std::span<const float> losses,
+                     std::span<const float> entropies)>
+      observe = nullptr;
+};
+
 // Definitions in the contract under "Definitions".
 struct StepMetrics {
   int64_t step = 0;
@@ -50,6 +71,7 @@ struct StepMetrics {
   double balance_loss = 0;
   double auxiliary_loss = 0;
   double z_loss = 0;
+  double entropy = 0;  // of the predictions of a GroupBatch that wants it, mean
   double max_violation = 0;
   double load_entropy = 0;
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last
@@ -87,8 +109,15 @@ class Trainer {
 
   // An error is the world's failure; bad numbers are StepMetrics::skipped.
   absl::StatusOr<StepMetrics> Step(const StepBatch& batch);
+  // One step of several optimizer updates, a batch each, at one learning rate; `consumed` data items
+  // (TrainerState::sequences). Metrics are means over the updates, counts their sums, a bad update is skipped
+  // alone. At least as many groups in each batch as GroupsAtLeast().
+  absl::StatusOr<StepMetrics> Step(std::span<const GroupBatch> updates, int64_t consumed);
+  // Every rank needs a group for each of its microbatches.
+  int64_t GroupsAtLeast() const;
   // The part of Step before the update: gradients are reduced and lie in the owned slices.
   absl::StatusOr<StepMetrics> ForwardBackward(const StepBatch& batch);
+  absl::StatusOr<StepMetrics> ForwardBackward(const GroupBatch& batch);
   void ClearGradients() { buckets_->Clear(context_); }
   // Sum of cross-entropies in nats over all tokens of sequences of any lengths: starts [n + 1] into ids.
   absl::StatusOr<double> Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts);
@@ -120,9 +149,20 @@ class Trainer {
  private:
   Trainer(Backend& backend, Stream& stream, const TrainConfig& config);
 
-  Objective MakeObjective(const StepBatch& batch) const;
+  // What sums over a batch are divided by.
+  struct BatchSize {
+    double predictions = 0;
+    double sequences = 0;
+  };
+  using Clock = std::chrono::steady_clock;
+
+  Objective MakeObjective(const BatchSize& size) const;
   absl::Status MakeSchedule(int64_t microbatches);
-  absl::Status AddUp(const Objective& objective, const StepBatch& batch, StepSums& sums, StepMetrics& m);
+  absl::StatusOr<StepMetrics> Run(const Objective& objective, const Engine::Loader& load,
+                                  const BatchSize& size);
+  absl::Status AddUp(const Objective& objective, const BatchSize& size, StepSums& sums, StepMetrics& m);
+  bool Update(StepMetrics& m);
+  absl::Status FinishStep(Clock::time_point start, StepMetrics& m);
   void UpdateBiases(const std::vector<std::vector<int64_t>>& counts);
   int64_t HeldBytes() const;
 

@@ -1,6 +1,9 @@
 #include "core/layers/gqa_attention.h"
 
+#include <utility>
+
 #include "core/backend/ops.h"
+#include "core/layers/shared_prompts.h"
 
 namespace moebius {
 
@@ -41,14 +44,25 @@ void GqaAttention::Rotate(const Pass& pass, TensorView x, bool inverse) const {
                       .inverse = inverse});
 }
 
-AttentionArgs GqaAttention::Scores(const Pass& pass) const {
-  return {.q = pass.saved[q_out_],
-          .k = pass.saved[k_out_],
-          .v = pass.saved[v_out_],
+AttentionArgs GqaAttention::Scores(const Pass& pass, const Operands& x) const {
+  const auto heads = [this](TensorView rows, int64_t count) {
+    return rows.Reshape({rows.rows(), count, shape_.head_dim});
+  };
+  return {.q = heads(x.q, shape_.heads),
+          .k = heads(x.k, shape_.kv_heads),
+          .v = heads(x.v, shape_.kv_heads),
           .sequence_starts = pass.layout.attention_starts,
           .scale = shape_.scale,
-          .o = pass.saved[o_in_],
+          .o = heads(x.o, shape_.heads),
           .lse = pass.saved[lse_]};
+}
+
+GqaAttention::Operands GqaAttention::Kept(const Pass& pass) const {
+  const auto flat = [&](int slot) {
+    const TensorView x = pass.saved[slot];
+    return x.Reshape({x.shape[0], x.elements() / x.shape[0]});
+  };
+  return {.q = flat(q_out_), .k = flat(k_out_), .v = flat(v_out_), .o = flat(o_in_)};
 }
 
 void GqaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
@@ -70,8 +84,18 @@ void GqaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
   Rotate(pass, q, false);
   Rotate(pass, k, false);
   const TensorView o = pass.Keep(o_in_, x.dtype, q_shape);
-  pass.Keep(lse_, DType::kF32, {s.heads, tokens});
-  Attention(pass.context, Scores(pass));
+  Operands operands = Kept(pass);
+  if (!pass.layout.shares_prompts()) {
+    pass.Keep(lse_, DType::kF32, {s.heads, tokens});
+    Attention(pass.context, Scores(pass, operands));
+  } else {
+    ArenaScope scope(pass.context.scratch);
+    for (TensorView* x : {&operands.q, &operands.k, &operands.v}) *x = ToAttentionRows(pass, *x);
+    const TensorView kept = std::exchange(operands.o, pass.context.scratch.New(x.dtype, operands.q.shape));
+    pass.Keep(lse_, DType::kF32, {s.heads, operands.q.rows()});
+    Attention(pass.context, Scores(pass, operands));
+    FromAttentionRows(pass, operands.o, kept);
+  }
   o_.Forward(pass, o.Reshape({tokens, s.heads * s.head_dim}), y);
 }
 
@@ -86,7 +110,7 @@ void GqaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx)
   const TensorView dq = gradients.New(dy.dtype, q_shape);
   const TensorView dk = gradients.New(dy.dtype, kv_shape);
   const TensorView dv = gradients.New(dy.dtype, kv_shape);
-  AttentionBackward(pass.context, {.forward = Scores(pass), .d_o = d_o, .dq = dq, .dk = dk, .dv = dv});
+  ScoresBackward(pass, d_o, dq, dk, dv);
   Rotate(pass, dq, true);
   Rotate(pass, dk, true);
   if (q_norm_) {
@@ -99,6 +123,31 @@ void GqaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx)
   Accumulate(pass.context, {.x = part, .y = dx});
   v_.BackwardInput(pass, dv.Reshape({tokens, s.kv_heads * s.head_dim}), part);
   Accumulate(pass.context, {.x = part, .y = dx});
+}
+
+void GqaAttention::ScoresBackward(const Pass& pass, TensorView d_o, TensorView dq, TensorView dk,
+                                  TensorView dv) const {
+  Operands operands = Kept(pass);
+  if (!pass.layout.shares_prompts()) {
+    return AttentionBackward(pass.context,
+                             {.forward = Scores(pass, operands), .d_o = d_o, .dq = dq, .dk = dk, .dv = dv});
+  }
+  ArenaScope scope(pass.context.scratch);
+  const int64_t tokens = d_o.shape[0];
+  const auto flat = [tokens](TensorView x) { return x.Reshape({tokens, x.elements() / tokens}); };
+  for (TensorView* x : {&operands.q, &operands.k, &operands.v, &operands.o}) *x = ToAttentionRows(pass, *x);
+  const TensorView d_rows = ToOwnAttentionRows(pass, flat(d_o));
+  const auto like = [&](TensorView x) { return pass.context.scratch.New(x.dtype, x.shape); };
+  const Operands d{.q = like(operands.q), .k = like(operands.k), .v = like(operands.v), .o = d_rows};
+  const AttentionArgs gradients = Scores(pass, d);
+  AttentionBackward(pass.context, {.forward = Scores(pass, operands),
+                                   .d_o = gradients.o,
+                                   .dq = gradients.q,
+                                   .dk = gradients.k,
+                                   .dv = gradients.v});
+  FromAttentionRows(pass, d.q, flat(dq));
+  SumAttentionRows(pass, d.k, flat(dk));
+  SumAttentionRows(pass, d.v, flat(dv));
 }
 
 void GqaAttention::BackwardWeight(const Pass& pass) const {

@@ -46,8 +46,16 @@ class GqaAttention final : public Layer {
   const RotaryTable& rotary() const { return *rotary_; }
 
  private:
+  struct Operands {   // of attention, or their gradients
+    TensorView q;     // [rows, heads * head_dim]
+    TensorView k, v;  // [rows, kv_heads * head_dim]
+    TensorView o;     // [rows, heads * head_dim]
+  };
+
   void Rotate(const Pass& pass, TensorView x, bool inverse) const;
-  AttentionArgs Scores(const Pass& pass) const;
+  Operands Kept(const Pass& pass) const;
+  AttentionArgs Scores(const Pass& pass, const Operands& operands) const;
+  void ScoresBackward(const Pass& pass, TensorView d_o, TensorView dq, TensorView dk, TensorView dv) const;
 
   GqaShape shape_;
   GqaParameters parameters_;

@@ -11,13 +11,20 @@
 namespace moebius {
 
 // How a microbatch's T tokens lie: sequences one after another.
+//
+// Answers to one prompt may share its tokens (Microbatch::LoadGroups): then attention alone works on E rows
+// in which every answer has a copy of its prompt before it, and everything else on the T tokens.
 struct TokenLayout {
   TensorView positions;                  // [T] i32: position of each token in its sequence
   std::vector<int32_t> sequence_starts;  // [sequences + 1], first 0, last T: what balance losses average over
   std::vector<int32_t> attention_starts;  // the same, or finer under a document mask: what attention sees
 
+  TensorView attention_rows;  // [E] i32: the token of each row; empty: E = T, row by row
+  TensorView token_rows;      // [T] i32: a row of each token; the others of a shared token are its copies
+
   int64_t tokens() const { return sequence_starts.back(); }
   int64_t sequences() const { return static_cast<int64_t>(sequence_starts.size()) - 1; }
+  bool shares_prompts() const { return static_cast<bool>(attention_rows); }
 };
 
 // What the forward throws away and the backward computes again. V3's choice: norms, MLA up-projection,

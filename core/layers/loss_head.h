@@ -8,12 +8,19 @@
 
 namespace moebius {
 
+// N predictions, of T hidden rows.
 struct HeadArgs {
-  TensorView x;        // [T, hidden] act
-  TensorView targets;  // [T] i32; negative: no loss
-  TensorView losses;   // = [T] f32 cross-entropy in nats
-  // With dx, gradients of scale * sum(losses): dx = [T, hidden] act, W's gradient += .
+  TensorView x;          // [T, hidden] act
+  TensorView rows = {};  // [N] i32: the row that each prediction is made from; empty: N = T, row by row
+  TensorView targets;    // [N] i32; negative: no loss
+  TensorView losses;     // = [N] f32 cross-entropy in nats, at the inverse temperature
+  // With dx, gradients of the sum of (scale * weight * loss - entropy_scale * entropy): dx = [T, hidden] act,
+  // W's gradient += .
   float scale = 0;
+  TensorView weights = {};  // [N] f32; empty: 1 each
+  float inverse_temperature = 1;
+  TensorView entropies = {};  // = [N] f32, where wanted
+  float entropy_scale = 0;
   TensorView dx = {};
 };
 
@@ -28,6 +35,8 @@ class LossHead {
   int64_t vocab_size() const { return weight_->shape()[0]; }
 
  private:
+  void RunChunk(const Context& context, const HeadArgs& args, TensorView logits, TensorView dlogits) const;
+
   Parameter* weight_;
 };
 

@@ -1,6 +1,9 @@
 #include "core/layers/mla_attention.h"
 
+#include <utility>
+
 #include "core/backend/ops.h"
+#include "core/layers/shared_prompts.h"
 
 namespace moebius {
 namespace {
@@ -54,20 +57,69 @@ void MlaAttention::UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, 
   Rotate(pass, HeadColumns(q, shape_.heads, shape_.nope_dim, shape_.rope_dim), false);
 }
 
-AttentionArgs MlaAttention::Scores(const Pass& pass) const {
+MlaAttention::Operands MlaAttention::Kept(const Pass& pass) const {
+  return {.q = pass.saved[q_out_],
+          .kv = pass.saved[kv_out_],
+          .k_rope = pass.saved[a_out_].Columns(shape_.q_lora_rank + shape_.kv_lora_rank, shape_.rope_dim),
+          .o = pass.saved[o_in_]};
+}
+
+AttentionArgs MlaAttention::Scores(const Pass& pass, const Operands& x) const {
   const MlaShape& s = shape_;
-  const TensorView a = pass.saved[a_out_], q = pass.saved[q_out_], kv = pass.saved[kv_out_];
-  const int64_t tokens = a.rows();
-  TensorView k_rope = a.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim);
-  k_rope.shape = {tokens, 1, s.rope_dim};
-  return {.q = q.Reshape({tokens, s.heads, s.qk_dim()}),
-          .k = HeadColumns(kv, s.heads, 0, s.nope_dim),
+  const int64_t rows = x.q.rows();
+  TensorView k_rope = x.k_rope;
+  k_rope.shape = {rows, 1, s.rope_dim};
+  return {.q = x.q.Reshape({rows, s.heads, s.qk_dim()}),
+          .k = HeadColumns(x.kv, s.heads, 0, s.nope_dim),
           .k_shared = k_rope,
-          .v = HeadColumns(kv, s.heads, s.nope_dim, s.v_dim),
+          .v = HeadColumns(x.kv, s.heads, s.nope_dim, s.v_dim),
           .sequence_starts = pass.layout.attention_starts,
           .scale = s.scale,
-          .o = pass.saved[o_in_].Reshape({tokens, s.heads, s.v_dim}),
+          .o = x.o.Reshape({rows, s.heads, s.v_dim}),
           .lse = pass.saved[lse_]};
+}
+
+void MlaAttention::ScoresForward(const Pass& pass) const {
+  Operands operands = Kept(pass);
+  if (!pass.layout.shares_prompts()) {
+    pass.Keep(lse_, DType::kF32, {shape_.heads, operands.q.rows()});
+    return Attention(pass.context, Scores(pass, operands));
+  }
+  ArenaScope scope(pass.context.scratch);
+  for (TensorView* x : {&operands.q, &operands.kv, &operands.k_rope}) *x = ToAttentionRows(pass, *x);
+  const int64_t rows = operands.q.rows();
+  const TensorView kept = std::exchange(
+      operands.o, pass.context.scratch.New(operands.q.dtype, {rows, shape_.heads * shape_.v_dim}));
+  pass.Keep(lse_, DType::kF32, {shape_.heads, rows});
+  Attention(pass.context, Scores(pass, operands));
+  FromAttentionRows(pass, operands.o, kept);
+}
+
+void MlaAttention::ScoresBackward(const Pass& pass, const Operands& gradients) const {
+  const auto run = [&](const Operands& operands, const Operands& d) {
+    const AttentionArgs to = Scores(pass, d);
+    moebius::AttentionBackward(pass.context, {.forward = Scores(pass, operands),
+                                              .d_o = to.o,
+                                              .dq = to.q,
+                                              .dk = to.k,
+                                              .dk_shared = to.k_shared,
+                                              .dv = to.v});
+  };
+  Operands operands = Kept(pass);
+  if (!pass.layout.shares_prompts()) return run(operands, gradients);
+  ArenaScope scope(pass.context.scratch);
+  for (TensorView* x : {&operands.q, &operands.kv, &operands.k_rope, &operands.o}) {
+    *x = ToAttentionRows(pass, *x);
+  }
+  const auto like = [&](TensorView x) { return pass.context.scratch.New(x.dtype, x.shape); };
+  const Operands d{.q = like(operands.q),
+                   .kv = like(operands.kv),
+                   .k_rope = like(operands.k_rope),
+                   .o = ToOwnAttentionRows(pass, gradients.o)};
+  run(operands, d);
+  FromAttentionRows(pass, d.q, gradients.q);
+  SumAttentionRows(pass, d.kv, gradients.kv);
+  SumAttentionRows(pass, d.k_rope, gradients.k_rope);
 }
 
 void MlaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
@@ -87,13 +139,12 @@ void MlaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
     q_norm_->Forward(pass, a.Columns(0, s.q_lora_rank), c_q);
   }
   pass.Keep(o_in_, x.dtype, {tokens, s.heads * s.v_dim});
-  pass.Keep(lse_, DType::kF32, {s.heads, tokens});
   ArenaScope scope(pass.context.scratch);
   Arena& up = pass.recompute.mla_up ? pass.context.scratch : pass.saved.activations();
   const TensorView q = pass.saved[q_out_] = up.New(x.dtype, {tokens, s.heads * s.qk_dim()});
   const TensorView kv = pass.saved[kv_out_] = up.New(x.dtype, {tokens, s.heads * (s.nope_dim + s.v_dim)});
   UpProject(pass, c_q, c_kv, q, kv);
-  Attention(pass.context, Scores(pass));
+  ScoresForward(pass);
   o_.Forward(pass, pass.saved[o_in_], y);
 }
 
@@ -115,14 +166,11 @@ void MlaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx)
   const TensorView dq = gradients.New(dy.dtype, {tokens, s.heads * s.qk_dim()});
   const TensorView dkv = gradients.New(dy.dtype, {tokens, s.heads * (s.nope_dim + s.v_dim)});
   const TensorView da = gradients.New(dy.dtype, {tokens, s.a_dim()});
-  TensorView dk_rope = da.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim);
+  const Operands d{
+      .q = dq, .kv = dkv, .k_rope = da.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim), .o = d_o};
+  ScoresBackward(pass, d);
+  TensorView dk_rope = d.k_rope;
   dk_rope.shape = {tokens, 1, s.rope_dim};
-  AttentionBackward(pass.context, {.forward = Scores(pass),
-                                   .d_o = d_o.Reshape({tokens, s.heads, s.v_dim}),
-                                   .dq = dq.Reshape({tokens, s.heads, s.qk_dim()}),
-                                   .dk = HeadColumns(dkv, s.heads, 0, s.nope_dim),
-                                   .dk_shared = dk_rope,
-                                   .dv = HeadColumns(dkv, s.heads, s.nope_dim, s.v_dim)});
   Rotate(pass, HeadColumns(dq, s.heads, s.nope_dim, s.rope_dim), true);
   Rotate(pass, dk_rope, true);
 

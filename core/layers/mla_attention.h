@@ -55,10 +55,20 @@ class MlaAttention final : public Layer {
   const RotaryTable& rotary() const { return *rotary_; }
 
  private:
+  struct Operands {     // of attention, or their gradients
+    TensorView q;       // [rows, heads * qk_dim]
+    TensorView kv;      // [rows, heads * (nope_dim + v_dim)]
+    TensorView k_rope;  // [rows, rope_dim]
+    TensorView o;       // [rows, heads * v_dim]
+  };
+
   // q and kv from what the forward kept of the latents.
   void UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, TensorView q, TensorView kv) const;
   void Rotate(const Pass& pass, TensorView x, bool inverse) const;
-  AttentionArgs Scores(const Pass& pass) const;
+  Operands Kept(const Pass& pass) const;
+  AttentionArgs Scores(const Pass& pass, const Operands& operands) const;
+  void ScoresForward(const Pass& pass) const;
+  void ScoresBackward(const Pass& pass, const Operands& gradients) const;
 
   MlaShape shape_;
   MlaParameters parameters_;

@@ -1,9 +1,14 @@
 #include "core/model/microbatch.h"
 
+#include <algorithm>
 #include <numeric>
 
 namespace moebius {
 namespace {
+
+// Number of the memory of weights; lower ones are the tokens of groups. MTP depths, which take others, and
+// groups exclude each other.
+constexpr size_t kWeightsMemory = 6;
 
 // Positions 0, 1, ... of sequences that lie one after another.
 std::vector<int32_t> Positions(const std::vector<int32_t>& starts) {
@@ -38,19 +43,40 @@ std::vector<int32_t> MaskedStarts(int64_t sequences, int64_t length,
 
 }  // namespace
 
-TensorView Microbatch::Put(Stream& stream, size_t index, std::span<const int32_t> values) {
+TensorView Microbatch::Put(Stream& stream, size_t index, const void* values, DType dtype, int64_t n) {
   if (memory_.size() <= index) memory_.resize(index + 1);
-  const int64_t n = values.size();
-  if (!memory_[index] || memory_[index].view().elements() < n)
-    memory_[index] = Tensor(backend_, DType::kI32, {n});
-  const TensorView view = memory_[index].view().Rows(0, n);
-  backend_.CopyToDevice(stream, values.data(), view);
+  if (!memory_[index] || memory_[index].view().elements() < n) memory_[index] = Tensor(backend_, dtype, {n});
+  TensorView view = memory_[index].view().Rows(0, n);
+  view.dtype = dtype;
+  backend_.CopyToDevice(stream, values, view);
   return view;
+}
+
+TensorView Microbatch::Put(Stream& stream, size_t index, std::span<const int32_t> values) {
+  return Put(stream, index, values.data(), DType::kI32, std::ssize(values));
+}
+
+TensorView Microbatch::Put(Stream& stream, size_t index, std::span<const float> values) {
+  return Put(stream, index, values.data(), DType::kF32, std::ssize(values));
+}
+
+void Microbatch::PutWeights(Stream& stream, std::span<const float> values) {
+  CHECK_EQ(std::ssize(values), predictions());
+  weights = Put(stream, kWeightsMemory, values);
+}
+
+void Microbatch::Begin() {
+  layout = {};
+  prediction_rows = weights = entropies = {};
+  weigh = nullptr;
+  observe = nullptr;
+  depths.clear();
 }
 
 void Microbatch::Load(Stream& stream, std::span<const int32_t> tokens, int64_t sequences, int64_t length,
                       int num_depths, const std::vector<std::vector<int32_t>>& document_starts) {
   CHECK_EQ(static_cast<int64_t>(tokens.size()), sequences * (length + 1));
+  Begin();
   // Token `shift` places after each of the first `count` positions of every sequence.
   const auto shifted = [&](int64_t count, int64_t shift) {
     std::vector<int32_t> out;
@@ -82,6 +108,7 @@ void Microbatch::Load(Stream& stream, std::span<const int32_t> tokens, int64_t s
 }
 
 void Microbatch::LoadRagged(Stream& stream, std::span<const int32_t> all, std::span<const int32_t> starts) {
+  Begin();
   layout.sequence_starts.assign(starts.begin(), starts.end());
   layout.attention_starts = layout.sequence_starts;
   layout.positions = Put(stream, 0, Positions(layout.sequence_starts));
@@ -91,13 +118,81 @@ void Microbatch::LoadRagged(Stream& stream, std::span<const int32_t> all, std::s
   }
   ids = Put(stream, 1, all);
   targets = Put(stream, 2, next);
-  depths.clear();
+}
+
+int64_t AnswerGroup::Tokens() const {
+  int64_t n = std::ssize(prompt);
+  for (const Answer& answer : answers) n += std::ssize(answer.tokens) - 1;  // nothing follows the last
+  return n;
+}
+
+int64_t AnswerGroup::Predictions() const {
+  int64_t n = 0;
+  for (const Answer& a : answers) {
+    n += a.counts.empty() ? std::ssize(a.tokens) : std::count(a.counts.begin(), a.counts.end(), true);
+  }
+  return n;
+}
+
+void Microbatch::LoadGroups(Stream& stream, std::span<const AnswerGroup> groups) {
+  Begin();
+  std::vector<int32_t> all, positions, next, rows, attention_rows, token_rows;
+  std::vector<float> by;
+  bool shares = false, weighs = false;
+  layout.sequence_starts = layout.attention_starts = {0};
+  for (const AnswerGroup& group : groups) {
+    CHECK(!group.prompt.empty() && !group.answers.empty());
+    const auto add = [&](int32_t id, int64_t position) {
+      all.push_back(id);
+      positions.push_back(static_cast<int32_t>(position));
+    };
+    const auto first = static_cast<int32_t>(all.size()), length = static_cast<int32_t>(group.prompt.size());
+    for (int32_t i = 0; i < length; ++i) add(group.prompt[i], i);
+    shares |= group.answers.size() > 1;
+    for (size_t a = 0; a < group.answers.size(); ++a) {
+      const AnswerGroup::Answer& answer = group.answers[a];
+      const auto n = static_cast<int32_t>(answer.tokens.size());
+      CHECK_GT(n, 0);
+      for (int32_t i = 0; i < length; ++i) {
+        if (a == 0) token_rows.push_back(static_cast<int32_t>(attention_rows.size()));
+        attention_rows.push_back(first + i);
+      }
+      for (int32_t i = 0; i < n; ++i) {
+        if (answer.counts.empty() || answer.counts[i]) {
+          rows.push_back(i == 0 ? first + length - 1 : static_cast<int32_t>(all.size()) - 1);
+          next.push_back(answer.tokens[i]);
+          by.push_back(answer.weights.empty() ? 1.0f : answer.weights[i]);
+          weighs |= by.back() != 1.0f;
+        }
+        if (i + 1 == n) break;
+        token_rows.push_back(static_cast<int32_t>(attention_rows.size()));
+        attention_rows.push_back(static_cast<int32_t>(all.size()));
+        add(answer.tokens[i], length + i);
+      }
+      layout.attention_starts.push_back(static_cast<int32_t>(attention_rows.size()));
+    }
+    layout.sequence_starts.push_back(static_cast<int32_t>(all.size()));
+  }
+  layout.positions = Put(stream, 0, positions);
+  ids = Put(stream, 1, all);
+  targets = Put(stream, 2, next);
+  prediction_rows = Put(stream, 3, rows);
+  if (weighs) PutWeights(stream, by);
+  if (!shares) return;
+  layout.attention_rows = Put(stream, 4, attention_rows);
+  layout.token_rows = Put(stream, 5, token_rows);
+}
+
+std::vector<float> ToHost(Backend& backend, Stream& stream, TensorView values) {
+  std::vector<float> host(values.elements());
+  if (host.empty()) return host;
+  backend.CopyToHost(stream, values, host.data());
+  stream.Synchronize();
+  return host;
 }
 
 double SumLosses(Backend& backend, Stream& stream, TensorView losses) {
-  std::vector<float> host(losses.elements());
-  backend.CopyToHost(stream, losses, host.data());
-  stream.Synchronize();
+  const std::vector<float> host = ToHost(backend, stream, losses);
   return std::accumulate(host.begin(), host.end(), 0.0);
 }
 

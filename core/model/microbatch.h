@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -9,6 +10,22 @@
 #include "core/layers/moe_mlp.h"
 
 namespace moebius {
+
+// Answers to one prompt, whose tokens they share: the prompt is computed once.
+struct AnswerGroup {
+  struct Answer {
+    std::vector<int32_t> tokens;  // at least one
+    std::vector<float> weights;   // [tokens] of each token's cross-entropy; empty: 1 each
+    // [tokens] whether a prediction of the token is made at all; empty: of each. A conversation of several
+    // turns is one answer that has the later questions in it.
+    std::vector<bool> counts = {};
+  };
+  std::vector<int32_t> prompt;  // at least one token
+  std::vector<Answer> answers;  // at least one
+
+  int64_t Tokens() const;       // that a model runs over
+  int64_t Predictions() const;  // tokens of answers that count
+};
 
 class Microbatch {
  public:
@@ -22,19 +39,38 @@ class Microbatch {
   // is -1.
   void LoadRagged(Stream& stream, std::span<const int32_t> ids, std::span<const int32_t> starts);
 
+  // Groups one after another; a group is one sequence to balance losses, a copy of the prompt with an answer
+  // is one to attention. Predictions: of every answer's tokens that count, in order. No MTP depths.
+  void LoadGroups(Stream& stream, std::span<const AnswerGroup> groups);
+
   int64_t tokens() const { return layout.tokens(); }
+  int64_t predictions() const { return targets.elements(); }
 
  private:
   Backend& backend_;
   std::vector<Tensor> memory_;  // of the views below, reused from load to load
 
+  void Begin();  // a load: nothing of the one before stays
+  // `values` in memory number `index`.
   TensorView Put(Stream& stream, size_t index, std::span<const int32_t> values);
+  TensorView Put(Stream& stream, size_t index, std::span<const float> values);
+  TensorView Put(Stream& stream, size_t index, const void* values, DType dtype, int64_t n);
 
  public:
   Saved saved;
   TokenLayout layout;
-  TensorView ids;      // [T] i32
-  TensorView targets;  // [T] i32
+  TensorView ids;  // [T] i32
+  // The head's N predictions (HeadArgs); but for LoadGroups one of each token.
+  TensorView prediction_rows;  // [N] i32, or empty
+  TensorView targets;          // [N] i32
+  TensorView weights;          // [N] f32, or empty
+
+  // Where weights depend on what the model says: called with the predictions' losses before their gradients
+  // are computed; writes the weights. Set after a load, which clears it.
+  std::function<void(std::span<const float> losses, std::span<float> weights)> weigh;
+  void PutWeights(Stream& stream, std::span<const float> values);
+  // Called with what the predictions came to (entropies: empty unless the objective wants them).
+  std::function<void(std::span<const float> losses, std::span<const float> entropies)> observe;
 
   // MTP depth k (index k - 1): the positions with a target at that depth.
   struct Depth {
@@ -48,9 +84,10 @@ class Microbatch {
   std::vector<Depth> depths;
 
   // Results of Forward.
-  TensorView hidden;    // [T, hidden] after the final norm (or the last block of a stage without head)
-  TensorView losses;    // [T] f32
-  TensorView d_hidden;  // gradient of `hidden`: from the head, or received by a stage without one
+  TensorView hidden;     // [T, hidden] after the final norm (or the last block of a stage without head)
+  TensorView losses;     // [N] f32
+  TensorView entropies;  // [N] f32, or empty
+  TensorView d_hidden;   // gradient of `hidden`: from the head, or received by a stage without one
   std::vector<TensorView> block_inputs;
   std::vector<RoutingStatistics> routing;  // of each MoE layer
 
@@ -64,6 +101,8 @@ class Microbatch {
   Cursor cursor;
 };
 
+// A device's values [n] f32 on the host; waits for them.
+std::vector<float> ToHost(Backend& backend, Stream& stream, TensorView values);
 // losses [n] f32 summed in double on the host, rows with negative targets excluded by their zero loss.
 double SumLosses(Backend& backend, Stream& stream, TensorView losses);
 

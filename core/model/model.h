@@ -48,8 +48,11 @@ struct ModelOptions {
 
 // What the trained objective multiplies: everything is already divided by the size of the global batch.
 struct Objective {
-  float token_scale = 0;  // 1 / (sequences x sequence_length): of each token's cross-entropy
-  float mtp_scale = 0;    // loss_weight / depths / (sequences x sequence_length); 0: MTP modules are not run
+  float token_scale = 0;          // 1 / (sequences x sequence_length): of each token's cross-entropy
+  float inverse_temperature = 1;  // of the logits that losses and entropies are computed from
+  bool entropies = false;         // computes Microbatch::entropies
+  float entropy_scale = 0;        // with `entropies`: this times their sum is taken off the objective
+  float mtp_scale = 0;  // loss_weight / depths / (sequences x sequence_length); 0: MTP modules are not run
   BalanceFactors balance = {};
   RecomputePolicy recompute = {};
   // Of the products of linear layers and experts; embedding, head, router, norms and attention never round.

@@ -86,13 +86,27 @@ void Model::EndForward(const Pass& pass, const Objective& objective, Microbatch&
   const Shape shape{mb.tokens(), config_.hidden_size};
   const TensorView x = std::exchange(mb.hidden, kept.New(act, shape));
   final_norm_->Forward(pass, x, mb.hidden);
-  mb.losses = kept.New(DType::kF32, {mb.tokens()});
+  mb.losses = kept.New(DType::kF32, {mb.predictions()});
+  mb.entropies = objective.entropies ? kept.New(DType::kF32, {mb.predictions()}) : TensorView();
   mb.d_hidden = objective.gradients ? mb.saved.gradients().New(act, shape) : TensorView();
-  head_->Run(pass.context, {.x = mb.hidden,
-                            .targets = mb.targets,
-                            .losses = mb.losses,
-                            .scale = objective.token_scale,
-                            .dx = mb.d_hidden});
+  HeadArgs args{.x = mb.hidden,
+                .rows = mb.prediction_rows,
+                .targets = mb.targets,
+                .losses = mb.losses,
+                .scale = objective.token_scale,
+                .inverse_temperature = objective.inverse_temperature,
+                .entropies = mb.entropies,
+                .entropy_scale = objective.entropy_scale};
+  if (mb.weigh != nullptr && objective.gradients) {
+    head_->Run(pass.context, args);
+    const Context& context = pass.context;
+    std::vector<float> weights(mb.predictions());
+    mb.weigh(ToHost(context.backend, context.stream, mb.losses), weights);
+    mb.PutWeights(context.stream, weights);
+  }
+  args.weights = mb.weights;
+  args.dx = mb.d_hidden;
+  head_->Run(pass.context, args);
 }
 
 void Model::ForwardMtp(const Context& context, const Objective& objective, Microbatch& mb) const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "core/backend/ops.h"
 #include "core/base/strings.h"
@@ -93,7 +94,11 @@ Phase Engine::Prepare(const Run& run, const Compute& part) {
 void Engine::AddSums(Run& run, int stage, const Microbatch& mb) const {
   const int i = stages_.index(stage);
   if (stages_.model(i).options().stage.head) {
-    run.sums.loss += SumLosses(context_.backend, context_.stream, mb.losses);
+    const std::vector<float> losses = ToHost(context_.backend, context_.stream, mb.losses);
+    const std::vector<float> entropies = ToHost(context_.backend, context_.stream, mb.entropies);
+    run.sums.loss += std::accumulate(losses.begin(), losses.end(), 0.0);
+    run.sums.entropy += std::accumulate(entropies.begin(), entropies.end(), 0.0);
+    if (mb.observe != nullptr) mb.observe(losses, entropies);
     if (run.objective.mtp_scale != 0) {
       for (const Microbatch::Depth& depth : mb.depths) {
         run.sums.mtp_loss += SumLosses(context_.backend, context_.stream, depth.losses);

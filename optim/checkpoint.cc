@@ -221,6 +221,9 @@ absl::Status WriteSmallFiles(const std::string& temporary, const Trainer& traine
   if (!options.tokenizer_config_json.empty()) {
     RETURN_IF_ERROR(add("tokenizer_config.json", options.tokenizer_config_json));
   }
+  if (!options.chat_template_jinja.empty()) {
+    RETURN_IF_ERROR(add("chat_template.jinja", options.chat_template_jinja));
+  }
   return add("generation_config.json", GenerationConfigJson(trainer.model_config()));
 }
 

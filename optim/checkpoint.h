@@ -1,6 +1,7 @@
 // Checkpoints: a Hugging Face folder that transformers loads as it lies, with what training needs beside it
 // (contract; architecture.md section 4):
-//   config.json  generation_config.json  tokenizer.json  model-*.safetensors (fp32 masters)
+//   config.json  generation_config.json  tokenizer.json  tokenizer_config.json  chat_template.jinja
+//   model-*.safetensors (fp32 masters)
 //   optimizer-*.safetensors ("m.NAME", "v.NAME", "ema.NAME", or "m.NAME[FIRST:LAST]" for a slice of the flat
 //   tensor)  trainer_state.json  manifest.json (SHA-256 of all)
 // Everything is stored by logical tensor and slice, so any layout loads any other layout's checkpoint. Each
@@ -17,6 +18,7 @@ namespace moebius {
 struct CheckpointOptions {
   std::string tokenizer_json = {};         // "" where unknown
   std::string tokenizer_config_json = {};  // for transformers, beside tokenizer.json
+  std::string chat_template_jinja = {};    // "" where there is none
   std::string instruction_set = {};        // resume is bit-exact on the same one only; recorded
 };
 

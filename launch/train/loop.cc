@@ -177,6 +177,7 @@ absl::Status TrainingLoop::Save() {
   RETURN_IF_ERROR(SaveCheckpoint(leads() ? folder_->checkpoint_path(state().step) : "", trainer_,
                                  {.tokenizer_json = tokenizer_.tokenizer_json,
                                   .tokenizer_config_json = tokenizer_.tokenizer_config_json,
+                                  .chat_template_jinja = tokenizer_.chat_template_jinja,
                                   .instruction_set = instruction_set_}));
   saved_step_ = state().step;
   absl::Status status;

@@ -23,24 +23,34 @@ absl::StatusOr<std::string> MakeConfig(const std::string& tokenizer_json, const 
 
 }  // namespace
 
-absl::StatusOr<TokenizerFiles> FindTokenizer(const Loader& loader, const std::string& init_from) {
+absl::StatusOr<TokenizerFiles> TokenizerFilesFrom(std::string tokenizer_json, const std::string& source,
+                                                  const std::string& init_from) {
   TokenizerFiles files;
-  files.tokenizer_json = loader.file(0).info().tokenizer_json;
+  files.tokenizer_json = std::move(tokenizer_json);
+  const std::string config = JoinPath(init_from, "tokenizer_config.json");
+  const std::string chat = JoinPath(init_from, "chat_template.jinja");
+  if (!init_from.empty() && FileExists(config)) {
+    ASSIGN_OR_RETURN(files.tokenizer_config_json, ReadFile(config, int64_t{16} << 20));
+  } else {
+    ASSIGN_OR_RETURN(files.tokenizer_config_json, MakeConfig(files.tokenizer_json, source));
+  }
+  if (!init_from.empty() && FileExists(chat)) {
+    ASSIGN_OR_RETURN(files.chat_template_jinja, ReadFile(chat, int64_t{16} << 20));
+  }
+  return files;
+}
+
+absl::StatusOr<TokenizerFiles> FindTokenizer(const Loader& loader, const std::string& init_from) {
+  std::string json = loader.file(0).info().tokenizer_json;
   std::string source = loader.file(0).path() + ": /tokenizer_json";
-  if (files.tokenizer_json.empty() && !init_from.empty()) {
+  if (json.empty() && !init_from.empty()) {
     source = JoinPath(init_from, "tokenizer.json");
     if (FileExists(source)) {
-      ASSIGN_OR_RETURN(files.tokenizer_json, ReadFile(source, int64_t{256} << 20));
+      ASSIGN_OR_RETURN(json, ReadFile(source, int64_t{256} << 20));
     }
   }
-  if (files.tokenizer_json.empty()) return files;
-  const std::string existing = JoinPath(init_from, "tokenizer_config.json");
-  if (!init_from.empty() && FileExists(existing)) {
-    ASSIGN_OR_RETURN(files.tokenizer_config_json, ReadFile(existing, int64_t{16} << 20));
-    return files;
-  }
-  ASSIGN_OR_RETURN(files.tokenizer_config_json, MakeConfig(files.tokenizer_json, source));
-  return files;
+  if (json.empty()) return TokenizerFiles();
+  return TokenizerFilesFrom(std::move(json), source, init_from);
 }
 
 }  // namespace moebius

@@ -11,7 +11,13 @@ namespace moebius {
 struct TokenizerFiles {
   std::string tokenizer_json;         // "" where unknown
   std::string tokenizer_config_json;  // what transformers' AutoTokenizer wants beside it
+  std::string chat_template_jinja;    // as `init_from` has it, "" where it has none
 };
+
+// With this tokenizer.json (`source` is what messages call it) and what lies beside it in the model folder
+// `init_from`, "" for none.
+absl::StatusOr<TokenizerFiles> TokenizerFilesFrom(std::string tokenizer_json, const std::string& source,
+                                                  const std::string& init_from);
 
 absl::StatusOr<TokenizerFiles> FindTokenizer(const Loader& loader, const std::string& init_from);
 

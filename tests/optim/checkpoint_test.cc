@@ -53,6 +53,26 @@ TEST_F(CheckpointTest, GoesOnBitForBit) {
   }
 }
 
+TEST_F(CheckpointTest, CarriesTokenizerAndChatTemplateIntoItsExport) {
+  Training t(Config());
+  const std::string folder = scratch_.path("chat"), exported = scratch_.path("exported");
+  const absl::Status saved = SaveCheckpoint(folder, *t.trainer,
+                                            {.tokenizer_json = "{\"a\": 1}",
+                                             .tokenizer_config_json = "{\"b\": 2}",
+                                             .chat_template_jinja = "{{ messages }}\n",
+                                             .instruction_set = "SET"});
+  ASSERT_TRUE(saved.ok()) << saved;
+  ASSERT_TRUE(ConvertCheckpoint(folder, exported, {.dtype = std::nullopt}).ok());
+  for (const std::string& where : {folder, exported}) {
+    EXPECT_EQ(ReadRaw(JoinPath(where, "tokenizer.json")), "{\"a\": 1}") << where;
+    EXPECT_EQ(ReadRaw(JoinPath(where, "tokenizer_config.json")), "{\"b\": 2}") << where;
+    EXPECT_EQ(ReadRaw(JoinPath(where, "chat_template.jinja")), "{{ messages }}\n") << where;
+  }
+  // The manifest knows it.
+  WriteRaw(JoinPath(folder, "chat_template.jinja"), "{{ message }}\n");
+  EXPECT_TRUE(Contains(VerifyCheckpoint(folder), "chat_template.jinja"));
+}
+
 TEST_F(CheckpointTest, RefusesEveryDamagedFileAndNamesIt) {
   Training t(Config());
   t.Step(0);

@@ -34,7 +34,7 @@ Reward FormatReward(const FormatOptions& options, std::string_view text) {
     const size_t opened = options.think_opened ? 0 : text.find(tags[0]);
     const size_t thought = text.find(tags[1]), asked = text.find(tags[2]), closed = text.find(tags[3]);
     const auto between = [&](size_t from, size_t to) { return text.substr(from, to - from); };
-    if (opened < thought && thought < asked && asked < closed && IsBlankText(between(0, opened)) &&
+    if (opened <= thought && thought < asked && asked < closed && IsBlankText(between(0, opened)) &&
         IsBlankText(between(thought + tags[1].size(), asked)) &&
         !IsBlankText(between(asked + tags[2].size(), closed)) &&
         IsBlankText(text.substr(closed + tags[3].size())))

@@ -36,6 +36,7 @@ TEST(FormatRewardTest, TagsAndAnOpenedThoughtAreTheCallersChoice) {
   EXPECT_EQ(FormatReward({.think_tag = "plan", .answer_tag = "out"}, "<plan>a</plan><out>b</out>"), 1);
   const FormatOptions opened{.think_opened = true, .partial_credit = true};
   EXPECT_EQ(FormatReward(opened, "so</think><answer>b</answer>"), 1);
+  EXPECT_EQ(FormatReward(opened, "</think><answer>b</answer>"), 1);
   EXPECT_DOUBLE_EQ(*FormatReward(opened, "<think>so</think><answer>b</answer>"), 0.2 * 3);
   EXPECT_FALSE(FormatReward({.think_tag = ""}, "a").has_value());
   EXPECT_FALSE(FormatReward({.think_tag = "answer"}, "a").has_value());

@@ -72,6 +72,10 @@ class Backend : public Allocator {
   virtual std::string InstructionSet() const = 0;
   virtual DType AutoCompute()
       const = 0;  // what `compute: AUTO` means here: kBF16 where products gain from it
+  // Whether the bits of a row of a forward kernel's result depend on that row's operands and on nothing else:
+  // not on how many rows the call has, where among them the row is, or which sequences lie beside its own;
+  // and DecodeAttention gives the bits that Attention gives the same query. DeviceOptions::batch_invariant.
+  virtual bool batch_invariant() const = 0;
   virtual int num_threads() const = 0;
   // The size of the pieces in which large results that nobody keeps (logits) are best computed: near the
   // caches of a CPU, enough to fill all processors of a GPU.
@@ -132,7 +136,8 @@ enum class ProductEngine { kAuto, kOneDnn, kOurs };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use
   ProductEngine products = ProductEngine::kAuto;
-  DeviceLink* link = nullptr;  // of its exchange streams: tests pretend a device
+  bool batch_invariant = false;  // see Backend; products are then ours, with AVX-512 too
+  DeviceLink* link = nullptr;    // of its exchange streams: tests pretend a device
 };
 std::unique_ptr<Backend> MakeCpuBackend(const CpuOptions& options);
 

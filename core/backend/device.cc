@@ -1,6 +1,7 @@
 #include "core/backend/device.h"
 
 #include "core/backend/gpu.h"
+#include "core/base/status.h"
 
 namespace moebius {
 
@@ -11,7 +12,14 @@ std::optional<Device> DeviceFromName(std::string_view name) {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const DeviceOptions& options) {
-  if (options.device == Device::kCpu) return MakeCpuBackend({.threads = options.threads});
+  if (options.device == Device::kCpu) {
+    return MakeCpuBackend({.threads = options.threads, .batch_invariant = options.batch_invariant});
+  }
+  if (options.batch_invariant) {
+    return UsageError(
+        "device cuda has no batch-invariant kernels, so the sampler's log-probabilities cannot equal the "
+        "trainer's bit for bit there; use the CPU, or sample in fast mode and correct for the difference");
+  }
   return MakeGpuBackend({.rank = options.rank,
                          .memory = options.host_rows ? GpuMemory::kHostMapped : GpuMemory::kDevice,
                          .deterministic = options.deterministic});

@@ -17,7 +17,6 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-inline constexpr int64_t kQueryBlock = 48;
 inline constexpr int64_t kKeyBlock = 256;
 inline constexpr int64_t kScoreStride =
     kKeyBlock + 16;  // not a multiple of 1 KiB: columns would share cache sets

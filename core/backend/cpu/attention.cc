@@ -87,43 +87,64 @@ HWY_INLINE float MaxOfRow(const float* row, int64_t valid) {
   return Max(max);
 }
 
+// Query rows first, first + step, ... of p.q, whose sums are rows `at` and following of the scratch.
+struct QueryRows {
+  int64_t first;
+  int64_t step;
+  int64_t count;
+  int64_t at;
+};
+
+// The queries against one block of keys; row r sees those up to r + diagonal. What a row gets does not depend
+// on the others: its products are chains over ascending elements and keys, to which keys that it does not see
+// add zeros.
 template <class Unit>
-void ForwardBlock(const AttentionProblem& p, const AttentionTask& task, ForwardScratch<Unit>& s,
-                  int64_t first_key, int64_t num_keys, int64_t first_query, int64_t num_queries) {
+void ForwardBlock(const AttentionProblem& p, const QueryRows& q, ForwardScratch<Unit>& s, int64_t num_keys,
+                  int64_t diagonal, bool first_block) {
   const F32 d;
   const int64_t ldd = Padded(p.d());
   const int64_t ldv = Padded(p.dv);
-  const int64_t diagonal = first_query - first_key;
-  CopyRows(p.q, (task.start + first_query) * p.heads + task.head, p.heads, num_queries, p.d(), s.queries,
-           ldd);
-  PadRows(s.queries, num_queries, p.d(), ldd);
+  CopyRows(p.q, q.first, q.step, q.count, p.d(), s.queries, ldd);
+  PadRows(s.queries, q.count, p.d(), ldd);
   TileProduct<Bound::kColumns>(
-      Tile<Unit>{num_queries, num_keys, p.d(), s.queries, ldd / kElements<Unit>, 1, s.keys_transposed,
+      Tile<Unit>{q.count, num_keys, p.d(), s.queries, ldd / kElements<Unit>, 1, s.keys_transposed,
                  UnitsOf<Unit>(p.d()) * kPanel, kPanel, s.scores, kScoreStride, false},
       diagonal);
-  const int64_t at = first_query - task.begin;
-  for (int64_t r = 0; r < num_queries; ++r) {
+  for (int64_t r = 0; r < q.count; ++r) {
     float* row = s.scores + r * kScoreStride;
     const int64_t valid = std::min(num_keys, r + diagonal + 1);
-    const float old_max = s.max[at + r];
+    const float old_max = s.max[q.at + r];
     const float max = std::max(old_max, MaxOfRow(row, valid));
     const float sum = ExpRow<Unit>(row, valid, p.scale, max);
-    s.max[at + r] = max;
-    if (first_key == 0) {
-      s.sum[at + r] = sum;
+    s.max[q.at + r] = max;
+    if (first_block) {
+      s.sum[q.at + r] = sum;
       continue;
     }
     const float shrink = std::exp((old_max - max) * p.scale);
-    s.sum[at + r] = s.sum[at + r] * shrink + sum;
+    s.sum[q.at + r] = s.sum[q.at + r] * shrink + sum;
     if (shrink == 1) continue;
     const auto factor = hn::Set(d, shrink);
-    float* out = s.out + (at + r) * ldv;
+    float* out = s.out + (q.at + r) * ldv;
     for (int64_t c = 0; c < ldv; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, out + c), factor), d, out + c);
   }
   TileProduct<Bound::kReduceTo>(
-      Tile<Unit>{num_queries, p.dv, num_keys, reinterpret_cast<const Unit*>(s.scores), kScoreStride, 1,
-                 s.values_paired, kPanel, ldv, s.out + at * ldv, ldv, first_key > 0},
+      Tile<Unit>{q.count, p.dv, num_keys, reinterpret_cast<const Unit*>(s.scores), kScoreStride, 1,
+                 s.values_paired, kPanel, ldv, s.out + q.at * ldv, ldv, !first_block},
       diagonal);
+}
+
+// Keys and values of tokens [first, first + count) in the forms of the products.
+template <class Unit>
+void LoadBlock(const AttentionProblem& p, int64_t first, int64_t count, int64_t group,
+               ForwardScratch<Unit>& s) {
+  const int64_t ldd = Padded(p.d());
+  const int64_t ldv = Padded(p.dv);
+  CopyKeys(p, first, count, group, s.keys, ldd);
+  PackTransposed(s.keys, count, UnitsOf<Unit>(p.d()), ldd / kElements<Unit>, s.keys_transposed);
+  CopyRows(p.v, first * p.groups + group, p.groups, count, p.dv, s.values, ldv);
+  PadRows(s.values, count, p.dv, ldv);
+  PairRows(s.values, count, ldv, s.values_paired);
 }
 
 template <typename T>
@@ -132,39 +153,55 @@ void WriteRow(const float* from, float factor, T* to, int64_t n) {
                HWY_ATTR { Store(hn::Mul(Load(from + i, part), Set(factor)), to + i, part); });
 }
 
+// Row r of the scratch, divided by its sum, into row `to` of o.
+template <class Unit>
+void WriteOutput(const AttentionProblem& p, const ForwardScratch<Unit>& s, int64_t r, const RowsOf& o,
+                 int64_t to) {
+  const float* row = s.out + r * Padded(p.dv);
+  if (o.dtype == DType::kF32) {
+    WriteRow(row, 1 / s.sum[r], static_cast<float*>(o.data) + to * o.stride, p.dv);
+  } else {
+    WriteRow(row, 1 / s.sum[r], static_cast<BF16*>(o.data) + to * o.stride, p.dv);
+  }
+}
+
 template <class Unit>
 void ForwardTask(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
                  void* memory) {
   ForwardScratch<Unit> s(p, memory);
-  const int64_t ldd = Padded(p.d());
-  const int64_t ldv = Padded(p.dv);
   const int64_t group = task.head / (p.heads / p.groups);
   std::fill(s.max, s.max + (task.end - task.begin), -std::numeric_limits<float>::infinity());
   for (int64_t key = 0; key < task.end; key += kKeyBlock) {
     const int64_t num_keys = std::min(kKeyBlock, task.end - key);
-    CopyKeys(p, task.start + key, num_keys, group, s.keys, ldd);
-    PackTransposed(s.keys, num_keys, UnitsOf<Unit>(p.d()), ldd / kElements<Unit>, s.keys_transposed);
-    CopyRows(p.v, (task.start + key) * p.groups + group, p.groups, num_keys, p.dv, s.values, ldv);
-    PadRows(s.values, num_keys, p.dv, ldv);
-    PairRows(s.values, num_keys, ldv, s.values_paired);
+    LoadBlock(p, task.start + key, num_keys, group, s);
     for (int64_t query = task.begin; query < task.end; query += kQueryBlock) {
       const int64_t end = std::min(query + kQueryBlock, task.end);
       const int64_t first = std::max(query, key);
-      if (first < end) ForwardBlock(p, task, s, key, num_keys, first, end - first);
+      if (first >= end) continue;
+      const QueryRows rows{(task.start + first) * p.heads + task.head, p.heads, end - first,
+                           first - task.begin};
+      ForwardBlock(p, rows, s, num_keys, first - key, key == 0);
     }
   }
   for (int64_t r = 0; r < task.end - task.begin; ++r) {
     const int64_t token = task.start + task.begin + r;
-    const int64_t at = (token * p.heads + task.head) * out.o.stride;
-    const float* row = s.out + r * ldv;
-    if (out.o.dtype == DType::kF32) {
-      WriteRow(row, 1 / s.sum[r], static_cast<float*>(out.o.data) + at, p.dv);
-    } else {
-      WriteRow(row, 1 / s.sum[r], static_cast<BF16*>(out.o.data) + at, p.dv);
-    }
+    WriteOutput(p, s, r, out.o, token * p.heads + task.head);
     static_cast<float*>(out.lse.data)[task.head * out.lse.stride + token] =
         s.max[r] * p.scale + std::log(s.sum[r]);
   }
+}
+
+// The queries of heads that share their keys are the rows of one product.
+template <class Unit>
+void NewestTask(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
+  ForwardScratch<Unit> s(p, memory);
+  std::fill(s.max, s.max + queries.count, -std::numeric_limits<float>::infinity());
+  for (int64_t key = 0; key < queries.keys; key += kKeyBlock) {
+    const int64_t num_keys = std::min(kKeyBlock, queries.keys - key);
+    LoadBlock(p, key, num_keys, 0, s);
+    ForwardBlock(p, {queries.first, 1, queries.count, 0}, s, num_keys, num_keys - 1, key == 0);
+  }
+  for (int64_t r = 0; r < queries.count; ++r) WriteOutput(p, s, r, o, queries.first + r);
 }
 
 void ForwardTaskF32(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
@@ -174,6 +211,12 @@ void ForwardTaskF32(const AttentionProblem& p, const ForwardOutputs& out, const 
 void ForwardTaskPairs(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
                       void* memory) {
   ForwardTask<BF16Pair>(p, out, task, memory);
+}
+void NewestTaskF32(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
+  NewestTask<float>(p, queries, o, memory);
+}
+void NewestTaskPairs(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
+  NewestTask<BF16Pair>(p, queries, o, memory);
 }
 int64_t ForwardBytes(const AttentionProblem& p) {
   return std::max(ForwardScratch<float>(p, nullptr).carver.bytes(),
@@ -189,6 +232,8 @@ namespace moebius {
 
 HWY_EXPORT(ForwardTaskF32);
 HWY_EXPORT(ForwardTaskPairs);
+HWY_EXPORT(NewestTaskF32);
+HWY_EXPORT(NewestTaskPairs);
 HWY_EXPORT(ForwardBytes);
 
 int64_t ForwardScratchBytes(const AttentionProblem& problem) {
@@ -204,6 +249,15 @@ void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const Forwar
   }
 }
 
+void RunNewestTask(UnitKind unit, const AttentionProblem& problem, const NewestQueries& queries,
+                   const RowsOf& o, void* memory) {
+  if (unit == UnitKind::kBF16Pair) {
+    HWY_DYNAMIC_DISPATCH(NewestTaskPairs)(problem, queries, o, memory);
+  } else {
+    HWY_DYNAMIC_DISPATCH(NewestTaskF32)(problem, queries, o, memory);
+  }
+}
+
 AttentionProblem::AttentionProblem(const AttentionArgs& args)
     : heads(args.q.shape[1]),
       groups(args.k.shape[1]),
@@ -216,6 +270,19 @@ AttentionProblem::AttentionProblem(const AttentionArgs& args)
       k_shared(args.k_shared),
       v(args.v) {
   CHECK_GT(scale, 0.0f);  // the running maximum is kept of unscaled scores
+}
+
+AttentionProblem::AttentionProblem(const DecodeAttentionArgs& args, int64_t sequence, int64_t group)
+    : heads(args.q.shape[1]),
+      groups(1),
+      dk(args.q.cols()),
+      dr(0),
+      dv(args.o.cols()),
+      scale(args.scale),
+      q(args.q),
+      k(args.k.Index(sequence).Columns(group * dk, dk)),
+      v(args.v.Index(sequence).Columns(group * dv, dv)) {
+  CHECK_GT(scale, 0.0f);
 }
 
 void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work work,
@@ -248,6 +315,25 @@ void CpuBackend::Attention(Stream&, const AttentionArgs& args) {
   }
   pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t task, int thread) {
     RunForwardTask(unit, problem, out, tasks[task], ThreadScratch(thread, bytes));
+  });
+}
+
+void CpuBackend::DecodeAsAttention(const DecodeAttentionArgs& args) {
+  const int64_t batch = args.q.shape[0], heads = args.q.shape[1], groups = args.k.cols() / args.q.cols();
+  const int64_t per_group = heads / groups, pieces = (per_group + kQueryBlock - 1) / kQueryBlock;
+  const int32_t* lengths = args.lengths.as<int32_t>();
+  const UnitKind unit = ChooseUnit(args.q.dtype);
+  const RowsOf o(args.o);
+  pool_.Run(batch * groups * pieces, [&](int64_t task, int thread) {
+    const int64_t sequence = task / pieces / groups, group = task / pieces % groups;
+    const int64_t head = task % pieces * kQueryBlock;
+    CHECK(lengths[sequence] >= 1 && lengths[sequence] <= args.k.shape[1])
+        << "sequence " << sequence << " has " << lengths[sequence] << " cached tokens of " << args.k.shape[1];
+    const AttentionProblem problem(args, sequence, group);
+    const NewestQueries queries{.first = sequence * heads + group * per_group + head,
+                                .count = std::min(kQueryBlock, per_group - head),
+                                .keys = lengths[sequence]};
+    RunNewestTask(unit, problem, queries, o, ThreadScratch(thread, ForwardScratchBytes(problem)));
   });
 }
 

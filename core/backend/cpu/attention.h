@@ -30,6 +30,9 @@ struct AttentionProblem {
   RowsOf q, k, k_shared, v;
 
   explicit AttentionProblem(const AttentionArgs& args);
+  // Of sequence `sequence` and key/value head `group` of a decoding step alone: one key head, from the
+  // sequence's first cached token on; `heads` is still the number of all query heads.
+  AttentionProblem(const DecodeAttentionArgs& args, int64_t sequence, int64_t group);
   int64_t d() const { return dk + dr; }
 };
 
@@ -64,6 +67,16 @@ int64_t ForwardScratchBytes(const AttentionProblem& problem);
 void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const ForwardOutputs& out,
                     const AttentionTask& task, void* memory);
 
+// One query a head at the end of `keys` cached tokens: rows [first, first + count) of p.q and of o, at
+// most kQueryBlock.
+struct NewestQueries {
+  int64_t first;
+  int64_t count;
+  int64_t keys;
+};
+void RunNewestTask(UnitKind unit, const AttentionProblem& problem, const NewestQueries& queries,
+                   const RowsOf& o, void* memory);
+
 struct BackwardOutputs {
   RowsOf o, d_o, lse;  // inputs
   // One row a (token, head), (token, group) or token. A task overwrites its rows: where several tasks have a
@@ -75,6 +88,7 @@ void RunBackwardTask(UnitKind unit, const AttentionProblem& problem, const Backw
                      const AttentionTask& task, void* memory);
 
 inline constexpr int64_t kQueryChunk = 512;  // queries of a forward task
+inline constexpr int64_t kQueryBlock = 48;   // of them, those of a tile product
 
 // Keys of a backward task: all of a sequence of up to 1024, else a part, at most four of them, so that the
 // partial sums of dq stay bounded. A function of the length alone, so results do not depend on threads.

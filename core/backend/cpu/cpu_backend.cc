@@ -57,7 +57,8 @@ struct CpuBackend::Scratch {
 };
 
 CpuBackend::CpuBackend(const CpuOptions& options)
-    : engine_(options.products),
+    : engine_(options.batch_invariant ? ProductEngine::kOurs : options.products),
+      batch_invariant_(options.batch_invariant),
       pool_(options.threads > 0 ? options.threads : AvailableCores()),
       products_(std::make_unique<Products>(pool_.num_threads())),
       scratch_(std::make_unique<Scratch>(pool_.num_threads())),
@@ -78,7 +79,7 @@ void* CpuBackend::Allocate(int64_t bytes) {
 void CpuBackend::Free(void* memory) { std::free(memory); }
 
 std::string CpuBackend::Name() const {
-  return Concat("cpu (", InstructionSetName(), ", ", num_threads(),
+  return Concat("cpu (", InstructionSet(), ", ", num_threads(),
                 num_threads() == 1 ? " thread)" : " threads)");
 }
 
@@ -91,7 +92,9 @@ int64_t CpuBackend::free_bytes() const {
   return 0;
 }
 
-std::string CpuBackend::InstructionSet() const { return InstructionSetName(); }
+std::string CpuBackend::InstructionSet() const {
+  return Concat(InstructionSetName(), batch_invariant_ ? " batch-invariant" : "");
+}
 
 DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 : DType::kF32; }
 

@@ -25,6 +25,7 @@ class CpuBackend final : public Backend {
   std::string Name() const override;
   std::string InstructionSet() const override;
   DType AutoCompute() const override;
+  bool batch_invariant() const override { return batch_invariant_; }
   int num_threads() const override { return pool_.num_threads(); }
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
   int64_t free_bytes() const override;
@@ -75,16 +76,24 @@ class CpuBackend final : public Backend {
   float* RoundedScratch(int64_t elements);
 
   // matmul.cc
+  bool UsesMatVec(const Product& product) const;
+  bool UsesFewRows(const Product& product) const;
   bool UsesOneDnn(const Product& product) const;
+  void AddPart(const Product& product, int64_t rows, std::vector<Product>& tasks) const;
+  void RunFewRows(const Product& product);
   void RunProduct(const Product& product, int thread);
   void RunProducts(const std::vector<Product>& tasks);
   void RunLargeProduct(const Product& product);
+
+  // attention.cc: DecodeAttention with the bits of Attention
+  void DecodeAsAttention(const DecodeAttentionArgs& args);
 
   // fp8.cc: with Rounding::kFp8
   void MatMulFp8(Stream& stream, const MatMulArgs& args);
   void GroupedMatMulFp8(Stream& stream, const GroupedMatMulArgs& args);
 
   ProductEngine engine_;
+  bool batch_invariant_;
   ThreadPool pool_;
   std::unique_ptr<Products> products_;
   struct Scratch;

@@ -219,6 +219,7 @@ HWY_EXPORT(DecodeChunkOf);
 HWY_EXPORT(MergeHead);
 
 void CpuBackend::DecodeAttention(Stream&, const DecodeAttentionArgs& args) {
+  if (batch_invariant_) return DecodeAsAttention(args);
   const DecodeProblem problem(args);
   const int64_t batch = args.q.shape[0];
   const int64_t per_group = problem.per_group();

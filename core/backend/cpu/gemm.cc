@@ -14,10 +14,9 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius::HWY_NAMESPACE {
 namespace {
 
-// The kernel holds a tile of kTileRows x 2 vectors in registers. A block of kBlockK steps of one packed
+// The kernel holds a tile of kTileRows x 2 vectors in registers. A block of kGemmBlockK steps of one packed
 // column panel (2 vectors wide) stays in the L1 cache while the tiles of a row panel pass.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 12 : 6;
-constexpr int64_t kBlockK = 256;
 HWY_INLINE int64_t TileColumns() { return 2 * Lanes(); }
 
 HWY_INLINE int64_t RoundUp(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -137,8 +136,8 @@ struct Block {
   int64_t stride;  // between rows, or between tiles
 };
 
-constexpr int64_t kRowStride = kBlockK + 16;  // off the powers of two, which share cache sets
-constexpr int64_t kTileStride = kBlockK * kTileRows + 16;
+constexpr int64_t kRowStride = kGemmBlockK + 16;  // off the powers of two, which share cache sets
+constexpr int64_t kTileStride = kGemmBlockK * kTileRows + 16;
 
 template <typename T>
 Block WidenRows(const T* a, int64_t stride, int64_t m, int64_t k, float* to) {
@@ -306,7 +305,7 @@ void ComputeAny(const Product& product, const float* packed_b, float* scratch) {
   const bool direct = c.dtype == DType::kF32;
   int64_t p = 0;
   do {  // once even if k is 0: the result is then zero, or the bias
-    const int64_t block_k = std::min(kBlockK, k - p);
+    const int64_t block_k = std::min(kGemmBlockK, k - p);
     const bool first = p == 0, last = p + block_k >= k;
     TileTarget t{.to = c.data, .to_dtype = c.dtype, .to_stride = c.stride};
     if (!direct && !last) t.to = sums, t.to_dtype = DType::kF32, t.to_stride = sums_stride;

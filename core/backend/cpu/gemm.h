@@ -13,6 +13,8 @@
 
 namespace moebius {
 
+inline constexpr int64_t kGemmBlockK = 256;
+
 // Element (i, j) lies at data[i * stride + j], or at data[j * stride + i] when transposed. fp32 or bf16.
 struct GemmOperand {
   const void* data = nullptr;

@@ -1,11 +1,13 @@
 // Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and
-// which kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere, matrix-vector kernels
-// for few rows.
+// which kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere (one for few rows, one
+// that packs its operands), matrix-vector kernels for up to eight rows. A batch-invariant backend knows only
+// ours, which round alike.
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "core/backend/cpu/cpu_backend.h"
+#include "core/backend/cpu/few_rows.h"
 #include "core/backend/cpu/gemm.h"
 #include "core/backend/cpu/instruction_set.h"
 #include "core/backend/cpu/matvec.h"
@@ -31,8 +33,6 @@ GemmOperand Operand(const TensorView& x, Transpose transpose = Transpose::kNo) {
 GemmResult Result(const TensorView& c, bool accumulate = false) {
   return {.data = c.data, .dtype = c.dtype, .stride = c.stride, .accumulate = accumulate};
 }
-
-bool IsMatVec(const Product& p) { return p.m <= kMatVecRows && !p.a.transposed; }
 
 MatVecArgs ToMatVec(const Product& p) {
   return {.m = p.m,
@@ -60,17 +60,20 @@ void AddGrid(const Product& p, int64_t rows, int64_t columns, std::vector<Produc
   }
 }
 
-// One of several products of a call: few cuts, as the others keep the threads busy too.
-void AddPart(const Product& p, int64_t rows, std::vector<Product>& tasks) {
-  AddGrid(p, rows, IsMatVec(p) ? MatVecColumnsATask(ToMatVec(p)) : p.n, tasks);
-}
-
 void LargestFirst(std::vector<Product>& tasks) {
   std::stable_sort(tasks.begin(), tasks.end(),
                    [](const Product& a, const Product& b) { return a.m * a.n * a.k > b.m * b.n * b.k; });
 }
 
 }  // namespace
+
+bool CpuBackend::UsesMatVec(const Product& p) const {
+  return !batch_invariant_ && p.m <= kMatVecRows && !p.a.transposed;
+}
+
+bool CpuBackend::UsesFewRows(const Product& p) const {
+  return !UsesMatVec(p) && !UsesOneDnn(p) && IsFewRows(p);
+}
 
 bool CpuBackend::UsesOneDnn(const Product& p) const {
   // Rounded operands are fp32 whatever the result is; oneDNN 2.6 has no such product.
@@ -87,8 +90,13 @@ bool CpuBackend::UsesOneDnn(const Product& p) const {
 }
 
 void CpuBackend::RunProduct(const Product& p, int thread) {
-  if (IsMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
+  if (UsesMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
   if (UsesOneDnn(p)) return products_->Run(p, thread);
+  if (IsFewRows(p)) {
+    float* packed = static_cast<float*>(ThreadScratch(thread, FewRowsPackedBytes(p.m, p.k)));
+    FewRowsPack(p, 0, p.k, packed);
+    return FewRowsCompute(p, packed, 0, p.n);
+  }
   const int64_t columns =
       std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, 1024);
   const int64_t rows = std::min(kPanelRows, p.m), width = std::min(columns, p.n);
@@ -103,6 +111,24 @@ void CpuBackend::RunProduct(const Product& p, int thread) {
       GemmCompute(panel, packed, memory + packed_bytes);
     }
   }
+}
+
+// One of several products of a call: few cuts, as the others keep the threads busy too.
+void CpuBackend::AddPart(const Product& p, int64_t rows, std::vector<Product>& tasks) const {
+  const bool cut = UsesMatVec(p) || UsesFewRows(p);
+  AddGrid(p, rows, cut ? MatVecColumnsATask(ToMatVec(p)) : p.n, tasks);
+}
+
+// a is packed once for all tasks, in parallel.
+void CpuBackend::RunFewRows(const Product& p) {
+  float* packed = static_cast<float*>(SharedScratch(FewRowsPackedBytes(p.m, p.k)));
+  pool_.Run(CeilDiv(p.k, kGemmBlockK), [&](int64_t i, int) {
+    FewRowsPack(p, i * kGemmBlockK, std::min(p.k, (i + 1) * kGemmBlockK), packed);
+  });
+  const int64_t columns = MatVecColumnsATask(ToMatVec(p));
+  pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int) {
+    FewRowsCompute(p, packed, i * columns, std::min(p.n, (i + 1) * columns));
+  });
 }
 
 void CpuBackend::RunProducts(const std::vector<Product>& tasks) {
@@ -144,7 +170,8 @@ void CpuBackend::MatMul(Stream& stream, const MatMulArgs& args) {
             .k = args.transpose_a == Transpose::kYes ? args.a.rows() : args.a.cols()};
   if (args.bias) p.c.bias = args.bias.as<float>();
   if (p.m == 0 || p.n == 0) return;
-  if (IsMatVec(p)) return MatVec(pool_, ToMatVec(p));
+  if (UsesMatVec(p)) return MatVec(pool_, ToMatVec(p));
+  if (UsesFewRows(p)) return RunFewRows(p);
   std::vector<Product> tasks;
   if (UsesOneDnn(p)) {
     int64_t rows = kGroupRows, columns = std::min<int64_t>(p.n, 1024);

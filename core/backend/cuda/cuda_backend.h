@@ -40,6 +40,7 @@ class CudaBackend final : public Backend {
   std::string Name() const override;
   std::string InstructionSet() const override;
   DType AutoCompute() const override { return DType::kBF16; }
+  bool batch_invariant() const override { return false; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return int64_t{1} << 30; }
   int64_t free_bytes() const override;

@@ -39,6 +39,7 @@ class WaitingBackend final : public Backend {
   std::string Name() const override { return to_->Name(); }
   std::string InstructionSet() const override { return to_->InstructionSet(); }
   DType AutoCompute() const override { return to_->AutoCompute(); }
+  bool batch_invariant() const override { return to_->batch_invariant(); }
   int num_threads() const override { return to_->num_threads(); }
   int64_t piece_bytes() const override { return to_->piece_bytes(); }
   int64_t free_bytes() const override { return to_->free_bytes(); }

@@ -58,6 +58,7 @@ class PlainBackend final : public Backend {
   std::string Name() const override { return "plain"; }
   std::string InstructionSet() const override { return "plain"; }
   DType AutoCompute() const override { return DType::kF32; }
+  bool batch_invariant() const override { return false; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
   int64_t free_bytes() const override { return 0; }

@@ -1,0 +1,173 @@
+#include "core/backend/cpu/few_rows.h"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/backend/cpu/few_rows.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "core/backend/cpu/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace moebius::HWY_NAMESPACE {
+namespace {
+
+// Rows are taken in groups of up to kMostVectors vectors; packed a is [groups][k][vectors of the group].
+constexpr int kMostVectors = 2;
+HWY_INLINE int64_t GroupRows() { return kMostVectors * Lanes(); }
+HWY_INLINE int64_t VectorsOf(int64_t rows) { return (rows + Lanes() - 1) / Lanes(); }
+
+int64_t PackedBytes(int64_t m, int64_t k) { return (m / GroupRows() + 1) * GroupRows() * k * sizeof(float); }
+
+HWY_INLINE float Widen(float x) { return x; }
+HWY_INLINE float Widen(BF16 x) { return x.ToFloat(); }
+
+template <typename X>
+void PackOf(const Product& p, int64_t begin, int64_t end, float* packed) {
+  const X* x = static_cast<const X*>(p.a.data);
+  for (int64_t row = 0; row < p.m; row += GroupRows()) {
+    const int64_t rows = std::min(GroupRows(), p.m - row), width = VectorsOf(rows) * Lanes();
+    float* group = packed + row * p.k;
+    if (rows < width) std::memset(group + begin * width, 0, (end - begin) * width * sizeof(float));
+    for (int64_t r = 0; r < rows; ++r) {
+      const X* from = x + (row + r) * p.a.stride;
+      for (int64_t i = begin; i < end; ++i) group[i * width + r] = Widen(from[i]);
+    }
+  }
+}
+
+void Pack(const Product& p, int64_t begin, int64_t end, float* packed) {
+  p.a.dtype == DType::kF32 ? PackOf<float>(p, begin, end, packed) : PackOf<BF16>(p, begin, end, packed);
+}
+
+constexpr int64_t kWidenedStride = kGemmBlockK + 16;  // off the powers of two, which share cache sets
+
+// Sums of one block of k: rows of x in lanes, kColumns rows of w beside each other.
+template <int kVectors, int kColumns>
+HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w, int64_t ldw,
+                              int64_t k, VF (&sums)[kColumns][kVectors]) {
+  const F32 d;
+  const int64_t lanes = Lanes();
+#pragma GCC unroll 12
+  for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[c][v] = Set(0);
+  }
+  for (int64_t i = 0; i < k; ++i, x += kVectors * lanes) {
+    VF rows[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) rows[v] = hn::Load(d, x + v * lanes);
+#pragma GCC unroll 12
+    for (int c = 0; c < kColumns; ++c) {
+      const VF weight = Set(w[c * ldw + i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[c][v] = hn::MulAdd(rows[v], weight, sums[c][v]);
+    }
+  }
+}
+
+HWY_INLINE void PutElement(const GemmResult& c, int64_t row, int64_t column, float sum) {
+  const int64_t at = row * c.stride + column;
+  if (c.bias != nullptr) sum += c.bias[column];
+  if (c.dtype == DType::kF32) {
+    static_cast<float*>(c.data)[at] = sum;
+  } else {
+    static_cast<BF16*>(c.data)[at] = BF16::FromFloat(sum);
+  }
+}
+
+// kColumns columns of the result, from `column` on, for the `rows` rows of a group that starts at `row`.
+// `widened` has room for kColumns rows of a block of w.
+template <int kVectors, int kColumns, typename W>
+void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column, float* widened) {
+  constexpr int64_t kMostLanes = HWY_MAX_BYTES / sizeof(float);
+  HWY_ALIGN float totals[kColumns * kVectors * kMostLanes] = {};
+  const int64_t lanes = Lanes(), width = kVectors * lanes;
+  const W* w = static_cast<const W*>(p.b.data) + column * p.b.stride;
+  for (int64_t begin = 0; begin < p.k; begin += kGemmBlockK) {
+    const int64_t k = std::min(kGemmBlockK, p.k - begin);
+    VF sums[kColumns][kVectors];
+    if constexpr (std::is_same_v<W, float>) {
+      MultiplyBlock<kVectors, kColumns>(x + begin * width, w + begin, p.b.stride, k, sums);
+    } else {
+      for (int c = 0; c < kColumns; ++c) {
+        const W* from = w + c * p.b.stride + begin;
+        float* to = widened + c * kWidenedStride;
+        Sweep(k, [&](int64_t i, auto part) HWY_ATTR { Store(Load(from + i, part), to + i, part); });
+      }
+      MultiplyBlock<kVectors, kColumns>(x + begin * width, widened, kWidenedStride, k, sums);
+    }
+#pragma GCC unroll 12
+    for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        float* total = totals + c * width + v * lanes;
+        StoreExact(begin == 0 ? sums[c][v] : hn::Add(Load(total), sums[c][v]), total);
+      }
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int c = 0; c < kColumns; ++c) {
+      PutElement(p.c, row + r, column + c, totals[c * width + r]);
+    }
+  }
+}
+
+template <int kVectors, typename W>
+void Group(const Product& p, const float* x, int64_t row, int64_t rows, int64_t begin, int64_t end) {
+  // As many sums as registers hold.
+  constexpr int kColumns = kVectors == 1 ? 8 : 6;
+  HWY_ALIGN float widened[kColumns * kWidenedStride];
+  int64_t column = begin;
+  for (; column + kColumns <= end; column += kColumns)
+    Columns<kVectors, kColumns, W>(p, x, row, rows, column, widened);
+  constexpr int kRest = kColumns > 4 ? 4 : 2;
+  for (; column + kRest <= end; column += kRest)
+    Columns<kVectors, kRest, W>(p, x, row, rows, column, widened);
+  for (; column < end; ++column) Columns<kVectors, 1, W>(p, x, row, rows, column, widened);
+}
+
+template <typename W>
+void ComputeOf(const Product& p, const float* packed, int64_t begin, int64_t end) {
+  for (int64_t row = 0; row < p.m; row += GroupRows()) {
+    const int64_t rows = std::min(GroupRows(), p.m - row), vectors = VectorsOf(rows);
+    const float* x = packed + row * p.k;
+    if (vectors == 1) {
+      Group<1, W>(p, x, row, rows, begin, end);
+    } else {
+      Group<2, W>(p, x, row, rows, begin, end);
+    }
+  }
+}
+
+void Compute(const Product& p, const float* packed, int64_t begin, int64_t end) {
+  p.b.dtype == DType::kF32 ? ComputeOf<float>(p, packed, begin, end) : ComputeOf<BF16>(p, packed, begin, end);
+}
+
+}  // namespace
+}  // namespace moebius::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moebius {
+
+HWY_EXPORT(PackedBytes);
+HWY_EXPORT(Pack);
+HWY_EXPORT(Compute);
+
+bool IsFewRows(const Product& p) {
+  return p.m <= kFewRows && p.k > 0 && !p.a.transposed && p.b.transposed && !p.c.accumulate;
+}
+int64_t FewRowsPackedBytes(int64_t m, int64_t k) { return HWY_DYNAMIC_DISPATCH(PackedBytes)(m, k); }
+void FewRowsPack(const Product& p, int64_t begin, int64_t end, float* packed) {
+  HWY_DYNAMIC_DISPATCH(Pack)(p, begin, end, packed);
+}
+void FewRowsCompute(const Product& p, const float* packed, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(Compute)(p, packed, begin, end);
+}
+
+}  // namespace moebius
+#endif  // HWY_ONCE

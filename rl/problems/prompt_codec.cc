@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/base/check.h"
 #include "core/base/strings.h"
 #include "data/special_tokens.h"
 
@@ -158,28 +159,25 @@ absl::StatusOr<std::vector<ChatSegment>> PromptCodec::AnswerSegments(
     const std::vector<ChatMessage>& messages) const {
   const std::vector<ChatMessage> prompt(messages.begin(), messages.end() - 1);
   std::vector<ChatSegment> rest;
-  // As the template writes answers, where its prompt lets it: DeepSeek-R1's opens reasoning that its answers
-  // do not have.
-  if (options_.chat && options_.open_answer.empty()) {
+  if (options_.chat && opening_.empty()) {  // as the template writes answers
     ASSIGN_OR_RETURN(const std::vector<ChatSegment> first,
                      RenderChat(*options_.chat, prompt, GenerationPrompt::kAdd));
-    ASSIGN_OR_RETURN(const std::vector<ChatSegment> all,
-                     RenderChat(*options_.chat, messages, GenerationPrompt::kNone));
-    if (BeginsWith(all, first)) rest.assign(all.begin() + std::ssize(first), all.end());
-    while (!rest.empty() && !rest.back().is_answer) rest.pop_back();
-  }
-  if (rest.empty()) {
+    ASSIGN_OR_RETURN(rest, RenderChat(*options_.chat, messages, GenerationPrompt::kNone));
+    CHECK(BeginsWith(rest, first)) << ChatText(first) << " and " << ChatText(rest);
+    rest.erase(rest.begin(), rest.begin() + std::ssize(first));
+    while (!rest.back().is_answer) rest.pop_back();
+  } else {
     std::string_view text = messages.back().content;
     if (text.starts_with(opening_)) text.remove_prefix(opening_.size());
     rest = {{std::string(text), false, true}, {end_marker_, true, true}};
   }
   std::vector<ChatSegment> segments;
-  bool has_text = false;
+  bool has_text = false;  // apart from what the template adds to an empty one
   for (const ChatSegment& segment : rest) {
     if (segment.is_marker) {
       segments.push_back(segment);
     } else {
-      has_text = has_text || !segment.text.empty();
+      has_text = has_text || (!segment.text.empty() && !messages.back().content.empty());
       AppendCut(answer_tokens_, segment, &segments);
     }
   }

@@ -215,6 +215,9 @@ TEST(PromptCodec, RefusesConversationsOutOfOrder) {
   EXPECT_FALSE(chat->Conversation({}).ok());
   EXPECT_FALSE(plain->Example({{"user", "q"}}, "").ok());
   EXPECT_FALSE(plain->Conversation({{"user", ""}, {"assistant", "a"}}).ok());
+  const auto thinks = PromptCodec::Create(tokenizer, {.chat = *ChatTemplateByName("qwen3")});
+  ASSERT_TRUE(thinks.ok()) << thinks.status();
+  EXPECT_FALSE(thinks->Example({{"user", "q"}}, "").ok()) << "Qwen3 writes an empty thought before it";
   EXPECT_FALSE(chat->Example({{"user", "q"}}, " \n").ok()) << "Llama 3 trims answers";
 }
 

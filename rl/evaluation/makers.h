@@ -1,0 +1,24 @@
+// What benchmark.cc chooses from; not for users of benchmarks.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "rl/evaluation/benchmark.h"
+
+namespace moebius {
+
+absl::StatusOr<Benchmark> MakeGsm8k(const BenchmarkOptions& options);
+absl::StatusOr<Benchmark> MakeMath(const BenchmarkOptions& options);
+absl::StatusOr<Benchmark> MakeAime(const BenchmarkOptions& options);
+absl::StatusOr<Benchmark> MakeMmlu(const BenchmarkOptions& options);
+absl::StatusOr<Benchmark> MakeHumanEval(const BenchmarkOptions& options);
+absl::StatusOr<Benchmark> MakeMbpp(const BenchmarkOptions& options);
+// Held-out items of `kind` (rl/tasks); examples come from its training items.
+absl::StatusOr<Benchmark> MakeProcedural(const std::string& kind, const BenchmarkOptions& options);
+
+// "5 shots, text", "0 shots, chat"
+std::string ProtocolText(int64_t shots, Asking asking);
+std::string_view TrimmedText(std::string_view text);
+
+}  // namespace moebius

@@ -118,7 +118,7 @@ absl::StatusOr<std::unique_ptr<ProblemSet>> MakeProcedural(const proto::Problems
                                "\"; only countdown has a scratch-pad; remove one"));
     if (problems.scratchpad_tries() < 1 || problems.scratchpad_tries() > 1000)
       return UsageError(Concat("problems.scratchpad_tries is ", problems.scratchpad_tries(),
-                               "; it must lie in [1, 1000]; set it to 6"));
+                               "; it must lie in [1, 1000]; set it to 4"));
     search = {.tries = problems.scratchpad_tries(), .division = options.countdown_division};
   }
   return std::make_unique<Procedural>(*std::move(task), options,

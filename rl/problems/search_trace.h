@@ -9,6 +9,9 @@
 // "3+5=8,8-2=6?5*2=10,10+3=13?3+5=8,8*2=16!" for 3 5 2 -> 16. Values are whole and above zero, the larger
 // number stands before "-", no two tries of a trace are the same. The answer of a hit is its expression with
 // every step in parentheses but the last, "(3+5)*2"; without a hit it is that of the nearest try.
+//
+// Three numbers up to 9: 4 tries take 52 bytes with the answer on average and at most 72, and 40 % of them
+// hit; 6 tries 68, 102 and 53 %.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +22,7 @@
 namespace moebius {
 
 struct SearchOptions {
-  int64_t tries = 6;  // at most
+  int64_t tries = 4;  // at most
   bool division = false;
 };
 

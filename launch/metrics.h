@@ -11,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "launch/json_lines.h"
+#include "core/io/json_lines.h"
 
 namespace moebius {
 

@@ -18,7 +18,8 @@ bool IsMtp(const ModelConfig& config, const std::string& name) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const ModelOptions& given) {
+absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const ModelOptions& given,
+                                                        WholeModelOn where) {
   Mesh& mesh = trainer.mesh();
   Communicator& all = mesh.all();
   Stream& stream = mesh.stream("control");
@@ -31,11 +32,15 @@ absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const 
   std::string names;
   for (const Stored& stored : mine) names += stored.spec.name + "\n";
   ASSIGN_OR_RETURN(const std::vector<std::string> lists, mesh.GatherText(names));
-  if (all.rank() != 0) {
+  const bool everywhere = where == WholeModelOn::kEveryRank;
+  const auto read = [&](TensorView view, std::vector<float>& values) {
+    context.backend.CopyToHost(context.stream, view, values.data());
+    context.stream.Synchronize();
+  };
+  if (all.rank() != 0 && !everywhere) {
     for (const Stored& stored : mine) {
       std::vector<float> values(stored.view.elements());
-      context.backend.CopyToHost(context.stream, stored.view, values.data());
-      context.stream.Synchronize();
+      read(stored.view, values);
       all.Send(stream, {.what = "whole model"}, 0, 0,
                TensorView(values.data(), DType::kF32, {stored.view.elements()}));
       stream.Synchronize();
@@ -63,15 +68,15 @@ absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const 
       CHECK(found != places.end()) << name;
       const auto [parameter, piece] = found->second;
       std::vector<float> values(piece->shape.elements());
-      if (r == 0) {
-        context.backend.CopyToHost(context.stream, mine[next++].view, values.data());
-        context.stream.Synchronize();
-      } else {
-        const TensorView to(values.data(), DType::kF32, {piece->shape.elements()});
-        all.Recv(stream, {.what = "whole model"}, r, 0, to);
-        stream.Synchronize();
-        RETURN_IF_ERROR(all.status());
+      if (r == all.rank()) read(mine[next++].view, values);
+      const TensorView there(values.data(), DType::kF32, {piece->shape.elements()});
+      if (everywhere) {
+        all.Broadcast(stream, {.what = "whole model"}, r, there);
+      } else if (r != 0) {
+        all.Recv(stream, {.what = "whole model"}, r, 0, there);
       }
+      stream.Synchronize();
+      RETURN_IF_ERROR(all.status());
       SetParameter(context.backend, context.stream, *parameter, piece->offset, values);
     }
   }

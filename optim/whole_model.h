@@ -1,4 +1,4 @@
-// A model of one stage out of a trainer of any layout: for sampling, which runs on one rank.
+// A model of one stage out of a trainer of any layout: for sampling.
 #pragma once
 
 #include <memory>
@@ -7,8 +7,11 @@
 
 namespace moebius {
 
-// Collective. On rank 0 a model without MTP modules that holds the current weights in the compute dtype, at
-// `max_positions`; null on the others.
-absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const ModelOptions& options);
+enum class WholeModelOn { kRank0, kEveryRank };
+
+// Collective. A model without MTP modules that holds the current weights in the compute dtype, at
+// `max_positions`; null on ranks that get none.
+absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const ModelOptions& options,
+                                                        WholeModelOn where = WholeModelOn::kRank0);
 
 }  // namespace moebius

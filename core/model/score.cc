@@ -21,4 +21,23 @@ std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context
   return out;
 }
 
+std::vector<float> ScoreGroups(const Model& model, const Context& context, Microbatch& mb,
+                               std::span<const AnswerGroup> groups, double temperature, int64_t max_tokens) {
+  Objective objective;
+  objective.gradients = false;
+  objective.inverse_temperature = static_cast<float>(1 / temperature);
+  std::vector<float> out;
+  for (size_t begin = 0, end = 0; begin < groups.size(); begin = end) {
+    int64_t tokens = 0;
+    while (end < groups.size() && (end == begin || tokens + groups[end].Tokens() <= max_tokens)) {
+      tokens += groups[end++].Tokens();
+    }
+    mb.LoadGroups(context.stream, groups.subspan(begin, end - begin));
+    model.Forward(context, objective, mb);
+    for (const float loss : ToHost(context.backend, context.stream, mb.losses)) out.push_back(-loss);
+    mb.saved.Reset();
+  }
+  return out;
+}
+
 }  // namespace moebius

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "launch/json_lines.h"
+#include "core/io/json_lines.h"
 #include "launch/metrics.h"
 #include "launch/progress.h"
 #include "launch/recipe.h"

@@ -1,4 +1,4 @@
-#include "launch/json_lines.h"
+#include "core/io/json_lines.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

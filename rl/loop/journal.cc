@@ -1,0 +1,65 @@
+#include "rl/loop/journal.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/hash.h"
+#include "core/io/json.h"
+
+namespace moebius {
+
+absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder, int rank) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return CannotWriteError(Concat(folder, "; ", error.message(), "; make it writable"));
+  std::unique_ptr<Journal> journal(new Journal);
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().starts_with("verdicts-")) {
+      RETURN_IF_ERROR(journal->Read(entry.path().string()));
+    }
+  }
+  ASSIGN_OR_RETURN(JsonLinesWriter writer,
+                   JsonLinesWriter::Open(JoinPath(folder, Concat("verdicts-", rank, ".jsonl"))));
+  journal->writer_.emplace(std::move(writer));
+  return journal;
+}
+
+absl::Status Journal::Read(const std::string& path) {
+  return ReadJsonLines(path, [&](const nlohmann::json& line, int64_t number) -> absl::Status {
+    const std::string where = Concat(path, " line ", number);
+    ASSIGN_OR_RETURN(const int64_t problem, GetInt(line, "problem", where, 0));
+    ASSIGN_OR_RETURN(std::string answer, GetString(line, "answer", where));
+    Judgement judgement;
+    ASSIGN_OR_RETURN(judgement.verdict, GetString(line, "verdict", where));
+    for (auto [field, value] : {std::pair{"correct", &judgement.correct}, {"dense", &judgement.dense}}) {
+      if (!HasJsonField(line, field)) continue;
+      ASSIGN_OR_RETURN(const double number_read, GetDouble(line, field, where));
+      *value = number_read;
+    }
+    judgement.depends_on_time = true;
+    known_.insert({{static_cast<uint64_t>(problem), std::move(answer)}, std::move(judgement)});
+    return absl::OkStatus();
+  });
+}
+
+std::optional<Judgement> Journal::Find(uint64_t problem, const std::string& answer) const {
+  std::lock_guard lock(mutex_);
+  const auto found = known_.find({problem, Sha256Hex(answer)});
+  if (found == known_.end()) return std::nullopt;
+  return found->second;
+}
+
+absl::Status Journal::Add(uint64_t problem, const std::string& answer, const Judgement& judgement) {
+  std::lock_guard lock(mutex_);
+  Key key{problem, Sha256Hex(answer)};
+  nlohmann::ordered_json line{{"problem", problem}, {"answer", key.second}, {"verdict", judgement.verdict}};
+  if (judgement.correct) line["correct"] = *judgement.correct;
+  if (judgement.dense) line["dense"] = *judgement.dense;
+  RETURN_IF_ERROR(writer_->Append(DumpJson(line)));
+  known_.insert({std::move(key), judgement});
+  return absl::OkStatus();
+}
+
+}  // namespace moebius

@@ -1,0 +1,40 @@
+// Verdicts that depend on time, kept across restarts: a run that is killed and goes on from its last
+// checkpoint samples the same answers again and must not judge them differently. One file of JSON lines a
+// rank; all ranks' files are read, so that a run may go on in another layout.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "core/io/json_lines.h"
+#include "rl/problems/problem.h"
+
+namespace moebius {
+
+class Journal {
+ public:
+  // `folder` is made when missing; `rank` writes verdicts-RANK.jsonl there. A last line that was cut short is
+  // dropped.
+  static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& folder, int rank);
+
+  // Of an answer to a problem; any thread.
+  std::optional<Judgement> Find(uint64_t problem, const std::string& answer) const;
+  absl::Status Add(uint64_t problem, const std::string& answer, const Judgement& judgement);
+
+ private:
+  using Key = std::pair<uint64_t, std::string>;  // problem, SHA-256 of the answer
+  Journal() = default;
+  absl::Status Read(const std::string& path);
+
+  mutable std::mutex mutex_;
+  std::map<Key, Judgement> known_;
+  std::optional<JsonLinesWriter> writer_;
+};
+
+}  // namespace moebius

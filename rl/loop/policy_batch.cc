@@ -1,0 +1,195 @@
+#include "rl/loop/policy_batch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/base/strings.h"
+
+namespace moebius {
+namespace {
+
+int64_t TokensOf(const RolloutGroup& group) {
+  int64_t n = 0;
+  for (const RolloutSample& sample : group.samples) n += std::ssize(sample.tokens);
+  return n;
+}
+
+}  // namespace
+
+PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGroup> groups, int64_t least)
+    : options_(options) {
+  SetAdvantages(groups);
+  // A group without advantages teaches nothing, unless every token has a term of its own.
+  const PolicyObjective& o = options.objective;
+  const bool all_count = (o.kl != KlKind::kNone && o.kl_coefficient != 0) || options.entropy_coefficient != 0;
+  std::vector<int64_t> chosen, others;
+  int64_t token = 0;
+  for (int64_t g = 0; g < std::ssize(groups); ++g) {
+    const int64_t end = token + TokensOf(groups[g]);
+    const bool teaches = std::any_of(token_advantages_.begin() + token, token_advantages_.begin() + end,
+                                     [](double a) { return a != 0; });
+    has_signal_ |= teaches;
+    (teaches || all_count ? chosen : others).push_back(g);
+    token = end;
+  }
+  const int64_t updates = options.updates;
+  for (size_t i = 0; std::ssize(chosen) < least * updates && i < others.size(); ++i)
+    chosen.push_back(others[i]);
+  std::sort(chosen.begin(), chosen.end());
+  // What the batch's means are over: answers that were judged, those without advantage included.
+  BatchTotals totals;
+  for (const RolloutGroup& group : groups) {
+    for (const RolloutSample& sample : group.samples) {
+      if (!sample.score.reward) continue;
+      ++totals.answers;
+      totals.tokens += std::ssize(sample.tokens);
+    }
+  }
+  totals.answers = std::max<int64_t>(1, totals.answers / updates);
+  totals.tokens = std::max<int64_t>(1, totals.tokens / updates);
+  const int64_t parts = std::clamp<int64_t>(std::ssize(chosen) / std::max<int64_t>(least, 1), 1, updates);
+  for (int64_t u = 0; u < parts; ++u) {
+    const auto [begin, end] = ShareOf(std::ssize(chosen), static_cast<int>(u), static_cast<int>(parts));
+    AddPart(groups, {chosen.begin() + begin, chosen.begin() + end}, totals, u == 0);
+  }
+}
+
+void PolicyBatch::SetAdvantages(std::span<const RolloutGroup> groups) {
+  std::vector<int64_t> group_of, lengths;
+  std::vector<double> rewards, penalties;
+  for (int64_t g = 0; g < std::ssize(groups); ++g) {
+    for (const RolloutSample& s : groups[g].samples) {
+      group_of.push_back(g);
+      lengths.push_back(std::ssize(s.tokens));
+      double reward = s.score.reward.value_or(std::numeric_limits<double>::quiet_NaN());
+      if (options_.kl_in_reward != 0) {
+        const std::vector<float>& now = s.proximal.empty() ? s.logprobs : s.proximal;
+        for (size_t t = 0; t < s.tokens.size(); ++t) {
+          const double penalty = options_.kl_in_reward * (static_cast<double>(now[t]) - s.reference[t]);
+          penalties.push_back(penalty);
+          if (options_.advantage != AdvantageKind::kReinforcePlusPlus) reward -= penalty;
+        }
+      }
+      rewards.push_back(reward);
+    }
+  }
+  if (options_.advantage != AdvantageKind::kReinforcePlusPlus) penalties.clear();
+  const RewardedAnswers answers{
+      .groups = group_of, .rewards = rewards, .lengths = lengths, .token_penalties = penalties};
+  signal_ = MeasureSignal(answers);
+  token_advantages_ = TokenAdvantages(options_.advantage, answers);
+  int64_t token = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    answer_advantages_.push_back(std::isnan(rewards[i]) ? rewards[i] : token_advantages_[token]);
+    token += lengths[i];
+  }
+}
+
+// Whether the weights follow from what the samples say, before the model has run.
+bool PolicyBatch::KnowsWeights(const Part& part) const { return options_.exact && part.first; }
+
+void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vector<int64_t>& chosen,
+                          const BatchTotals& totals, bool first) {
+  parts_.push_back(std::make_unique<Part>());
+  Part& part = *parts_.back();
+  part.totals = totals;
+  part.first = first;
+  std::vector<int64_t> first_token{0};  // of all groups
+  for (const RolloutGroup& group : groups) first_token.push_back(first_token.back() + TokensOf(group));
+  for (const int64_t g : chosen) {
+    AnswerGroup& to = part.groups.emplace_back();
+    to.prompt = groups[g].prompt;
+    part.first_token.push_back(std::ssize(part.behaviour));
+    part.first_answer.push_back(std::ssize(part.lengths));
+    int64_t token = first_token[g];
+    const bool none = std::none_of(groups[g].samples.begin(), groups[g].samples.end(),
+                                   [](const RolloutSample& s) { return s.score.reward.has_value(); });
+    for (const RolloutSample& s : groups[g].samples) {
+      const auto n = std::ssize(s.tokens);
+      const auto begin = token_advantages_.begin() + std::exchange(token, token + n);
+      // What could not be judged is left out; a group of nothing else is here to fill a rank's batch.
+      if (!s.score.reward && !none) continue;
+      to.answers.push_back({.tokens = s.tokens, .weights = {}});
+      part.lengths.push_back(n);
+      part.advantages.insert(part.advantages.end(), begin, begin + n);
+      part.behaviour.insert(part.behaviour.end(), s.logprobs.begin(), s.logprobs.end());
+      const std::vector<float>& proximal = s.proximal.empty() ? s.logprobs : s.proximal;
+      part.proximal.insert(part.proximal.end(), proximal.begin(), proximal.end());
+      part.reference.insert(part.reference.end(), s.reference.begin(), s.reference.end());
+    }
+  }
+  part.first_token.push_back(std::ssize(part.behaviour));
+  part.first_answer.push_back(std::ssize(part.lengths));
+  if (KnowsWeights(part)) {
+    const PolicyLoss loss = LossOf(part, 0, std::ssize(part.groups), part.behaviour);
+    size_t t = 0;
+    for (AnswerGroup& group : part.groups) {
+      for (AnswerGroup::Answer& answer : group.answers) {
+        for (size_t i = 0; i < answer.tokens.size(); ++i)
+          answer.weights.push_back(static_cast<float>(-loss.gradient[t++]));
+      }
+    }
+  }
+  GroupBatch& batch = batches_.emplace_back();
+  batch.groups = part.groups;
+  batch.predictions = std::ssize(part.behaviour);
+  batch.scale = 1;
+  batch.temperature = options_.temperature;
+  batch.entropies = true;
+  batch.entropy_scale = options_.entropy_coefficient / static_cast<double>(totals.tokens);
+  if (!KnowsWeights(part)) {
+    batch.weigh = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
+                                std::span<float> weights) {
+      std::vector<double> live(losses.size());
+      for (size_t i = 0; i < live.size(); ++i) live[i] = -static_cast<double>(losses[i]);
+      const PolicyLoss loss = LossOf(part, g, count, live);
+      for (size_t i = 0; i < live.size(); ++i) weights[i] = static_cast<float>(-loss.gradient[i]);
+    };
+  }
+  batch.observe = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
+                                std::span<const float>) { Observe(part, g, count, losses); };
+}
+
+PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t first, int64_t count,
+                               std::span<const double> live) const {
+  const int64_t begin = part.first_token[first], n = part.first_token[first + count] - begin;
+  CHECK_EQ(std::ssize(live), n);
+  const auto of = [&](const std::vector<double>& x) { return std::span<const double>(x).subspan(begin, n); };
+  const int64_t answer = part.first_answer[first];
+  return ComputePolicyLoss(
+      options_.objective, part.totals,
+      {.lengths =
+           std::span<const int64_t>(part.lengths).subspan(answer, part.first_answer[first + count] - answer),
+       .advantages = of(part.advantages),
+       .live = live,
+       // With the live policy for the proximal one, ratios are 1 whatever the samples say.
+       .proximal = part.first ? live : of(part.proximal),
+       .behaviour = of(part.behaviour),
+       .reference = part.reference.empty() ? std::span<const double>() : of(part.reference)});
+}
+
+void PolicyBatch::Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses) {
+  std::vector<double> live(losses.size());
+  const int64_t begin = part.first_token[first];
+  for (size_t i = 0; i < live.size(); ++i) {
+    live[i] = -static_cast<double>(losses[i]);
+    if (!options_.exact || !part.first || !mismatch_.empty() || live[i] == part.behaviour[begin + i])
+      continue;
+    mismatch_ = Concat("token ", i, " of groups ", first, " to ", first + count - 1, ": sampled at ",
+                       part.behaviour[begin + i], ", trained at ", live[i]);
+  }
+  const PolicyLoss loss = LossOf(part, first, count, live);
+  sums_.loss += loss.loss / static_cast<double>(parts_.size());
+  sums_.kl += loss.kl;
+  sums_.ratio += loss.ratio;
+  sums_.tokens += static_cast<double>(losses.size());
+  sums_.clipped_low += static_cast<double>(loss.clipped_low);
+  sums_.clipped_high += static_cast<double>(loss.clipped_high);
+  sums_.clipped_dual += static_cast<double>(loss.clipped_dual);
+  sums_.ratio_high = std::max(sums_.ratio_high, loss.ratio_high);
+  sums_.mismatch_high = std::max(sums_.mismatch_high, loss.mismatch_high);
+}
+
+}  // namespace moebius

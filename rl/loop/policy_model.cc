@@ -1,0 +1,20 @@
+#include "rl/loop/policy_model.h"
+
+#include "core/base/status.h"
+#include "optim/whole_model.h"
+
+namespace moebius {
+
+absl::StatusOr<const Model*> PolicyModel::Get() {
+  if (trainer_.holds_whole_model()) return &trainer_.model();
+  if (gathered_ != nullptr && updates_ == trainer_.state().updates) return gathered_.get();
+  const DType act = trainer_.stages().model(0).options().storage.act;
+  gathered_.reset();
+  ASSIGN_OR_RETURN(gathered_,
+                   GatherWholeModel(trainer_, {.storage = {.act = act}, .max_positions = max_positions_},
+                                    WholeModelOn::kEveryRank));
+  updates_ = trainer_.state().updates;
+  return gathered_.get();
+}
+
+}  // namespace moebius

@@ -1,0 +1,278 @@
+#include "rl/loop/policy_source.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/model/score.h"
+#include "rl/loop/archive.h"
+#include "rl/loop/loop.pb.h"
+#include "rl/loop/reference_model.h"
+#include "rl/loop/rl_options.h"
+#include "rl/reward/text_reward.h"
+
+namespace moebius {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Running {
+  double sum = 0, high = -std::numeric_limits<double>::infinity();
+  int64_t n = 0;
+  void Add(double x) {
+    sum += x;
+    high = std::max(high, x);
+    ++n;
+  }
+  double mean() const { return n > 0 ? sum / static_cast<double>(n) : 0; }
+};
+
+std::string Text(const std::vector<ChatMessage>& messages) { return messages.back().content; }
+
+}  // namespace
+
+PolicySource::PolicySource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer,
+                           std::unique_ptr<Journal> journal, std::string samples_folder)
+    : context_(context),
+      rl_(context.rl),
+      tools_{problems, context.codec, scorer},
+      journal_(std::move(journal)),
+      samples_folder_(std::move(samples_folder)),
+      options_(PolicyOptionsOf(rl_)),
+      rollout_(RolloutOptionsOf(rl_, context.max_length, context.seed)),
+      decoder_(DecoderOptionsOf(rl_)),
+      needs_reference_(rl_.kl() != proto::Rl::NO_KL),
+      policy_(context.trainer, context.max_length) {}
+
+absl::Status PolicySource::Start(const std::string& reference) {
+  if (!needs_reference_) return absl::OkStatus();
+  ASSIGN_OR_RETURN(reference_, LoadReference(context_.trainer, reference, context_.max_length));
+  return absl::OkStatus();
+}
+
+// Log-probabilities of the samples' tokens under `model`, as a training forward computes them.
+void PolicySource::Score(const Model& model, std::vector<float> RolloutSample::*to,
+                         std::vector<RolloutGroup>& groups) {
+  std::vector<AnswerGroup> all;
+  for (const RolloutGroup& group : groups) {
+    AnswerGroup& g = all.emplace_back();
+    g.prompt = group.prompt;
+    for (const RolloutSample& s : group.samples) g.answers.push_back({.tokens = s.tokens, .weights = {}});
+  }
+  const Context& c = context_.trainer.context();
+  Microbatch mb(c.backend, model.num_slots());
+  const std::vector<float> logprobs = ScoreGroups(model, c, mb, all, options_.temperature);
+  auto next = logprobs.begin();
+  for (RolloutGroup& group : groups) {
+    for (RolloutSample& s : group.samples) {
+      (s.*to).assign(next, next + std::ssize(s.tokens));
+      next += std::ssize(s.tokens);
+    }
+  }
+}
+
+// `count` problems from `first_problem` on, on all ranks.
+absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_problem, int64_t count) {
+  Trainer& trainer = context_.trainer;
+  Mesh& mesh = trainer.mesh();
+  const auto [begin, end] = ShareOf(count, mesh.all().rank(), mesh.all().size());
+  std::vector<uint64_t> problems(end - begin);
+  std::iota(problems.begin(), problems.end(), first_problem + begin);
+  ASSIGN_OR_RETURN(const Model* model, policy_.Get());
+  absl::StatusOr<std::vector<RolloutGroup>> mine = std::vector<RolloutGroup>();
+  if (!problems.empty()) {
+    Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_);
+    mine = SampleGroups(decoder, tools_, problems, first_problem + begin, rollout_);
+  }
+  absl::Status status = mine.status();
+  if (status.ok()) {
+    // One update: the live policy is the proximal one, and the training forward says what it is.
+    if (!options_.exact && options_.updates > 1) Score(*model, &RolloutSample::proximal, *mine);
+    if (reference_ != nullptr) Score(*reference_, &RolloutSample::reference, *mine);
+    status = ScoreSamples(tools_, context_.seed, (first_problem + begin) * rollout_.group_size,
+                          journal_.get(), *mine);
+  }
+  RETURN_IF_ERROR(mesh.Agree(status));
+  return GatherGroups(mesh, *mine);
+}
+
+absl::StatusOr<SourceReport> PolicySource::Step() {
+  Trainer& trainer = context_.trainer;
+  SourceReport report;
+  const auto start = Clock::now();
+  uint64_t next = trainer.state().sequences;
+  const uint64_t first = next;
+  ASSIGN_OR_RETURN(std::vector<RolloutGroup> groups, Sample(next, context_.sequences));
+  next += context_.sequences;
+  // Dynamic sampling: groups whose answers all earn the same make room for others.
+  for (int64_t round = 0; round < rl_.refill_rounds(); ++round) {
+    const auto flat = [](const RolloutGroup& group) {
+      for (const RolloutSample& s : group.samples) {
+        if (s.score.reward && s.score.reward != group.samples[0].score.reward) return false;
+      }
+      return true;
+    };
+    std::vector<RolloutGroup> kept;
+    for (RolloutGroup& group : groups) {
+      if (!flat(group)) kept.push_back(std::move(group));
+    }
+    const int64_t missing = context_.sequences - std::ssize(kept);
+    if (missing == 0 || (round == 0 && kept.empty() && rl_.refill_rounds() == 1)) {
+      groups = std::move(kept);
+      break;
+    }
+    ASSIGN_OR_RETURN(std::vector<RolloutGroup> more, Sample(next, missing));
+    next += missing;
+    for (RolloutGroup& group : more) kept.push_back(std::move(group));
+    groups = std::move(kept);
+  }
+  const double rollout_s = SecondsSince(start);
+  PolicyBatch batch(options_, groups, trainer.GroupsAtLeast());
+  ASSIGN_OR_RETURN(report.metrics, trainer.Step(batch.updates(), static_cast<int64_t>(next - first)));
+  RETURN_IF_ERROR(AddSums(batch, report));
+  AddFigures(groups, batch, report);
+  int64_t sampled = 0;
+  for (const RolloutGroup& group : groups) {
+    for (const RolloutSample& s : group.samples) sampled += std::ssize(s.tokens);
+  }
+  const double all_s = SecondsSince(start);
+  report.values.emplace_back("rl/rollout_tokens_per_s", static_cast<double>(sampled) / rollout_s);
+  report.values.emplace_back("rl/rollout_s", rollout_s);
+  report.values.emplace_back("rl/update_s", all_s - rollout_s);
+  report.metrics.seconds = all_s;
+  ShowSamples(groups, batch, report);
+  const int64_t step = report.metrics.step;
+  if (rl_.archive_every_steps() > 0 && step % rl_.archive_every_steps() == 0) {
+    const bool writes = trainer.mesh().all().rank() == 0;
+    RETURN_IF_ERROR(trainer.mesh().Agree(
+        writes ? WriteArchive(ArchivePath(samples_folder_, step), groups, batch.advantages(), context_.seed)
+               : absl::OkStatus()));
+  }
+  RETURN_IF_ERROR(WatchSignal(batch, report));
+  return report;
+}
+
+// What ranks with the head have added up.
+absl::Status PolicySource::AddSums(PolicyBatch& batch, SourceReport& report) {
+  Mesh& mesh = context_.trainer.mesh();
+  absl::Status exact;
+  if (!batch.mismatch().empty()) {
+    exact = absl::InternalError(Concat("step ", report.metrics.step,
+                                       ": an exact rollout's log-probability is not the training "
+                                       "forward's; ",
+                                       batch.mismatch(),
+                                       "; this is a bug, rl.rollout: FAST goes on without exactness"));
+  }
+  RETURN_IF_ERROR(mesh.Agree(exact));
+  PolicySums& s = batch.sums();
+  double sums[] = {s.loss, s.kl, s.ratio, s.tokens, s.clipped_low, s.clipped_high, s.clipped_dual};
+  RETURN_IF_ERROR(mesh.Sum(std::span<double>(sums)));
+  double highest[] = {s.ratio_high, s.mismatch_high};
+  RETURN_IF_ERROR(mesh.Max(highest));
+  const double tokens = std::max(1.0, sums[3]);
+  report.metrics.loss = sums[0];
+  auto& v = report.values;
+  v.emplace_back("rl/policy_loss", sums[0]);
+  if (needs_reference_) v.emplace_back("rl/kl", sums[1] / tokens);
+  v.emplace_back("rl/entropy", report.metrics.entropy);
+  v.emplace_back("rl/ratio_mean", sums[2] / tokens);
+  v.emplace_back("rl/ratio_max", highest[0]);
+  v.emplace_back("rl/clip_fraction", (sums[4] + sums[5] + sums[6]) / tokens);
+  v.emplace_back("rl/clip_fraction_low", sums[4] / tokens);
+  v.emplace_back("rl/clip_fraction_high", sums[5] / tokens);
+  v.emplace_back("rl/mismatch_max", highest[1]);
+  return absl::OkStatus();
+}
+
+void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
+                              SourceReport& report) {
+  Running reward, square, correct, length, right_length, wrong_length, unfinished, repetition;
+  std::map<std::string, Running> parts;
+  for (const RolloutGroup& group : groups) {
+    for (const RolloutSample& s : group.samples) {
+      const auto n = static_cast<double>(s.tokens.size());
+      length.Add(n);
+      unfinished.Add(s.finished ? 0 : 1);
+      repetition.Add(RepeatedTokens(3, s.tokens).value_or(0));
+      for (const auto& [name, value] : s.score.parts) parts[name].Add(value);
+      if (s.score.correct) {
+        correct.Add(*s.score.correct);
+        (*s.score.correct == 1 ? right_length : wrong_length).Add(n);
+      }
+      if (!s.score.reward) continue;
+      reward.Add(*s.score.reward);
+      square.Add(*s.score.reward * *s.score.reward);
+    }
+  }
+  const GroupSignal& signal = batch.signal();
+  const double judged = std::max<double>(1, static_cast<double>(signal.groups));
+  auto& v = report.values;
+  v.emplace_back("rl/reward_mean", reward.mean());
+  v.emplace_back("rl/reward_std", std::sqrt(std::max(0.0, square.mean() - reward.mean() * reward.mean())));
+  for (const auto& [name, value] : parts) v.emplace_back("rl/reward_" + name, value.mean());
+  v.emplace_back("rl/accuracy", correct.mean());
+  v.emplace_back("rl/response_tokens_mean", length.mean());
+  v.emplace_back("rl/response_tokens_max", length.high);
+  v.emplace_back("rl/response_tokens_right", right_length.mean());
+  v.emplace_back("rl/response_tokens_wrong", wrong_length.mean());
+  v.emplace_back("rl/unfinished", unfinished.mean());
+  v.emplace_back("rl/repetition", repetition.mean());
+  v.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / judged);
+  v.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / judged);
+  v.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
+}
+
+// Answers of few groups, all of each, so that what advantages compare stands side by side.
+void PolicySource::ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
+                               SourceReport& report) const {
+  size_t answer = 0;
+  int64_t shown = 0;
+  for (const RolloutGroup& group : groups) {
+    const Problem problem = tools_.problems.At(group.problem);
+    for (const RolloutSample& s : group.samples) {
+      if (shown++ >= rl_.show_samples()) return;
+      ShownSample& to = report.samples.emplace_back();
+      to.prompt = Text(problem.messages);
+      to.text = s.text;
+      to.gold = problem.gold;
+      to.verdict = s.score.verdict;
+      if (s.score.reward) to.values.emplace_back("reward", *s.score.reward);
+      for (const auto& [name, value] : s.score.parts) to.values.emplace_back(name, value);
+      to.values.emplace_back("advantage", batch.advantages()[answer++]);
+    }
+  }
+}
+
+absl::Status PolicySource::WatchSignal(const PolicyBatch& batch, SourceReport& report) {
+  if (batch.has_signal()) {
+    without_signal_ = 0;
+    return absl::OkStatus();
+  }
+  ++without_signal_;
+  if (without_signal_ == 1) {
+    report.notes.push_back(
+        "no signal: all answers to every prompt earned the same reward, so nothing was learned in this step");
+  }
+  if (rl_.no_signal_steps() == 0 || without_signal_ < rl_.no_signal_steps()) return absl::OkStatus();
+  return BadNumbersError(Concat(
+      "no signal; for ", without_signal_,
+      " steps in a row all answers to every prompt earned the same reward "
+      "(mean ",
+      batch.signal().flat_highest == batch.signal().flat ? "the best, or the only one" : "mixed",
+      "), so there is nothing to learn from; start from a model that is sometimes right (task SFT first), "
+      "add a "
+      "reward that says how nearly right an answer is (reward { part { name: \"dense\" } }), choose easier "
+      "problems, or set rl.no_signal_steps: 0 to go on all the same"));
+}
+
+absl::StatusOr<SourceReport> PolicySource::Evaluate() { return EvaluateHeldOut(context_, policy_, decoder_); }
+
+}  // namespace moebius

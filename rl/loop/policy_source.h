@@ -1,0 +1,73 @@
+// Steps of reinforcement with verifiable rewards: sample, judge, weigh, update.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "core/base/random.h"
+#include "rl/loop/policy_batch.h"
+#include "rl/loop/policy_model.h"
+#include "rl/loop/problem_evaluation.h"
+#include "rl/loop/rollout.h"
+#include "rl/loop/step_source.h"
+
+namespace moebius {
+
+namespace proto {
+class Evaluate;
+class Rl;
+}  // namespace proto
+
+// What every kind of source needs; borrowed.
+struct SourceContext {
+  Trainer& trainer;
+  const PromptCodec& codec;
+  uint64_t seed = 1;
+  int64_t sequences = 0;                 // a step
+  int64_t max_length = 0;                // tokens of a prompt with its answer
+  std::string eval_name;                 // eval/NAME
+  const ProblemSet* held_out = nullptr;  // null: nothing to evaluate
+  const Scorer* held_out_scorer = nullptr;
+  const proto::Evaluate& evaluate;
+  const proto::Rl& rl;  // sampling of evaluations too
+};
+
+// UsageError naming the field for values that are out of range or do not go together.
+absl::Status CheckRl(const proto::Rl& rl);
+
+class PolicySource final : public StepSource {
+ public:
+  // `journal` may be null. CheckRl has passed.
+  PolicySource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer,
+               std::unique_ptr<Journal> journal, std::string samples_folder);
+
+  absl::StatusOr<SourceReport> Step() override;
+  absl::StatusOr<SourceReport> Evaluate() override;
+  absl::Status Start(const std::string& reference) override;
+  bool needs_reference() const { return needs_reference_; }
+
+ private:
+  absl::StatusOr<std::vector<RolloutGroup>> Sample(uint64_t first_problem, int64_t count);
+  void Score(const Model& model, std::vector<float> RolloutSample::*to, std::vector<RolloutGroup>& groups);
+  void AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, SourceReport& report);
+  absl::Status AddSums(PolicyBatch& batch, SourceReport& report);
+  void ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
+                   SourceReport& report) const;
+  absl::Status WatchSignal(const PolicyBatch& batch, SourceReport& report);
+
+  SourceContext context_;
+  const proto::Rl& rl_;
+  ProblemTools tools_;
+  std::unique_ptr<Journal> journal_;
+  std::string samples_folder_;
+  PolicyOptions options_;
+  RolloutOptions rollout_;
+  DecoderOptions decoder_;
+  bool needs_reference_ = false;
+  PolicyModel policy_;
+  std::unique_ptr<Model> reference_;
+  int64_t without_signal_ = 0;  // steps in a row
+};
+
+}  // namespace moebius

@@ -1,0 +1,106 @@
+#include "rl/loop/problem_evaluation.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <numeric>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "rl/objective/estimates.h"
+
+namespace moebius {
+namespace {
+
+constexpr size_t kShown = 4;
+
+// Of every group, how many of its judged answers are right, and how many were judged.
+struct Right {
+  int64_t right = 0, judged = 0;
+};
+Right CountRight(const RolloutGroup& group) {
+  Right out;
+  for (const RolloutSample& s : group.samples) {
+    if (!s.score.correct) continue;
+    ++out.judged;
+    out.right += *s.score.correct == 1;
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<SourceReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy,
+                                              const ProblemTools& tools,
+                                              const DecoderOptions& decoder_options,
+                                              const ProblemEvaluation& options) {
+  Mesh& mesh = trainer.mesh();
+  const int64_t size = tools.problems.size();
+  const int64_t n = size > 0 ? std::min(options.problems, size) : options.problems;
+  const auto [begin, end] = ShareOf(n, mesh.all().rank(), mesh.all().size());
+  std::vector<uint64_t> mine(end - begin);
+  std::iota(mine.begin(), mine.end(), begin);
+  ASSIGN_OR_RETURN(const Model* model, policy.Get());
+  const auto run = [&](const RolloutOptions& rollout) -> absl::StatusOr<std::vector<RolloutGroup>> {
+    absl::StatusOr<std::vector<RolloutGroup>> groups = std::vector<RolloutGroup>();
+    if (!mine.empty()) {
+      Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_options);
+      groups = SampleGroups(decoder, tools, mine, begin, rollout);
+    }
+    absl::Status status = groups.status();
+    if (status.ok()) status = ScoreSamples(tools, options.seed, begin * rollout.group_size, nullptr, *groups);
+    RETURN_IF_ERROR(mesh.Agree(status));
+    return GatherGroups(mesh, *groups);
+  };
+  RolloutOptions greedy = options.rollout;
+  greedy.group_size = 1;
+  greedy.sampling = {.temperature = 0};
+  greedy.logprobs = LogProbs::kNo;
+  ASSIGN_OR_RETURN(const std::vector<RolloutGroup> answers, run(greedy));
+  SourceReport report;
+  std::vector<double> scores;
+  for (const RolloutGroup& group : answers) {
+    const Right right = CountRight(group);
+    if (right.judged > 0) scores.push_back(static_cast<double>(right.right));
+    if (report.samples.size() >= kShown) continue;
+    const Problem problem = tools.problems.At(group.problem);
+    const RolloutSample& s = group.samples[0];
+    report.samples.push_back({.prompt = problem.messages.back().content,
+                              .text = s.text,
+                              .values = {{"correct", s.score.correct.value_or(-1)}},
+                              .gold = problem.gold,
+                              .verdict = s.score.verdict});
+  }
+  const std::string key = Concat("eval/", options.name);
+  const Estimate accuracy = MeanOverPrompts(scores);
+  report.values = {{key, accuracy.mean}, {key + "_ci", accuracy.half_width}};
+  char line[160];
+  std::snprintf(line, sizeof line, "%s: %.3f +- %.3f greedy on %zu held-out problems", key.c_str(),
+                accuracy.mean, accuracy.half_width, scores.size());
+  report.notes.emplace_back(line);
+  if (answers.size() > scores.size()) {
+    report.notes.back() += Concat(" (", answers.size() - scores.size(), " more could not be judged)");
+  }
+  if (options.samples == 0) return report;
+  RolloutOptions sampled = options.rollout;
+  sampled.group_size = options.samples;
+  sampled.sampling.seed = options.seed;
+  sampled.logprobs = LogProbs::kNo;
+  ASSIGN_OR_RETURN(const std::vector<RolloutGroup> groups, run(sampled));
+  std::vector<double> pass1, passk;
+  for (const RolloutGroup& group : groups) {
+    const Right right = CountRight(group);
+    if (right.judged == 0) continue;
+    pass1.push_back(PassAtK(right.judged, right.right, 1));
+    passk.push_back(PassAtK(right.judged, right.right, right.judged));
+  }
+  const Estimate one = MeanOverPrompts(pass1), all = MeanOverPrompts(passk);
+  report.values.emplace_back(key + "_pass1", one.mean);
+  report.values.emplace_back(Concat(key, "_pass", options.samples), all.mean);
+  std::snprintf(line, sizeof line, ", pass@1 %.3f +- %.3f over %lld samples, pass@%lld %.3f", one.mean,
+                one.half_width, static_cast<long long>(options.samples),
+                static_cast<long long>(options.samples), all.mean);
+  report.notes.back() += line;
+  return report;
+}
+
+}  // namespace moebius

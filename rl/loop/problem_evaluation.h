@@ -1,0 +1,24 @@
+// Accuracy on held-out problems under the present weights: greedy answers, and by option several samples
+// each.
+#pragma once
+
+#include "rl/loop/policy_model.h"
+#include "rl/loop/rollout.h"
+#include "rl/loop/step_source.h"
+
+namespace moebius {
+
+struct ProblemEvaluation {
+  std::string name;        // key: eval/NAME, eval/NAME_ci (half the 95 % interval), eval/NAME_pass1, _passK
+  int64_t problems = 500;  // the first so many of the set
+  int64_t samples = 0;
+  RolloutOptions rollout;  // sampling is that of `samples`
+  uint64_t seed = 0;
+};
+
+// Collective. The report's samples are the first greedy answers.
+absl::StatusOr<SourceReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy,
+                                              const ProblemTools& tools, const DecoderOptions& decoder,
+                                              const ProblemEvaluation& options);
+
+}  // namespace moebius

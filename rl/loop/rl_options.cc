@@ -1,0 +1,164 @@
+#include "rl/loop/rl_options.h"
+
+#include <limits>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "rl/loop/loop.pb.h"
+
+namespace moebius {
+namespace {
+
+AdvantageKind AdvantageOf(proto::Rl::Advantage advantage) {
+  switch (advantage) {
+    case proto::Rl::GROUP_NORMALISED:
+      return AdvantageKind::kGrpo;
+    case proto::Rl::GROUP_MEAN:
+      return AdvantageKind::kDrGrpo;
+    case proto::Rl::LEAVE_ONE_OUT:
+      return AdvantageKind::kRloo;
+    case proto::Rl::BATCH_DEVIATION:
+      return AdvantageKind::kBatchStd;
+    case proto::Rl::REINFORCE_PP:
+      return AdvantageKind::kReinforcePlusPlus;
+    case proto::Rl::REINFORCE_PP_BASELINE:
+      return AdvantageKind::kReinforcePlusPlusBaseline;
+  }
+  return AdvantageKind::kGrpo;
+}
+
+Surrogate SurrogateOf(proto::Rl::Surrogate surrogate) {
+  switch (surrogate) {
+    case proto::Rl::CLIPPED:
+      return Surrogate::kClipped;
+    case proto::Rl::GSPO:
+      return Surrogate::kGspo;
+    case proto::Rl::CISPO:
+      return Surrogate::kCispo;
+    case proto::Rl::PLAIN:
+      return Surrogate::kPlain;
+  }
+  return Surrogate::kClipped;
+}
+
+KlKind KlOf(proto::Rl::Kl kl) {
+  switch (kl) {
+    case proto::Rl::NO_KL:
+      return KlKind::kNone;
+    case proto::Rl::K1:
+      return KlKind::kK1;
+    case proto::Rl::K2:
+      return KlKind::kK2;
+    case proto::Rl::K3:
+      return KlKind::kK3;
+    case proto::Rl::TRUE_GRADIENT:
+      return KlKind::kTrue;
+  }
+  return KlKind::kNone;
+}
+
+Normaliser NormaliserOf(proto::Rl::Normaliser normaliser) {
+  switch (normaliser) {
+    case proto::Rl::TOKENS:
+      return Normaliser::kTokens;
+    case proto::Rl::ANSWERS:
+      return Normaliser::kAnswers;
+    case proto::Rl::FIXED_LENGTH:
+      return Normaliser::kFixedLength;
+  }
+  return Normaliser::kTokens;
+}
+
+absl::Status Range(const char* field, double value, double low, double high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return UsageError(Concat("rl.", field, " = ", value, " is out of range; use ", low, " to ", high));
+}
+
+}  // namespace
+
+absl::Status CheckRl(const proto::Rl& rl) {
+  constexpr double kMany = 1e6;
+  const struct {
+    const char* field;
+    double value, low, high;
+  } ranges[] = {{"group_size", static_cast<double>(rl.group_size()), 1, kMany},
+                {"max_new", static_cast<double>(rl.max_new()), 1, kMany},
+                {"temperature", rl.temperature(), 1e-3, 100},
+                {"max_batch", static_cast<double>(rl.max_batch()), 1, kMany},
+                {"updates", static_cast<double>(rl.updates()), 1, 1000},
+                {"clip_low", rl.clip_low(), 0, kMany},
+                {"clip_high", rl.clip_high(), 0, kMany},
+                {"kl_coefficient", rl.kl_coefficient(), 0, kMany},
+                {"reference_refresh_steps", static_cast<double>(rl.reference_refresh_steps()), 0, 1e12},
+                {"entropy_coefficient", rl.entropy_coefficient(), -kMany, kMany},
+                {"truncate_at", rl.truncate_at(), 0, 1e9},
+                {"keep_from", rl.keep_from(), 0, 1e9},
+                {"keep_to", rl.keep_to(), 0, 1e9},
+                {"refill_rounds", static_cast<double>(rl.refill_rounds()), 0, 1000},
+                {"show_samples", static_cast<double>(rl.show_samples()), 0, 10000}};
+  for (const auto& r : ranges) RETURN_IF_ERROR(Range(r.field, r.value, r.low, r.high));
+  if (rl.dual_clip() != 0) RETURN_IF_ERROR(Range("dual_clip", rl.dual_clip(), 1, kMany));
+  RETURN_IF_ERROR(
+      Annotate(Validate({.temperature = rl.temperature(), .top_k = rl.top_k(), .top_p = rl.top_p()}), "rl"));
+  if (rl.kl() == proto::Rl::NO_KL && (rl.kl_coefficient() != 0 || rl.kl_in_reward())) {
+    return UsageError(
+        "rl.kl is NO_KL, but a coefficient is set; nothing would use it; set rl.kl: TRUE_GRADIENT or leave "
+        "kl_coefficient and kl_in_reward out");
+  }
+  if (rl.group_size() == 1 && rl.advantage() != proto::Rl::REINFORCE_PP) {
+    return UsageError(
+        "rl.group_size = 1; a group of one answer has nothing to compare it with; use 2 or more, or "
+        "advantage: "
+        "REINFORCE_PP");
+  }
+  return absl::OkStatus();
+}
+
+PolicyOptions PolicyOptionsOf(const proto::Rl& rl) {
+  const double none = std::numeric_limits<double>::infinity();
+  PolicyOptions out;
+  out.advantage = AdvantageOf(rl.advantage());
+  out.objective = {.surrogate = SurrogateOf(rl.surrogate()),
+                   .clip_low = rl.clip_low() >= 1 ? none : rl.clip_low(),
+                   .clip_high = rl.clip_high(),
+                   .dual_clip = rl.dual_clip(),
+                   .kl = rl.kl_in_reward() ? KlKind::kNone : KlOf(rl.kl()),
+                   .kl_coefficient = rl.kl_in_reward() ? 0 : rl.kl_coefficient(),
+                   .normaliser = NormaliserOf(rl.normaliser()),
+                   .maximum_length = rl.max_new(),
+                   .truncate_at = rl.truncate_at(),
+                   .keep_from = rl.keep_from(),
+                   .keep_to = rl.keep_to(),
+                   .correct_mismatch = rl.correct_mismatch()};
+  out.entropy_coefficient = rl.entropy_coefficient();
+  out.temperature = rl.temperature();
+  out.updates = rl.updates();
+  out.exact = rl.rollout() == proto::Rl::EXACT;
+  out.kl_in_reward = rl.kl_in_reward() ? rl.kl_coefficient() : 0;
+  return out;
+}
+
+RolloutOptions RolloutOptionsOf(const proto::Rl& rl, int64_t max_length, uint64_t seed) {
+  return {
+      .group_size = rl.group_size(),
+      .max_new = rl.max_new(),
+      .sampling = {.temperature = rl.temperature(), .top_k = rl.top_k(), .top_p = rl.top_p(), .seed = seed},
+      .max_batch = rl.max_batch(),
+      .max_length = max_length};
+}
+
+DecoderOptions DecoderOptionsOf(const proto::Rl& rl) { return {.exact = rl.rollout() == proto::Rl::EXACT}; }
+
+absl::StatusOr<SourceReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
+                                             const DecoderOptions& decoder) {
+  if (context.held_out == nullptr) return SourceReport();
+  const ProblemEvaluation options{.name = context.eval_name,
+                                  .problems = context.evaluate.problems(),
+                                  .samples = context.evaluate.samples(),
+                                  .rollout = RolloutOptionsOf(context.rl, context.max_length, context.seed),
+                                  .seed = context.seed};
+  return EvaluateProblems(context.trainer, policy,
+                          {*context.held_out, context.codec, *context.held_out_scorer}, decoder, options);
+}
+
+}  // namespace moebius

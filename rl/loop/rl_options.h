@@ -1,0 +1,19 @@
+// From the recipe's `rl` section to the options of what runs.
+#pragma once
+
+#include "core/generate/decoder.h"
+#include "rl/loop/policy_batch.h"
+#include "rl/loop/policy_source.h"
+#include "rl/loop/rollout.h"
+
+namespace moebius {
+
+PolicyOptions PolicyOptionsOf(const proto::Rl& rl);
+RolloutOptions RolloutOptionsOf(const proto::Rl& rl, int64_t max_length, uint64_t seed);
+DecoderOptions DecoderOptionsOf(const proto::Rl& rl);
+
+// context.evaluate on context.held_out; an empty report where there are no held-out problems.
+absl::StatusOr<SourceReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
+                                             const DecoderOptions& decoder);
+
+}  // namespace moebius

@@ -1,0 +1,196 @@
+#include "rl/loop/rollout.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "rl/loop/loop.pb.h"
+
+namespace moebius {
+namespace {
+
+// Judging a program waits for it, so several threads judge at once.
+constexpr int kJudges = 4;
+
+SampledAnswer AnswerOf(const RolloutSample& sample, uint64_t seed, uint64_t number) {
+  return {.text = sample.text,
+          .num_tokens = std::ssize(sample.tokens),
+          .finished = sample.finished,
+          .seed = seed,
+          .sample = number};
+}
+
+absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& problem,
+                                    const SampledAnswer& answer, Journal* journal) {
+  const std::string text(answer.text);
+  if (journal != nullptr) {
+    if (std::optional<Judgement> known = journal->Find(problem.index, text)) return *std::move(known);
+  }
+  ASSIGN_OR_RETURN(Judgement judgement, tools.scorer.Judge(problem, answer));
+  if (judgement.depends_on_time && journal != nullptr) {
+    RETURN_IF_ERROR(journal->Add(problem.index, text, judgement));
+  }
+  return judgement;
+}
+
+template <typename From, typename To>
+void CopyTo(const From& from, To* to) {
+  to->Assign(from.begin(), from.end());
+}
+
+proto::SampledGroups ToProto(const std::vector<RolloutGroup>& groups) {
+  proto::SampledGroups out;
+  for (const RolloutGroup& group : groups) {
+    proto::SampledGroup& to = *out.add_group();
+    to.set_problem(group.problem);
+    CopyTo(group.prompt, to.mutable_prompt());
+    for (const RolloutSample& s : group.samples) {
+      proto::SampledGroup::Sample& sample = *to.add_sample();
+      CopyTo(s.tokens, sample.mutable_tokens());
+      CopyTo(s.logprobs, sample.mutable_logprobs());
+      CopyTo(s.sampling_logprobs, sample.mutable_sampling_logprobs());
+      CopyTo(s.proximal, sample.mutable_proximal());
+      CopyTo(s.reference, sample.mutable_reference());
+      sample.set_finished(s.finished);
+      sample.set_text(s.text);
+      if (s.score.reward) sample.set_reward(*s.score.reward);
+      if (s.score.correct) sample.set_correct(*s.score.correct);
+      for (const auto& [name, value] : s.score.parts) {
+        sample.add_part()->set_name(name);
+        sample.mutable_part()->rbegin()->set_value(value);
+      }
+      sample.set_verdict(s.score.verdict);
+      sample.set_extracted(s.score.extracted);
+    }
+  }
+  return out;
+}
+
+void AddFromProto(const proto::SampledGroups& from, std::vector<RolloutGroup>& out) {
+  for (const proto::SampledGroup& group : from.group()) {
+    RolloutGroup& to = out.emplace_back();
+    to.problem = group.problem();
+    to.prompt.assign(group.prompt().begin(), group.prompt().end());
+    for (const proto::SampledGroup::Sample& s : group.sample()) {
+      RolloutSample& sample = to.samples.emplace_back();
+      sample.tokens.assign(s.tokens().begin(), s.tokens().end());
+      sample.logprobs.assign(s.logprobs().begin(), s.logprobs().end());
+      sample.sampling_logprobs.assign(s.sampling_logprobs().begin(), s.sampling_logprobs().end());
+      sample.proximal.assign(s.proximal().begin(), s.proximal().end());
+      sample.reference.assign(s.reference().begin(), s.reference().end());
+      sample.finished = s.finished();
+      sample.text = s.text();
+      if (s.has_reward()) sample.score.reward = s.reward();
+      if (s.has_correct()) sample.score.correct = s.correct();
+      for (const auto& part : s.part()) sample.score.parts.emplace_back(part.name(), part.value());
+      sample.score.verdict = s.verdict();
+      sample.score.extracted = s.extracted();
+    }
+  }
+}
+
+}  // namespace
+
+std::pair<int64_t, int64_t> ShareOf(int64_t n, int rank, int ranks) {
+  return {rank * n / ranks, (rank + 1) * n / ranks};
+}
+
+absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const ProblemTools& tools,
+                                                       const std::vector<uint64_t>& problems,
+                                                       uint64_t first_group, const RolloutOptions& options) {
+  std::vector<RolloutGroup> groups;
+  std::vector<GenerateRequest> requests;
+  for (size_t i = 0; i < problems.size(); ++i) {
+    RolloutGroup& group = groups.emplace_back();
+    const Problem problem = tools.problems.At(problems[i]);
+    group.problem = problems[i];
+    absl::StatusOr<std::vector<int32_t>> prompt = tools.codec.Prompt(problem.messages);
+    RETURN_IF_ERROR(Annotate(prompt.status(), Concat("problem ", problem.id)));
+    group.prompt = *std::move(prompt);
+    const int64_t room = options.max_length - options.max_new;
+    if (std::ssize(group.prompt) > room) {
+      return UsageError(Concat("problem ", problem.id, ": its prompt has ", group.prompt.size(),
+                               " tokens, but batch.sequence_length ", options.max_length, " less rl.max_new ",
+                               options.max_new, " leaves ", room, "; raise batch.sequence_length"));
+    }
+    for (int64_t k = 0; k < options.group_size; ++k) {
+      const uint64_t sequence = (first_group + i) * options.group_size + k;
+      requests.push_back({.prompt = group.prompt,
+                          .max_new = options.max_new,
+                          .sampling = options.sampling,
+                          .sequence = sequence % (uint64_t{1} << 32),
+                          .stop = tools.codec.stop_ids(),
+                          .logprobs = options.logprobs});
+    }
+  }
+  ASSIGN_OR_RETURN(std::vector<GenerateResult> results,
+                   Generate(decoder, requests, {.max_batch = options.max_batch}));
+  for (size_t i = 0; i < results.size(); ++i) {
+    RolloutSample& sample = groups[i / options.group_size].samples.emplace_back();
+    sample.tokens = std::move(results[i].tokens);
+    sample.logprobs = std::move(results[i].logprobs);
+    sample.sampling_logprobs = std::move(results[i].sampling_logprobs);
+    sample.finished = results[i].reason == StopReason::kStopToken;
+    sample.text = tools.codec.AnswerText(sample.tokens);
+  }
+  return groups;
+}
+
+absl::Status ScoreSamples(const ProblemTools& tools, uint64_t seed, uint64_t first_sample, Journal* journal,
+                          std::vector<RolloutGroup>& groups) {
+  struct Item {
+    const Problem* problem;
+    RolloutSample* sample;
+  };
+  std::vector<Problem> problems;
+  problems.reserve(groups.size());
+  std::vector<Item> items;
+  for (RolloutGroup& group : groups) {
+    problems.push_back(tools.problems.At(group.problem));
+    for (RolloutSample& sample : group.samples) items.push_back({&problems.back(), &sample});
+  }
+  std::mutex mutex;
+  absl::Status failed;
+  std::atomic<bool> waits = false;  // judgements take their time: worth other threads
+  std::atomic<size_t> next = 0;
+  const auto work = [&](bool first) {
+    for (size_t i = next++; i < items.size(); i = next++) {
+      const Item& item = items[i];
+      const SampledAnswer answer = AnswerOf(*item.sample, seed, first_sample + i);
+      const absl::StatusOr<Judgement> judgement = JudgeOnce(tools, *item.problem, answer, journal);
+      if (!judgement.ok()) {
+        std::lock_guard lock(mutex);
+        failed.Update(judgement.status());
+        return;
+      }
+      item.sample->score = tools.scorer.Combine(*item.problem, answer, *judgement);
+      if (first && judgement->depends_on_time) {
+        waits = true;
+        return;
+      }
+    }
+  };
+  work(true);
+  if (waits) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kJudges; ++t) threads.emplace_back(work, false);
+    for (std::thread& thread : threads) thread.join();
+  }
+  return failed;
+}
+
+absl::StatusOr<std::vector<RolloutGroup>> GatherGroups(Mesh& mesh, const std::vector<RolloutGroup>& mine) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> texts, mesh.GatherText(ToProto(mine).SerializeAsString()));
+  std::vector<RolloutGroup> out;
+  for (const std::string& text : texts) {
+    proto::SampledGroups part;
+    CHECK(part.ParseFromString(text)) << "samples of another rank";
+    AddFromProto(part, out);
+  }
+  return out;
+}
+
+}  // namespace moebius

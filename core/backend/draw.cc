@@ -130,7 +130,7 @@ DrawnToken DrawToken(std::span<const float> logits, float scale, double uniform,
     drawn = DrawIndex(weights, uniform);
   }
   token.id = static_cast<int32_t>(drawn.index);
-  if (logprobs == LogProbs::kYes) {
+  if (logprobs != LogProbs::kNo) {
     token.logprob = static_cast<float>(logits[token.id] - LogSumExp(logits, max));
     token.sampling_logprob = static_cast<float>(drawn.logprob);
   }

@@ -13,7 +13,9 @@
 
 namespace moebius {
 
-enum class LogProbs { kNo, kYes };
+// kAsTrained: generation (core/generate) replaces `logprob` by what training computes for the token; a draw
+// itself takes it for kYes.
+enum class LogProbs { kNo, kYes, kAsTrained };
 
 struct DrawnToken {
   int32_t id = -1;  // -1: a logit is NaN or +infinity, or all are -infinity
@@ -23,7 +25,7 @@ struct DrawnToken {
 };
 
 // `scale` is 1 / temperature; negative: the best token, of equals the lowest id. `uniform` is in [0, 1).
-// Without LogProbs::kYes the two logarithms are NaN. `weights` is scratch, as long as the logits.
+// With LogProbs::kNo the two logarithms are NaN. `weights` is scratch, as long as the logits.
 DrawnToken DrawToken(std::span<const float> logits, float scale, double uniform, LogProbs logprobs,
                      std::span<float> weights);
 

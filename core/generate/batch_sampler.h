@@ -24,6 +24,9 @@ class BatchSampler {
  private:
   void DrawOnDevice(Decoder& decoder, std::span<const Item> items);
   void DrawOnHost(Decoder& decoder, std::span<const Item> items);
+  // Replaces the logarithms of those that want them as trained.
+  void ScoreAsTrained(Decoder& decoder, std::span<const Item> items);
+  void ScoreSome(Decoder& decoder, std::span<const Item> items, std::span<const size_t> some);
 
   std::vector<absl::StatusOr<SampledToken>> results_;
   std::vector<size_t> chosen_;  // items of the call in progress
@@ -33,6 +36,7 @@ class BatchSampler {
   std::vector<int32_t> host_out_;
   Tensor in_;
   Tensor out_;
+  Tensor scored_;  // [3n]: rows and targets, i32, and losses, f32
 };
 
 }  // namespace moebius

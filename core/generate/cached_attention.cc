@@ -2,12 +2,14 @@
 
 #include "core/generate/cached_gqa.h"
 #include "core/generate/cached_mla.h"
+#include "core/generate/cached_mla_exact.h"
 
 namespace moebius {
 
 std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
-                                                     DType act) {
+                                                     DType act, Decoding decoding) {
   if (const auto* mla = dynamic_cast<const MlaAttention*>(&attention)) {
+    if (decoding == Decoding::kExact) return std::make_unique<CachedMlaExact>(*mla, act);
     return std::make_unique<CachedMla>(backend, stream, *mla, act);
   }
   const auto* gqa = dynamic_cast<const GqaAttention*>(&attention);

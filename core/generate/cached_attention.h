@@ -3,6 +3,7 @@
 // latent and the rotated shared key, [kv_lora_rank + rope] a token, and attends in latent space
 // (deepseek.md 1.4, "absorbed"):
 //   score = (W_ukᵀ q_nope) · c_kv + q_rope · k_rope,   o = W_uv (sum of weights · c_kv)
+// Exact decoding has a cache of MLA's whole keys and values instead.
 #pragma once
 
 #include <memory>
@@ -38,6 +39,9 @@ class CachedAttention {
 
   virtual ~CachedAttention() = default;
 
+  // The weights have changed in place: makes again what was derived from them, where it lay. What is cached
+  // is of the weights before.
+  virtual void Refresh(Backend& backend, Stream& stream) = 0;
   // Room for `slots` sequences of `capacity` tokens; what was cached is gone.
   virtual void Reserve(Backend& backend, int64_t slots, int64_t capacity) = 0;
   // The first `length` tokens of slot `from`, in slot `to` as well.
@@ -55,9 +59,12 @@ class CachedAttention {
   virtual int64_t bytes_per_token() const = 0;
 };
 
-// For a MlaAttention or GqaAttention with weights of dtype `act`. MLA's up-projection is copied, arranged for
-// the absorbed products: make a new one after the weights have changed.
+// kExact: results have the bits of the training forward's, on a batch-invariant backend.
+enum class Decoding { kFast, kExact };
+
+// For a MlaAttention or GqaAttention with weights of dtype `act`. For fast decoding MLA's up-projection is
+// copied, arranged for the absorbed products; see Refresh.
 std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
-                                                     DType act);
+                                                     DType act, Decoding decoding);
 
 }  // namespace moebius

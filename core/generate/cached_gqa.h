@@ -10,6 +10,7 @@ class CachedGqa final : public CachedAttention {
  public:
   CachedGqa(const GqaAttention& layer, DType act) : layer_(layer), shape_(layer.shape()), act_(act) {}
 
+  void Refresh(Backend&, Stream&) override {}
   void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;
   void Copy(const Context& context, int64_t from, int64_t to, int64_t length) override;
   Projected Append(const Context& context, const TokenPlaces& places, TensorView x) override;

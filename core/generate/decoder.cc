@@ -61,11 +61,19 @@ Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const Dec
   CHECK(stage.embedding && stage.head && stage.first_layer == 0) << "generation needs the whole model";
   CHECK_EQ(static_cast<int64_t>(model.blocks().size()), model.config().num_hidden_layers);
   CHECK_GE(options.prefill_tokens, 1);
+  CHECK(!options.exact || backend.batch_invariant()) << "exact decoding needs a batch-invariant backend";
   for (const auto& block : model.blocks()) {
-    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_));
+    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_,
+                                             options.exact ? Decoding::kExact : Decoding::kFast));
   }
   max_positions_ = model.options().max_positions > 0 ? model.options().max_positions
                                                      : model.config().max_position_embeddings;
+}
+
+void Decoder::Refresh() {
+  lengths_.clear();
+  num_logits_ = 0;
+  for (const auto& attention : attention_) attention->Refresh(backend_, stream_);
 }
 
 int64_t Decoder::cache_bytes_per_token() const {
@@ -199,7 +207,6 @@ void Decoder::Run(const Call& call, TensorView logits) {
   for (size_t b = 0; b < attention_.size(); ++b) {
     const Block& block = *model_.blocks()[b];
     AddNorm(context_, h, add, block.norm1(), n);
-    add = y;
     const Arena::Mark mark = scratch_.mark();
     CachedAttention::Projected projected = attention_[b]->Append(context_, call.tokens, n);
     if (call.newest && b + 1 == attention_.size()) {
@@ -207,7 +214,7 @@ void Decoder::Run(const Call& call, TensorView logits) {
       if (projected.latents) projected.latents = Gather(context_, projected.latents, call.newest);
       h = Gather(context_, h, call.newest);
       n = Gather(context_, n, call.newest);
-      add = y = y.Rows(0, call.newest.elements());
+      y = y.Rows(0, call.newest.elements());
       attention_[b]->AttendNewest(context_, call.queries, n, projected, y);
     } else {
       call.newest ? attention_[b]->AttendPrompts(context_, call.tokens, n, projected, y)
@@ -215,7 +222,7 @@ void Decoder::Run(const Call& call, TensorView logits) {
       scratch_.Release(mark);
     }
     AddNorm(context_, h, y, block.norm2(), n);
-    ForwardMlp(context_, block, n, y);
+    add = ForwardMlp(context_, block, n, h, y);
   }
   AddNorm(context_, h, add, model_.final_norm(), n);
   model_.head().Logits(context_, n, logits);

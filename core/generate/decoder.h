@@ -21,13 +21,21 @@ struct DecoderOptions {
   int64_t prefill_tokens = 2048;     // prompts are run together up to about this many tokens
   KernelProfile* profile = nullptr;  // counts the time of every kernel when given; then nothing is recorded
   bool record = true;                // steps, where the device can
+  // Logits have the bits of Model::Forward's for the same tokens, whatever else is decoded beside them, for a
+  // model whose products do not round (Rounding::kNone) and whose experts are all here. The backend must be
+  // batch-invariant, for both. Steps are somewhat slower, and MLA caches whole keys and values.
+  bool exact = false;
 };
 
 class Decoder {
  public:
-  // The model must be whole (all stages) and outlive the decoder. Make a new one after the weights have
-  // changed.
+  // The model must be whole (all stages) and outlive the decoder; Refresh() after its weights have changed.
   Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options);
+
+  // The weights have changed where they lie, as an optimizer changes them. All slots become free, as what
+  // they hold is of the weights before, and MLA's absorbed products are arranged again (in fast mode; else
+  // there is nothing to do). Memory and recordings stay.
+  void Refresh();
 
   int64_t vocab_size() const { return vocab_; }
   int64_t max_positions() const { return max_positions_; }  // longest sequence that the rotary tables serve

@@ -62,7 +62,7 @@ TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const Token
   return out;
 }
 
-void ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorView y) {
+TensorView ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorView h, TensorView y) {
   ArenaScope scope(context.scratch);
   TokenExchange& exchange = moe.exchange();
   const Route route = ChooseExperts(context, moe, x);
@@ -70,14 +70,17 @@ void ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorV
   if (moe.has_shared()) ForwardDense(context, moe.shared(), x, y);
   const TensorView out = ForwardExperts(context, moe, exchange.WaitDispatch(context, *handle));
   exchange.PostCombine(context, *handle, out);
-  exchange.WaitCombine(context, *handle, moe.has_shared() ? y : TensorView(), y);
+  const TensorView sum = moe.has_shared() ? y : h;
+  exchange.WaitCombine(context, *handle, sum, sum);
+  return moe.has_shared() ? y : TensorView();
 }
 
 }  // namespace
 
-void ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView y) {
-  block.moe() != nullptr ? ForwardMoe(context, *block.moe(), x, y)
-                         : ForwardDense(context, *block.dense(), x, y);
+TensorView ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView h, TensorView y) {
+  if (block.moe() != nullptr) return ForwardMoe(context, *block.moe(), x, h, y);
+  ForwardDense(context, *block.dense(), x, y);
+  return y;
 }
 
 }  // namespace moebius

@@ -6,8 +6,9 @@
 
 namespace moebius {
 
-// y [T, hidden] = mlp(x), dense or MoE with its shared expert, without the residual. Only the weights of
-// experts that tokens chose are read.
-void ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView y);
+// h [T, hidden] + mlp(x), dense or MoE with its shared expert, rounded as the training forward rounds. Where
+// experts are all there is, their outputs are summed into h and the result is empty; else mlp(x) is in y,
+// which is returned and is still to be added to h. Only the weights of experts that tokens chose are read.
+TensorView ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView h, TensorView y);
 
 }  // namespace moebius

@@ -125,7 +125,7 @@ class Generation {
     if (!token.ok()) return Annotate(token.status(), Concat("request ", s.request));
     s.token = token->id;
     result.tokens.push_back(token->id);
-    if (r.logprobs == LogProbs::kYes) {
+    if (r.logprobs != LogProbs::kNo) {
       result.logprobs.push_back(token->logprob);
       result.sampling_logprobs.push_back(token->sampling_logprob);
     }

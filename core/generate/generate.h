@@ -26,7 +26,8 @@ enum class StopReason { kStopToken, kLength };
 
 struct GenerateResult {
   std::vector<int32_t> tokens;           // new tokens, the stop token included
-  std::vector<float> logprobs;           // of each, when asked for: see SampledToken
+  std::vector<float> logprobs;           // of each, when asked for: see SampledToken. With kAsTrained and an
+                                         // exact decoder, the bits of the training forward's
   std::vector<float> sampling_logprobs;  // likewise
   StopReason reason = StopReason::kLength;
 };

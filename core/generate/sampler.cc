@@ -43,7 +43,7 @@ absl::StatusOr<SampledToken> Sampler::Sample(std::span<const float> logits, int6
   } else if (const float max = logits[ArgMax(logits)]; CanDraw(logits, max)) {
     const DrawnIndex drawn = DrawAmong(logits, max, Uniform(position));
     token.id = candidates_[drawn.index];
-    if (logprobs_ == LogProbs::kYes) {
+    if (logprobs_ != LogProbs::kNo) {
       token.logprob = static_cast<float>(logits[token.id] - LogSumExp(logits, max));
       token.sampling_logprob = static_cast<float>(drawn.logprob);
     }

@@ -26,7 +26,9 @@ struct SamplingParams {
 absl::Status Validate(const SamplingParams& params);
 
 // `logprob` is the model's own, as `score` gives it, `sampling_logprob` that under the distribution drawn
-// from; both are NaN when not asked for.
+// from; both are NaN when not asked for. With LogProbs::kAsTrained `logprob` is what the kernel of training
+// gives: minus the cross-entropy at Sampler::inverse_temperature(), without top_k and top_p. Only
+// batch_sampler.h computes that one.
 using SampledToken = DrawnToken;
 
 // The error where a token of `position` has no id.
@@ -44,6 +46,8 @@ class Sampler {
   // What a device's DrawTokens needs instead, where the whole vocabulary may be drawn.
   bool DrawsFromAll(int64_t vocab) const;
   float scale() const { return DrawScale(params_.temperature); }
+  // CrossEntropyArgs::inverse_temperature of this temperature; 1 for greedy.
+  float inverse_temperature() const { return params_.temperature == 0 ? 1 : scale(); }
   double Uniform(int64_t position) const;
   LogProbs logprobs() const { return logprobs_; }
 

@@ -3,7 +3,8 @@
 // CONFIG "llama135m" stands for the shape of SmolLM2-135M; DEVICE is cpu or cuda. With a batch of one the
 // line has the share of the measured read bandwidth at which weights are read. In the environment: PROFILE=1
 // adds the time of every kernel (it slows the run, on a GPU much), RECORD=0 makes every call of every step
-// where steps would be replayed, TOP_K=N draws among the N best, on the host.
+// where steps would be replayed, TOP_K=N draws among the N best, on the host, EXACT=1 decodes with the bits
+// of the training forward.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -100,7 +101,9 @@ int Main(int argc, char** argv) {
   const int64_t max_new = argc > 5 ? std::atoll(argv[5]) : 32;
   const auto device = DeviceFromName(argc > 6 ? argv[6] : "cpu");
   if (!device) return std::fprintf(stderr, "DEVICE is cpu or cuda\n"), 64;
-  auto made = MakeBackend({.device = *device});
+  const char* exact_text = std::getenv("EXACT");
+  const bool exact = exact_text != nullptr && *exact_text == '1';
+  auto made = MakeBackend({.device = *device, .batch_invariant = exact});
   if (!made.ok()) return std::fprintf(stderr, "%s\n", made.status().ToString().c_str()), 69;
   const std::unique_ptr<Backend> backend = *std::move(made);
   const auto stream = backend->NewStream(StreamKind::kCompute);
@@ -120,7 +123,9 @@ int Main(int argc, char** argv) {
   const char* record = std::getenv("RECORD");
   const char* top_k = std::getenv("TOP_K");
   Decoder decoder(model, *backend, *stream,
-                  {.profile = profiling ? &profile : nullptr, .record = record == nullptr || *record != '0'});
+                  {.profile = profiling ? &profile : nullptr,
+                   .record = record == nullptr || *record != '0',
+                   .exact = exact});
   std::vector<GenerateRequest> requests;
   for (int64_t i = 0; i < batch; ++i) {
     std::vector<int32_t> ids;

@@ -69,8 +69,10 @@ ModelConfig TinyConfig(const std::string& name) {
   return c;
 }
 
-TinyModel::TinyModel(const ModelConfig& config, DType act)
-    : backend_(NewDeviceBackend()), stream_(backend_->NewStream(StreamKind::kCompute)) {
+TinyModel::TinyModel(const ModelConfig& config, DType act) : TinyModel(config, act, NewDeviceBackend()) {}
+
+TinyModel::TinyModel(const ModelConfig& config, DType act, std::unique_ptr<Backend> backend)
+    : backend_(std::move(backend)), stream_(backend_->NewStream(StreamKind::kCompute)) {
   model_ = std::make_unique<Model>(config, *backend_, *stream_,
                                    ModelOptions{.storage = {.act = act, .training = false}, .mtp = false});
   for (const auto& parameter : model_->parameters().all()) {

@@ -17,6 +17,7 @@ class TinyModel {
  public:
   // Weights are a pure function of the config; bf16 ones are the f32 ones rounded.
   TinyModel(const ModelConfig& config, DType act);
+  TinyModel(const ModelConfig& config, DType act, std::unique_ptr<Backend> backend);
 
   Backend& backend() { return *backend_; }
   Stream& stream() { return *stream_; }

@@ -4,9 +4,11 @@
 
 #include "launch/cli.h"
 #include "launch/verb_bench.h"
+#include "launch/verb_chat.h"
 #include "launch/verb_convert.h"
 #include "launch/verb_data.h"
 #include "launch/verb_doctor.h"
+#include "launch/verb_eval.h"
 #include "launch/verb_generate.h"
 #include "launch/verb_grade.h"
 #include "launch/verb_inspect.h"
@@ -33,6 +35,8 @@ int main(int argc, char** argv) {
   add(moebius::TokenizerVerbs());
   add(moebius::ScoreVerbs());
   add(moebius::GenerateVerbs());
+  add(moebius::ChatVerbs());
+  add(moebius::EvalVerbs());
   add(moebius::GradeVerbs());
   add(moebius::SandboxVerbs());
   add(moebius::ConvertVerbs());

@@ -1,0 +1,33 @@
+// The figures of `moebius eval` as people and programs read them.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "rl/evaluation/evaluate.h"
+
+namespace moebius {
+
+// One finished benchmark and what it ran with.
+struct EvalRow {
+  std::string model;
+  std::string chat;  // the template's choice: "auto", a name; "none"
+  std::string name, protocol;
+  std::vector<SourceFile> files;
+  EvaluateOptions options;
+  bool compares = false;  // option texts or letters, nothing sampled
+  int64_t shots = 0;
+  Evaluation result;
+};
+
+// A table with a header, a line a benchmark, columns that no benchmark uses left out; below it what holds for
+// all, then the files with their hashes. Ends with a line end.
+std::string EvalTable(const std::vector<EvalRow>& rows);
+
+// One line's object. Shares are in [0, 1]; "pass@1": {"mean", "half_width", "problems"}.
+nlohmann::ordered_json EvalJson(const EvalRow& row);
+
+nlohmann::ordered_json SampleJson(const EvalRow& row, const Sample& sample);
+
+}  // namespace moebius

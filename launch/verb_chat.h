@@ -1,0 +1,12 @@
+#pragma once
+
+#include <vector>
+
+#include "launch/cli.h"
+
+namespace moebius {
+
+// `moebius chat MODEL`.
+std::vector<Verb> ChatVerbs();
+
+}  // namespace moebius

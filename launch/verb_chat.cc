@@ -220,7 +220,7 @@ absl::Status RunChat(const ParsedArgs& args) {
     return UsageError("chat under mpirun; ranks have no terminal; run moebius chat by itself");
   }
   const std::string& folder = args.positional()[0];
-  ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chosen, ChooseChatTemplate(folder, args.Text("chat")));
+  ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chosen, ChatTemplateOfFlag(folder, args.Text("chat")));
   if (!chosen) {
     return UsageError(Concat(folder,
                              " has no chat template; a conversation needs one; choose it with --chat: ",

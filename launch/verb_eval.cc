@@ -11,9 +11,9 @@
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
+#include "core/io/json_lines.h"
 #include "launch/eval/eval_report.h"
 #include "launch/eval/task_knobs.h"
-#include "launch/json_lines.h"
 #include "launch/progress.h"
 #include "rl/evaluation/evaluate.h"
 
@@ -105,7 +105,7 @@ absl::Status RunEval(const ParsedArgs& args) {
     const int slots = std::clamp<int>(std::thread::hardware_concurrency(), 1, 256);
     ASSIGN_OR_RETURN(sandbox, sandbox::Sandbox::Start({.runner = {.slots = slots, .without = {}}}));
   }
-  ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chat, ChooseChatTemplate(folder, args.Text("chat")));
+  ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chat, ChatTemplateOfFlag(folder, args.Text("chat")));
   ASSIGN_OR_RETURN(BenchmarkOptions options, ReadBenchmarkOptions(args, chat.has_value()));
   options.sandbox = sandbox.get();
   std::vector<Benchmark> benchmarks;

@@ -50,7 +50,7 @@ absl::StatusOr<DType> ComputeType(const std::string& choice, const std::string& 
 
 }  // namespace
 
-absl::StatusOr<std::optional<ChatTemplate>> ChooseChatTemplate(const std::string& folder,
+absl::StatusOr<std::optional<ChatTemplate>> ChatTemplateOfFlag(const std::string& folder,
                                                                const std::string& choice) {
   if (choice == "none") return std::optional<ChatTemplate>();
   if (choice != "auto") {

@@ -19,7 +19,7 @@ namespace moebius {
 
 // What --chat means for a folder. "auto": its own template, none where it has none; "none"; or a name of
 // ChatTemplateNames. UsageError for an unknown name or a template that is not recognised.
-absl::StatusOr<std::optional<ChatTemplate>> ChooseChatTemplate(const std::string& folder,
+absl::StatusOr<std::optional<ChatTemplate>> ChatTemplateOfFlag(const std::string& folder,
                                                                const std::string& choice);
 
 struct LanguageModelOptions {

@@ -43,28 +43,57 @@ void Pack(const Product& p, int64_t begin, int64_t end, float* packed) {
   p.a.dtype == DType::kF32 ? PackOf<float>(p, begin, end, packed) : PackOf<BF16>(p, begin, end, packed);
 }
 
-constexpr int64_t kWidenedStride = kGemmBlockK + 16;  // off the powers of two, which share cache sets
-
-// Sums of one block of k: rows of x in lanes, kColumns rows of w beside each other.
+// sums += one block of k: rows of x in lanes, kColumns rows of w beside each other.
 template <int kVectors, int kColumns>
 HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w, int64_t ldw,
                               int64_t k, VF (&sums)[kColumns][kVectors]) {
-  const F32 d;
-  const int64_t lanes = Lanes();
-#pragma GCC unroll 12
-  for (int c = 0; c < kColumns; ++c) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[c][v] = Set(0);
-  }
-  for (int64_t i = 0; i < k; ++i, x += kVectors * lanes) {
+  const int64_t width = kVectors * Lanes();
+  for (int64_t i = 0; i < k; ++i, x += width) {
     VF rows[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) rows[v] = hn::Load(d, x + v * lanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) rows[v] = hn::Load(F32(), x + v * Lanes());
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
       const VF weight = Set(w[c * ldw + i]);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sums[c][v] = hn::MulAdd(rows[v], weight, sums[c][v]);
+    }
+  }
+}
+
+// Two steps of k are one word of w, widened after it has been spread over the lanes.
+template <int kVectors, int kColumns>
+HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const BF16* HWY_RESTRICT w, int64_t ldw, int64_t k,
+                              VF (&sums)[kColumns][kVectors]) {
+  const F32 d;
+  const hn::RebindToUnsigned<F32> du;
+  const int64_t lanes = Lanes(), width = kVectors * lanes;
+  int64_t i = 0;
+  for (; i + 2 <= k; i += 2, x += 2 * width) {
+    VF first[kVectors], second[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      first[v] = hn::Load(d, x + v * lanes);
+      second[v] = hn::Load(d, x + width + v * lanes);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+      uint32_t word;
+      std::memcpy(&word, w + c * ldw + i, sizeof(word));
+      const auto pair = hn::Set(du, word);
+      const VF low = hn::BitCast(d, hn::ShiftLeft<16>(pair));
+      const VF high = hn::BitCast(d, hn::And(pair, hn::Set(du, 0xFFFF0000u)));
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        sums[c][v] = hn::MulAdd(second[v], high, hn::MulAdd(first[v], low, sums[c][v]));
+      }
+    }
+  }
+  if (i == k) return;
+  for (int c = 0; c < kColumns; ++c) {
+    const VF weight = Set(w[c * ldw + i].ToFloat());
+    for (int v = 0; v < kVectors; ++v) {
+      sums[c][v] = hn::MulAdd(hn::Load(d, x + v * lanes), weight, sums[c][v]);
     }
   }
 }
@@ -80,29 +109,24 @@ HWY_INLINE void PutElement(const GemmResult& c, int64_t row, int64_t column, flo
 }
 
 // kColumns columns of the result, from `column` on, for the `rows` rows of a group that starts at `row`.
-// `widened` has room for kColumns rows of a block of w.
 template <int kVectors, int kColumns, typename W>
-void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column, float* widened) {
+void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column) {
   constexpr int64_t kMostLanes = HWY_MAX_BYTES / sizeof(float);
   HWY_ALIGN float totals[kColumns * kVectors * kMostLanes] = {};
   const int64_t lanes = Lanes(), width = kVectors * lanes;
   const W* w = static_cast<const W*>(p.b.data) + column * p.b.stride;
   for (int64_t begin = 0; begin < p.k; begin += kGemmBlockK) {
-    const int64_t k = std::min(kGemmBlockK, p.k - begin);
     VF sums[kColumns][kVectors];
-    if constexpr (std::is_same_v<W, float>) {
-      MultiplyBlock<kVectors, kColumns>(x + begin * width, w + begin, p.b.stride, k, sums);
-    } else {
-      for (int c = 0; c < kColumns; ++c) {
-        const W* from = w + c * p.b.stride + begin;
-        float* to = widened + c * kWidenedStride;
-        Sweep(k, [&](int64_t i, auto part) HWY_ATTR { Store(Load(from + i, part), to + i, part); });
-      }
-      MultiplyBlock<kVectors, kColumns>(x + begin * width, widened, kWidenedStride, k, sums);
-    }
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[c][v] = Set(0);
+    }
+    MultiplyBlock<kVectors, kColumns>(x + begin * width, w + begin, p.b.stride,
+                                      std::min(kGemmBlockK, p.k - begin), sums);
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
         float* total = totals + c * width + v * lanes;
         StoreExact(begin == 0 ? sums[c][v] : hn::Add(Load(total), sums[c][v]), total);
@@ -119,15 +143,13 @@ void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_
 template <int kVectors, typename W>
 void Group(const Product& p, const float* x, int64_t row, int64_t rows, int64_t begin, int64_t end) {
   // As many sums as registers hold.
-  constexpr int kColumns = kVectors == 1 ? 8 : 6;
-  HWY_ALIGN float widened[kColumns * kWidenedStride];
+  constexpr int kColumns = kVectors == 1 ? 8 : std::is_same_v<W, float> ? 6 : 5;
   int64_t column = begin;
   for (; column + kColumns <= end; column += kColumns)
-    Columns<kVectors, kColumns, W>(p, x, row, rows, column, widened);
+    Columns<kVectors, kColumns, W>(p, x, row, rows, column);
   constexpr int kRest = kColumns > 4 ? 4 : 2;
-  for (; column + kRest <= end; column += kRest)
-    Columns<kVectors, kRest, W>(p, x, row, rows, column, widened);
-  for (; column < end; ++column) Columns<kVectors, 1, W>(p, x, row, rows, column, widened);
+  for (; column + kRest <= end; column += kRest) Columns<kVectors, kRest, W>(p, x, row, rows, column);
+  for (; column < end; ++column) Columns<kVectors, 1, W>(p, x, row, rows, column);
 }
 
 template <typename W>

@@ -108,7 +108,11 @@ absl::StatusOr<std::vector<ExpertLoadRow>> ReadExpertLoad(const std::string& pat
 }
 
 std::string SampleLine(const SampleRow& row) {
-  return DumpJson(nlohmann::ordered_json{{"step", row.step}, {"prompt", row.prompt}, {"text", row.text}});
+  nlohmann::ordered_json line{{"step", row.step}, {"prompt", row.prompt}, {"text", row.text}};
+  if (!row.gold.empty()) line["gold"] = row.gold;
+  if (!row.verdict.empty()) line["verdict"] = row.verdict;
+  for (const auto& [name, value] : row.values) line["values"][name] = value;
+  return DumpJson(line);
 }
 
 absl::StatusOr<std::vector<SampleRow>> ReadSamples(const std::string& folder) {
@@ -123,6 +127,14 @@ absl::StatusOr<std::vector<SampleRow>> ReadSamples(const std::string& folder) {
       ASSIGN_OR_RETURN(row.step, GetInt(object, "step", source, 0));
       ASSIGN_OR_RETURN(row.prompt, GetString(object, "prompt", source));
       ASSIGN_OR_RETURN(row.text, GetString(object, "text", source));
+      ASSIGN_OR_RETURN(row.gold, GetStringOr(object, "gold", "", source));
+      ASSIGN_OR_RETURN(row.verdict, GetStringOr(object, "verdict", "", source));
+      if (HasJsonField(object, "values")) {
+        for (const auto& [name, value] : object["values"].items()) {
+          row.values.emplace_back(
+              name, value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN());
+        }
+      }
       rows.push_back(std::move(row));
       return absl::OkStatus();
     }));

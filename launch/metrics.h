@@ -42,6 +42,10 @@ struct SampleRow {
   int64_t step = 0;
   std::string prompt;
   std::string text;  // the continuation alone
+  // Of an answer that was judged: "reward" and its parts, "advantage"; what was right; what the judge said.
+  std::vector<std::pair<std::string, double>> values = {};
+  std::string gold = {};
+  std::string verdict = {};
 };
 
 std::string SampleLine(const SampleRow& row);

@@ -148,7 +148,7 @@ std::string Progress::Line(const Step& step) const {
                 last,
                 Format("  loss %.4f  grad_norm %.3f  lr %.2e  %s tokens/s  ", step.loss, step.grad_norm,
                        step.lr, CountText(step.tokens_per_s).c_str()),
-                Eta(step));
+                step.more, step.more.empty() ? "" : "  ", Eta(step));
 }
 
 // Drawn to fit the terminal; the parts at the end of the line go first when it is narrow.
@@ -158,7 +158,7 @@ std::string Progress::Bar(const Step& step) const {
     return colour ? Concat("\033[", code, "m", text, "\033[0m") : text;
   };
   const std::string counter = Concat(step.step, "/", options_.last_step);
-  const std::string loss = Format("loss %.4f", step.loss);
+  const std::string loss = step.more.empty() ? Format("loss %.4f", step.loss) : step.more;
   const std::string rate = CountText(step.tokens_per_s) + " tok/s";
   const std::string eta = Eta(step);
   const int columns = options_.terminal.columns - 1;

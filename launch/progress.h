@@ -45,6 +45,7 @@ class Progress {
     double lr = 0;
     double tokens_per_s = 0;
     double step_s = 0;
+    std::string more = {};  // "reward 0.41  accuracy 0.38"
   };
 
   explicit Progress(Options options);

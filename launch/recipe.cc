@@ -26,6 +26,7 @@ class Checker {
   void CheckAll() {
     CheckName();
     CheckSource();
+    CheckTask();
     CheckBatch();
     CheckOptimizer();
     CheckParallel();
@@ -48,9 +49,9 @@ class Checker {
                          "'; it becomes a folder: letters, digits and . _ - only, at most "
                          "100; set another name"));
     }
-    if (r_.task() != proto::PRETRAIN) {
+    if (r_.task() == proto::DISTILL || r_.task() == proto::PIPELINE) {
       Add("task", Concat("task is ", proto::Task_Name(r_.task()),
-                         "; this build trains PRETRAIN only; set task: PRETRAIN"));
+                         "; this build trains PRETRAIN, SFT, DPO and GRPO; set one of these"));
     }
   }
 
@@ -69,6 +70,16 @@ class Checker {
           "init.random is set without init.from; it takes the shapes of that folder; add init.from or "
           "leave random out: a model { } section starts from random weights anyway");
     }
+    if (r_.task() == proto::PRETRAIN) CheckTexts();
+    if (r_.fork().has_step() && !r_.fork().has_from()) {
+      Add("fork.step", "fork.step is set without fork.from; it is a step of another run; add its run folder");
+    }
+    if (r_.fork().has_from() && r_.init().has_from()) {
+      Add("fork.from", "fork.from and init.from are both given; the weights come from one of them; keep one");
+    }
+  }
+
+  void CheckTexts() {
     const bool train = !r_.data().train().empty();
     if (train && r_.data().mixture_size() > 0) {
       Add("data.train", "data.train and data.mixture are both given; they contradict; keep one");
@@ -84,11 +95,42 @@ class Checker {
                        "].path is missing; a part of the mixture is a token file; write its path"));
       }
     }
-    if (r_.fork().has_step() && !r_.fork().has_from()) {
-      Add("fork.step", "fork.step is set without fork.from; it is a step of another run; add its run folder");
+  }
+
+  // Sections of the other tasks, where they are and where they are missing.
+  void CheckTask() {
+    const auto task = r_.task();
+    const bool asks = r_.has_problems();
+    if (task == proto::PRETRAIN) {
+      for (const auto& [given, name] : {std::pair{r_.has_rl(), "rl"},
+                                        {r_.has_sft(), "sft"},
+                                        {r_.has_dpo(), "dpo"},
+                                        {asks, "problems"},
+                                        {r_.has_reward(), "reward"}}) {
+        if (given) {
+          Add(name,
+              Concat(name,
+                     " is given, but task is PRETRAIN, which does not use it; set task, or leave it out"));
+        }
+      }
+      return;
     }
-    if (r_.fork().has_from() && r_.init().has_from()) {
-      Add("fork.from", "fork.from and init.from are both given; the weights come from one of them; keep one");
+    if (task == proto::GRPO && !asks) {
+      Add("",
+          "problems is missing; task GRPO asks them and rewards the answers; add problems { kind: \"sort\" } "
+          "or "
+          "problems { jsonl: \"FILE\" }");
+    }
+    if (task == proto::SFT && !asks && r_.sft().data().empty()) {
+      Add("",
+          "sft.data is missing; task SFT learns from conversations; add sft { data: \"FILE.jsonl\" }, or "
+          "problems whose worked answers it learns");
+    }
+    if (task == proto::DPO && r_.dpo().data().empty()) {
+      Add("", "dpo.data is missing; task DPO learns from pairs of answers; add dpo { data: \"FILE.jsonl\" }");
+    }
+    if (r_.batch().ramp_size() > 0) {
+      Add("batch.ramp", "batch.ramp is given; only task PRETRAIN has a ramp; leave it out");
     }
   }
 
@@ -207,6 +249,7 @@ bool MayChange(const std::string& path) {
                                                  "parallel",
                                                  "checkpoint",
                                                  "validate",
+                                                 "evaluate",
                                                  "sample",
                                                  "log",
                                                  "recompute",

@@ -139,11 +139,16 @@ absl::Status RunFolder::Mark(const std::string& link, int64_t step) const {
 
 absl::Status RunFolder::MarkLatest(int64_t step) const { return Mark("latest", step); }
 absl::Status RunFolder::MarkBest(int64_t step) const { return Mark("best", step); }
+absl::Status RunFolder::MarkReference(int64_t step) const { return Mark("reference", step); }
+std::string RunFolder::ReferenceCheckpoint() const {
+  const std::string link = File("checkpoints/reference");
+  return FolderExists(link) ? link : "";
+}
 
 absl::Status RunFolder::PruneCheckpoints(int64_t keep) const {
   ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps());
   std::set<std::string> marked;
-  for (const char* link : {"checkpoints/latest", "checkpoints/best"}) {
+  for (const char* link : {"checkpoints/latest", "checkpoints/best", "checkpoints/reference"}) {
     if (const auto target = ReadSymlink(File(link)); target.ok()) marked.insert(*target);
   }
   const size_t surplus = steps.size() - std::min(steps.size(), static_cast<size_t>(keep));
@@ -164,7 +169,9 @@ absl::Status RunFolder::CutBackTo(int64_t step) const {
   RETURN_IF_ERROR(CutJsonLines(expert_load_path(), step));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(samples_path()));
   for (const std::string& name : names) {
-    const std::optional<int64_t> of = StepOfName(std::string_view(name).substr(0, name.rfind('.')));
+    std::string stem = name.substr(0, name.rfind('.'));
+    if (stem.starts_with("rollout-")) stem.replace(0, 8, "step-");
+    const std::optional<int64_t> of = StepOfName(stem);
     if (of && *of > step) RETURN_IF_ERROR(RemoveTree(JoinPath(samples_path(), name)));
   }
   return absl::OkStatus();

@@ -48,8 +48,11 @@ class RunFolder {
   // Moves `latest` (or `best`) to the checkpoint of `step`, which must exist.
   absl::Status MarkLatest(int64_t step) const;
   absl::Status MarkBest(int64_t step) const;
-  // Removes the oldest checkpoints beyond the newest `keep`; those that `latest` and `best` point to always
-  // stay.
+  // The checkpoint whose weights a reference policy has; "" when none was marked.
+  absl::Status MarkReference(int64_t step) const;
+  std::string ReferenceCheckpoint() const;
+  // Removes the oldest checkpoints beyond the newest `keep`; those that `latest`, `best` and `reference` point
+  // to always stay.
   absl::Status PruneCheckpoints(int64_t keep) const;
 
   // Forgets metrics, expert loads and samples of steps above `step`: before the run goes on from that

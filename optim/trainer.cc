@@ -250,7 +250,8 @@ absl::StatusOr<StepMetrics> Trainer::Step(const StepBatch& batch) {
   m.step = ++state_.step;
   m.lr = LearningRate(config_.schedule, state_.step, config_.steps);
   state_.sequences += batch.sequences;
-  state_.tokens += batch.sequences * batch.length;
+  m.tokens = batch.sequences * batch.length;
+  state_.tokens += m.tokens;
   m.skipped = !Update(m);
   RETURN_IF_ERROR(FinishStep(start, m));
   return m;
@@ -265,7 +266,7 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
   state_.sequences += consumed;
   for (const GroupBatch& batch : updates) {
     ASSIGN_OR_RETURN(StepMetrics m, ForwardBackward(batch));
-    for (const AnswerGroup& group : batch.groups) state_.tokens += group.Tokens();
+    for (const AnswerGroup& group : batch.groups) sum.tokens += group.Tokens();
     m.lr = sum.lr;
     sum.skipped |= !Update(m);
     const double share = 1.0 / static_cast<double>(updates.size());
@@ -281,6 +282,7 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
       for (size_t e = 0; e < m.expert_counts[l].size(); ++e) sum.expert_counts[l][e] += m.expert_counts[l][e];
     }
   }
+  state_.tokens += sum.tokens;
   RETURN_IF_ERROR(FinishStep(start, sum));
   return sum;
 }

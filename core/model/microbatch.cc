@@ -184,8 +184,8 @@ void Microbatch::LoadGroups(Stream& stream, std::span<const AnswerGroup> groups)
 }
 
 std::vector<float> ToHost(Backend& backend, Stream& stream, TensorView values) {
+  if (!values || values.elements() == 0) return {};
   std::vector<float> host(values.elements());
-  if (host.empty()) return host;
   backend.CopyToHost(stream, values, host.data());
   stream.Synchronize();
   return host;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <optional>
 
 #include "core/base/log.h"
@@ -12,6 +13,7 @@
 #include "launch/recipe.pb.h"
 #include "launch/train/outputs.h"
 #include "launch/train/sampling.h"
+#include "launch/train/sources.h"
 #include "launch/train/step_timeline.h"
 #include "launch/train/tokenizer_files.h"
 #include "launch/train/validation.h"
@@ -46,10 +48,18 @@ class TrainingLoop {
 
  private:
   absl::Status OpenData();
+  absl::Status OpenTexts();
   absl::StatusOr<std::string> FindStart(bool* resumed) const;
   absl::Status LoadStart();
-  absl::Status RunSteps();
-  absl::Status AfterStep(const StepMetrics& m);
+  absl::Status StartSource();
+  // What makes the next step.
+  using StepMaker = std::function<absl::StatusOr<StepReport>()>;
+  absl::Status RunOnTexts();
+  absl::Status RunOnSource();
+  absl::Status RunSteps(const StepMaker& next);
+  absl::StatusOr<StepReport> Pictured(const StepMaker& next);
+  absl::Status AfterStep(const StepReport& report);
+  absl::Status Evaluate(MetricsRow* row);
   absl::Status Validate(MetricsRow* row);
   absl::Status Sample();
   absl::Status Save();
@@ -74,9 +84,10 @@ class TrainingLoop {
   Mesh& mesh_;
   const StopSignals& signals_;
   Clock::time_point started_ = Clock::now();
-  double elapsed_before_ = 0;  // of earlier processes of this run
-  std::unique_ptr<Loader> loader_;
-  double bits_per_nat_ = 0;  // of the training text; 0: not known
+  double elapsed_before_ = 0;           // of earlier processes of this run
+  std::unique_ptr<Loader> loader_;      // of texts
+  std::unique_ptr<TaskSource> source_;  // of everything else
+  double bits_per_nat_ = 0;             // of the training text; 0: not known
   std::optional<Validation> validation_;
   std::unique_ptr<PromptSampler> sampler_;
   TokenizerFiles tokenizer_;
@@ -86,6 +97,14 @@ class TrainingLoop {
 };
 
 absl::Status TrainingLoop::OpenData() {
+  if (r_.task() == proto::PRETRAIN) return mesh_.Agree(OpenTexts());
+  ASSIGN_OR_RETURN(source_,
+                   TaskSource::Make(r_, training_, leads() ? folder_->path() : "", options_.sandbox));
+  tokenizer_ = source_->files();
+  return absl::OkStatus();
+}
+
+absl::Status TrainingLoop::OpenTexts() {
   ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r_, config_));
   ASSIGN_OR_RETURN(loader_, Loader::Open(options));
   const TokenFileInfo& file = loader_->file(0).info();
@@ -132,7 +151,7 @@ absl::Status TrainingLoop::LoadStart() {
   ASSIGN_OR_RETURN(const std::vector<std::string> told, mesh_.GatherText(start));
   if (told[0].empty()) {
     RETURN_IF_ERROR(InitializeWeights(r_, training_));
-    return mesh_.Agree(leads() ? folder_->CutBackTo(0) : absl::OkStatus());
+    return mesh_.Agree(leads() ? folder_->CutBackTo(-1) : absl::OkStatus());
   }
   resumed = told[0][0] == 'r';
   std::string warning;
@@ -188,17 +207,60 @@ absl::Status TrainingLoop::Save() {
   return mesh_.Agree(status);
 }
 
-absl::Status TrainingLoop::AfterStep(const StepMetrics& m) {
+// The policy that others are compared with is the one that the run began with, or a later one that it moved
+// to.
+absl::Status TrainingLoop::StartSource() {
+  if (!source_->needs_reference()) return source_->source().Start("");
+  if (state().step == 0) {
+    RETURN_IF_ERROR(Save());
+    RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(0) : absl::OkStatus()));
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> told,
+                   mesh_.GatherText(leads() ? folder_->ReferenceCheckpoint() : ""));
+  if (told[0].empty()) {
+    return DamagedError(
+        "checkpoints/reference of the run folder is gone; it holds the policy that this run compares with; "
+        "restore "
+        "it, or start the run again in another folder");
+  }
+  return source_->source().Start(told[0]);
+}
+
+absl::Status TrainingLoop::Evaluate(MetricsRow* row) {
+  ASSIGN_OR_RETURN(const StepReport report, source_->source().Evaluate());
+  for (const auto& [name, value] : report.values) row->Set(name, value);
+  for (const std::string& note : report.notes) Print(Concat("step ", state().step, "  ", note));
+  return absl::OkStatus();
+}
+
+absl::Status TrainingLoop::AfterStep(const StepReport& report) {
+  const StepMetrics& m = report.metrics;
   state().elapsed_s = elapsed_before_ + SecondsSince(started_);
   MetricsRow row{.step = m.step, .values = {}};
   if (outputs_ != nullptr) {
     row = outputs_->RowOf(m, state(), bits_per_nat_);
+    for (const auto& [name, value] : report.values) row.Set(name, value);
     outputs_->Update(m, row);
+  }
+  for (const std::string& note : report.notes) Print(Concat("step ", m.step, "  ", note));
+  if (leads() && !report.samples.empty()) {
+    std::vector<SampleRow> rows;
+    for (const ShownSample& s : report.samples) {
+      rows.push_back({.step = m.step,
+                      .prompt = s.prompt,
+                      .text = s.text,
+                      .values = s.values,
+                      .gold = s.gold,
+                      .verdict = s.verdict});
+    }
+    RETURN_IF_ERROR(folder_->WriteSamples(m.step, rows));
   }
   // A bad step is neither judged nor saved: what is kept is the last good state.
   if (!m.skipped) {
     if (validation_ && (IsLast() || Due(r_.validate().every_steps(), m.step)))
       RETURN_IF_ERROR(Validate(&row));
+    if (source_ != nullptr && (IsLast() || Due(r_.evaluate().every_steps(), m.step)))
+      RETURN_IF_ERROR(Evaluate(&row));
     if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0)) {
       RETURN_IF_ERROR(Sample());
     }
@@ -207,7 +269,14 @@ absl::Status TrainingLoop::AfterStep(const StepMetrics& m) {
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (m.skipped) return absl::OkStatus();
   const bool best = r_.checkpoint().keep_best() && state().best_step == m.step;
-  if (best || IsLast() || Due(r_.checkpoint().every_steps(), m.step)) RETURN_IF_ERROR(Save());
+  const bool moves_reference =
+      source_ != nullptr && source_->needs_reference() && Due(r_.rl().reference_refresh_steps(), m.step);
+  if (best || moves_reference || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
+    RETURN_IF_ERROR(Save());
+  if (moves_reference) {
+    RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(m.step) : absl::OkStatus()));
+    RETURN_IF_ERROR(StartSource());
+  }
   if (!best) return absl::OkStatus();
   return mesh_.Agree(leads() ? folder_->MarkBest(m.step) : absl::OkStatus());
 }
@@ -219,7 +288,7 @@ absl::StatusOr<bool> TrainingLoop::ShouldStop() {
   return stop != 0;
 }
 
-absl::Status TrainingLoop::RunSteps() {
+absl::Status TrainingLoop::RunOnTexts() {
   const int64_t first_step = state().step + 1;
   int64_t next_sample = state().sequences;  // touched by the prefetcher's thread alone once it runs
   Prefetcher prefetcher(loader_.get(), r_.data().prefetch_batches(), [&, first_step](int64_t b) {
@@ -229,30 +298,45 @@ absl::Status TrainingLoop::RunSteps() {
     return range;
   });
   Batch batch;
-  while (!IsLast()) {
+  return RunSteps([&]() -> absl::StatusOr<StepReport> {
     RETURN_IF_ERROR(prefetcher.Next(&batch));
     StepBatch step{.tokens = batch.tokens,
                    .sequences = batch.num_sequences,
                    .length = batch.sequence_length,
                    .document_starts = {}};
     if (r_.data().document_mask()) step.document_starts = batch.document_starts;
-    // The third step is the first without anything new.
-    const bool pictured =
-        !options_.timeline.empty() && state().step + 1 == std::min<int64_t>(first_step + 2, r_.steps());
-    StepTimeline timeline(trainer_);
-    if (pictured) RETURN_IF_ERROR(timeline.Begin());
-    ASSIGN_OR_RETURN(const StepMetrics m, trainer_.Step(step));
-    if (pictured) {
-      RETURN_IF_ERROR(timeline.EndAndWrite(options_.timeline));
-      Print(Concat("timeline of step ", m.step, ": ", options_.timeline));
-    }
-    RETURN_IF_ERROR(AfterStep(m));
+    StepReport report;
+    ASSIGN_OR_RETURN(report.metrics, trainer_.Step(step));
+    return report;
+  });
+}
+
+absl::StatusOr<StepReport> TrainingLoop::Pictured(const StepMaker& next) {
+  StepTimeline timeline(trainer_);
+  RETURN_IF_ERROR(timeline.Begin());
+  ASSIGN_OR_RETURN(StepReport report, next());
+  RETURN_IF_ERROR(timeline.EndAndWrite(options_.timeline));
+  Print(Concat("timeline of step ", report.metrics.step, ": ", options_.timeline));
+  return report;
+}
+
+absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
+  // The third step is the first without anything new.
+  const int64_t pictured = options_.timeline.empty() ? -1 : std::min<int64_t>(state().step + 3, r_.steps());
+  while (!IsLast()) {
+    ASSIGN_OR_RETURN(const StepReport report, state().step + 1 == pictured ? Pictured(next) : next());
+    const StepMetrics& m = report.metrics;
+    RETURN_IF_ERROR(AfterStep(report));
     if (state().bad_in_a_row >= r_.max_bad_steps()) {
       return BadNumbersError(Concat("training stopped at step ", m.step, "; ", state().bad_in_a_row,
                                     " steps in a row gave NaN or infinity (loss ", m.loss, ", gradient norm ",
                                     m.grad_norm, "); lower optimizer.lr or go back with fork { from: \"",
                                     leads() ? folder_->path() : "",
                                     "\" }; the last good checkpoint is kept"));
+    }
+    if (!report.stop.ok()) {
+      RETURN_IF_ERROR(Save());
+      return report.stop;
     }
     if (IsLast()) break;
     ASSIGN_OR_RETURN(const bool stop, ShouldStop());
@@ -268,8 +352,19 @@ absl::Status TrainingLoop::RunSteps() {
   return absl::OkStatus();
 }
 
+absl::Status TrainingLoop::RunOnSource() {
+  if (!source_->note().empty()) Print(source_->note());
+  RETURN_IF_ERROR(StartSource());
+  if (state().step == 0 && r_.evaluate().at_start()) {
+    MetricsRow row;
+    RETURN_IF_ERROR(Evaluate(&row));
+    if (outputs_ != nullptr && !row.values.empty()) RETURN_IF_ERROR(outputs_->Write({}, row, false));
+  }
+  return RunSteps([this] { return source_->source().Step(); });
+}
+
 absl::Status TrainingLoop::Run() {
-  RETURN_IF_ERROR(mesh_.Agree(OpenData()));
+  RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
   absl::Status opened;
   if (leads()) {
@@ -282,7 +377,7 @@ absl::Status TrainingLoop::Run() {
     Print(Concat("nothing to do: step ", state().step, " of ", r_.steps(), " is done; raise steps to go on"));
     return absl::OkStatus();
   }
-  const absl::Status status = RunSteps();
+  absl::Status status = source_ == nullptr ? RunOnTexts() : RunOnSource();
   const absl::Status finished = outputs_ != nullptr ? outputs_->Finish() : absl::OkStatus();
   return status.ok() ? finished : status;
 }

@@ -12,8 +12,13 @@
 
 namespace moebius {
 
+namespace sandbox {
+class Sandbox;
+}
+
 struct LoopOptions {
-  std::string timeline = {};  // where the timeline of one step goes; "" for none
+  std::string timeline = {};            // where the timeline of one step goes; "" for none
+  sandbox::Sandbox* sandbox = nullptr;  // for problems that are programs
 };
 
 // Collective. Runs `recipe` in `folder` (rank 0's; null on the others) from its latest checkpoint (or

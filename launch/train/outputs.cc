@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdio>
 #include <ctime>
 
 #include "core/backend/measure.h"
@@ -55,8 +56,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
 }
 
 MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const {
-  const double tokens = static_cast<double>(SequencesOfStep(r_, m.step) * r_.batch().sequence_length());
-  const double tokens_per_s = tokens / m.seconds;
+  const double tokens_per_s = static_cast<double>(m.tokens) / m.seconds;
   MetricsRow row{.step = m.step, .values = {}};
   row.Set("time_s", state.elapsed_s);
   row.Set("tokens", static_cast<double>(state.tokens));
@@ -74,7 +74,8 @@ MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, do
     row.Set("moe/load_entropy", m.load_entropy);
   }
   row.Set("perf/tokens_per_s", tokens_per_s);
-  row.Set("perf/mfu", tokens_per_s * flops_per_token_ / peak_flops_);
+  // Of other tasks no two steps do the same work a token.
+  if (r_.task() == proto::PRETRAIN) row.Set("perf/mfu", tokens_per_s * flops_per_token_ / peak_flops_);
   row.Set("perf/step_s", m.seconds);
   row.Set("mem/peak_bytes", static_cast<double>(m.peak_bytes));
   if (m.ranks > 1) {
@@ -90,12 +91,23 @@ void RunOutputs::Update(const StepMetrics& m, const MetricsRow& row) {
     Print(Concat("step ", m.step, " skipped: loss ", m.loss, ", gradient norm ", m.grad_norm,
                  "; nothing was changed"));
   }
+  std::string more;
+  for (const auto& [key, name] : {std::pair{"rl/reward_mean", "reward"},
+                                  {"rl/accuracy", "accuracy"},
+                                  {"rl/response_tokens_mean", "tokens"}}) {
+    const std::optional<double> value = row.Get(key);
+    char text[48];
+    if (!value) continue;
+    std::snprintf(text, sizeof text, "%s%s %.3g", more.empty() ? "" : "  ", name, *value);
+    more += text;
+  }
   progress_->Update({.step = m.step,
                      .loss = m.loss,
                      .grad_norm = m.grad_norm,
                      .lr = m.lr,
                      .tokens_per_s = *row.Get("perf/tokens_per_s"),
-                     .step_s = m.seconds});
+                     .step_s = m.seconds,
+                     .more = more});
 }
 
 absl::Status RunOutputs::Write(const StepMetrics& m, const MetricsRow& row, bool last) {

@@ -10,6 +10,7 @@
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/memory.h"
+#include "launch/train/sources.h"
 #include "parallel/node_map.h"
 
 namespace moebius {
@@ -98,6 +99,11 @@ int64_t PositionsOf(const proto::Recipe& recipe, const ModelConfig& config) {
   return std::max(needed, std::min<int64_t>(config.max_position_embeddings, 4096));
 }
 
+double BiasSpeedOf(const proto::Recipe& r) {
+  const bool frozen = r.task() == proto::GRPO && r.rl().router_bias() == proto::Rl::FROZEN;
+  return frozen ? 0 : r.balance().bias_update_speed();
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
@@ -107,7 +113,18 @@ absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
     ConfigToProto(from, &model);
     recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json"));
   }
-  return ConfigFromProto(recipe.proto().model());
+  if (recipe.proto().task() == proto::PRETRAIN) return ConfigFromProto(recipe.proto().model());
+  // Every token has its row: new ones, and all of a model that is made for the tokenizer.
+  ASSIGN_OR_RETURN(const std::string json, TokenizerJsonOf(recipe.proto()));
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromJson(json, "the tokenizer"));
+  if (!recipe.proto().model().has_vocab_size()) {
+    proto::Model model;
+    model.set_vocab_size(tokenizer.vocab_size());
+    recipe.FillModel(model, "the tokenizer");
+  }
+  ASSIGN_OR_RETURN(ModelConfig config, ConfigFromProto(recipe.proto().model()));
+  config.vocab_size = std::max<int64_t>(config.vocab_size, tokenizer.vocab_size());
+  return config;
 }
 
 TrainConfig TrainConfigOf(const proto::Recipe& r) {
@@ -122,11 +139,12 @@ TrainConfig TrainConfigOf(const proto::Recipe& r) {
                         .moments = o.moments() == proto::Optimizer::BF16 ? DType::kBF16 : DType::kF32,
                         .ema_decay = o.ema_decay()},
           .clip_norm = o.clip_norm(),
-          .bias_update_speed = r.balance().bias_update_speed(),
+          .bias_update_speed = BiasSpeedOf(r),
           .sequence_loss = r.balance().sequence_loss(),
           .auxiliary_loss = r.balance().auxiliary_loss(),
           .router_z_loss = r.balance().router_z_loss(),
-          .mtp_loss_weight = r.mtp().loss_weight(),
+          // Groups of answers have no MTP depths.
+          .mtp_loss_weight = r.task() == proto::PRETRAIN ? r.mtp().loss_weight() : 0,
           .recompute = RecomputeOf(r),
           .rounding = RoundingOf(r)};
 }
@@ -197,7 +215,8 @@ DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int thre
   return {.device = recipe.device() == proto::CUDA ? Device::kCuda : Device::kCpu,
           .threads = threads,
           .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node)),
-          .deterministic = recipe.precision().deterministic()};
+          .deterministic = recipe.precision().deterministic(),
+          .batch_invariant = recipe.task() == proto::GRPO && recipe.rl().rollout() == proto::Rl::EXACT};
 }
 
 ModelOptions ModelOptionsOf(const proto::Recipe& recipe, const ModelConfig& config, DType act) {
@@ -226,7 +245,9 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
   if (recipe.init().has_from() && !recipe.init().random()) {
     absl::Status status;
     for (Model* model : t.trainer->stages().models()) {
-      if (status.ok()) status = LoadWeights(recipe.init().from(), *t.backend, *t.stream, *model);
+      if (!status.ok()) break;
+      const LoadOptions load{.new_rows = recipe.new_token().empty() ? NewRows::kRefuse : NewRows::kMean};
+      status = LoadWeights(recipe.init().from(), *t.backend, *t.stream, *model, load);
     }
     t.trainer->optimizer().ResetEma(t.trainer->context());
     return t.trainer->mesh().Agree(status);

@@ -106,7 +106,7 @@ absl::Status DpoSource::Start(const std::string& reference) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<SourceReport> DpoSource::Step() {
+absl::StatusOr<StepReport> DpoSource::Step() {
   Trainer& trainer = context_.trainer;
   const uint64_t first = trainer.state().sequences, n = pairs_.pairs.size();
   std::vector<AnswerGroup> groups;
@@ -148,7 +148,7 @@ absl::StatusOr<SourceReport> DpoSource::Step() {
       at += chosen + rejected;
     }
   };
-  SourceReport report;
+  StepReport report;
   ASSIGN_OR_RETURN(report.metrics, trainer.Step(std::span<const GroupBatch>(&batch, 1), context_.sequences));
   RETURN_IF_ERROR(trainer.mesh().Sum(std::span<double>(sums)));
   report.metrics.loss = sums[0];
@@ -156,8 +156,8 @@ absl::StatusOr<SourceReport> DpoSource::Step() {
   return report;
 }
 
-absl::StatusOr<SourceReport> DpoSource::Evaluate() {
-  return EvaluateHeldOut(context_, policy_, DecoderOptionsOf(context_.rl));
+absl::StatusOr<StepReport> DpoSource::Evaluate() {
+  return EvaluateHeldOut(context_, policy_, DecoderOptionsOf(context_.rl, context_.trainer));
 }
 
 }  // namespace moebius

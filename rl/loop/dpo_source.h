@@ -44,8 +44,8 @@ class DpoSource final : public StepSource {
   // `options` is borrowed.
   DpoSource(const SourceContext& context, PreferencePairs pairs, const proto::Dpo& options);
 
-  absl::StatusOr<SourceReport> Step() override;
-  absl::StatusOr<SourceReport> Evaluate() override;
+  absl::StatusOr<StepReport> Step() override;
+  absl::StatusOr<StepReport> Evaluate() override;
   absl::Status Start(const std::string& reference) override;
 
  private:

@@ -48,7 +48,7 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
       samples_folder_(std::move(samples_folder)),
       options_(PolicyOptionsOf(rl_)),
       rollout_(RolloutOptionsOf(rl_, context.max_length, context.seed)),
-      decoder_(DecoderOptionsOf(rl_)),
+      decoder_(DecoderOptionsOf(rl_, context.trainer)),
       needs_reference_(rl_.kl() != proto::Rl::NO_KL),
       policy_(context.trainer, context.max_length) {}
 
@@ -104,9 +104,9 @@ absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_pr
   return GatherGroups(mesh, *mine);
 }
 
-absl::StatusOr<SourceReport> PolicySource::Step() {
+absl::StatusOr<StepReport> PolicySource::Step() {
   Trainer& trainer = context_.trainer;
-  SourceReport report;
+  StepReport report;
   const auto start = Clock::now();
   uint64_t next = trainer.state().sequences;
   const uint64_t first = next;
@@ -156,12 +156,12 @@ absl::StatusOr<SourceReport> PolicySource::Step() {
         writes ? WriteArchive(ArchivePath(samples_folder_, step), groups, batch.advantages(), context_.seed)
                : absl::OkStatus()));
   }
-  RETURN_IF_ERROR(WatchSignal(batch, report));
+  WatchSignal(batch, report);
   return report;
 }
 
 // What ranks with the head have added up.
-absl::Status PolicySource::AddSums(PolicyBatch& batch, SourceReport& report) {
+absl::Status PolicySource::AddSums(PolicyBatch& batch, StepReport& report) {
   Mesh& mesh = context_.trainer.mesh();
   absl::Status exact;
   if (!batch.mismatch().empty()) {
@@ -193,7 +193,7 @@ absl::Status PolicySource::AddSums(PolicyBatch& batch, SourceReport& report) {
 }
 
 void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
-                              SourceReport& report) {
+                              StepReport& report) {
   Running reward, square, correct, length, right_length, wrong_length, unfinished, repetition;
   std::map<std::string, Running> parts;
   for (const RolloutGroup& group : groups) {
@@ -232,7 +232,7 @@ void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const Pol
 
 // Answers of few groups, all of each, so that what advantages compare stands side by side.
 void PolicySource::ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
-                               SourceReport& report) const {
+                               StepReport& report) const {
   size_t answer = 0;
   int64_t shown = 0;
   for (const RolloutGroup& group : groups) {
@@ -251,28 +251,25 @@ void PolicySource::ShowSamples(const std::vector<RolloutGroup>& groups, const Po
   }
 }
 
-absl::Status PolicySource::WatchSignal(const PolicyBatch& batch, SourceReport& report) {
+void PolicySource::WatchSignal(const PolicyBatch& batch, StepReport& report) {
   if (batch.has_signal()) {
     without_signal_ = 0;
-    return absl::OkStatus();
+    return;
   }
   ++without_signal_;
   if (without_signal_ == 1) {
-    report.notes.push_back(
+    report.notes.emplace_back(
         "no signal: all answers to every prompt earned the same reward, so nothing was learned in this step");
   }
-  if (rl_.no_signal_steps() == 0 || without_signal_ < rl_.no_signal_steps()) return absl::OkStatus();
-  return BadNumbersError(Concat(
+  if (rl_.no_signal_steps() == 0 || without_signal_ < rl_.no_signal_steps()) return;
+  report.stop = BadNumbersError(Concat(
       "no signal; for ", without_signal_,
-      " steps in a row all answers to every prompt earned the same reward "
-      "(mean ",
-      batch.signal().flat_highest == batch.signal().flat ? "the best, or the only one" : "mixed",
-      "), so there is nothing to learn from; start from a model that is sometimes right (task SFT first), "
-      "add a "
-      "reward that says how nearly right an answer is (reward { part { name: \"dense\" } }), choose easier "
-      "problems, or set rl.no_signal_steps: 0 to go on all the same"));
+      " steps in a row all answers to every prompt earned the same reward, so there is nothing to learn "
+      "from; start from a model that is sometimes right (task SFT first), add a reward that says how nearly "
+      "right an answer is (reward { part { name: \"dense\" } }), choose easier problems, or set "
+      "rl.no_signal_steps: 0 to go on all the same"));
 }
 
-absl::StatusOr<SourceReport> PolicySource::Evaluate() { return EvaluateHeldOut(context_, policy_, decoder_); }
+absl::StatusOr<StepReport> PolicySource::Evaluate() { return EvaluateHeldOut(context_, policy_, decoder_); }
 
 }  // namespace moebius

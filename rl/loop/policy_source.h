@@ -42,19 +42,19 @@ class PolicySource final : public StepSource {
   PolicySource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer,
                std::unique_ptr<Journal> journal, std::string samples_folder);
 
-  absl::StatusOr<SourceReport> Step() override;
-  absl::StatusOr<SourceReport> Evaluate() override;
+  absl::StatusOr<StepReport> Step() override;
+  absl::StatusOr<StepReport> Evaluate() override;
   absl::Status Start(const std::string& reference) override;
   bool needs_reference() const { return needs_reference_; }
 
  private:
   absl::StatusOr<std::vector<RolloutGroup>> Sample(uint64_t first_problem, int64_t count);
   void Score(const Model& model, std::vector<float> RolloutSample::*to, std::vector<RolloutGroup>& groups);
-  void AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, SourceReport& report);
-  absl::Status AddSums(PolicyBatch& batch, SourceReport& report);
+  void AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, StepReport& report);
+  absl::Status AddSums(PolicyBatch& batch, StepReport& report);
   void ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
-                   SourceReport& report) const;
-  absl::Status WatchSignal(const PolicyBatch& batch, SourceReport& report);
+                   StepReport& report) const;
+  void WatchSignal(const PolicyBatch& batch, StepReport& report);
 
   SourceContext context_;
   const proto::Rl& rl_;

@@ -29,10 +29,9 @@ Right CountRight(const RolloutGroup& group) {
 
 }  // namespace
 
-absl::StatusOr<SourceReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy,
-                                              const ProblemTools& tools,
-                                              const DecoderOptions& decoder_options,
-                                              const ProblemEvaluation& options) {
+absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy, const ProblemTools& tools,
+                                            const DecoderOptions& decoder_options,
+                                            const ProblemEvaluation& options) {
   Mesh& mesh = trainer.mesh();
   const int64_t size = tools.problems.size();
   const int64_t n = size > 0 ? std::min(options.problems, size) : options.problems;
@@ -56,7 +55,7 @@ absl::StatusOr<SourceReport> EvaluateProblems(Trainer& trainer, PolicyModel& pol
   greedy.sampling = {.temperature = 0};
   greedy.logprobs = LogProbs::kNo;
   ASSIGN_OR_RETURN(const std::vector<RolloutGroup> answers, run(greedy));
-  SourceReport report;
+  StepReport report;
   std::vector<double> scores;
   for (const RolloutGroup& group : answers) {
     const Right right = CountRight(group);

@@ -17,8 +17,7 @@ struct ProblemEvaluation {
 };
 
 // Collective. The report's samples are the first greedy answers.
-absl::StatusOr<SourceReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy,
-                                              const ProblemTools& tools, const DecoderOptions& decoder,
-                                              const ProblemEvaluation& options);
+absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy, const ProblemTools& tools,
+                                            const DecoderOptions& decoder, const ProblemEvaluation& options);
 
 }  // namespace moebius

@@ -147,11 +147,13 @@ RolloutOptions RolloutOptionsOf(const proto::Rl& rl, int64_t max_length, uint64_
       .max_length = max_length};
 }
 
-DecoderOptions DecoderOptionsOf(const proto::Rl& rl) { return {.exact = rl.rollout() == proto::Rl::EXACT}; }
+DecoderOptions DecoderOptionsOf(const proto::Rl& rl, const Trainer& trainer) {
+  return {.exact = rl.rollout() == proto::Rl::EXACT && trainer.context().backend.batch_invariant()};
+}
 
-absl::StatusOr<SourceReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
-                                             const DecoderOptions& decoder) {
-  if (context.held_out == nullptr) return SourceReport();
+absl::StatusOr<StepReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
+                                           const DecoderOptions& decoder) {
+  if (context.held_out == nullptr) return StepReport();
   const ProblemEvaluation options{.name = context.eval_name,
                                   .problems = context.evaluate.problems(),
                                   .samples = context.evaluate.samples(),

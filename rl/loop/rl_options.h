@@ -10,10 +10,11 @@ namespace moebius {
 
 PolicyOptions PolicyOptionsOf(const proto::Rl& rl);
 RolloutOptions RolloutOptionsOf(const proto::Rl& rl, int64_t max_length, uint64_t seed);
-DecoderOptions DecoderOptionsOf(const proto::Rl& rl);
+// Exact where the recipe wants it and the backend was made for it (a run of reinforcement).
+DecoderOptions DecoderOptionsOf(const proto::Rl& rl, const Trainer& trainer);
 
 // context.evaluate on context.held_out; an empty report where there are no held-out problems.
-absl::StatusOr<SourceReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
-                                             const DecoderOptions& decoder);
+absl::StatusOr<StepReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
+                                           const DecoderOptions& decoder);
 
 }  // namespace moebius

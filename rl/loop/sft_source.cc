@@ -58,7 +58,7 @@ absl::StatusOr<AnswerGroup> SftSource::At(uint64_t index) const {
   return ToAnswerGroup(*chat);
 }
 
-absl::StatusOr<SourceReport> SftSource::Step() {
+absl::StatusOr<StepReport> SftSource::Step() {
   Trainer& trainer = context_.trainer;
   const uint64_t first = trainer.state().sequences;
   std::vector<AnswerGroup> groups;
@@ -74,14 +74,14 @@ absl::StatusOr<SourceReport> SftSource::Step() {
   RETURN_IF_ERROR(trainer.mesh().Agree(status));
   const GroupBatch batch{
       .groups = groups, .predictions = predictions, .scale = 1.0 / static_cast<double>(predictions)};
-  SourceReport report;
+  StepReport report;
   ASSIGN_OR_RETURN(report.metrics, trainer.Step(std::span<const GroupBatch>(&batch, 1), context_.sequences));
   report.values.emplace_back("sft/answer_tokens", static_cast<double>(predictions));
   return report;
 }
 
-absl::StatusOr<SourceReport> SftSource::Evaluate() {
-  return EvaluateHeldOut(context_, policy_, DecoderOptionsOf(context_.rl));
+absl::StatusOr<StepReport> SftSource::Evaluate() {
+  return EvaluateHeldOut(context_, policy_, DecoderOptionsOf(context_.rl, context_.trainer));
 }
 
 }  // namespace moebius

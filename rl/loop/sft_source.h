@@ -21,8 +21,8 @@ class SftSource final : public StepSource {
   // Worked answers to problems, one after another without end; those without one are passed over.
   SftSource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer);
 
-  absl::StatusOr<SourceReport> Step() override;
-  absl::StatusOr<SourceReport> Evaluate() override;
+  absl::StatusOr<StepReport> Step() override;
+  absl::StatusOr<StepReport> Evaluate() override;
   absl::Status Start(const std::string&) override { return absl::OkStatus(); }
 
  private:

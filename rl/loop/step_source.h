@@ -22,21 +22,21 @@ struct ShownSample {
   std::string verdict;
 };
 
-struct SourceReport {
+struct StepReport {
   StepMetrics metrics;
   NamedValues values;  // further keys of metrics.jsonl
   std::vector<ShownSample> samples;
   std::vector<std::string> notes;  // lines for the person who watches
+  absl::Status stop;               // an error: the step counts, and going on is pointless
 };
 
 class StepSource {
  public:
   virtual ~StepSource() = default;
-  // Collective, as all of it. One step of the trainer, at its state's step and data position. Errors:
-  // BadNumbersError where going on is pointless, else of the data or the world.
-  virtual absl::StatusOr<SourceReport> Step() = 0;
+  // Collective, as all of it. One step of the trainer, at its state's step and data position.
+  virtual absl::StatusOr<StepReport> Step() = 0;
   // Held-out problems under the present weights: keys "eval/..."; empty where there are none.
-  virtual absl::StatusOr<SourceReport> Evaluate() = 0;
+  virtual absl::StatusOr<StepReport> Evaluate() = 0;
   // Weights have been loaded, or have been those of step 0 for the first time: what depends on them is made.
   // `folder`: the checkpoint that reference policies start from, "" for none.
   virtual absl::Status Start(const std::string& reference) = 0;

@@ -1,0 +1,134 @@
+#include "launch/train/sources.h"
+
+#include "core/base/strings.h"
+#include "core/io/file.h"
+#include "data/tokenizer/add_tokens.h"
+#include "data/tokenizer/byte_tokenizer.h"
+#include "launch/recipe.pb.h"
+#include "rl/loop/dpo_source.h"
+#include "rl/loop/policy_source.h"
+#include "rl/loop/sft_source.h"
+
+namespace moebius {
+namespace {
+
+std::string EvalName(const proto::Problems& problems) {
+  if (problems.jsonl().empty()) return problems.kind();
+  const std::string stem = RecipeStem(problems.jsonl());
+  return stem.empty() ? "problems" : stem;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> TokenizerJsonOf(const proto::Recipe& r) {
+  std::string what = r.tokenizer();
+  if (what.empty()) {
+    if (!r.init().has_from() || !FileExists(JoinPath(r.init().from(), "tokenizer.json"))) {
+      return UsageError(Concat("tokenizer is not given and ",
+                               r.init().has_from()
+                                   ? Concat("init.from ", r.init().from(), " has no tokenizer.json")
+                                   : std::string("there is no init.from to take one from"),
+                               "; text has to become ids; set tokenizer: \"bytes\", \"symbols:0123456789+=\" "
+                               "or a tokenizer.json"));
+    }
+    what = r.init().from();
+  }
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, MakeTokenizer(what));
+  if (r.new_token().empty()) return tokenizer.json();
+  return AddTokens(tokenizer.json(), {r.new_token().begin(), r.new_token().end()}, what);
+}
+
+absl::Status TaskSource::OpenText() {
+  ASSIGN_OR_RETURN(std::string json, TokenizerJsonOf(r_));
+  const std::string from = r_.tokenizer().empty() ? r_.init().from() : std::string();
+  ASSIGN_OR_RETURN(files_, TokenizerFilesFrom(json, "the tokenizer", from));
+  ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromJson(json, "the tokenizer"));
+  PromptCodecOptions options{.open_answer = r_.open_answer(),
+                             .answer_tokens = {r_.new_token().begin(), r_.new_token().end()}};
+  const bool plain = r_.chat_template().empty() && !r_.tokenizer().empty();
+  ASSIGN_OR_RETURN(options.chat, ChooseChatTemplate(plain ? "plain" : r_.chat_template(), r_.init().from()));
+  ASSIGN_OR_RETURN(codec_, PromptCodec::Create(*tokenizer_, std::move(options)));
+  return absl::OkStatus();
+}
+
+absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
+  if (!r_.has_problems()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(problems_, MakeProblemSet(r_.problems(), TaskSplit::kTrain, sandbox));
+  ASSIGN_OR_RETURN(scorer_, Scorer::Make(r_.reward(), r_.answer(), *problems_));
+  const bool whole_file = !r_.problems().jsonl().empty() && r_.problems().held_out() == 0 &&
+                          r_.problems().held_out_jsonl().empty();
+  if (whole_file) return absl::OkStatus();
+  ASSIGN_OR_RETURN(held_out_, MakeProblemSet(r_.problems(), TaskSplit::kHeldOut, sandbox));
+  ASSIGN_OR_RETURN(held_out_scorer_, Scorer::Make(r_.reward(), r_.answer(), *held_out_));
+  return absl::OkStatus();
+}
+
+absl::Status TaskSource::OpenSource(Training& training, const std::string& folder) {
+  RETURN_IF_ERROR(CheckRl(r_.rl()));
+  const SourceContext context{.trainer = *training.trainer,
+                              .codec = *codec_,
+                              .seed = r_.seed(),
+                              .sequences = r_.batch().sequences(),
+                              .max_length = r_.batch().sequence_length(),
+                              .eval_name = EvalName(r_.problems()),
+                              .held_out = held_out_.get(),
+                              .held_out_scorer = held_out_scorer_ ? &*held_out_scorer_ : nullptr,
+                              .evaluate = r_.evaluate(),
+                              .rl = r_.rl()};
+  if (r_.batch().sequences() < training.trainer->GroupsAtLeast()) {
+    return UsageError(Concat("batch.sequences is ", r_.batch().sequences(), ", but every rank needs ",
+                             training.trainer->GroupsAtLeast(), " in all; raise it"));
+  }
+  if (r_.task() == proto::GRPO) {
+    std::unique_ptr<Journal> journal;
+    if (!folder.empty()) {
+      ASSIGN_OR_RETURN(journal,
+                       Journal::Open(JoinPath(folder, "journal"), training.trainer->mesh().all().rank()));
+    }
+    needs_reference_ = r_.rl().kl() != proto::Rl::NO_KL;
+    source_ = std::make_unique<PolicySource>(context, *problems_, *scorer_, std::move(journal),
+                                             JoinPath(folder, "samples"));
+    return absl::OkStatus();
+  }
+  if (r_.task() == proto::DPO) {
+    ASSIGN_OR_RETURN(PreferencePairs pairs,
+                     ReadPreferencePairs(r_.dpo().data(), *codec_, context.max_length));
+    note_ = Concat(WithCommas(std::ssize(pairs.pairs)), " pairs of answers");
+    if (pairs.left_out > 0)
+      note_ += Concat(" (", pairs.left_out, " longer than ", context.max_length, " tokens left out)");
+    needs_reference_ = true;
+    source_ = std::make_unique<DpoSource>(context, std::move(pairs), r_.dpo());
+    return absl::OkStatus();
+  }
+  if (r_.sft().data().empty()) {
+    source_ = std::make_unique<SftSource>(context, *problems_, *scorer_);
+    return absl::OkStatus();
+  }
+  const bool cut = r_.sft().too_long() == proto::Sft::CUT;
+  ASSIGN_OR_RETURN(
+      Conversations conversations,
+      ReadConversations(
+          r_.sft().data(),
+          {.max_tokens = context.max_length, .too_long = cut ? TooLong::kCut : TooLong::kLeaveOut},
+          [this](const std::vector<ChatMessage>& messages) { return codec_->Conversation(messages); }));
+  note_ = Concat(WithCommas(std::ssize(conversations.items)), " conversations");
+  if (conversations.left_out + conversations.cut > 0) {
+    note_ += Concat(" (of those longer than ", context.max_length, " tokens ", conversations.cut,
+                    " were cut and ", conversations.left_out, " left out)");
+  }
+  source_ = std::make_unique<SftSource>(context, std::move(conversations), r_.sft().shuffle());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<TaskSource>> TaskSource::Make(const proto::Recipe& recipe, Training& training,
+                                                             const std::string& folder,
+                                                             sandbox::Sandbox* sandbox) {
+  std::unique_ptr<TaskSource> out(new TaskSource(recipe));
+  absl::Status status = out->OpenText();
+  if (status.ok()) status = out->OpenProblems(sandbox);
+  if (status.ok()) status = out->OpenSource(training, folder);
+  RETURN_IF_ERROR(training.trainer->mesh().Agree(status));
+  return out;
+}
+
+}  // namespace moebius

@@ -25,7 +25,7 @@ enum class MmluMode {
 };
 
 struct BenchmarkOptions {
-  std::string data;  // folder of the user's files; procedural sets need none
+  std::string data = {};  // folder of the user's files; procedural sets need none
   Asking asking = Asking::kText;
   std::optional<int64_t> shots = {};  // worked examples; absent: its usual number
   std::optional<int64_t> limit = {};  // first questions; absent: all, 500 of a procedural set

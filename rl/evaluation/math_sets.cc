@@ -133,10 +133,10 @@ absl::StatusOr<Benchmark> MakeGsm8k(const BenchmarkOptions& options) {
                                  "the file again"));
     }
     const std::string ask =
-        chat ? Concat(question,
-                      "\n\nThink step by step. Let the last line be \"#### N\", where N is the answer as a "
-                      "number alone.")
-             : Concat("Question: ", question, "\nAnswer:");
+        chat
+            ? Concat(question,
+                     "\n\nThink step by step. Then write #### and behind it the answer as a number, and end.")
+            : Concat("Question: ", question, "\nAnswer:");
     return ProblemRow{{.id = Concat("gsm8k/", index), .ask = ask, .gold = *gold},
                       {ask, " " + WithoutCalculator(answer)}};
   };

@@ -86,11 +86,10 @@ Example Ask(const ChoiceRow& row, MmluMode mode, Asking asking) {
   if (mode == MmluMode::kCloze)
     return {Concat("Question: ", row.question, "\nAnswer:"), " " + row.options[row.answer]};
   if (mode == MmluMode::kGenerate && asking == Asking::kChat) {
-    return {
-        Concat(
-            WithOptions(row, ") "),
-            "\nThink as long as you need. Let the last line be \"Answer: X\", where X is one of A, B, C, D."),
-        " Answer: " + Letter(row.answer)};
+    return {Concat(WithOptions(row, ") "),
+                   "\nWhich of A, B, C and D is right? Think as long as you need, then write \"Answer:\" and "
+                   "the letter."),
+            " Answer: " + Letter(row.answer)};
   }
   return {WithOptions(row, ". ") + "Answer:", " " + Letter(row.answer)};
 }

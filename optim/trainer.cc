@@ -156,10 +156,15 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
       size);
 }
 
-int64_t Trainer::GroupsAtLeast() const {
+int64_t Trainer::MicrobatchesFrom(int64_t wanted) const {
   const Layout& layout = mesh_->layout();
-  return layout.batch_shards() * std::max(1, layout.pipeline);
+  for (int64_t n = std::max<int64_t>(wanted, layout.pipeline); n <= wanted + 2 * layout.pipeline; ++n) {
+    if (n == schedule_.microbatches || ScheduleOf(layout, n).ok()) return n;
+  }
+  return shape_.microbatches;  // a schedule file's
 }
+
+int64_t Trainer::GroupsAtLeast() const { return mesh_->layout().batch_shards() * MicrobatchesFrom(1); }
 
 // Each rank's share of the groups, and of these each microbatch's, are as equal as whole groups allow.
 absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
@@ -167,8 +172,10 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
   const int64_t groups = std::ssize(batch.groups), shards = layout.batch_shards();
   CHECK_GE(groups, GroupsAtLeast());
   const int64_t least = groups / shards, each = config_.microbatch_sequences;
-  const int64_t microbatches =
-      std::clamp<int64_t>(each > 0 ? (least + each - 1) / each : 1, std::max(1, layout.pipeline), least);
+  int64_t microbatches = MicrobatchesFrom(each > 0 ? (least + each - 1) / each : 1);
+  // Some schedules want even numbers, or equal rounds: where there are too few groups for the next one that they
+  // run, one below.
+  for (int64_t wanted = least; microbatches > least; --wanted) microbatches = MicrobatchesFrom(wanted);
   RETURN_IF_ERROR(MakeSchedule(microbatches));
   const BatchSize size{.predictions = static_cast<double>(std::max<int64_t>(batch.predictions, 1)),
                        .sequences = static_cast<double>(groups)};

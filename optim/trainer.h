@@ -159,6 +159,8 @@ class Trainer {
 
   Objective MakeObjective(const BatchSize& size) const;
   absl::Status MakeSchedule(int64_t microbatches);
+  // The least number from `wanted` on that the layout's schedule runs.
+  int64_t MicrobatchesFrom(int64_t wanted) const;
   absl::StatusOr<StepMetrics> Run(const Objective& objective, const Engine::Loader& load,
                                   const BatchSize& size);
   absl::Status AddUp(const Objective& objective, const BatchSize& size, StepSums& sums, StepMetrics& m);

@@ -51,15 +51,17 @@ std::optional<Judgement> Journal::Find(uint64_t problem, const std::string& answ
   return found->second;
 }
 
-absl::Status Journal::Add(uint64_t problem, const std::string& answer, const Judgement& judgement) {
+absl::StatusOr<Judgement> Journal::Add(uint64_t problem, const std::string& answer,
+                                       const Judgement& judgement) {
   std::lock_guard lock(mutex_);
   Key key{problem, Sha256Hex(answer)};
+  if (const auto found = known_.find(key); found != known_.end()) return found->second;
   nlohmann::ordered_json line{{"problem", problem}, {"answer", key.second}, {"verdict", judgement.verdict}};
   if (judgement.correct) line["correct"] = *judgement.correct;
   if (judgement.dense) line["dense"] = *judgement.dense;
   RETURN_IF_ERROR(writer_->Append(DumpJson(line)));
   known_.insert({std::move(key), judgement});
-  return absl::OkStatus();
+  return judgement;
 }
 
 }  // namespace moebius

@@ -25,7 +25,9 @@ class Journal {
 
   // Of an answer to a problem; any thread.
   std::optional<Judgement> Find(uint64_t problem, const std::string& answer) const;
-  absl::Status Add(uint64_t problem, const std::string& answer, const Judgement& judgement);
+  // The first judgement of an answer stays: of several that were made at once the others are forgotten.
+  // Returns the one that stays.
+  absl::StatusOr<Judgement> Add(uint64_t problem, const std::string& answer, const Judgement& judgement);
 
  private:
   using Key = std::pair<uint64_t, std::string>;  // problem, SHA-256 of the answer

@@ -16,6 +16,11 @@ int64_t TokensOf(const RolloutGroup& group) {
   return n;
 }
 
+bool IsJudged(const RolloutGroup& group) {
+  return std::any_of(group.samples.begin(), group.samples.end(),
+                     [](const RolloutSample& s) { return s.score.reward.has_value(); });
+}
+
 }  // namespace
 
 PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGroup> groups, int64_t least)
@@ -31,7 +36,7 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
     const bool teaches = std::any_of(token_advantages_.begin() + token, token_advantages_.begin() + end,
                                      [](double a) { return a != 0; });
     has_signal_ |= teaches;
-    (teaches || all_count ? chosen : others).push_back(g);
+    (teaches || (all_count && IsJudged(groups[g])) ? chosen : others).push_back(g);
     token = end;
   }
   const int64_t updates = options.updates;
@@ -47,6 +52,7 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
       totals.tokens += std::ssize(sample.tokens);
     }
   }
+  if (totals.answers == 0) options_.entropy_coefficient = 0;
   totals.answers = std::max<int64_t>(1, totals.answers / updates);
   totals.tokens = std::max<int64_t>(1, totals.tokens / updates);
   const int64_t parts = std::clamp<int64_t>(std::ssize(chosen) / std::max<int64_t>(least, 1), 1, updates);
@@ -104,8 +110,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
     part.first_token.push_back(std::ssize(part.behaviour));
     part.first_answer.push_back(std::ssize(part.lengths));
     int64_t token = first_token[g];
-    const bool none = std::none_of(groups[g].samples.begin(), groups[g].samples.end(),
-                                   [](const RolloutSample& s) { return s.score.reward.has_value(); });
+    const bool none = !IsJudged(groups[g]);
     for (const RolloutSample& s : groups[g].samples) {
       const auto n = std::ssize(s.tokens);
       const auto begin = token_advantages_.begin() + std::exchange(token, token + n);
@@ -113,6 +118,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
       if (!s.score.reward && !none) continue;
       to.answers.push_back({.tokens = s.tokens, .weights = {}});
       part.lengths.push_back(n);
+      part.fills.insert(part.fills.end(), n, none);
       part.advantages.insert(part.advantages.end(), begin, begin + n);
       part.behaviour.insert(part.behaviour.end(), s.logprobs.begin(), s.logprobs.end());
       const std::vector<float>& proximal = s.proximal.empty() ? s.logprobs : s.proximal;
@@ -158,7 +164,7 @@ PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t first, int64_t count,
   CHECK_EQ(std::ssize(live), n);
   const auto of = [&](const std::vector<double>& x) { return std::span<const double>(x).subspan(begin, n); };
   const int64_t answer = part.first_answer[first];
-  return ComputePolicyLoss(
+  PolicyLoss loss = ComputePolicyLoss(
       options_.objective, part.totals,
       {.lengths =
            std::span<const int64_t>(part.lengths).subspan(answer, part.first_answer[first + count] - answer),
@@ -168,6 +174,10 @@ PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t first, int64_t count,
        .proximal = part.first ? live : of(part.proximal),
        .behaviour = of(part.behaviour),
        .reference = part.reference.empty() ? std::span<const double>() : of(part.reference)});
+  for (int64_t t = 0; t < n; ++t) {
+    if (part.fills[begin + t]) loss.gradient[t] = 0;
+  }
+  return loss;
 }
 
 void PolicyBatch::Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses) {

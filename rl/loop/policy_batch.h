@@ -58,6 +58,7 @@ class PolicyBatch {
     std::vector<int64_t> first_answer;
     std::vector<int64_t> lengths;  // of each answer
     std::vector<double> advantages, behaviour, proximal, reference;
+    std::vector<bool> fills;  // tokens of groups that nobody could judge: here for their number alone
     BatchTotals totals;
     bool first = false;  // nothing has been updated yet: the live policy is the proximal one
   };

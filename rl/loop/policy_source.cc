@@ -115,8 +115,10 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   // Dynamic sampling: groups whose answers all earn the same make room for others.
   for (int64_t round = 0; round < rl_.refill_rounds(); ++round) {
     const auto flat = [](const RolloutGroup& group) {
+      std::optional<double> first;
       for (const RolloutSample& s : group.samples) {
-        if (s.score.reward && s.score.reward != group.samples[0].score.reward) return false;
+        if (!first) first = s.score.reward;
+        if (s.score.reward && s.score.reward != first) return false;
       }
       return true;
     };
@@ -125,7 +127,7 @@ absl::StatusOr<StepReport> PolicySource::Step() {
       if (!flat(group)) kept.push_back(std::move(group));
     }
     const int64_t missing = context_.sequences - std::ssize(kept);
-    if (missing == 0 || (round == 0 && kept.empty() && rl_.refill_rounds() == 1)) {
+    if (missing == 0) {
       groups = std::move(kept);
       break;
     }

@@ -25,13 +25,14 @@ SampledAnswer AnswerOf(const RolloutSample& sample, uint64_t seed, uint64_t numb
 
 absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& problem,
                                     const SampledAnswer& answer, Journal* journal) {
-  const std::string text(answer.text);
+  // Where answers that were cut short are wrong without a look, the same text has two judgements.
+  const std::string text = Concat(answer.finished ? "whole: " : "cut: ", answer.text);
   if (journal != nullptr) {
     if (std::optional<Judgement> known = journal->Find(problem.index, text)) return *std::move(known);
   }
   ASSIGN_OR_RETURN(Judgement judgement, tools.scorer.Judge(problem, answer));
   if (judgement.depends_on_time && journal != nullptr) {
-    RETURN_IF_ERROR(journal->Add(problem.index, text, judgement));
+    return journal->Add(problem.index, text, judgement);
   }
   return judgement;
 }

@@ -1,0 +1,88 @@
+// Verdicts kept across restarts.
+#include "rl/loop/journal.h"
+
+#include "core/base/strings.h"
+#include "gtest/gtest.h"
+#include "tests/core/io/scratch.h"
+
+namespace moebius {
+namespace {
+
+Judgement Verdict(const std::string& verdict, std::optional<double> correct,
+                  std::optional<double> dense = {}) {
+  return {.correct = correct, .dense = dense, .verdict = verdict, .depends_on_time = true};
+}
+
+void ExpectFound(const Journal& journal, uint64_t problem, const std::string& answer, const Judgement& want) {
+  const std::optional<Judgement> found = journal.Find(problem, answer);
+  ASSERT_TRUE(found.has_value()) << answer;
+  EXPECT_EQ(found->verdict, want.verdict);
+  EXPECT_EQ(found->correct, want.correct);
+  EXPECT_EQ(found->dense, want.dense);
+  EXPECT_TRUE(found->depends_on_time);
+}
+
+TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
+  const Scratch scratch;
+  const std::string folder = scratch.path("journal"), odd = std::string("a\0\n\"\xff", 5);
+  const Judgement third = Verdict("WRONG", 0, 1.0 / 3), lost = Verdict("HARNESS", std::nullopt);
+  {
+    const auto journal = *Journal::Open(folder, 0);
+    EXPECT_FALSE(journal->Find(1, "print(1)").has_value());
+    ASSERT_TRUE(journal->Add(1, "print(1)", Verdict("OK", 1, 1)).ok());
+    ASSERT_TRUE(journal->Add(2, "print(1)", third).ok());
+    ASSERT_TRUE(journal->Add(7, odd, lost).ok());
+    ExpectFound(*journal, 2, "print(1)", third);
+  }
+  for (int again = 0; again < 2; ++again) {
+    const auto journal = *Journal::Open(folder, 0);
+    ExpectFound(*journal, 1, "print(1)", Verdict("OK", 1, 1));
+    ExpectFound(*journal, 2, "print(1)", third);
+    ExpectFound(*journal, 7, odd, lost);
+    EXPECT_FALSE(journal->Find(3, "print(1)").has_value());
+    EXPECT_FALSE(journal->Find(1, "print(1) ").has_value());
+  }
+}
+
+TEST(JournalTest, DropsALineThatWasCutShort) {
+  const Scratch scratch;
+  const std::string path = scratch.path("verdicts-0.jsonl");
+  {
+    const auto journal = *Journal::Open(scratch.folder(), 0);
+    ASSERT_TRUE(journal->Add(1, "a", Verdict("OK", 1)).ok());
+    ASSERT_TRUE(journal->Add(2, "b", Verdict("WRONG", 0)).ok());
+  }
+  const std::string text = ReadRaw(path);
+  WriteRaw(path, text.substr(0, text.size() - 9));
+  {
+    const auto journal = *Journal::Open(scratch.folder(), 0);
+    ExpectFound(*journal, 1, "a", Verdict("OK", 1));
+    EXPECT_FALSE(journal->Find(2, "b").has_value());
+    ASSERT_TRUE(journal->Add(2, "b", Verdict("WALL", 0)).ok());
+  }
+  ExpectFound(**Journal::Open(scratch.folder(), 0), 2, "b", Verdict("WALL", 0));
+}
+
+TEST(JournalTest, ReadsTheFilesOfAllRanks) {
+  const Scratch scratch;
+  for (int rank = 0; rank < 3; ++rank) {
+    const auto journal = *Journal::Open(scratch.folder(), rank);
+    ASSERT_TRUE(journal->Add(rank, "x", Verdict(Concat("of ", rank), 1)).ok());
+  }
+  for (const int rank : {0, 2, 5}) {
+    const auto journal = *Journal::Open(scratch.folder(), rank);
+    for (int of = 0; of < 3; ++of) ExpectFound(*journal, of, "x", Verdict(Concat("of ", of), 1));
+  }
+}
+
+TEST(JournalTest, NamesADamagedLine) {
+  const Scratch scratch;
+  WriteRaw(scratch.path("verdicts-0.jsonl"), "{\"problem\":1,\"answer\":\"\"}\n");
+  const auto journal = Journal::Open(scratch.folder(), 0);
+  ASSERT_FALSE(journal.ok());
+  EXPECT_TRUE(Contains(journal.status(), "verdicts-0.jsonl line 1")) << Message(journal.status());
+  EXPECT_TRUE(Contains(journal.status(), "verdict"));
+}
+
+}  // namespace
+}  // namespace moebius

@@ -25,6 +25,7 @@ class Checker {
 
   void CheckAll() {
     CheckName();
+    if (r_.task() == proto::PIPELINE) return CheckStages();
     CheckSource();
     CheckTask();
     CheckBatch();
@@ -49,9 +50,29 @@ class Checker {
                          "'; it becomes a folder: letters, digits and . _ - only, at most "
                          "100; set another name"));
     }
-    if (r_.task() == proto::DISTILL || r_.task() == proto::PIPELINE) {
-      Add("task", Concat("task is ", proto::Task_Name(r_.task()),
-                         "; this build trains PRETRAIN, SFT, DPO and GRPO; set one of these"));
+    if (r_.task() == proto::DISTILL) {
+      Add("task",
+          "task is DISTILL; this build distils by learning what a teacher has written; use task PIPELINE "
+          "with a "
+          "REJECTION stage of the teacher and an SFT stage of the student (recipes/rl/distill.textproto)");
+    }
+  }
+
+  void CheckStages() {
+    if (r_.stage().empty())
+      Add("", "stage is missing; task PIPELINE runs one after the other; add stage { name recipe }");
+    for (int i = 0; i < r_.stage_size(); ++i) {
+      const auto& stage = r_.stage(i);
+      if (stage.name().empty() || stage.recipe().empty()) {
+        Add("", Concat("stage[", i, "] lacks name or recipe; a stage has both; add what is missing"));
+      }
+      for (int j = 0; j < i; ++j) {
+        if (r_.stage(j).name() == stage.name()) {
+          Add("", Concat("stage[", i, "].name is ", stage.name(), " like that of stage[", j,
+                         "]; names tell stages "
+                         "apart; choose another"));
+        }
+      }
     }
   }
 
@@ -115,7 +136,7 @@ class Checker {
       }
       return;
     }
-    if (task == proto::GRPO && !asks) {
+    if ((task == proto::GRPO || task == proto::REJECTION) && !asks) {
       Add("",
           "problems is missing; task GRPO asks them and rewards the answers; add problems { kind: \"sort\" } "
           "or "
@@ -128,6 +149,18 @@ class Checker {
     }
     if (task == proto::DPO && r_.dpo().data().empty()) {
       Add("", "dpo.data is missing; task DPO learns from pairs of answers; add dpo { data: \"FILE.jsonl\" }");
+    }
+    const bool exact = task == proto::GRPO && r_.rl().rollout() == proto::Rl::EXACT;
+    if (exact && r_.precision().compute() == proto::Precision::FP8) {
+      Add("precision.compute",
+          "precision.compute is FP8 with rl.rollout EXACT; sampling does not round as training does; set "
+          "rl.rollout: FAST, which measures the gap and corrects for it");
+    }
+    if (exact && r_.device() == proto::CUDA) {
+      Add("rl.rollout",
+          "rl.rollout is EXACT on device CUDA; only the CPU's kernels give a row the same bits in every "
+          "batch; set "
+          "rl.rollout: FAST, which measures the gap and corrects for it");
     }
     if (r_.batch().ramp_size() > 0) {
       Add("batch.ramp", "batch.ramp is given; only task PRETRAIN has a ramp; leave it out");

@@ -144,6 +144,7 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"rl.no_signal_steps", 0, kMaxCount},
       {"rl.archive_every_steps", 0, kMaxCount},
       {"rl.show_samples", 0, 10000},
+      {"rejection.keep", 1, 65536},
       {"dpo.beta", 0, 1000},
       {"dpo.label_smoothing", 0, 0.5},
       {"max_minutes", 0, 1e7},

@@ -8,6 +8,7 @@
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "launch/environment.h"
+#include "launch/metrics.h"
 #include "launch/ranks.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
@@ -16,6 +17,7 @@
 #include "launch/train/setup.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"
+#include "rl/sandbox/sandbox.h"
 
 namespace moebius {
 namespace {
@@ -96,10 +98,90 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   return absl::OkStatus();
 }
 
+// What a stage came to, for the table at the end: its last evaluation and the time it took.
+std::string StageLine(const std::string& name, const std::string& folder) {
+  std::string line = Concat(name, std::string(name.size() < 24 ? 24 - name.size() : 1, ' '));
+  const auto rows = ReadMetrics(JoinPath(folder, "metrics.jsonl"));
+  if (!rows.ok() || rows->empty()) return line + "\n";
+  char text[96];
+  for (const auto& [key, value] : rows->back().values) {
+    if (!key.starts_with("eval/")) continue;
+    std::snprintf(text, sizeof text, "%s %.3f  ", key.c_str() + 5, value);
+    line += text;
+  }
+  std::snprintf(text, sizeof text, "%.0f s\n", rows->back().Get("time_s").value_or(0));
+  return line + text;
+}
+
+// Of a pipeline in `path`, stage i of which has its own folder there.
+std::string StageFolder(const proto::Recipe& r, const std::string& path, int i) {
+  char number[16];
+  std::snprintf(number, sizeof number, "%02d-", i + 1);
+  return JoinPath(path, number + r.stage(i).name());
+}
+
+// The recipe of stage i, with {NAME} of earlier stages replaced by their folders.
+absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& recipe_path,
+                                 const std::string& path, int i) {
+  const proto::Recipe& r = pipeline.proto();
+  const proto::Stage& stage = r.stage(i);
+  std::vector<std::string> sets = {Concat("name=", stage.name())};
+  bool has_start = false;
+  for (std::string set : stage.set()) {
+    for (int j = 0; j < i; ++j) {
+      const std::string mark = Concat("{", r.stage(j).name(), "}");
+      for (size_t at; (at = set.find(mark)) != std::string::npos;)
+        set.replace(at, mark.size(), StageFolder(r, path, j));
+    }
+    has_start |= set.starts_with("init.");
+    sets.push_back(std::move(set));
+  }
+  if (i > 0 && !has_start) {
+    sets.push_back(Concat("init.from=\"", StageFolder(r, path, i - 1), "/checkpoints/latest\""));
+  }
+  const size_t slash = recipe_path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : recipe_path.substr(0, slash);
+  const std::string file =
+      stage.recipe().starts_with("/") ? stage.recipe() : JoinPath(folder, stage.recipe());
+  absl::StatusOr<Recipe> loaded = Recipe::Load(file, sets);
+  RETURN_IF_ERROR(Annotate(loaded.status(), Concat("stage ", stage.name())));
+  return loaded;
+}
+
+// One stage after the other; those that are done find nothing to do.
+absl::Status TrainStages(const Recipe& pipeline, const std::string& recipe_path, const std::string& path,
+                         const StopSignals& signals, const LoopOptions& options, Rank& rank) {
+  const proto::Recipe& r = pipeline.proto();
+  std::string table;
+  for (int i = 0; i < r.stage_size(); ++i) {
+    ASSIGN_OR_RETURN(Recipe recipe, LoadStage(pipeline, recipe_path, path, i));
+    ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
+    const std::string folder = StageFolder(r, path, i);
+    if (rank.world.rank() == 0) {
+      std::printf("stage %d of %d: %s\n", i + 1, r.stage_size(), r.stage(i).name().c_str());
+      std::fflush(stdout);
+    }
+    RETURN_IF_ERROR(TrainRank(recipe, config, folder, signals, options, rank));
+    if (rank.world.rank() == 0) table += StageLine(r.stage(i).name(), folder);
+  }
+  if (rank.world.rank() == 0) std::printf("\n%s", table.c_str());
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, LoadRecipe(args));
+  // Stages have their own.
+  if (recipe.proto().task() == proto::PIPELINE) return std::make_pair(std::move(recipe), ModelConfig());
   ASSIGN_OR_RETURN(ModelConfig config, ResolveModel(recipe));
   return std::make_pair(std::move(recipe), std::move(config));
+}
+
+// For problems whose answers are programs; null where there are none. Before MPI and threads.
+absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> StartSandbox(const proto::Recipe& r, bool unsafe) {
+  const proto::Problems& problems = r.problems();
+  if (problems.jsonl().empty() || problems.jsonl_kind() != proto::Problems::CODE) return nullptr;
+  return sandbox::Sandbox::Start(
+      {.runner = {}, .recipe_allows_unsafe = r.unsafe_sandbox(), .switch_allows_unsafe = unsafe});
 }
 
 absl::Status RunTrain(const ParsedArgs& args) {
@@ -117,9 +199,13 @@ absl::Status RunTrain(const ParsedArgs& args) {
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
   const StopSignals signals;
-  const LoopOptions loop{.timeline = args.Given("timeline") ? args.Text("timeline") : ""};
+  absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> programs = StartSandbox(r, args.On("unsafe"));
+  if (!programs.ok()) return RefuseOnAllRanks(options, programs.status());
+  const LoopOptions loop{.timeline = args.Given("timeline") ? args.Text("timeline") : "",
+                         .sandbox = programs->get()};
   return RunAsRanks(options, [&, &recipe = recipe, &config = config](Rank& rank) {
-    return TrainRank(recipe, config, path, signals, loop, rank);
+    return r.task() == proto::PIPELINE ? TrainStages(recipe, args.positional()[0], path, signals, loop, rank)
+                                       : TrainRank(recipe, config, path, signals, loop, rank);
   });
 }
 
@@ -141,6 +227,9 @@ std::vector<Verb> TrainVerbs() {
              .placeholder = "FILE",
              .help =
                  "write what every rank did in the third step, as a page (.html) or a Chrome trace (.json)"},
+            {.name = "unsafe",
+             .kind = FlagKind::kSwitch,
+             .help = "with the recipe's unsafe_sandbox: judge programs even where they cannot be isolated"},
             RanksFlag(),
             ThreadsFlag()},
        .examples = {"moebius train recipes/quickstart.textproto",

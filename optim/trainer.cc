@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/backend/draw.h"
 #include "core/base/status.h"
 #include "parallel/node_map.h"
 #include "parallel/pipeline/lower.h"
@@ -181,7 +182,7 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
                        .sequences = static_cast<double>(groups)};
   Objective objective = MakeObjective(size);
   objective.token_scale = static_cast<float>(batch.scale);
-  objective.inverse_temperature = static_cast<float>(1 / batch.temperature);
+  objective.inverse_temperature = DrawScale(batch.temperature);
   objective.entropies = batch.entropies;
   objective.entropy_scale = static_cast<float>(batch.entropy_scale);
   const int64_t shard = mesh_->at().batch_shard(layout);
@@ -292,6 +293,14 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
   state_.tokens += sum.tokens;
   RETURN_IF_ERROR(FinishStep(start, sum));
   return sum;
+}
+
+StepMetrics Trainer::PassStep(int64_t consumed) {
+  state_.sequences += consumed;
+  StepMetrics m;
+  m.step = ++state_.step;
+  m.ranks = mesh_->all().size();
+  return m;
 }
 
 // Moves everything, or, where numbers are bad, nothing.

@@ -114,6 +114,8 @@ class Trainer {
   // (TrainerState::sequences). Metrics are means over the updates, counts their sums, a bad update is skipped
   // alone. At least as many groups in each batch as GroupsAtLeast().
   absl::StatusOr<StepMetrics> Step(std::span<const GroupBatch> updates, int64_t consumed);
+  // A step that trains nothing and consumes data.
+  StepMetrics PassStep(int64_t consumed);
   // Every rank needs a group for each of its microbatches.
   int64_t GroupsAtLeast() const;
   // The part of Step before the update: gradients are reduced and lie in the owned slices.

@@ -1,5 +1,7 @@
 #include "core/model/score.h"
 
+#include "core/backend/draw.h"
+
 namespace moebius {
 
 std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context& context, Microbatch& mb,
@@ -25,7 +27,7 @@ std::vector<float> ScoreGroups(const Model& model, const Context& context, Micro
                                std::span<const AnswerGroup> groups, double temperature, int64_t max_tokens) {
   Objective objective;
   objective.gradients = false;
-  objective.inverse_temperature = static_cast<float>(1 / temperature);
+  objective.inverse_temperature = DrawScale(temperature);
   std::vector<float> out;
   for (size_t begin = 0, end = 0; begin < groups.size(); begin = end) {
     int64_t tokens = 0;

@@ -7,6 +7,7 @@
 #include "launch/recipe.pb.h"
 #include "rl/loop/dpo_source.h"
 #include "rl/loop/policy_source.h"
+#include "rl/loop/rejection_source.h"
 #include "rl/loop/sft_source.h"
 
 namespace moebius {
@@ -88,6 +89,12 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
     needs_reference_ = r_.rl().kl() != proto::Rl::NO_KL;
     source_ = std::make_unique<PolicySource>(context, *problems_, *scorer_, std::move(journal),
                                              JoinPath(folder, "samples"));
+    return absl::OkStatus();
+  }
+  if (r_.task() == proto::REJECTION) {
+    source_ = std::make_unique<RejectionSource>(context, *problems_, *scorer_,
+                                                RejectionOptions{.keep = r_.rejection().keep()},
+                                                folder.empty() ? "" : JoinPath(folder, "kept.jsonl"));
     return absl::OkStatus();
   }
   if (r_.task() == proto::DPO) {

@@ -17,6 +17,24 @@ constexpr size_t kNowhere = std::string_view::npos;
 std::string Opening(const std::string& tag) { return Concat('<', tag, '>'); }
 std::string Closing(const std::string& tag) { return Concat("</", tag, '>'); }
 
+// The last run of digits with what belongs to it: a sign that follows no digit or letter, commas between
+// groups of digits (left out of the result), a decimal point with digits behind it. "" where there is none.
+std::string LastNumber(std::string_view text) {
+  const auto digit = [&](size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
+  size_t end = text.size();
+  while (end > 0 && !digit(end - 1)) --end;
+  size_t begin = end;
+  const auto joins = [&](size_t i) {
+    return (text[i] == '.' || text[i] == ',') && i > 0 && digit(i - 1) && digit(i + 1);
+  };
+  while (begin > 0 && (digit(begin - 1) || joins(begin - 1))) --begin;
+  const bool sign = begin > 0 && begin < end && text[begin - 1] == '-';
+  if (sign && (begin == 1 || !std::isalnum(static_cast<unsigned char>(text[begin - 2])))) --begin;
+  std::string number(text.substr(begin, end - begin));
+  std::erase(number, ',');
+  return number;
+}
+
 absl::Status CheckTag(std::string_view field, const std::string& tag) {
   const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
   if (std::all_of(tag.begin(), tag.end(), plain)) return absl::OkStatus();
@@ -46,6 +64,9 @@ absl::StatusOr<AnswerForm> AnswerForm::Make(const proto::Answer& answer) {
       break;
     case proto::Answer::LAST_LINE:
       form.where_ = Where::kLastLine;
+      break;
+    case proto::Answer::LAST_NUMBER:
+      form.where_ = Where::kLastNumber;
       break;
   }
   if (form.where_ == Where::kTags && form.answer_tag_.empty())
@@ -92,6 +113,9 @@ std::optional<std::string> AnswerForm::Extract(std::string_view text) const {
       text = Trimmed(text);
       answer = Trimmed(text.substr(text.rfind('\n') + 1));
       break;
+    case Where::kLastNumber:
+      answer = LastNumber(text);
+      break;
   }
   if (answer.empty()) return std::nullopt;
   return answer;
@@ -107,6 +131,7 @@ std::string AnswerForm::Write(const WorkedAnswer& worked) const {
     text = worked.thoughts;
   switch (where_) {
     case Where::kWhole:
+    case Where::kLastNumber:
       return text + worked.answer;
     case Where::kTags:
       return Concat(text, Opening(answer_tag_), worked.answer, Closing(answer_tag_));

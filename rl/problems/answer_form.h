@@ -29,6 +29,7 @@ class AnswerForm {
   // TAGS       <think>THOUGHTS</think><answer>ANSWER</answer>
   // BOXED      as WHOLE with \boxed{ANSWER}
   // LAST_LINE  THOUGHTS, a line end, ANSWER
+  // LAST_NUMBER  as WHOLE
   // Where the prompt has opened the thoughts they have no opening tag and are always closed.
   std::string Write(const WorkedAnswer& worked) const;
 
@@ -36,7 +37,7 @@ class AnswerForm {
   std::optional<FormatOptions> format() const;
 
  private:
-  enum class Where { kWhole, kTags, kBoxed, kLastLine };
+  enum class Where { kWhole, kTags, kBoxed, kLastLine, kLastNumber };
   AnswerForm() = default;
 
   Where where_ = Where::kWhole;

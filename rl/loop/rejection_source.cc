@@ -1,0 +1,106 @@
+#include "rl/loop/rejection_source.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/json.h"
+#include "rl/loop/loop.pb.h"
+#include "rl/loop/rl_options.h"
+
+namespace moebius {
+namespace {
+
+std::string LineOf(int64_t step, const Problem& problem, const std::string& answer) {
+  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+  for (const ChatMessage& m : problem.messages)
+    messages.push_back({{"role", m.role}, {"content", m.content}});
+  messages.push_back({{"role", "assistant"}, {"content", answer}});
+  return DumpJson(nlohmann::ordered_json{{"step", step}, {"messages", std::move(messages)}});
+}
+
+}  // namespace
+
+RejectionSource::RejectionSource(const SourceContext& context, const ProblemSet& problems,
+                                 const Scorer& scorer, const RejectionOptions& options, std::string kept_path)
+    : context_(context),
+      tools_{problems, context.codec, scorer},
+      options_(options),
+      rollout_(RolloutOptionsOf(context.rl, context.max_length, context.seed)),
+      decoder_(DecoderOptionsOf(context.rl, context.trainer)),
+      kept_path_(std::move(kept_path)),
+      policy_(context.trainer, context.max_length) {
+  rollout_.logprobs = LogProbs::kNo;
+}
+
+absl::Status RejectionSource::Start(const std::string&) {
+  absl::Status status;
+  if (!kept_path_.empty()) {
+    status = CutJsonLines(kept_path_, context_.trainer.state().step);
+    if (status.ok()) {
+      absl::StatusOr<JsonLinesWriter> writer = JsonLinesWriter::Open(kept_path_);
+      status = writer.status();
+      if (writer.ok()) kept_.emplace(*std::move(writer));
+    }
+  }
+  return context_.trainer.mesh().Agree(status);
+}
+
+absl::StatusOr<StepReport> RejectionSource::Step() {
+  Trainer& trainer = context_.trainer;
+  Mesh& mesh = trainer.mesh();
+  const auto start = std::chrono::steady_clock::now();
+  const uint64_t first = trainer.state().sequences;
+  const auto [begin, end] = ShareOf(context_.sequences, mesh.all().rank(), mesh.all().size());
+  std::vector<uint64_t> problems(end - begin);
+  std::iota(problems.begin(), problems.end(), first + begin);
+  ASSIGN_OR_RETURN(const Model* model, policy_.Get());
+  absl::StatusOr<std::vector<RolloutGroup>> mine = std::vector<RolloutGroup>();
+  if (!problems.empty()) {
+    Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_);
+    mine = SampleGroups(decoder, tools_, problems, first + begin, rollout_);
+  }
+  absl::Status status = mine.status();
+  if (status.ok()) {
+    status = ScoreSamples(tools_, context_.seed, (first + begin) * rollout_.group_size, nullptr, *mine);
+  }
+  RETURN_IF_ERROR(mesh.Agree(status));
+  ASSIGN_OR_RETURN(const std::vector<RolloutGroup> groups, GatherGroups(mesh, *mine));
+  StepReport report;
+  report.metrics = trainer.PassStep(context_.sequences);
+  double right = 0, kept = 0, answers = 0, tokens = 0;
+  for (const RolloutGroup& group : groups) {
+    const Problem problem = tools_.problems.At(group.problem);
+    std::set<std::string> texts;
+    for (const RolloutSample& s : group.samples) {
+      ++answers;
+      tokens += static_cast<double>(s.tokens.size());
+      if (s.score.correct != 1.0 || !s.finished) continue;
+      ++right;
+      if (std::ssize(texts) >= options_.keep || !texts.insert(s.text).second) continue;
+      ++kept;
+      if (kept_) status.Update(kept_->Append(LineOf(report.metrics.step, problem, s.text)));
+      if (report.samples.size() < 8) {
+        report.samples.push_back({.prompt = problem.messages.back().content,
+                                  .text = s.text,
+                                  .values = {},
+                                  .gold = problem.gold,
+                                  .verdict = s.score.verdict});
+      }
+    }
+  }
+  RETURN_IF_ERROR(mesh.Agree(status));
+  report.metrics.tokens = static_cast<int64_t>(tokens);
+  report.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.values = {{"rl/accuracy", right / answers}, {"rejection/kept", kept}};
+  return report;
+}
+
+absl::StatusOr<StepReport> RejectionSource::Evaluate() {
+  return EvaluateHeldOut(context_, policy_, decoder_);
+}
+
+}  // namespace moebius

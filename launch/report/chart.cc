@@ -32,10 +32,19 @@ struct Axis {
   }
 };
 
+template <typename T>
+std::vector<T> Chosen(const std::vector<T>& all, const std::vector<size_t>& indices) {
+  std::vector<T> out;
+  if (all.empty()) return out;
+  for (const size_t i : indices) out.push_back(all[i]);
+  return out;
+}
+
 // Extremes of each of kMaxPoints / 2 buckets, in order: spikes survive, pixels suffice.
-std::vector<Point> Thin(const std::vector<Point>& points) {
-  if (points.size() <= kMaxPoints) return points;
-  std::vector<Point> out;
+void Thin(Series& series) {
+  const std::vector<Point>& points = series.points;
+  if (points.size() <= kMaxPoints) return;
+  std::vector<size_t> kept;
   const size_t buckets = kMaxPoints / 2;
   const auto lower = [](const Point& a, const Point& b) { return a.y < b.y; };
   for (size_t i = 0; i < buckets; ++i) {
@@ -43,12 +52,14 @@ std::vector<Point> Thin(const std::vector<Point>& points) {
     const auto end = points.begin() + (i + 1) * points.size() / buckets;
     auto [low, high] = std::minmax_element(begin, end, lower);
     if (low > high) std::swap(low, high);
-    out.push_back(*low);
-    if (low != high) out.push_back(*high);
+    kept.push_back(low - points.begin());
+    if (low != high) kept.push_back(high - points.begin());
   }
-  out.front() = points.front();
-  out.back() = points.back();
-  return out;
+  kept.front() = 0;
+  kept.back() = points.size() - 1;
+  series.band = Chosen(series.band, kept);
+  series.shown = Chosen(series.shown, kept);
+  series.points = Chosen(points, kept);
 }
 
 std::string ColourClass(const Series& series) { return Concat("c", series.colour % 8); }
@@ -60,6 +71,10 @@ Axis ValueAxis(const Chart& chart) {
       low = std::min(low, p.y);
       high = std::max(high, p.y);
     }
+    for (const Range& range : series.band) {
+      low = std::min(low, range.low);
+      high = std::max(high, range.high);
+    }
   }
   if (chart.from_zero) low = std::min(low, 0.0);
   if (chart.log_y) {
@@ -67,8 +82,9 @@ Axis ValueAxis(const Chart& chart) {
     low /= margin;
     high *= margin;
   } else {
-    double margin = (high - low) * 0.06;
-    if (margin == 0) margin = std::max(std::fabs(high) * 0.1, 1e-12);
+    // Values that differ by rounding alone, as smoothing makes them of equal ones, are equal.
+    const double size = std::max(std::fabs(low), std::fabs(high));
+    const double margin = high - low > 1e-9 * size ? (high - low) * 0.06 : std::max(size * 0.1, 1e-12);
     if (!chart.from_zero || low < 0) low -= margin;
     high += margin;
   }
@@ -97,8 +113,9 @@ std::string RenderAxes(const Chart& chart, const Axis& x, const Axis& y) {
   for (const double scaled : Ticks(y.low / unit, y.high / unit, 5, y.log)) {
     const double tick = scaled * unit;
     const double at = y.At(tick);
-    out += Format("<line class='grid' x1='%.0f' x2='%.0f' y1='%.1f' y2='%.1f'/>", kLeft, kWidth - kRight, at,
-                  at);
+    // Where values of both signs meet, zero stands out.
+    out += Format("<line class='%s' x1='%.0f' x2='%.0f' y1='%.1f' y2='%.1f'/>",
+                  tick == 0 && y.low < 0 ? "axis" : "grid", kLeft, kWidth - kRight, at, at);
     out += Format("<text class='tick' text-anchor='end' x='%.0f' y='%.1f'>", kLeft - 8, at + 4) +
            FormatNumber(tick, chart.y_style) + "</text>";
   }
@@ -131,6 +148,16 @@ std::string RenderLine(const Series& series, const Axis& x, const Axis& y) {
                 "' d='", path, "'/>", dots);
 }
 
+std::string RenderBand(const Series& series, const Axis& x, const Axis& y) {
+  if (series.band.size() < 2) return "";
+  std::string path;
+  for (size_t i = 0; i < series.band.size(); ++i)
+    path += Format(i == 0 ? "M%.1f %.1f" : "L%.1f %.1f", x.At(series.points[i].x), y.At(series.band[i].high));
+  for (size_t i = series.band.size(); i-- > 0;)
+    path += Format("L%.1f %.1f", x.At(series.points[i].x), y.At(series.band[i].low));
+  return Concat("<path class='band ", ColourClass(series), "' d='", path, "z'/>");
+}
+
 std::string RenderLegend(const Chart& chart) {
   std::string out;
   for (const Series& series : chart.series) {
@@ -142,6 +169,15 @@ std::string RenderLegend(const Chart& chart) {
                   EscapeHtml(series.name), "</span>");
   }
   return "<div class='legend'>" + out + "</div>";
+}
+
+// "81.4 % (78 % to 84.8 %)" where there is a band around the value.
+std::string PointerText(const Series& series, size_t i, const Chart& chart) {
+  if (!series.shown.empty()) return FormatNumber(series.shown[i], chart.y_style);
+  const std::string value = FormatNumber(series.points[i].y, chart.y_style);
+  if (series.band.empty()) return value;
+  return Concat(value, " (", FormatNumber(series.band[i].low, chart.y_style), " to ",
+                FormatNumber(series.band[i].high, chart.y_style), ")");
 }
 
 // {"x":[left,right,low,high],"y":[bottom,top,low,high,log],"s":[{"n":name,"c":class,"p":[[step,value,text]...]}]}
@@ -158,7 +194,7 @@ std::string PointerData(const Chart& chart, const Axis& x, const Axis& y) {
     for (size_t i = 0; i < series.points.size(); ++i) {
       const Point& p = series.points[i];
       out += Format(i == 0 ? "[%.9g,%.6g," : ",[%.9g,%.6g,", p.x, p.y) + "\"" +
-             FormatNumber(p.y, chart.y_style) + "\"]";
+             PointerText(series, i, chart) + "\"]";
     }
     out += "]}";
     first = false;
@@ -193,69 +229,6 @@ std::vector<double> Ticks(double low, double high, int wanted, bool log) {
   return ticks;
 }
 
-std::string FormatNumber(double value, NumberStyle style) {
-  if (!std::isfinite(value)) return "–";
-  const double size = std::fabs(value);
-  switch (style) {
-    case NumberStyle::kBytes:
-      return HumanBytes(value);
-    case NumberStyle::kSeconds:
-      return size < 1     ? Format("%.3g ms", value * 1e3)
-             : size < 100 ? Format("%.3g s", value)
-                          : HumanSeconds(value);
-    case NumberStyle::kPercent:
-      return Format("%.3g %%", value * 100);
-    case NumberStyle::kCount:
-      if (size >= 1e12) return Format("%.4gT", value / 1e12);
-      if (size >= 1e9) return Format("%.4gG", value / 1e9);
-      if (size >= 1e6) return Format("%.4gM", value / 1e6);
-      if (size >= 1e4) return Format("%.4gk", value / 1e3);
-      return Format("%.4g", value);
-    case NumberStyle::kPlain:
-      break;
-  }
-  if (size != 0 && (size < 1e-3 || size >= 1e6)) {
-    // 3e-4 rather than 0.0003.
-    const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
-    return Format("%.3ge%d", value / std::pow(10.0, exponent), exponent);
-  }
-  return Format("%.4g", value);
-}
-
-std::string EscapeHtml(std::string_view text) {
-  std::string out;
-  size_t start = 0;
-  // Line ends and tabs stay; Printable turns other control characters and bad UTF-8 into \xNN.
-  while (start <= text.size()) {
-    size_t end = text.find_first_of("\n\t", start);
-    if (end == std::string_view::npos) end = text.size();
-    for (const char c : Printable(text.substr(start, end - start), std::numeric_limits<size_t>::max())) {
-      switch (c) {
-        case '&':
-          out += "&amp;";
-          break;
-        case '<':
-          out += "&lt;";
-          break;
-        case '>':
-          out += "&gt;";
-          break;
-        case '"':
-          out += "&quot;";
-          break;
-        case '\'':
-          out += "&#39;";
-          break;
-        default:
-          out += c;
-      }
-    }
-    if (end < text.size()) out += text[end];
-    start = end + 1;
-  }
-  return out;
-}
-
 std::vector<Series> SmoothedSeries(const std::string& name, int colour, const std::vector<Point>& points) {
   if (points.size() < 40)
     return {{.name = name, .colour = colour, .style = LineStyle::kSolid, .points = points}};
@@ -278,11 +251,25 @@ std::vector<Series> SmoothedSeries(const std::string& name, int colour, const st
           {.name = name, .colour = colour, .style = LineStyle::kSolid, .points = std::move(smooth)}};
 }
 
+std::vector<Series> Stacked(std::vector<Series> layers) {
+  std::vector<double> floor;
+  for (Series& layer : layers) {
+    floor.resize(layer.points.size(), 0.0);
+    for (size_t i = 0; i < layer.points.size(); ++i) {
+      Point& p = layer.points[i];
+      layer.shown.push_back(p.y);
+      layer.band.push_back({.low = floor[i], .high = floor[i] + p.y});
+      floor[i] = p.y = layer.band.back().high;
+    }
+  }
+  return layers;
+}
+
 std::string RenderChart(const Chart& given) {
   Chart chart = given;
   for (Series& series : chart.series) {
     if (chart.log_y) std::erase_if(series.points, [](const Point& p) { return !(p.y > 0); });
-    series.points = Thin(series.points);
+    Thin(series);
   }
   std::erase_if(chart.series, [](const Series& series) { return series.points.empty(); });
   if (chart.series.empty()) return "";
@@ -293,6 +280,7 @@ std::string RenderChart(const Chart& given) {
   out += Format("<svg viewBox='0 0 %.0f %.0f' role='img' aria-label='", kWidth, kHeight) +
          EscapeHtml(chart.title) + "' data-chart='" + PointerData(chart, x, y) + "'>";
   out += RenderAxes(chart, x, y);
+  for (const Series& series : chart.series) out += RenderBand(series, x, y);
   for (const Series& series : chart.series) out += RenderLine(series, x, y);
   return out + "<g class='pointer'></g></svg></figure>\n";
 }

@@ -5,12 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "launch/report/html.h"
 #include "launch/report/run_data.h"
 
 namespace moebius {
-
-// How numbers of an axis read: 1.2k, 3.4 GiB, 250 ms, 1.5e-4.
-enum class NumberStyle { kPlain, kCount, kBytes, kSeconds, kPercent };
 
 enum class LineStyle {
   kSolid,
@@ -19,11 +17,20 @@ enum class LineStyle {
   kDashed,
 };
 
+struct Range {
+  double low = 0;
+  double high = 0;
+};
+
 struct Series {
   std::string name;
   int colour = 0;  // 0..7: CSS classes c0..c7
   LineStyle style = LineStyle::kSolid;
   std::vector<Point> points;  // x rising
+  // Beside each point, or empty: the shaded range around it, and the value to show under the pointer where
+  // that is not y (layers of a stack).
+  std::vector<Range> band = {};
+  std::vector<double> shown = {};
 };
 
 struct Chart {
@@ -39,15 +46,13 @@ struct Chart {
 // A <figure>, or "" when no series has a point.
 std::string RenderChart(const Chart& chart);
 
+// Layers from zero upwards, each on top of those before. All series have the same x.
+std::vector<Series> Stacked(std::vector<Series> layers);
+
 // `name` as a solid smoothed line over its faint raw values; few values stay as they are.
 std::vector<Series> SmoothedSeries(const std::string& name, int colour, const std::vector<Point>& points);
 
 // Round tick positions inside [low, high], about `wanted` of them; powers of ten with 2 and 5 when `log`.
 std::vector<double> Ticks(double low, double high, int wanted, bool log);
-
-std::string FormatNumber(double value, NumberStyle style);
-
-// Text safe inside HTML and attributes; invalid UTF-8 and control characters are shown as \xNN.
-std::string EscapeHtml(std::string_view text);
 
 }  // namespace moebius

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
 #include "launch/recipe.h"
+#include "launch/recipe.pb.h"
 #include "launch/run_folder.h"
 
 namespace moebius {
@@ -60,6 +62,28 @@ std::string RunData::RecipeValue(const std::string& path) const {
   return text.size() >= 2 && text.front() == '"' ? text.substr(1, text.size() - 2) : text;
 }
 
+std::vector<std::string> RunData::Names(std::string_view prefix) const {
+  std::set<std::string> names;
+  for (const MetricsRow& row : metrics) {
+    for (const auto& [name, value] : row.values) {
+      if (name.starts_with(prefix)) names.insert(name.substr(prefix.size()));
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+std::vector<std::string> RunData::Evaluations() const {
+  std::vector<std::string> names = Names("eval/");
+  std::erase_if(names, [](const std::string& name) {
+    const size_t tail = name.rfind('_');
+    if (tail == std::string::npos) return false;
+    const std::string_view what = std::string_view(name).substr(tail);
+    return what == "_ci" ||
+           (what.starts_with("_pass") && what.find_first_not_of("0123456789", 5) == std::string_view::npos);
+  });
+  return names;
+}
+
 absl::StatusOr<RunData> ReadRun(const std::string& path) {
   ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::OpenForReading(path));
   RunData run;
@@ -75,6 +99,7 @@ absl::StatusOr<RunData> ReadRun(const std::string& path) {
   if (FileExists(folder.recipe_path())) {
     ASSIGN_OR_RETURN(const Recipe recipe, Recipe::LoadUnchecked(folder.recipe_path()));
     run.recipe = recipe.Values();
+    if (auto form = AnswerForm::Make(recipe.proto().answer()); form.ok()) run.answer_form = *std::move(form);
     ASSIGN_OR_RETURN(run.recipe_text, ReadFile(folder.recipe_path(), 4 << 20));
     if (const std::string name = run.RecipeValue("name"); !name.empty() && run.name.empty()) run.name = name;
   }

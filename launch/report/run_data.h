@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "launch/metrics.h"
+#include "rl/problems/answer_form.h"
 
 namespace moebius {
 
@@ -27,11 +29,17 @@ struct RunData {
       recipe;  // leaf path -> value as protobuf text; empty when the file is missing
   std::string recipe_text;
   std::vector<std::pair<std::string, std::string>> environment;  // in the order of the file
+  std::optional<AnswerForm> answer_form;  // how the run found answers in texts; of every recipe that is valid
 
   // The finite values of a metric over the steps.
   std::vector<Point> Series(std::string_view metric) const;
   // A recipe value without quotes, "" when there is none.
   std::string RecipeValue(const std::string& path) const;
+  // The names of metrics that begin with `prefix`, sorted, without it.
+  std::vector<std::string> Names(std::string_view prefix) const;
+  // What was evaluated: "sort" for "eval/sort" (share right, greedy), beside which stand "eval/sort_ci" (half
+  // of its 95 % interval), "eval/sort_pass1" and "eval/sort_pass8".
+  std::vector<std::string> Evaluations() const;
 };
 
 // Everything that is there; only the folder and metrics.jsonl have to be (66). 65 for a damaged file.

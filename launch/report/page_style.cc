@@ -1,5 +1,4 @@
-// Style and script of report.html. No network: system fonts, and about fifty lines of JavaScript for the
-// values under the pointer; the page reads the same without them.
+// Style of report.html: system fonts, light and dark, down to the width of a phone.
 #include "launch/report/report.h"
 
 namespace moebius {
@@ -24,8 +23,8 @@ h3{font-size:15px;font-weight:600;margin:0}
 section{margin:46px 0}
 #theme{position:absolute;right:28px;top:48px;border:1px solid var(--line);background:var(--card);border-radius:50%;width:36px;height:36px;padding:0;cursor:pointer}
 #theme::before{content:"";display:block;width:16px;height:16px;margin:auto;border:1.5px solid var(--ink);border-radius:50%;background:linear-gradient(90deg,var(--ink) 50%,transparent 50%)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:1px;background:var(--line);border:1px solid var(--line);border-radius:12px;overflow:hidden}
-.tile{background:var(--card);padding:16px 18px 14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:1px;background:var(--card);border:1px solid var(--line);border-radius:12px;overflow:hidden}
+.tile{box-shadow:0 0 0 1px var(--line);padding:16px 18px 14px}
 .tile b{display:block;font-size:25px;font-weight:600;letter-spacing:-.02em;line-height:1.2;white-space:nowrap}
 .tile span{display:block;color:var(--ink);font-size:13px}
 .tile small{color:var(--soft);font-size:12px}
@@ -51,6 +50,7 @@ svg{display:block;width:100%}
 .line.thin{stroke-width:1.5;stroke-opacity:.75}
 .line.dashed{stroke-dasharray:6 4}
 .dot{fill:var(--c);stroke:var(--card);stroke-width:1}
+.band{fill:var(--c);fill-opacity:.16}
 .rule{stroke:var(--soft);stroke-opacity:.6;stroke-dasharray:3 3}
 #tip{position:fixed;z-index:9;pointer-events:none;background:var(--ink);color:var(--bg);border-radius:8px;padding:7px 11px;font-size:13px;line-height:1.5;box-shadow:0 4px 18px #0004;white-space:nowrap}
 #tip i{display:inline-block;width:8px;height:8px;border-radius:50%;margin-right:7px;background:var(--c)}
@@ -91,41 +91,37 @@ section h3{margin:22px 0 10px}
 .when b{color:var(--ink);font-size:17px}
 .texts p{margin:0 0 10px;max-width:76ch;white-space:pre-wrap;overflow-wrap:anywhere;font-family:"Iowan Old Style","Palatino Linotype",Palatino,"URW Palladio L",Georgia,"DejaVu Serif",serif;font-size:16px}
 .texts b{font-weight:600;color:var(--c0)}
-@media(max-width:560px){.grid2{grid-template-columns:1fr}header,main{padding-left:14px;padding-right:14px}.sample{grid-template-columns:1fr;gap:4px}}
-@media print{#theme{display:none}section{break-inside:avoid}}
+.reader{--up:var(--c0);--down:var(--c1)}
+.picker{position:sticky;top:0;z-index:5;display:flex;align-items:center;gap:12px;background:var(--bg);padding:10px 0;margin-bottom:6px;border-bottom:1px solid var(--line)}
+.picker[hidden]{display:none}
+.picker button{width:38px;height:38px;border:1px solid var(--line);border-radius:10px;background:var(--card);color:var(--ink);font-size:20px;line-height:1;cursor:pointer}
+.picker button:disabled{opacity:.4;cursor:default}
+.picker input{flex:1 1 0;min-width:0;height:30px;margin:0;accent-color:var(--c0)}
+.picker output{min-width:104px;text-align:right;color:var(--soft);white-space:nowrap}
+.step>h3{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 12px;font-size:17px;margin:14px 0 10px}
+.step .unit{font-weight:400}
+.set{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:16px;margin-bottom:16px}
+.ask{display:flex;flex-wrap:wrap;gap:6px 40px;margin-bottom:12px}
+.ask small{display:block;color:var(--soft);font-size:12.5px}
+.ask p,.thoughts,.answer{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:14px/1.5 ui-monospace,"SF Mono","Cascadia Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
+.ask p{font-size:15px}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,252px),1fr));gap:12px;align-items:start}
+.card{border:1px solid var(--line);border-left:4px solid var(--line);border-radius:8px;padding:10px 12px;min-width:0;background:var(--bg)}
+.card.up{border-left-color:var(--up)}.card.down{border-left-color:var(--down)}
+.up .adv{color:var(--up)}.down .adv{color:var(--down)}
+.top{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 10px;margin-bottom:8px}
+.verdict b{font-weight:650}
+.verdict{margin-left:auto;font-size:13px;border:1px solid var(--line);border-radius:20px;padding:0 9px;background:var(--card);overflow-wrap:anywhere}
+.thoughts{color:var(--soft);font-size:13px;max-height:17em;overflow-y:auto;border-left:2px solid var(--line);padding-left:10px;margin:6px 0}
+.answer{font-weight:600}
+.answer i{font-weight:400;color:var(--soft)}
+.cut{font-style:italic;color:var(--c4)}
+.figures{display:flex;flex-wrap:wrap;gap:0 14px;margin-top:9px;padding-top:7px;border-top:1px solid var(--line);font-size:13px;color:var(--soft)}
+.figures b{font-weight:500;color:var(--ink)}
+.figures .main b{font-weight:700}
+:focus-visible{outline:2px solid var(--c0);outline-offset:2px}
+@media(max-width:560px){.tick,.label{font-size:18px}.grid2{grid-template-columns:1fr}header,main{padding-left:14px;padding-right:14px}.sample{grid-template-columns:1fr;gap:4px}}
+@media print{#theme,.picker{display:none}section{break-inside:avoid}}
 )css";
-
-const char kPageScript[] = R"js(
-const root=document.documentElement,tip=document.getElementById('tip');
-root.dataset.theme=matchMedia('(prefers-color-scheme: dark)').matches?'dark':'light';
-document.getElementById('theme').onclick=()=>root.dataset.theme=root.dataset.theme=='dark'?'light':'dark';
-const text=s=>{const e=document.createElement('span');e.textContent=s;return e.innerHTML};
-const show=(html,ev)=>{tip.innerHTML=html;tip.hidden=false;const w=tip.offsetWidth,h=tip.offsetHeight;
- tip.style.left=(ev.clientX+18+w>innerWidth?ev.clientX-18-w:ev.clientX+18)+'px';
- tip.style.top=Math.max(6,Math.min(ev.clientY-h/2,innerHeight-h-6))+'px'};
-const number=x=>Math.round(x).toLocaleString('en');
-document.querySelectorAll('svg[data-chart]').forEach(svg=>{
- const d=JSON.parse(svg.dataset.chart),g=svg.querySelector('.pointer'),[xl,xr,x0,x1]=d.x,[yb,yt,y0,y1,log]=d.y;
- const X=v=>xl+(v-x0)/(x1-x0)*(xr-xl),Y=v=>yb+(log?Math.log(v/y0)/Math.log(y1/y0):(v-y0)/(y1-y0))*(yt-yb);
- svg.onpointermove=ev=>{
-  const box=svg.getBoundingClientRect(),at=x0+((ev.clientX-box.left)/box.width*svg.viewBox.baseVal.width-xl)/(xr-xl)*(x1-x0);
-  let near=null;
-  const hits=d.s.map(s=>{let a=0,b=s.p.length-1;while(b-a>1){const m=(a+b)>>1;s.p[m][0]<at?a=m:b=m}
-   const p=Math.abs(s.p[a][0]-at)<=Math.abs(s.p[b][0]-at)?s.p[a]:s.p[b];
-   if(near===null||Math.abs(p[0]-at)<Math.abs(near-at))near=p[0];return{s,p}})
-   .filter(h=>Math.abs(X(h.p[0])-X(near))<24);
-  if(!hits.length)return;
-  g.innerHTML=`<line class="rule" x1="${X(near)}" x2="${X(near)}" y1="${yt}" y2="${yb}"/>`+hits.map(h=>`<circle class="dot ${h.s.c}" r="4" cx="${X(h.p[0])}" cy="${Y(h.p[1])}"/>`).join('');
-  show(`step ${number(near)}`+hits.map(h=>`<br><i class="${h.s.c}"></i>${text(h.s.n)}<b>${text(h.p[2])}</b>`).join(''),ev)};
- svg.onpointerleave=()=>{g.innerHTML='';tip.hidden=true}});
-document.querySelectorAll('svg[data-heat]').forEach(svg=>{
- const steps=svg.dataset.steps.split(' '),n=+svg.dataset.experts,v=svg.dataset.heat;
- svg.onpointermove=ev=>{const box=svg.getBoundingClientRect();
-  const c=Math.min(steps.length-1,Math.max(0,Math.floor((ev.clientX-box.left)/box.width*steps.length)));
-  const e=Math.min(n-1,Math.max(0,Math.floor((ev.clientY-box.top)/box.height*n))),i=2*(c*n+e);
-  const t=parseInt(v.slice(i,i+2),16)/32;
-  show(`step ${number(+steps[c])}, expert ${e}<br>${t.toFixed(2)}× its fair share`,ev)};
- svg.onpointerleave=()=>tip.hidden=true});
-)js";
 
 }  // namespace moebius

@@ -1,0 +1,108 @@
+#include "launch/report/training_charts.h"
+
+#include "launch/report/heat_map.h"
+
+namespace moebius {
+namespace {
+
+// A single run's step as a stack of sampling and learning.
+std::string StepSplit(const RunData& run) {
+  const auto smooth = [&](const char* metric, const char* name, int colour) {
+    return SmoothedSeries(name, colour, run.Series(metric)).back();
+  };
+  std::vector<Series> layers = {smooth("rl/rollout_s", "rollout and rewards", 5),
+                                smooth("rl/update_s", "update", 1)};
+  if (layers[0].points.size() != layers[1].points.size()) return "";
+  return RenderChart({.title = "Step time",
+                      .y_label = "what a step is spent on",
+                      .y_style = NumberStyle::kSeconds,
+                      .from_zero = true,
+                      .series = Stacked(std::move(layers))});
+}
+
+std::string StepTime(const Runs& runs) {
+  if (runs.size() == 1 && AnyHas(runs, "rl/rollout_s")) return StepSplit(runs[0]);
+  Chart step{
+      .title = "Step time", .y_label = "", .y_style = NumberStyle::kSeconds, .from_zero = true, .series = {}};
+  AddSmoothed(runs, {"perf/step_s", "step", 7}, &step);
+  Chart rollout = step;
+  rollout.title = "Rollout time";
+  rollout.y_label = "rewards included, of a step";
+  rollout.series.clear();
+  AddSmoothed(runs, {"rl/rollout_s", "rollout", 5}, &rollout);
+  return RenderChart(step) + RenderChart(rollout);
+}
+
+}  // namespace
+
+std::string LossCharts(const Runs& runs) {
+  const bool one = runs.size() == 1;
+  const bool answers = one && AnyHas(runs, "sft/answer_tokens"), pairs = one && AnyHas(runs, "dpo/margin");
+  Chart loss{.title = !one    ? "Training loss"
+                      : pairs ? "Preference loss"
+                              : "Cross-entropy",
+             .y_label = pairs     ? "nats a pair"
+                        : answers ? "nats a token of an answer"
+                                  : "nats a token",
+             .series = {}};
+  // What reinforcement logs as its loss is a policy loss: another chart's.
+  AddSmoothed(runs, {"train/loss", "train", 0, "rl/policy_loss"}, &loss);
+  Chart validation{.title = "Validation loss", .y_label = "nats a token", .series = {}};
+  AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, one ? &loss : &validation);
+  Chart mtp{.title = "Multi-token prediction loss", .y_label = "nats a token, mean of depths", .series = {}};
+  AddSmoothed(runs, {"mtp/loss", "MTP", 2}, one ? &loss : &mtp);
+  Chart bits{.title = "Bits per byte", .y_label = "held-out text", .series = {}};
+  AddPlain(runs, {"val/bpb", "validation", 1}, LineStyle::kDotted, &bits);
+  return RenderChart(loss) + RenderChart(validation) + RenderChart(bits) + RenderChart(mtp);
+}
+
+std::string OptimizerCharts(const Runs& runs) {
+  Chart lr{.title = "Learning rate", .y_label = "", .from_zero = true, .series = {}};
+  AddPlain(runs, {"train/lr", "learning rate", 4}, LineStyle::kSolid, &lr);
+  Chart norm{.title = "Gradient norm", .y_label = "before clipping, log scale", .log_y = true, .series = {}};
+  AddSmoothed(runs, {"train/grad_norm", "norm", 3}, &norm);
+  return RenderChart(norm) + RenderChart(lr);
+}
+
+std::string SpeedCharts(const Runs& runs) {
+  LineGroup speed{{.title = "Throughput",
+                   .y_label = "tokens a second",
+                   .y_style = NumberStyle::kCount,
+                   .from_zero = true,
+                   .series = {}},
+                  {}};
+  const bool samples = AnyHas(runs, "rl/rollout_tokens_per_s");
+  if (samples) speed.lines.push_back({"rl/rollout_tokens_per_s", "rollout", 5});
+  speed.lines.push_back({"perf/tokens_per_s", samples ? "whole step" : "tokens/s", samples ? 1 : 5});
+  Chart mfu{.title = "Share of the machine's peak",
+            .y_label = "see environment for the basis",
+            .y_style = NumberStyle::kPercent,
+            .from_zero = true,
+            .series = {}};
+  AddSmoothed(runs, {"perf/mfu", "MFU", 5}, &mfu);
+  Chart memory{
+      .title = "Memory", .y_label = "peak", .y_style = NumberStyle::kBytes, .from_zero = true, .series = {}};
+  AddPlain(runs, {"mem/peak_bytes", "peak", 6}, LineStyle::kSolid, &memory);
+  return RenderGroup(runs, speed) + RenderChart(mfu) + StepTime(runs) + RenderChart(memory);
+}
+
+std::string ExpertCharts(const Runs& runs) {
+  Chart violation{.title = "Load violation",
+                  .y_label = "(max − mean) / mean, mean of layers",
+                  .from_zero = true,
+                  .series = {}};
+  AddSmoothed(runs, {"moe/max_violation", "violation", 1}, &violation);
+  Chart entropy{.title = "Load entropy", .y_label = "1 is perfectly even", .series = {}};
+  AddSmoothed(runs, {"moe/load_entropy", "entropy", 2}, &entropy);
+  std::string out = Grid(RenderChart(violation) + RenderChart(entropy));
+  for (const RunData& run : runs) {
+    const std::string maps = RenderExpertLoads(run.loads, runs.size() == 1 ? 16 : 4);
+    if (maps.empty()) continue;
+    if (out.find("class='scale'") == std::string::npos) out += RenderLoadScale();
+    if (runs.size() > 1) out += "<h3>" + EscapeHtml(run.name) + "</h3>";
+    out += maps;
+  }
+  return out;
+}
+
+}  // namespace moebius

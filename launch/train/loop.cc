@@ -67,6 +67,11 @@ class TrainingLoop {
   bool leads() const { return folder_ != nullptr; }
   bool IsLast() const { return state().step >= r_.steps(); }
   static bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
+  // Whether the reference policy becomes the present one once this step is saved.
+  bool MovesReference() const {
+    return source_ != nullptr && source_->needs_reference() &&
+           Due(r_.rl().reference_refresh_steps(), state().step);
+  }
   bool OutOfTime() const { return r_.max_minutes() > 0 && SecondsSince(started_) >= 60 * r_.max_minutes(); }
   TrainerState& state() { return trainer_.state(); }
   const TrainerState& state() const { return trainer_.state(); }
@@ -159,7 +164,9 @@ absl::Status TrainingLoop::LoadStart() {
   if (!warning.empty()) LogLine("warning: " + warning);
   elapsed_before_ = resumed ? state().elapsed_s : 0;
   saved_step_ = resumed ? state().step : -1;
-  return mesh_.Agree(leads() ? folder_->CutBackTo(state().step) : absl::OkStatus());
+  // What the run said of its first weights it will say again.
+  const int64_t kept = state().step > 0 ? state().step : -1;
+  return mesh_.Agree(leads() ? folder_->CutBackTo(kept) : absl::OkStatus());
 }
 
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
@@ -211,9 +218,10 @@ absl::Status TrainingLoop::Save() {
 // to.
 absl::Status TrainingLoop::StartSource() {
   if (!source_->needs_reference()) return source_->source().Start("");
-  if (state().step == 0) {
-    RETURN_IF_ERROR(Save());
-    RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(0) : absl::OkStatus()));
+  if (state().step == 0) RETURN_IF_ERROR(Save());
+  // Again where a run was killed between the checkpoint and its mark.
+  if (state().step == 0 || (saved_step_ == state().step && MovesReference())) {
+    RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(state().step) : absl::OkStatus()));
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
                    mesh_.GatherText(leads() ? folder_->ReferenceCheckpoint() : ""));
@@ -269,14 +277,9 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (m.skipped) return absl::OkStatus();
   const bool best = r_.checkpoint().keep_best() && state().best_step == m.step;
-  const bool moves_reference =
-      source_ != nullptr && source_->needs_reference() && Due(r_.rl().reference_refresh_steps(), m.step);
-  if (best || moves_reference || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
+  if (best || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
     RETURN_IF_ERROR(Save());
-  if (moves_reference) {
-    RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(m.step) : absl::OkStatus()));
-    RETURN_IF_ERROR(StartSource());
-  }
+  if (MovesReference()) RETURN_IF_ERROR(StartSource());
   if (!best) return absl::OkStatus();
   return mesh_.Agree(leads() ? folder_->MarkBest(m.step) : absl::OkStatus());
 }

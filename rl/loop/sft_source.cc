@@ -37,6 +37,11 @@ SftSource::SftSource(const SourceContext& context, const ProblemSet& problems, c
 
 absl::StatusOr<AnswerGroup> SftSource::At(uint64_t index) const {
   if (problems_ == nullptr) {
+    if (conversations_.items.empty()) {
+      return UsageError(Concat("no conversation is left to learn from; all ", conversations_.left_out,
+                               " are longer than batch.sequence_length ", context_.max_length,
+                               "; raise it, or set sft.too_long: CUT"));
+    }
     const uint64_t n = conversations_.items.size(), epoch = index / n, within = index % n;
     const uint64_t item =
         shuffle_ ? KeyedPermutation(n, context_.seed, Concat("conversations ", epoch))(within) : within;

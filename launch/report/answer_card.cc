@@ -10,9 +10,17 @@ namespace moebius {
 namespace {
 
 // What a card takes beside its texts.
-constexpr size_t kCardBytes = 420, kSetBytes = 260;
+constexpr size_t kCardBytes = 370, kSetBytes = 260;
 
 bool IsBlank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
+
+// A lone tag or bracket beside an answer, which tells nobody anything.
+bool IsTrifle(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
+  if (first == std::string_view::npos) return true;
+  const std::string_view inner = text.substr(first, last - first + 1);
+  return inner == "}" || (inner.front() == '<' && inner.find('>') == inner.size() - 1);
+}
 
 double ValueOf(const SampleRow& row, std::string_view name) {
   for (const auto& [key, value] : row.values) {
@@ -37,10 +45,15 @@ size_t BorderAtMost(std::string_view text, size_t at) {
   return at;
 }
 
-std::string Advantage(double advantage) {
+// "" where answers were not compared, as in an evaluation.
+std::string Advantage(const SampleRow& row) {
+  const auto is_it = [](const auto& value) { return value.first == "advantage"; };
+  if (std::none_of(row.values.begin(), row.values.end(), is_it)) return "";
+  const double advantage = ValueOf(row, "advantage");
   if (!std::isfinite(advantage)) return "<b class='adv'>not judged</b>";
+  // The style sheet adds the word.
   const char* arrow = advantage > 0 ? "▲ " : advantage < 0 ? "▼ " : "";
-  return Concat("<b class='adv'>", arrow, Signed(advantage), "</b> <span class='unit'>advantage</span>");
+  return Concat("<b class='adv num'>", arrow, Signed(advantage), "</b>");
 }
 
 std::string Figure(const std::string& name, double value, const char* kind) {
@@ -67,8 +80,10 @@ std::string Verdict(const SampleRow& row, int64_t times) {
 }
 
 std::string Thoughts(std::string_view text, size_t max_text) {
-  if (IsBlank(text)) return "";
-  return "<div class='thoughts' tabindex='0'>" + ShortenedHtml(text, max_text) + "</div>";
+  if (IsTrifle(text)) return "";
+  // Long ones scroll, by keyboard too.
+  return Concat("<div class='thoughts'", std::min(text.size(), max_text) > 400 ? " tabindex='0'>" : ">",
+                ShortenedHtml(text, max_text), "</div>");
 }
 
 std::string Card(const std::optional<AnswerForm>& form, const SampleRow& row, int64_t times,
@@ -80,7 +95,7 @@ std::string Card(const std::optional<AnswerForm>& form, const SampleRow& row, in
                 advantage > 0   ? "up"
                 : advantage < 0 ? "down"
                                 : "even",
-                "'><div class='top'><span>", Advantage(advantage), "</span>", Verdict(row, times), "</div>",
+                "'><div class='top'><span>", Advantage(row), "</span>", Verdict(row, times), "</div>",
                 Thoughts(parts.before, max_text), "<div class='answer'>",
                 none ? "<i>no answer</i>" : ShortenedHtml(parts.answer, max_text), "</div>",
                 Thoughts(parts.after, max_text), Figures(row), "</div>");

@@ -84,7 +84,7 @@ Axis ValueAxis(const Chart& chart) {
   } else {
     // Values that differ by rounding alone, as smoothing makes them of equal ones, are equal.
     const double size = std::max(std::fabs(low), std::fabs(high));
-    const double margin = high - low > 1e-9 * size ? (high - low) * 0.06 : std::max(size * 0.1, 1e-12);
+    const double margin = high - low > 1e-9 * size ? (high - low) * 0.06 : size > 0 ? size * 0.1 : 1;
     if (!chart.from_zero || low < 0) low -= margin;
     high += margin;
   }
@@ -104,6 +104,14 @@ Axis StepAxis(const Chart& chart) {
   return {.low = low, .high = high, .log = false, .from = kLeft, .to = kWidth - kRight};
 }
 
+// Round bytes without decimals: there is little room beside an axis.
+std::string TickText(double tick, NumberStyle style) {
+  std::string text = FormatNumber(tick, style);
+  const size_t zeros = text.find(".00 ");
+  if (style == NumberStyle::kBytes && zeros != std::string::npos) text.erase(zeros, 3);
+  return text;
+}
+
 std::string RenderAxes(const Chart& chart, const Axis& x, const Axis& y) {
   std::string out;
   // Bytes are round in powers of 1024.
@@ -117,7 +125,7 @@ std::string RenderAxes(const Chart& chart, const Axis& x, const Axis& y) {
     out += Format("<line class='%s' x1='%.0f' x2='%.0f' y1='%.1f' y2='%.1f'/>",
                   tick == 0 && y.low < 0 ? "axis" : "grid", kLeft, kWidth - kRight, at, at);
     out += Format("<text class='tick' text-anchor='end' x='%.0f' y='%.1f'>", kLeft - 8, at + 4) +
-           FormatNumber(tick, chart.y_style) + "</text>";
+           TickText(tick, chart.y_style) + "</text>";
   }
   for (const double tick : Ticks(x.low, x.high, 6, false)) {
     const double at = x.At(tick);

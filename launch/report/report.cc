@@ -53,6 +53,7 @@ std::string RenderReport(const Runs& runs) {
   std::vector<std::string> names;
   for (const RunData& run : runs) names.push_back(run.name);
   const std::string title = Join(names, ", ");
+  const std::string learned = AccuracyCharts(runs) + RewardCharts(runs) + PreferenceCharts(runs);
   return Concat(
       "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
       "content='width=device-width, "
@@ -64,11 +65,10 @@ std::string RenderReport(const Runs& runs) {
       "</h1><button id='theme' type='button' aria-label='switch between "
       "light and dark'></button></header>\n<main>\n",
       runs.size() == 1 ? Tiles(runs[0]) : ComparisonTable(runs),
-      Section("accuracy", "Accuracy and reward", Grid(AccuracyCharts(runs) + RewardCharts(runs))),
+      Section("learning", learned.empty() ? "Loss" : "Learning", Grid(learned + LossCharts(runs))),
       Section("samples", "Samples", RenderAnswers(runs)),
       Section("length", "Length of answers", Grid(AnswerCharts(runs))),
-      Section("policy", "Policy", PolicyCharts(runs)), Section("loss", "Loss", Grid(LossCharts(runs))),
-      Section("preferences", "Preferences", Grid(PreferenceCharts(runs))),
+      Section("policy", "Policy", PolicyCharts(runs)),
       Section("optimizing", "Optimizing", Grid(OptimizerCharts(runs))),
       Section("experts", "Experts", ExpertCharts(runs)),
       Section("speed", "Speed and memory", Grid(SpeedCharts(runs))),

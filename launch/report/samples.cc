@@ -71,7 +71,7 @@ std::string RenderAnswersOf(const RunData& run, size_t max_bytes) {
   std::map<int64_t, std::vector<AnswerSet>> sets;
   for (const auto& [step, rows] : all) sets[step] = SetsOf(rows);
   size_t max_text = 16384, bytes = 0;
-  for (;; max_text /= 2) {
+  for (;; max_text -= max_text / 8) {
     bytes = 0;
     for (const auto& [step, groups] : sets) {
       for (const AnswerSet& set : groups) bytes += set.EstimatedBytes(max_text);

@@ -15,6 +15,6 @@ std::string RenderTexts(const Runs& runs);
 // the other): answers to the same prompt side by side, alike ones once with their number, thoughts told apart
 // from what was judged. Takes about `max_bytes`: the middles of long texts go first, then steps; the page
 // says so.
-std::string RenderAnswers(const Runs& runs, size_t max_bytes = 1'400'000);
+std::string RenderAnswers(const Runs& runs, size_t max_bytes = 1'450'000);
 
 }  // namespace moebius

@@ -8,6 +8,7 @@
 #include "launch/report/chart.h"
 #include "launch/report/report.h"
 #include "launch/report/samples.h"
+#include "rl/problems/problems.pb.h"
 #include "tests/launch/temp_folder.h"
 
 namespace moebius {
@@ -92,7 +93,7 @@ TEST(RlReport, TellsThoughtsFromAnswersAndShowsLikeOnesOnce) {
   WriteRun(folder, "r", 1);
   const std::string html = RenderAnswers({*ReadRun(folder.File("r"))});
   EXPECT_TRUE(Contains(html,
-                       "<div class='thoughts' tabindex='0'>&lt;think&gt;2 + 3&lt;/think&gt;</div>"
+                       "<div class='thoughts'>&lt;think&gt;2 + 3&lt;/think&gt;</div>"
                        "<div class='answer'>5</div>"))
       << html;
   EXPECT_EQ(Count(html, "<div class='card "), 2u);
@@ -102,6 +103,16 @@ TEST(RlReport, TellsThoughtsFromAnswersAndShowsLikeOnesOnce) {
   EXPECT_LT(up, down) << "the greatest advantage first";
   EXPECT_TRUE(Contains(html, "▲ +0.5</b>") && Contains(html, "▼ −1.5</b>")) << "signs without colours";
   EXPECT_TRUE(Contains(html, "whole step: reward 0.500, right 0.500"));
+}
+
+TEST(RlReport, ShowsAnswersThatNobodyComparedOrCouldJudge) {
+  RunData run;
+  run.samples.push_back(Answer(1, "5", 1, NAN));
+  EXPECT_TRUE(Contains(RenderAnswers({run}), "<b class='adv'>not judged</b>"));
+  run.samples[0].values = {{"correct", 1}};
+  const std::string html = RenderAnswers({run});
+  EXPECT_FALSE(Contains(html, "class='adv")) << html;
+  EXPECT_TRUE(Contains(html, "<div class='answer'>5</div>") && Contains(html, "equal"));
 }
 
 TEST(RlReport, SaysWhatTheRunLearned) {
@@ -161,13 +172,28 @@ TEST(RlReport, KeepsLongRunsSmallByCuttingTextsBeforeSteps) {
           Answer(step, Concat("begin ", step, " ", i, std::string(6000, 'x'), " end"), 0, -i));
   }
   const std::string all = RenderAnswers({run});
-  EXPECT_LT(all.size(), 1'700'000u);
+  EXPECT_LT(all.size(), 1'800'000u);
   EXPECT_EQ(Count(all, "<article class='step'"), 200u);
   EXPECT_TRUE(Contains(all, "begin 77 3x") && Contains(all, "x end") && Contains(all, " bytes left out … "));
   const std::string few = RenderAnswers({run}, 60'000);
   EXPECT_LT(few.size(), 80'000u);
   EXPECT_TRUE(Contains(few, "data-step='1'") && Contains(few, "data-step='200'"));
   EXPECT_TRUE(Contains(few, " of 200 steps, evenly spaced"));
+}
+
+TEST(RlReport, SplitsTextsWhereTheScorerReadsThem) {
+  proto::Answer answer;
+  answer.set_where(proto::Answer::LAST_LINE);
+  const auto parts = [](const proto::Answer& form, std::string_view text) {
+    return SplitAnswer(*AnswerForm::Make(form), text);
+  };
+  EXPECT_EQ(parts(answer, "3+5=8,8-2=6!\n(3+5)-2\n").before, "3+5=8,8-2=6!\n");
+  EXPECT_EQ(parts(answer, "3+5=8,8-2=6!\n(3+5)-2\n").answer, "(3+5)-2");
+  answer.set_where(proto::Answer::TAGS);
+  EXPECT_EQ(parts(answer, "<think>12</think><answer>12</answer>").before, "<think>12</think><answer>");
+  EXPECT_EQ(parts(answer, "<think>12 and then").before, "<think>12 and then");
+  EXPECT_EQ(parts(answer, "<think>12 and then").answer, "") << "thoughts that never end hold no answer";
+  EXPECT_EQ(SplitAnswer(std::nullopt, "5").answer, "5");
 }
 
 TEST(RlReport, CutsTextsBetweenCharacters) {
@@ -190,6 +216,11 @@ TEST(Chart, TakesValuesThatDifferByRoundingForEqual) {
   for (int i = 0; i < 10; ++i)
     chart.series[0].points.push_back({double(i), i % 2 ? 6 : std::nextafter(6, 7)});
   EXPECT_LT(RenderChart(chart).size(), 10'000u) << "ticks of a range of 1e-15 never end";
+}
+
+TEST(Chart, LabelsAConstantOfZeroWithPlainNumbers) {
+  const Chart chart{.title = "t", .y_label = "", .series = {{.name = "s", .points = {{0, 0}, {1, 0}}}}};
+  EXPECT_TRUE(Contains(RenderChart(chart), ">0.5</text>")) << RenderChart(chart);
 }
 
 TEST(Chart, DrawsBandsOverTheirWholeRange) {

@@ -64,7 +64,8 @@ absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
   return absl::OkStatus();
 }
 
-absl::Status TaskSource::OpenSource(Training& training, const std::string& folder) {
+absl::Status TaskSource::OpenSource(Training& training, const std::string& folder,
+                                    const std::string& run_folder) {
   RETURN_IF_ERROR(CheckRl(r_.rl()));
   const SourceContext context{.trainer = *training.trainer,
                               .codec = *codec_,
@@ -82,9 +83,9 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
   }
   if (r_.task() == proto::GRPO) {
     std::unique_ptr<Journal> journal;
-    if (!folder.empty()) {
+    if (!run_folder.empty()) {
       ASSIGN_OR_RETURN(journal,
-                       Journal::Open(JoinPath(folder, "journal"), training.trainer->mesh().all().rank()));
+                       Journal::Open(JoinPath(run_folder, "journal"), training.trainer->mesh().all().rank()));
     }
     needs_reference_ = r_.rl().kl() != proto::Rl::NO_KL;
     source_ = std::make_unique<PolicySource>(context, *problems_, *scorer_, std::move(journal),
@@ -131,9 +132,10 @@ absl::StatusOr<std::unique_ptr<TaskSource>> TaskSource::Make(const proto::Recipe
                                                              const std::string& folder,
                                                              sandbox::Sandbox* sandbox) {
   std::unique_ptr<TaskSource> out(new TaskSource(recipe));
+  ASSIGN_OR_RETURN(const std::vector<std::string> folders, training.trainer->mesh().GatherText(folder));
   absl::Status status = out->OpenText();
   if (status.ok()) status = out->OpenProblems(sandbox);
-  if (status.ok()) status = out->OpenSource(training, folder);
+  if (status.ok()) status = out->OpenSource(training, folder, folders[0]);
   RETURN_IF_ERROR(training.trainer->mesh().Agree(status));
   return out;
 }

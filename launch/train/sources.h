@@ -39,7 +39,8 @@ class TaskSource {
   explicit TaskSource(const proto::Recipe& recipe) : r_(recipe) {}
   absl::Status OpenText();
   absl::Status OpenProblems(sandbox::Sandbox* sandbox);
-  absl::Status OpenSource(Training& training, const std::string& folder);
+  // `run_folder`: on every rank.
+  absl::Status OpenSource(Training& training, const std::string& folder, const std::string& run_folder);
 
   const proto::Recipe& r_;
   TokenizerFiles files_;

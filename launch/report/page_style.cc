@@ -108,11 +108,11 @@ section h3{margin:22px 0 10px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,252px),1fr));gap:12px;align-items:start}
 .card{border:1px solid var(--line);border-left:4px solid var(--line);border-radius:8px;padding:10px 12px;min-width:0;background:var(--bg)}
 .card.up{border-left-color:var(--up)}.card.down{border-left-color:var(--down)}
-.adv.num::after{content:" advantage";font-weight:400;font-size:13px;color:var(--soft)}
+.adv.num::after{content:" advantage";font-weight:400;font-size:12px;color:var(--soft)}
 .up .adv{color:var(--up)}.down .adv{color:var(--down)}
-.top{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 10px;margin-bottom:8px}
+.top{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 6px;margin-bottom:8px}
 .verdict b{font-weight:650}
-.verdict{margin-left:auto;font-size:13px;border:1px solid var(--line);border-radius:20px;padding:0 9px;background:var(--card);overflow-wrap:anywhere}
+.verdict{margin-left:auto;font-size:12.5px;border:1px solid var(--line);border-radius:20px;padding:0 7px;background:var(--card);overflow-wrap:anywhere}
 .thoughts{color:var(--soft);font-size:13px;max-height:26em;overflow-y:auto;border-left:2px solid var(--line);padding-left:10px;margin:6px 0}
 .answer{font-weight:600}
 .answer i{font-weight:400;color:var(--soft)}

@@ -1,6 +1,8 @@
 // Verdicts kept across restarts.
 #include "rl/loop/journal.h"
 
+#include <algorithm>
+
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
 #include "tests/core/io/scratch.h"
@@ -42,6 +44,21 @@ TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
     EXPECT_FALSE(journal->Find(3, "print(1)").has_value());
     EXPECT_FALSE(journal->Find(1, "print(1) ").has_value());
   }
+}
+
+TEST(JournalTest, TheFirstVerdictStays) {
+  const Scratch scratch;
+  for (int again = 0; again < 2; ++again) {
+    const auto journal = *Journal::Open(scratch.folder(), 0);
+    const absl::StatusOr<Judgement> kept =
+        journal->Add(1, "a", again == 0 ? Verdict("OK", 1) : Verdict("WALL", 0));
+    ASSERT_TRUE(kept.ok());
+    EXPECT_EQ(kept->verdict, "OK");
+    EXPECT_EQ(journal->Add(1, "a", Verdict("WRONG", 0))->verdict, "OK");
+    ExpectFound(*journal, 1, "a", Verdict("OK", 1));
+  }
+  const std::string text = ReadRaw(scratch.path("verdicts-0.jsonl"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
 }
 
 TEST(JournalTest, DropsALineThatWasCutShort) {

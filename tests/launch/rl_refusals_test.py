@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""What reinforcement, fine-tuning and preferences refuse, with which exit code and which words.
+Usage: rl_refusals_test.py MOEBIUS"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+moebius = os.path.abspath(sys.argv[1])
+failures = []
+MODEL = """
+model {
+  model_type: "qwen3" hidden_size: 16 intermediate_size: 32 num_hidden_layers: 1 num_attention_heads: 2
+  num_key_value_heads: 1 head_dim: 8 max_position_embeddings: 64
+}
+precision { compute: FP32 }
+threads: 1
+steps: 4
+log { every_steps: 100 }
+checkpoint { every_steps: 100 }
+evaluate { problems: 4 }
+"""
+TOKENIZER = 'tokenizer: "symbols:0123456789sort ="\n'
+SORT = 'problems { kind: "sort" sort_length: 2 }\nbatch { sequences: 4 sequence_length: 16 }\n'
+RL = "rl { group_size: 4 max_new: 3 }\n"
+GRPO = MODEL + "task: GRPO\n"
+
+
+def check(condition, text):
+    print(("ok    " if condition else "FAIL  ") + text, flush=True)
+    if not condition:
+        failures.append(text)
+
+
+number = 0
+
+
+def refuse(what, recipe, code, *words, ranks=1):
+    global number
+    number += 1
+    open(f"r{number}.textproto", "w").write(recipe)
+    run = subprocess.run([moebius, "train", f"r{number}.textproto", "--out", f"out{number}", "--ranks", str(ranks)],
+                         capture_output=True, text=True, timeout=60)
+    said = run.stderr.strip()
+    check(run.returncode == code and all(w in said for w in words) and "error: " in said,
+          f"{what}: exit {run.returncode}, wanted {code} and {words}: {said}")
+
+
+def lines(name, *objects):
+    with open(name, "w") as f:
+        for o in objects:
+            f.write((o if isinstance(o, str) else json.dumps(o)) + "\n")
+    return name
+
+
+def refuse_reinforcement():
+    refuse("a prompt that is too long", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 10 }", 64,
+           "batch.sequence_length 16", "rl.max_new 10")
+    refuse("the same on two ranks", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 10 }", 64,
+           "batch.sequence_length 16", ranks=2)
+    refuse("a symbol without a token", GRPO + 'tokenizer: "symbols:0123456789sort"\n' + SORT + RL, 64, "sort/", "=")
+    refuse("no problems", GRPO + TOKENIZER + "batch { sequences: 4 sequence_length: 16 }\n" + RL, 64, "problems")
+    refuse("an unknown task", GRPO + TOKENIZER + 'problems { kind: "sorting" }\n' + RL, 64, "sorting")
+    refuse("an empty split", GRPO + TOKENIZER + 'problems { kind: "sort" held_out: 1 }\n' + RL, 64, "held_out")
+    refuse("no tokenizer", GRPO + SORT + RL, 64, "tokenizer")
+    refuse("a tokenizer that is not there", GRPO + 'tokenizer: "nothing.json"\n' + SORT + RL, 66, "nothing.json")
+    refuse("a symbol twice", GRPO + 'tokenizer: "symbols:00"\n' + SORT + RL, 64, "symbols")
+    for field, value in (("group_size", "0"), ("max_new", "0"), ("temperature", "0"), ("updates", "0"), ("top_p", "0"),
+                         ("top_k", "-1"), ("kl_coefficient", "-1"), ("dual_clip", "0.5"), ("temperature", "nan"),
+                         ("clip_low", "-0.1"), ("refill_rounds", "-1"), ("max_batch", "0")):
+        refuse(f"rl.{field} {value}", GRPO + TOKENIZER + SORT + f"rl {{ {field}: {value} }}", 64, field)
+    refuse("groups of one", GRPO + TOKENIZER + SORT + "rl { group_size: 1 max_new: 3 }", 64, "rl.group_size")
+    refuse("a coefficient without kl", GRPO + TOKENIZER + SORT + "rl { kl_coefficient: 0.1 }", 64, "rl.kl")
+    refuse("kl in the reward without kl", GRPO + TOKENIZER + SORT + "rl { kl_in_reward: true }", 64, "rl.kl")
+    refuse("an unknown part of the reward", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "luck" } }', 64, "luck")
+    refuse("format without tags", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "format" } }', 64, "format")
+    refuse("fewer prompts than ranks", GRPO + TOKENIZER + SORT.replace("sequences: 4", "sequences: 1") + RL, 64,
+           "batch.sequences", ranks=2)
+    refuse("a reward that is always equal",
+           GRPO + TOKENIZER + SORT + 'rl { group_size: 4 max_new: 3 no_signal_steps: 3 }\n'
+           'reward { part { name: "repetition" } }', 76, "no signal", "SFT")
+    refuse("a reward without a weight", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "correct" weight: 0 } }', 64,
+           "reward.part", "weight")
+    refuse("a section of another task", MODEL + 'task: PRETRAIN\ndata { train: "x.h5" }\n' + RL, 64, "rl")
+
+
+def refuse_files():
+    batch = "batch { sequences: 2 sequence_length: 64 }\n" + 'tokenizer: "bytes"\n' + RL
+    jsonl = 'problems {{ jsonl: "{}" jsonl_kind: {} held_out: 0 }}\n'
+    fine = {"prompt": "x", "answer": "1"}
+    refuse("no such file", GRPO + batch + jsonl.format("none.jsonl", "EXACT"), 66, "none.jsonl")
+    refuse("an empty file", GRPO + batch + jsonl.format(lines("empty.jsonl"), "EXACT"), 65, "empty.jsonl")
+    refuse("no answer", GRPO + batch + jsonl.format(lines("a.jsonl", fine, {"prompt": "y"}), "EXACT"), 65,
+           "a.jsonl line 2", "answer")
+    refuse("no JSON", GRPO + batch + jsonl.format(lines("b.jsonl", fine, "{"), "MATH"), 65, "b.jsonl line 2")
+    refuse("dense where there is none", GRPO + batch + 'reward { part { name: "dense" } }\n' +
+           jsonl.format(lines("c.jsonl", fine), "EXACT"), 64, "dense")
+    for what, tests in (("no test", {"kind": "stdin", "tests": []}), ("no list", {"kind": "stdin"}), ("an empty object", {}),
+                        ("a list", []), ("an unknown kind", {"kind": "luck", "tests": [{"input": "", "output": ""}]})):
+        refuse(f"a program with {what}", GRPO + batch + jsonl.format(
+            lines("code.jsonl", {"prompt": "x", "tests": tests}), "CODE"), 65, "code.jsonl line 1", "test")
+    # Found in the file, not at the step that first asks it.
+    long = lines("long.jsonl", fine, {"prompt": "x" * 80, "answer": "1"})
+    refuse("one prompt of many that is too long", GRPO + batch.replace("sequences: 2", "sequences: 1") +
+           jsonl.format(long, "EXACT"), 64, "batch.sequence_length 64")
+
+
+def refuse_supervised():
+    sft = MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER
+    dpo = MODEL + "task: DPO\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER
+    turn = {"messages": [{"role": "user", "content": "sort 21="}, {"role": "assistant", "content": "12"}]}
+    pair = {"prompt": "sort 21=", "chosen": "12", "rejected": "21"}
+    refuse("fine-tuning on nothing", sft, 64, "sft.data")
+    refuse("no such conversations", sft + 'sft { data: "none.jsonl" }', 66, "none.jsonl")
+    refuse("an empty answer", sft + 'sft { data: "%s" }' % lines(
+        "s1.jsonl", turn, {"messages": [turn["messages"][0], {"role": "assistant", "content": ""}]}), 65, "s1.jsonl", "2")
+    refuse("a symbol without a token", sft + 'sft { data: "%s" }' % lines(
+        "s2.jsonl", {"prompt": "sort 21=", "completion": "x"}), 65, "s2.jsonl")
+    refuse("only long conversations", sft + 'sft { data: "%s" }' % lines(
+        "s3.jsonl", {"prompt": "sort 21=", "completion": "1" * 40}), 64, "1 are longer than batch.sequence_length 32")
+    refuse("preferences of nothing", dpo, 64, "dpo.data")
+    refuse("no such pairs", dpo + 'dpo { data: "none.jsonl" }', 66, "none.jsonl")
+    refuse("equal answers", dpo + 'dpo { data: "%s" }' % lines(
+        "d1.jsonl", pair, {"prompt": "sort 21=", "chosen": "12", "rejected": "12"}), 65, "d1.jsonl line 2", "same")
+    refuse("only long pairs", dpo + 'dpo { data: "%s" }' % lines(
+        "d2.jsonl", {"prompt": "sort 21=", "chosen": "1" * 40, "rejected": "2"}), 65, "d2.jsonl", "sequence_length")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    refuse_reinforcement()
+    refuse_files()
+    refuse_supervised()
+    os.chdir("/")
+print(f"{len(failures)} failures")
+sys.exit(1 if failures else 0)

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Runs of reinforcement that are killed while they sample, judge or update end with the weights of an undisturbed run.
+Usage: rl_resume_test.py MOEBIUS [--without-programs]"""
+import glob
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+moebius = os.path.abspath(sys.argv[1])
+with_programs = "--without-programs" not in sys.argv
+failures = []
+MODEL = """
+model {
+  model_type: "deepseek_v3" hidden_size: 32 intermediate_size: 64 moe_intermediate_size: 16
+  num_hidden_layers: 2 num_attention_heads: 2 n_shared_experts: 1 n_routed_experts: 4 num_experts_per_tok: 2
+  n_group: 1 topk_group: 1 first_k_dense_replace: 1 kv_lora_rank: 16 qk_rope_head_dim: 8 qk_nope_head_dim: 8
+  v_head_dim: 8 max_position_embeddings: 64 initializer_range: 0.08
+}
+precision { compute: FP32 }
+threads: 2
+"""
+# The reference policy follows, so where it stands has to survive as well.
+SORT = MODEL + """
+name: "sort" task: GRPO seed: 3 tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 2 }
+reward { part { name: "dense" } }
+batch { sequences: 16 sequence_length: 16 }
+steps: 48
+optimizer { lr: 3e-3 schedule: COSINE warmup_steps: 5 }
+rl { group_size: 8 max_new: 3 kl: TRUE_GRADIENT kl_coefficient: 0.02 reference_refresh_steps: 9 updates: 2
+     refill_rounds: 1 archive_every_steps: 5 }
+evaluate { every_steps: 10 problems: 20 }
+checkpoint { every_steps: 3 keep: 2 }
+log { every_steps: 20 }
+"""
+SYMBOLS = "0123456789x= give"
+PROGRAMS_SFT = MODEL + f"""
+name: "programs-sft" task: SFT seed: 3 tokenizer: "symbols:{SYMBOLS}"
+problems {{ jsonl: "programs.jsonl" jsonl_kind: CODE held_out: 0 }}
+batch {{ sequences: 16 sequence_length: 16 }}
+steps: 40
+optimizer {{ lr: 3e-3 schedule: COSINE warmup_steps: 2 }}
+"""
+PROGRAMS = """
+name: "programs" task: GRPO seed: 3
+init { from: "programs-sft/checkpoints/latest" }
+problems { jsonl: "programs.jsonl" jsonl_kind: CODE held_out: 0 }
+batch { sequences: 4 sequence_length: 16 }
+steps: 12
+optimizer { lr: 1e-3 }
+rl { group_size: 4 max_new: 4 kl: K3 kl_coefficient: 0.01 }
+checkpoint { every_steps: 3 keep: 2 }
+precision { compute: FP32 }
+threads: 2
+"""
+
+
+def check(condition, text):
+    print(("ok    " if condition else "FAIL  ") + text, flush=True)
+    if not condition:
+        failures.append(text)
+
+
+def train(recipe, out, *extra):
+    return subprocess.run([moebius, "train", recipe, "--out", out, *extra], capture_output=True, text=True, timeout=300)
+
+
+def final_bytes(out, step):
+    folder = f"{out}/checkpoints/step-{step:08d}"
+    names = sorted(n for n in os.listdir(folder) if n.endswith(".safetensors"))
+    return {n: open(f"{folder}/{n}", "rb").read() for n in names}
+
+
+def metrics(out):
+    timed = ("time_s", "perf/", "mem/", "rl/rollout_tokens_per_s", "rl/rollout_s", "rl/update_s")
+    rows = [json.loads(line) for line in open(f"{out}/metrics.jsonl")]
+    return [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
+
+
+def samples(out):
+    return {os.path.basename(p): open(p, "rb").read() for p in glob.glob(f"{out}/samples/*")}
+
+
+def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None):
+    """Starts the run again and again, killing it at random moments; once through, starts over until enough were killed."""
+    rng = random.Random(11)
+    done = 0
+    start = time.time()
+    rows = -1
+    forward = 0
+    while done < kills and time.time() - start < seconds:
+        process = subprocess.Popen([moebius, "train", recipe, "--out", out], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        try:
+            _, err = process.communicate(timeout=rng.uniform(0.05, longest))
+            check(process.returncode == 0, f"{recipe}: a run that was not killed ends with 0 {err}")
+            check(final_bytes(out, steps) == want, f"{recipe}: byte-equal after {done} kills")
+            judge()
+            shutil.rmtree(out)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            done += 1
+        before, rows = rows, len(glob.glob(f"{out}/samples/*"))
+        forward += rows > before
+    last = train(recipe, out)
+    check(last.returncode == 0, f"{recipe}: after {done} kills the run ends with 0 {last.stderr.strip()}")
+    check(done >= kills, f"{recipe}: {done} kills happened, {forward} after new steps")
+    check(forward >= 3, f"{recipe}: kills hit the run while it was at work")
+    check(final_bytes(out, steps) == want, f"{recipe}: weights and moments are byte-equal to the undisturbed run")
+    judge()
+
+
+def point(out, link, step):
+    os.remove(f"{out}/checkpoints/{link}")
+    os.symlink(f"step-{step:08d}", f"{out}/checkpoints/{link}")
+
+
+def same_rows(recipe, got, want):
+    odd = next(((a, b) for a, b in zip(got, want) if a != b), (len(got), len(want)))
+    check(got == want, f"{recipe}: metrics are those of the undisturbed run, none twice {'' if got == want else odd}")
+
+
+def sort():
+    open("sort.textproto", "w").write(SORT)
+    whole = train("sort.textproto", "whole")
+    check(whole.returncode == 0, f"an undisturbed run ends with 0 {whole.stderr.strip()}")
+    want = final_bytes("whole", 48)
+    learned = [row["rl/reward_mean"] for row in metrics("whole") if "rl/reward_mean" in row]
+    check(len(learned) == 48 and learned[-1] > learned[0] + 0.1, f"it learns: reward {learned[0]} to {learned[-1]}")
+    kill_until_done("sort.textproto", "killed", want, 48, 12, 0.9, 100)
+    same_rows("sort.textproto", metrics("killed"), metrics("whole"))
+    check(samples("killed") == samples("whole"), "samples and archives are those of the undisturbed run")
+
+    # The reference moves right after its checkpoint was saved. A kill in between must not leave it behind.
+    kept = train("sort.textproto", "between", "--set", "checkpoint.keep=100")
+    check(kept.returncode == 0 and final_bytes("between", 48) == want, f"with all checkpoints kept {kept.stderr.strip()}")
+    for step in range(12, 49, 3):
+        shutil.rmtree(f"between/checkpoints/step-{step:08d}")
+    point("between", "latest", 9)
+    point("between", "reference", 0)
+    last = train("sort.textproto", "between")
+    check(last.returncode == 0 and final_bytes("between", 48) == want,
+          f"killed before the reference moved: byte-equal {last.stderr.strip()}")
+
+    # Without its reference a run cannot go on.
+    process = subprocess.run([moebius, "train", "sort.textproto", "--out", "short", "--set", "max_minutes=0.0001"],
+                             capture_output=True, text=True, timeout=100)
+    check(process.returncode == 75, f"max_minutes: exit {process.returncode} {process.stderr.strip()}")
+    os.remove("short/checkpoints/reference")
+    gone = train("sort.textproto", "short")
+    check(gone.returncode == 65 and "reference" in gone.stderr, f"no reference: exit {gone.returncode} {gone.stderr.strip()}")
+
+
+def programs():
+    with open("programs.jsonl", "w") as f:
+        for n in range(10):
+            tests = {"kind": "assert", "tests": [{"input": f"assert x == {n}"}]}
+            f.write(json.dumps({"prompt": f"give {n}", "tests": tests, "solution": f"x={n}"}) + "\n")
+    open("programs_sft.textproto", "w").write(PROGRAMS_SFT)
+    open("programs.textproto", "w").write(PROGRAMS)
+    start = train("programs_sft.textproto", "programs-sft")
+    check(start.returncode == 0, f"worked programs are learned {start.stderr.strip()}")
+    whole = train("programs.textproto", "programs-whole")
+    check(whole.returncode == 0, f"reinforcement by programs ends with 0 {whole.stderr.strip()}")
+    want = final_bytes("programs-whole", 12)
+    rows = metrics("programs-whole")
+    rewards = [row["rl/reward_mean"] for row in rows if "rl/reward_mean" in row]
+    check(0 < max(rewards) and min(rewards) < 1, f"some programs pass, some fail: {rewards}")
+    judged = len(verdicts("programs-whole"))
+    check(judged > 12, f"{judged} verdicts are journalled")
+
+    def judge_once():
+        keys = [(v["problem"], v["answer"]) for v in verdicts("programs-killed")]
+        check(len(keys) == len(set(keys)), "no program was judged twice")
+
+    # Verdicts are looked up before anything is judged: with all of them turned round, so are the rewards.
+    os.makedirs("programs-turned/journal")
+    with open("programs-turned/journal/verdicts-7.jsonl", "w") as f:
+        for v in verdicts("programs-whole"):
+            f.write(json.dumps(v | {"correct": 1 - v["correct"]}) + "\n")
+    turned = train("programs.textproto", "programs-turned")
+    first = next(row["rl/reward_mean"] for row in metrics("programs-turned") if row["step"] == 1)
+    check(turned.returncode == 0 and abs(first - (1 - rewards[0])) < 1e-9, f"the journal counts: {first}, {rewards[0]}")
+
+    # Each rank journals what it judges.
+    two = train("programs.textproto", "programs-two", "--ranks", "2")
+    files = [os.path.getsize(p) for p in glob.glob("programs-two/journal/verdicts-[01].jsonl")]
+    check(two.returncode == 0 and len(files) == 2 and min(files) > 0, f"two ranks journal {files} {two.stderr.strip()}")
+
+    kill_until_done("programs.textproto", "programs-killed", want, 12, 10, 2.0, 100, judge_once)
+    same_rows("programs.textproto", metrics("programs-killed"), rows)
+
+
+def verdicts(out):
+    return [json.loads(line) for p in glob.glob(f"{out}/journal/*.jsonl") for line in open(p)]
+
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    sort()
+    if with_programs:
+        programs()
+    os.chdir("/")
+print(f"{len(failures)} failures")
+sys.exit(1 if failures else 0)

@@ -59,7 +59,8 @@ class TrainingLoop {
   absl::Status RunSteps(const StepMaker& next);
   absl::StatusOr<StepReport> Pictured(const StepMaker& next);
   absl::Status AfterStep(const StepReport& report);
-  absl::Status Evaluate(MetricsRow* row);
+  absl::Status Evaluate(MetricsRow* row, std::vector<ShownSample>* samples);
+  absl::Status WriteSamples(const std::vector<ShownSample>& samples);
   absl::Status Validate(MetricsRow* row);
   absl::Status Sample();
   absl::Status Save();
@@ -218,9 +219,10 @@ absl::Status TrainingLoop::Save() {
 // to.
 absl::Status TrainingLoop::StartSource() {
   if (!source_->needs_reference()) return source_->source().Start("");
-  if (state().step == 0) RETURN_IF_ERROR(Save());
+  const bool begins = state().step == 0 || saved_step_ < 0;  // a fork begins later
+  if (begins) RETURN_IF_ERROR(Save());
   // Again where a run was killed between the checkpoint and its mark.
-  if (state().step == 0 || (saved_step_ == state().step && MovesReference())) {
+  if (begins || (saved_step_ == state().step && MovesReference())) {
     RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(state().step) : absl::OkStatus()));
   }
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
@@ -234,11 +236,27 @@ absl::Status TrainingLoop::StartSource() {
   return source_->source().Start(told[0]);
 }
 
-absl::Status TrainingLoop::Evaluate(MetricsRow* row) {
-  ASSIGN_OR_RETURN(const StepReport report, source_->source().Evaluate());
+absl::Status TrainingLoop::Evaluate(MetricsRow* row, std::vector<ShownSample>* samples) {
+  ASSIGN_OR_RETURN(StepReport report, source_->source().Evaluate());
   for (const auto& [name, value] : report.values) row->Set(name, value);
   for (const std::string& note : report.notes) Print(Concat("step ", state().step, "  ", note));
+  // Of a step that has none of its own.
+  if (samples->empty()) *samples = std::move(report.samples);
   return absl::OkStatus();
+}
+
+absl::Status TrainingLoop::WriteSamples(const std::vector<ShownSample>& samples) {
+  if (!leads() || samples.empty()) return absl::OkStatus();
+  std::vector<SampleRow> rows;
+  for (const ShownSample& s : samples) {
+    rows.push_back({.step = state().step,
+                    .prompt = s.prompt,
+                    .text = s.text,
+                    .values = s.values,
+                    .gold = s.gold,
+                    .verdict = s.verdict});
+  }
+  return folder_->WriteSamples(state().step, rows);
 }
 
 absl::Status TrainingLoop::AfterStep(const StepReport& report) {
@@ -251,28 +269,18 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
     outputs_->Update(m, row);
   }
   for (const std::string& note : report.notes) Print(Concat("step ", m.step, "  ", note));
-  if (leads() && !report.samples.empty()) {
-    std::vector<SampleRow> rows;
-    for (const ShownSample& s : report.samples) {
-      rows.push_back({.step = m.step,
-                      .prompt = s.prompt,
-                      .text = s.text,
-                      .values = s.values,
-                      .gold = s.gold,
-                      .verdict = s.verdict});
-    }
-    RETURN_IF_ERROR(folder_->WriteSamples(m.step, rows));
-  }
+  std::vector<ShownSample> samples = report.samples;
   // A bad step is neither judged nor saved: what is kept is the last good state.
   if (!m.skipped) {
     if (validation_ && (IsLast() || Due(r_.validate().every_steps(), m.step)))
       RETURN_IF_ERROR(Validate(&row));
     if (source_ != nullptr && (IsLast() || Due(r_.evaluate().every_steps(), m.step)))
-      RETURN_IF_ERROR(Evaluate(&row));
+      RETURN_IF_ERROR(Evaluate(&row, &samples));
     if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0)) {
       RETURN_IF_ERROR(Sample());
     }
   }
+  RETURN_IF_ERROR(mesh_.Agree(WriteSamples(samples)));
   // Before a checkpoint: a run that goes on from there has the rows up to it.
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (m.skipped) return absl::OkStatus();
@@ -360,7 +368,9 @@ absl::Status TrainingLoop::RunOnSource() {
   RETURN_IF_ERROR(StartSource());
   if (state().step == 0 && r_.evaluate().at_start()) {
     MetricsRow row;
-    RETURN_IF_ERROR(Evaluate(&row));
+    std::vector<ShownSample> samples;
+    RETURN_IF_ERROR(Evaluate(&row, &samples));
+    RETURN_IF_ERROR(mesh_.Agree(WriteSamples(samples)));
     if (outputs_ != nullptr && !row.values.empty()) RETURN_IF_ERROR(outputs_->Write({}, row, false));
   }
   return RunSteps([this] { return source_->source().Step(); });

@@ -149,6 +149,12 @@ def sort():
     check(last.returncode == 0 and final_bytes("between", 48) == want,
           f"killed before the reference moved: byte-equal {last.stderr.strip()}")
 
+    # A fork begins later: so does its reference.
+    forked = train("sort.textproto", "forked", "--set", "fork.from=whole", "--set", "fork.step=45", "--set", "steps=50")
+    check(forked.returncode == 0 and metrics("forked")[0]["step"] == 46 and metrics("forked")[0]["rl/kl"] >= 0,
+          f"a fork compares with the policy that it begins with {forked.stderr.strip()}")
+    check(os.path.basename(os.path.realpath("forked/checkpoints/reference")) == "step-00000045", "which is marked")
+
     # Without its reference a run cannot go on.
     process = subprocess.run([moebius, "train", "sort.textproto", "--out", "short", "--set", "max_minutes=0.0001"],
                              capture_output=True, text=True, timeout=100)

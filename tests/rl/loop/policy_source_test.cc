@@ -101,6 +101,21 @@ TEST_P(PolicySourceTest, TheSameSeedGivesTheSameBits) {
   EXPECT_NE(weights[0], weights[3]);
 }
 
+TEST_P(PolicySourceTest, IsExactInBf16Too) {
+  TinyRunOptions o = SortTwo(Model());
+  AddPart(o.reward, "dense");
+  o.act = DType::kBF16;
+  o.rl.set_temperature(0.7);
+  SoloWorld world;
+  TinyRun run(*world, {}, o);
+  const auto source = run.NewPolicySource();
+  const std::vector<float> before = run.Weights();
+  const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(*source, 5);
+  ASSERT_TRUE(reports.ok()) << reports.status();
+  for (const StepReport& report : *reports) EXPECT_EQ(ValueOf(report, "rl/mismatch_max"), 0);
+  EXPECT_NE(run.Weights(), before);
+}
+
 // Of three steps: texts, and what they earned.
 std::vector<std::string> SamplesOn(const Layout& layout, const TinyRunOptions& options) {
   std::vector<std::string> out;

@@ -1,4 +1,5 @@
-// Fine-tuning on worked answers and on preferences.
+// Fine-tuning on worked answers and on preferences, and answers kept for it.
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/status.h"
@@ -8,6 +9,7 @@
 #include "optim/checkpoint.h"
 #include "parallel/comm/solo_world.h"
 #include "rl/loop/dpo_source.h"
+#include "rl/loop/rejection_source.h"
 #include "rl/loop/sft_source.h"
 #include "tests/core/io/scratch.h"
 #include "tests/rl/loop/tiny_run.h"
@@ -117,6 +119,54 @@ TEST(PairLossTest, IsTheFormulaAndItsDerivative) {
       EXPECT_NEAR(loss.slope, (above - below) / 2e-6, 1e-7) << x;
     }
   }
+}
+
+// Three steps of sampling after a short start; the lines that were kept.
+std::string KeptOn(const Layout& layout, const Scratch& scratch) {
+  const std::string path = scratch.path(Concat("kept-", layout.data, ".jsonl"));
+  TinyRunOptions o = SortTwo(TinyDense());
+  const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int rank) -> absl::Status {
+    SftSource sft(run.context(), run.problems(), run.scorer());
+    RETURN_IF_ERROR(RunSteps(sft, 25).status());
+    RejectionSource source(run.context(), run.problems(), run.scorer(), {.keep = 1}, rank == 0 ? path : "");
+    RETURN_IF_ERROR(source.Start(""));
+    const std::vector<float> before = run.Weights();
+    ASSIGN_OR_RETURN(const std::vector<StepReport> reports, RunSteps(source, 3));
+    EXPECT_EQ(run.Weights(), before);
+    EXPECT_EQ(run.trainer().state().step, 28);
+    EXPECT_EQ(run.trainer().state().sequences, 28u * 16);
+    double kept = 0;
+    for (const StepReport& report : reports) kept += ValueOf(report, "rejection/kept");
+    if (rank != 0) return absl::OkStatus();
+    const std::string text = ReadRaw(path);
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), kept);
+    EXPECT_GT(kept, 5);
+    EXPECT_LT(kept, 3 * 16);
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  return path;
+}
+
+TEST(RejectionSourceTest, KeepsRightAnswersToLearnFrom) {
+  const Scratch scratch;
+  const std::string path = KeptOn({}, scratch);
+  EXPECT_EQ(ReadRaw(KeptOn({.data = 2}, scratch)), ReadRaw(path));
+  SoloWorld world;
+  TinyRun run(*world, {}, SortTwo(TinyDense()));
+  const absl::StatusOr<Conversations> kept =
+      ReadConversations(path, {.max_tokens = 24}, [&](const std::vector<ChatMessage>& messages) {
+        const std::string& question = messages[0].content;
+        std::string sorted = question.substr(5, 2);
+        std::sort(sorted.begin(), sorted.end());
+        EXPECT_EQ(messages[1].content, sorted) << question;
+        return run.codec().Conversation(messages);
+      });
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  // A run that goes on from an earlier step says its later steps again.
+  RejectionSource again(run.context(), run.problems(), run.scorer(), {}, path);
+  ASSERT_TRUE(again.Start("").ok());
+  EXPECT_EQ(ReadRaw(path), "");
 }
 
 std::string PairLine(const std::string& prompt, const std::string& chosen, const std::string& rejected) {

@@ -74,7 +74,7 @@ TinyRun::TinyRun(World& world, const Layout& layout, const TinyRunOptions& optio
   stream_ = backend_->NewStream(StreamKind::kCompute);
   options_.model.vocab_size = tokenizer_.vocab_size();
   ModelOptions model;
-  model.storage = {.act = DType::kF32, .training = true};
+  model.storage = {.act = options_.act, .training = true};
   model.max_positions = kMaxLength + 1;
   TrainConfig train;
   train.schedule.lr = options_.lr;

@@ -26,6 +26,7 @@ struct TinyRunOptions {
   int64_t sequences = 16;
   uint64_t seed = 1;
   int threads = 2;
+  DType act = DType::kF32;
 };
 
 // Sort two digits, groups of eight, exact rollouts in fp32.

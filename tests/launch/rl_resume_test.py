@@ -67,7 +67,17 @@ def check(condition, text):
         failures.append(text)
 
 
+taken = {}  # seconds of each run
+
+
 def train(recipe, out, *extra):
+    start = time.time()
+    done = run_train(recipe, out, *extra)
+    taken[out] = time.time() - start
+    return done
+
+
+def run_train(recipe, out, *extra):
     return subprocess.run([moebius, "train", recipe, "--out", out, *extra], capture_output=True, text=True, timeout=300)
 
 
@@ -87,7 +97,7 @@ def samples(out):
     return {os.path.basename(p): open(p, "rb").read() for p in glob.glob(f"{out}/samples/*")}
 
 
-def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None):
+def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None, extra=()):
     """Starts the run again and again, killing it at random moments; once through, starts over until enough were killed."""
     rng = random.Random(11)
     done = 0
@@ -95,7 +105,7 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
     rows = -1
     forward = 0
     while done < kills and time.time() - start < seconds:
-        process = subprocess.Popen([moebius, "train", recipe, "--out", out], stdout=subprocess.DEVNULL,
+        process = subprocess.Popen([moebius, "train", recipe, "--out", out, *extra], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True)
         try:
             _, err = process.communicate(timeout=rng.uniform(0.05, longest))
@@ -109,9 +119,9 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
             done += 1
         before, rows = rows, len(glob.glob(f"{out}/samples/*"))
         forward += rows > before
-    last = train(recipe, out)
+    last = train(recipe, out, *extra)
     check(last.returncode == 0, f"{recipe}: after {done} kills the run ends with 0 {last.stderr.strip()}")
-    check(done >= kills, f"{recipe}: {done} kills happened, {forward} after new steps")
+    check(done >= kills, f"{recipe}: {done} kills happened, {forward} after new steps, within {longest:.2f} s each")
     check(forward >= 3, f"{recipe}: kills hit the run while it was at work")
     check(final_bytes(out, steps) == want, f"{recipe}: weights and moments are byte-equal to the undisturbed run")
     judge()
@@ -134,9 +144,15 @@ def sort():
     want = final_bytes("whole", 48)
     learned = [row["rl/reward_mean"] for row in metrics("whole") if "rl/reward_mean" in row]
     check(len(learned) == 48 and learned[-1] > learned[0] + 0.1, f"it learns: reward {learned[0]} to {learned[-1]}")
-    kill_until_done("sort.textproto", "killed", want, 48, 12, 0.9, 100)
+    kill_until_done("sort.textproto", "killed", want, 48, 12, 0.6 * taken["whole"], 150)
     same_rows("sort.textproto", metrics("killed"), metrics("whole"))
     check(samples("killed") == samples("whole"), "samples and archives are those of the undisturbed run")
+
+    # Ranks that share the model's layers and the sampling.
+    ranks = ("--ranks", "2", "--set", "parallel.pipeline=2")
+    two = train("sort.textproto", "two", *ranks)
+    check(two.returncode == 0, f"two ranks end with 0 {two.stderr.strip()}")
+    kill_until_done("sort.textproto", "two-killed", final_bytes("two", 48), 48, 6, 0.6 * taken["two"], 100, extra=ranks)
 
     # The reference moves right after its checkpoint was saved. A kill in between must not leave it behind.
     kept = train("sort.textproto", "between", "--set", "checkpoint.keep=100")
@@ -200,7 +216,7 @@ def programs():
     files = [os.path.getsize(p) for p in glob.glob("programs-two/journal/verdicts-[01].jsonl")]
     check(two.returncode == 0 and len(files) == 2 and min(files) > 0, f"two ranks journal {files} {two.stderr.strip()}")
 
-    kill_until_done("programs.textproto", "programs-killed", want, 12, 10, 2.0, 100, judge_once)
+    kill_until_done("programs.textproto", "programs-killed", want, 12, 10, 0.6 * taken["programs-whole"], 150, judge_once)
     same_rows("programs.textproto", metrics("programs-killed"), rows)
 
 

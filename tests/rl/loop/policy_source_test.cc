@@ -116,6 +116,30 @@ TEST_P(PolicySourceTest, IsExactInBf16Too) {
   EXPECT_NE(run.Weights(), before);
 }
 
+// How a step is cut and what it keeps in memory are the trainer's own matter.
+TEST_P(PolicySourceTest, IsExactHoweverTheTrainerWorks) {
+  for (const RecomputePolicy& recompute :
+       {RecomputePolicy{}, RecomputePolicy{.norms = true, .mla_up = true, .swiglu = true},
+        RecomputePolicy{.blocks = true}}) {
+    for (const int64_t each : {1, 3, 5}) {
+      TinyRunOptions o = SortTwo(Model());
+      AddPart(o.reward, "dense");
+      o.recompute = recompute;
+      o.microbatch_sequences = each;
+      o.rl.set_updates(2);
+      for (const Layout& layout : {Layout{}, Layout{.pipeline = 2}}) {
+        const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int) -> absl::Status {
+          const auto source = run.NewPolicySource();
+          ASSIGN_OR_RETURN(const std::vector<StepReport> reports, RunSteps(*source, 2));
+          for (const StepReport& report : reports) EXPECT_EQ(ValueOf(report, "rl/mismatch_max"), 0);
+          return absl::OkStatus();
+        });
+        EXPECT_TRUE(status.ok()) << ToText(layout) << " of " << each << ": " << status;
+      }
+    }
+  }
+}
+
 // Of three steps: texts, and what they earned.
 std::vector<std::string> SamplesOn(const Layout& layout, const TinyRunOptions& options) {
   std::vector<std::string> out;
@@ -165,6 +189,11 @@ TEST_P(PolicySourceTest, EveryObjectiveRuns) {
          rl.set_kl(proto::Rl::K1);
          rl.set_kl_in_reward(true);
          rl.set_kl_coefficient(0.05);
+       }},
+      {"answers alone",
+       [](proto::Rl& rl) {
+         rl.set_advantage(proto::Rl::REINFORCE_PP);
+         rl.set_group_size(1);
        }},
       {"kl loss",
        [](proto::Rl& rl) {

@@ -81,6 +81,8 @@ TinyRun::TinyRun(World& world, const Layout& layout, const TinyRunOptions& optio
   train.optimizer.weight_decay = 0;
   train.bias_update_speed = 0;
   train.mtp_loss_weight = 0;
+  train.microbatch_sequences = options_.microbatch_sequences;
+  train.recompute = options_.recompute;
   trainer_ = *Trainer::New(world, *backend_, *stream_, options_.model, model, layout, train);
   trainer_->InitializeWeights(options_.seed);
   codec_ = *PromptCodec::Create(tokenizer_, {});

@@ -27,6 +27,8 @@ struct TinyRunOptions {
   uint64_t seed = 1;
   int threads = 2;
   DType act = DType::kF32;
+  int64_t microbatch_sequences = 0;
+  RecomputePolicy recompute = {};
 };
 
 // Sort two digits, groups of eight, exact rollouts in fp32.

@@ -82,7 +82,6 @@ def refuse_reinforcement():
            'reward { part { name: "repetition" } }', 76, "no signal", "SFT")
     refuse("a reward without a weight", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "correct" weight: 0 } }', 64,
            "reward.part", "weight")
-    refuse("a section of another task", MODEL + 'task: PRETRAIN\ndata { train: "x.h5" }\n' + RL, 64, "rl")
 
 
 def refuse_files():

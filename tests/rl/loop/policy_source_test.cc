@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <tuple>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -118,24 +119,28 @@ TEST_P(PolicySourceTest, IsExactInBf16Too) {
 
 // How a step is cut and what it keeps in memory are the trainer's own matter.
 TEST_P(PolicySourceTest, IsExactHoweverTheTrainerWorks) {
-  for (const RecomputePolicy& recompute :
-       {RecomputePolicy{}, RecomputePolicy{.norms = true, .mla_up = true, .swiglu = true},
-        RecomputePolicy{.blocks = true}}) {
-    for (const int64_t each : {1, 3, 5}) {
+  const RecomputePolicy parts{.norms = true, .mla_up = true, .swiglu = true}, blocks{.blocks = true};
+  std::vector<Layout> layouts = {{}, {.pipeline = 2}};
+  if (Model().n_routed_experts > 0) layouts.push_back({.expert = 2});
+  for (const auto& [recompute, each, act] : {std::tuple{RecomputePolicy{}, 1, DType::kF32},
+                                             {parts, 3, DType::kF32},
+                                             {blocks, 5, DType::kF32},
+                                             {RecomputePolicy{}, 0, DType::kBF16},
+                                             {parts, 2, DType::kBF16}}) {
+    for (const Layout& layout : layouts) {
       TinyRunOptions o = SortTwo(Model());
       AddPart(o.reward, "dense");
+      o.act = act;
       o.recompute = recompute;
       o.microbatch_sequences = each;
       o.rl.set_updates(2);
-      for (const Layout& layout : {Layout{}, Layout{.pipeline = 2}}) {
-        const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int) -> absl::Status {
-          const auto source = run.NewPolicySource();
-          ASSIGN_OR_RETURN(const std::vector<StepReport> reports, RunSteps(*source, 2));
-          for (const StepReport& report : reports) EXPECT_EQ(ValueOf(report, "rl/mismatch_max"), 0);
-          return absl::OkStatus();
-        });
-        EXPECT_TRUE(status.ok()) << ToText(layout) << " of " << each << ": " << status;
-      }
+      const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int) -> absl::Status {
+        const auto source = run.NewPolicySource();
+        ASSIGN_OR_RETURN(const std::vector<StepReport> reports, RunSteps(*source, 2));
+        for (const StepReport& report : reports) EXPECT_EQ(ValueOf(report, "rl/mismatch_max"), 0);
+        return absl::OkStatus();
+      });
+      EXPECT_TRUE(status.ok()) << ToText(layout) << " of " << each << ": " << status;
     }
   }
 }

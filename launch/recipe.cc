@@ -122,20 +122,7 @@ class Checker {
   void CheckTask() {
     const auto task = r_.task();
     const bool asks = r_.has_problems();
-    if (task == proto::PRETRAIN) {
-      for (const auto& [given, name] : {std::pair{r_.has_rl(), "rl"},
-                                        {r_.has_sft(), "sft"},
-                                        {r_.has_dpo(), "dpo"},
-                                        {asks, "problems"},
-                                        {r_.has_reward(), "reward"}}) {
-        if (given) {
-          Add(name,
-              Concat(name,
-                     " is given, but task is PRETRAIN, which does not use it; set task, or leave it out"));
-        }
-      }
-      return;
-    }
+    if (task == proto::PRETRAIN) return;
     if ((task == proto::GRPO || task == proto::REJECTION) && !asks) {
       Add("",
           "problems is missing; task GRPO asks them and rewards the answers; add problems { kind: \"sort\" } "

@@ -30,6 +30,12 @@ absl::StatusOr<Recipe> LoadRecipe(const ParsedArgs& args) {
 }
 
 absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
+  if (recipe.proto().task() == proto::PIPELINE) {
+    for (const auto& stage : recipe.proto().stage()) {
+      std::printf("%s: %s\n", stage.name().c_str(), stage.recipe().c_str());
+    }
+    return absl::OkStatus();
+  }
   SoloWorld world;
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
                    MakeBackend(DeviceOf(recipe.proto(), *world, static_cast<int>(recipe.proto().threads()))));
@@ -126,6 +132,10 @@ absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& reci
   const proto::Recipe& r = pipeline.proto();
   const proto::Stage& stage = r.stage(i);
   std::vector<std::string> sets = {Concat("name=", stage.name())};
+  // What holds for the whole.
+  if (r.has_seed()) sets.push_back(Concat("seed=", r.seed()));
+  if (r.has_threads()) sets.push_back(Concat("threads=", r.threads()));
+  if (r.has_device()) sets.push_back(Concat("device=", proto::Device_Name(r.device())));
   bool has_start = false;
   for (std::string set : stage.set()) {
     for (int j = 0; j < i; ++j) {

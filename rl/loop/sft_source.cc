@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/random.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "data/permutation.h"
@@ -48,7 +49,9 @@ absl::StatusOr<AnswerGroup> SftSource::At(uint64_t index) const {
     return ToAnswerGroup(conversations_.items[item]);
   }
   const Problem problem = problems_->At(index);
-  const std::string answer = scorer_->Demonstration(problem, context_.seed);
+  // Another answer each time that a problem comes: one that is always the same would be learned by heart.
+  const std::string answer =
+      scorer_->Demonstration(problem, RandomStream(context_.seed, "demonstrations").Bits(index));
   if (answer.empty()) {
     return UsageError(Concat("problem ", problem.id,
                              " has no worked answer to learn from; name conversations in "

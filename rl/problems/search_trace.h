@@ -1,17 +1,15 @@
 // A written search for a countdown problem: tries in random order, every value computed truly. What a model
 // that has seen many of them learns is to search, not which try is right.
 //
-//   trace = { try }            until a try hits or the tries are used up
-//   try   = step { "," step } ("!" | "?")     "!": the last value is the target; "?": it is not
-//   step  = number op number "=" number
+//   trace = { try }                 until a try hits or the tries are used up
+//   try   = expression { "=" expression } "=" number ("!" | "?")
 //
-// A try joins two of the numbers left into their value, again and again, and stops early at the target:
-// "3+5=8,8-2=6?5*2=10,10+3=13?3+5=8,8*2=16!" for 3 5 2 -> 16. Values are whole and above zero, the larger
-// number stands before "-", no two tries of a trace are the same. The answer of a hit is its expression with
-// every step in parentheses but the last, "(3+5)*2"; without a hit it is that of the nearest try.
-//
-// Three numbers up to 9: 4 tries take 52 bytes with the answer on average and at most 72, and 40 % of them
-// hit; 6 tries 68, 102 and 53 %.
+// A try is an expression over the numbers and what becomes of it as one pair after the other is joined,
+// innermost first; "!" where its value is the target, else "?":
+//   "(3+5)-2=8-2=6?(5*2)+3=10+3=13?(3+5)*2=8*2=16!"
+// Values are whole and above zero, the larger number stands before "-", no two tries of a trace are the same;
+// a try that meets the target early leaves the other numbers out. The answer is the expression of the hit,
+// which stands in the trace to be copied; without a hit that of the nearest try.
 #pragma once
 
 #include <cstdint>

@@ -15,33 +15,52 @@
 namespace moebius {
 namespace {
 
-// Checks one try ("3+5=8,8-2=6") and gives its last value.
-int64_t CheckTry(const std::string& text, std::vector<int64_t> left) {
+// The value of "(3+5)*2", operators between two things each; the numbers in it go to `numbers`.
+int64_t ValueOf(const std::string& text, size_t& at, std::vector<int64_t>& numbers) {
+  const auto atom = [&]() -> int64_t {
+    if (text[at] != '(') {
+      size_t used = 0;
+      numbers.push_back(std::stoll(text.substr(at), &used));
+      at += used;
+      return numbers.back();
+    }
+    ++at;
+    const int64_t value = ValueOf(text, at, numbers);
+    EXPECT_EQ(text[at], ')') << text;
+    ++at;
+    return value;
+  };
+  const int64_t x = atom();
+  if (at >= text.size() || text[at] == ')') return x;
+  const char op = text[at++];
+  const int64_t y = atom();
+  if (op == '/') {
+    EXPECT_EQ(x % y, 0) << text;
+  }
+  return op == '+' ? x + y : op == '-' ? x - y : op == '*' ? x * y : x / y;
+}
+
+// Checks one try ("(3+5)-2=8-2=6") and gives its value: every side is worth the same, and the first has given
+// numbers alone, each once.
+int64_t CheckTry(const std::string& text, std::vector<int64_t> given) {
   int64_t value = -1;
-  for (size_t at = 0; at < text.size();) {
-    long long a = 0, b = 0, c = 0;
-    char op = 0;
-    int used = 0;
-    EXPECT_EQ(std::sscanf(text.c_str() + at, "%lld%c%lld=%lld%n", &a, &op, &b, &c, &used), 4) << text;
-    for (const long long number : {a, b}) {
-      const auto found = std::find(left.begin(), left.end(), number);
-      EXPECT_NE(found, left.end()) << number << " is not left in " << text;
-      if (found != left.end()) left.erase(found);
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('=', begin), text.size());
+    const std::string side = text.substr(begin, end - begin);
+    std::vector<int64_t> numbers;
+    size_t at = 0;
+    const int64_t now = ValueOf(side, at, numbers);
+    EXPECT_EQ(at, side.size()) << text;
+    EXPECT_GT(now, 0) << text;
+    if (begin > 0) {
+      EXPECT_EQ(now, value) << text;
+    } else {
+      std::sort(numbers.begin(), numbers.end());
+      std::sort(given.begin(), given.end());
+      EXPECT_TRUE(std::includes(given.begin(), given.end(), numbers.begin(), numbers.end())) << text;
     }
-    EXPECT_EQ(c, op == '+'              ? a + b
-                 : op == '-'            ? a - b
-                 : op == '*'            ? a * b
-                 : b != 0 && a % b == 0 ? a / b
-                                        : -1)
-        << text;
-    EXPECT_GT(c, 0) << text;
-    left.push_back(c);
-    value = c;
-    at += used;
-    if (at < text.size()) {
-      EXPECT_EQ(text[at++], ',') << text;
-    }
-    if (used == 0) return -1;
+    value = now;
+    begin = end + 1;
   }
   return value;
 }

@@ -88,10 +88,15 @@ absl::StatusOr<DType> ComputeType(const std::string& choice, const std::string& 
   return DType::kF32;
 }
 
-// Lines {"ids": [...]} or {"prompt": "text"}.
-absl::StatusOr<std::vector<std::vector<int32_t>>> ReadBatch(const std::string& path,
-                                                            const ModelConfig& config, const Text& text) {
-  std::vector<std::vector<int32_t>> prompts;
+struct Prompt {
+  std::vector<int32_t> ids;
+  int64_t max_new;
+};
+
+// Lines {"ids": [...]} or {"prompt": "text"}, with "max_new" where the answer's length is not the flag's.
+absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const ModelConfig& config,
+                                              const Text& text, int64_t max_new) {
+  std::vector<Prompt> prompts;
   ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path == "-" ? "/dev/stdin" : path));
   std::string_view line;
   while (true) {
@@ -99,17 +104,21 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> ReadBatch(const std::string& p
     if (!more) return prompts;
     if (line.empty()) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, lines.Where()));
+    int64_t length = max_new;
+    if (HasJsonField(object, "max_new")) {
+      ASSIGN_OR_RETURN(length, GetInt(object, "max_new", lines.Where(), 1, 1 << 24));
+    }
     if (HasJsonField(object, "prompt")) {
       ASSIGN_OR_RETURN(const std::string prompt, GetString(object, "prompt", lines.Where()));
       auto ids = text.Prompt(prompt);
       if (!ids.ok()) return Annotate(ids.status(), lines.Where());
-      prompts.push_back(*std::move(ids));
+      prompts.push_back({*std::move(ids), length});
       continue;
     }
     ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
                      GetIntArray(object, "ids", lines.Where(), 0, config.vocab_size - 1));
     if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
-    prompts.emplace_back(ids.begin(), ids.end());
+    prompts.push_back({{ids.begin(), ids.end()}, length});
   }
 }
 
@@ -165,27 +174,28 @@ absl::StatusOr<std::vector<GenerateResult>> PrintAll(const Run& run, bool json) 
 
 absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, const std::string& folder,
                                                       const ModelConfig& config, const Text& text) {
-  std::vector<std::vector<int32_t>> prompts;
+  std::vector<Prompt> prompts;
+  const int64_t max_new = args.Integer("max-new");
   if (args.Given("batch")) {
-    ASSIGN_OR_RETURN(prompts, ReadBatch(args.Text("batch"), config, text));
+    ASSIGN_OR_RETURN(prompts, ReadBatch(args.Text("batch"), config, text, max_new));
   }
   for (const std::string& prompt : args.All("prompt")) {
     ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(prompt));
-    prompts.push_back(std::move(ids));
+    prompts.push_back({std::move(ids), max_new});
   }
   if (prompts.empty() && !args.Given("batch")) {
     ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(""));
-    prompts.push_back(std::move(ids));
+    prompts.push_back({std::move(ids), max_new});
   }
   std::vector<int32_t> stop;
   if (!args.On("ignore-eos")) {
     ASSIGN_OR_RETURN(stop, StopIds(folder, config));
   }
   std::vector<GenerateRequest> requests;
-  for (const std::vector<int32_t>& prompt : prompts) {
+  for (const Prompt& prompt : prompts) {
     for (int64_t sample = 0; sample < args.Integer("samples"); ++sample) {
-      requests.push_back({.prompt = prompt,
-                          .max_new = args.Integer("max-new"),
+      requests.push_back({.prompt = prompt.ids,
+                          .max_new = prompt.max_new,
                           .sampling = {.temperature = args.Number("temperature"),
                                        .top_k = args.Integer("top-k"),
                                        .top_p = args.Number("top-p"),
@@ -242,7 +252,8 @@ std::vector<Verb> GenerateVerbs() {
                   .help = "text to continue; may be given several times"},
                  {.name = "batch",
                   .placeholder = "FILE",
-                  .help = "lines {\"ids\": [...]} or {\"prompt\": TEXT}; - is standard input; answers are "
+                  .help = "lines {\"ids\": [...]} or {\"prompt\": TEXT}, with \"max_new\" by choice; - is "
+                          "standard input; answers are "
                           "JSON lines in the same order"},
                  {.name = "max-new",
                   .kind = FlagKind::kInteger,

@@ -125,7 +125,7 @@ TEST(Recipe, ReportsContradictionsBetweenFields) {
   ExpectHas(ErrorOf(kMinimal, {"optimizer.warmup_steps=501"}), "while warming up");
   ExpectHas(ErrorOf(kMinimal, {"name=a/b"}), "it becomes a folder");
   ExpectHas(ErrorOf(kMinimal, {"sample.every_steps=5"}), "without sample.prompts");
-  ExpectHas(ErrorOf(kMinimal, {"task=GRPO"}), "PRETRAIN only");
+  ExpectHas(ErrorOf(kMinimal, {"task=GRPO"}), "problems is missing; task GRPO");
   ExpectHas(ErrorOf(kMinimal,
                     {"batch.ramp={at_step: 5 to_sequences: 8}", "batch.ramp={at_step: 5 to_sequences: 16}"}),
             "must rise");

@@ -51,8 +51,8 @@ class RunFolder {
   // The checkpoint whose weights a reference policy has; "" when none was marked.
   absl::Status MarkReference(int64_t step) const;
   std::string ReferenceCheckpoint() const;
-  // Removes the oldest checkpoints beyond the newest `keep`; those that `latest`, `best` and `reference` point
-  // to always stay.
+  // Removes the oldest checkpoints beyond the newest `keep`; those that `latest`, `best` and `reference`
+  // point to always stay.
   absl::Status PruneCheckpoints(int64_t keep) const;
 
   // Forgets metrics, expert loads and samples of steps above `step`: before the run goes on from that

@@ -174,8 +174,8 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
   CHECK_GE(groups, GroupsAtLeast());
   const int64_t least = groups / shards, each = config_.microbatch_sequences;
   int64_t microbatches = MicrobatchesFrom(each > 0 ? (least + each - 1) / each : 1);
-  // Some schedules want even numbers, or equal rounds: where there are too few groups for the next one that they
-  // run, one below.
+  // Some schedules want even numbers, or equal rounds: where there are too few groups for the next one that
+  // they run, one below.
   for (int64_t wanted = least; microbatches > least; --wanted) microbatches = MicrobatchesFrom(wanted);
   RETURN_IF_ERROR(MakeSchedule(microbatches));
   const BatchSize size{.predictions = static_cast<double>(std::max<int64_t>(batch.predictions, 1)),

@@ -39,7 +39,7 @@ absl::Status Journal::Read(const std::string& path) {
       *value = number_read;
     }
     judgement.depends_on_time = true;
-    known_.insert({{static_cast<uint64_t>(problem), std::move(answer)}, std::move(judgement)});
+    known_.emplace(Key(static_cast<uint64_t>(problem), std::move(answer)), std::move(judgement));
     return absl::OkStatus();
   });
 }

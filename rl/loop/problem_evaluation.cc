@@ -39,7 +39,8 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
   std::vector<uint64_t> mine(end - begin);
   std::iota(mine.begin(), mine.end(), begin);
   ASSIGN_OR_RETURN(const Model* model, policy.Get());
-  const auto run = [&](const RolloutOptions& rollout) -> absl::StatusOr<std::vector<RolloutGroup>> {
+  const auto run =
+      [&, begin = begin](const RolloutOptions& rollout) -> absl::StatusOr<std::vector<RolloutGroup>> {
     absl::StatusOr<std::vector<RolloutGroup>> groups = std::vector<RolloutGroup>();
     if (!mine.empty()) {
       Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_options);

@@ -33,7 +33,8 @@ struct SourceContext {
   const proto::Rl& rl;  // sampling of evaluations too
 };
 
-// UsageError naming the field for values that are out of range or do not go together.
+// UsageError naming the field for values that do not go together; ranges are the recipe's
+// (launch/recipe_ranges).
 absl::Status CheckRl(const proto::Rl& rl);
 
 class PolicySource final : public StepSource {
@@ -45,7 +46,6 @@ class PolicySource final : public StepSource {
   absl::StatusOr<StepReport> Step() override;
   absl::StatusOr<StepReport> Evaluate() override;
   absl::Status Start(const std::string& reference) override;
-  bool needs_reference() const { return needs_reference_; }
 
  private:
   absl::StatusOr<std::vector<RolloutGroup>> Sample(uint64_t first_problem, int64_t count);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/base/status.h"
@@ -20,8 +21,9 @@ namespace {
 // to do".
 class Checker {
  public:
-  Checker(const proto::Recipe& recipe, const Origins& origins, std::vector<std::string>* errors)
-      : r_(recipe), origins_(origins), errors_(errors) {}
+  Checker(const proto::Recipe& recipe, std::string file, const Origins& origins,
+          std::vector<std::string>* errors)
+      : r_(recipe), file_(std::move(file)), origins_(origins), errors_(errors) {}
 
   void CheckAll() {
     CheckName();
@@ -35,8 +37,10 @@ class Checker {
   }
 
  private:
+  // What nobody wrote has no line: the recipe's file stands for its place.
   void Add(const std::string& path, std::string_view text) {
-    errors_->push_back(Concat(OriginPrefix(origins_, path), text));
+    const std::string place = OriginPrefix(origins_, path);
+    errors_->push_back(Concat(place.empty() ? file_ + ": " : place, text));
   }
 
   void CheckName() {
@@ -252,6 +256,7 @@ class Checker {
   }
 
   const proto::Recipe& r_;
+  const std::string file_;
   const Origins& origins_;
   std::vector<std::string>* errors_;
 };
@@ -325,7 +330,7 @@ absl::Status Recipe::Finish(const std::string& path, const std::vector<std::stri
     origins_["name"] = "name of the recipe's file";
   }
   CheckRanges(*proto_, origins_, RecipeRanges(), &errors);
-  Checker(*proto_, origins_, &errors).CheckAll();
+  Checker(*proto_, path, origins_, &errors).CheckAll();
   return errors.empty() ? absl::OkStatus() : UsageError(Join(errors, "\n"));
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 
+#include "absl/strings/escaping.h"
 #include "core/base/nearest.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -271,8 +272,12 @@ class Override {
 
   absl::Status SetString(const Field* field, int k) {
     std::string value(value_);
-    if (value.size() >= 2 && value.front() == '"' && value.back() == '"')
-      value = value.substr(1, value.size() - 2);
+    // In quotation marks as in a recipe, where "\n" is a line end.
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') {
+      std::string error;
+      if (!absl::CUnescape({value_.data() + 1, value_.size() - 2}, &value, &error))
+        return Fail(Concat(error, " in the text"), "write \\\\ for a backslash");
+    }
     const pb::Reflection& r = *message_->GetReflection();
     k < 0 ? r.SetString(message_, field, value) : r.SetRepeatedString(message_, field, k, value);
     return absl::OkStatus();

@@ -20,14 +20,16 @@ std::string ByteTokenizerJson(const std::vector<std::string>& special_tokens);
 
 // The same with the characters of `symbols` only, ids from 0 in their order, so that a vocabulary has some
 // twenty entries. It leaves out what it has no token for, as Hugging Face does: encode through PromptCodec,
-// which refuses such text. UsageError for no symbol, one given twice, or one that is neither printable ASCII
-// nor a line end or tab.
-absl::StatusOr<std::string> SymbolTokenizerJson(std::string_view symbols,
+// which refuses such text. With `numbers` the digits need not be given: ids 0 to 99 are the numbers of one
+// and two digits by value (longer ones are cut), as vocabularies of large models have them, and the symbols
+// follow from 100. UsageError for no symbol, one given twice, or one that is neither printable ASCII nor a
+// line end or tab.
+absl::StatusOr<std::string> SymbolTokenizerJson(std::string_view symbols, bool numbers,
                                                 const std::vector<std::string>& special_tokens);
 
-// What a recipe's `tokenizer` says: "bytes" or "symbols:0123456789+-*=" (both with kEndOfText), else the path
-// of a tokenizer.json or of a folder that has one ("./bytes" for one of that name). Errors as of
-// SymbolTokenizerJson and Tokenizer::Load.
+// What a recipe's `tokenizer` says: "bytes", "symbols:0123456789+-*=" or "numbers:+-*=" (each with
+// kEndOfText), else the path of a tokenizer.json or of a folder that has one ("./bytes" for one of that
+// name). Errors as of SymbolTokenizerJson and Tokenizer::Load.
 absl::StatusOr<Tokenizer> MakeTokenizer(const std::string& what);
 
 }  // namespace moebius

@@ -1,6 +1,7 @@
 #include "rl/problems/search_trace.h"
 
-#include <cstdlib>
+#include <algorithm>
+#include <numeric>
 #include <set>
 #include <utility>
 #include <vector>
@@ -12,9 +13,6 @@
 namespace moebius {
 namespace {
 
-// Draws that make no new try are given up at this many for each try asked for: then few tries are left.
-constexpr int64_t kDrawsPerTry = 30;
-
 // A number, or two of these joined by an operator; nodes come before those that use them.
 struct Node {
   int64_t value;
@@ -22,89 +20,103 @@ struct Node {
   int left = -1, right = -1;
 };
 
-struct Try {
-  std::vector<Node> nodes;
-  int root = 0;
-  int64_t value() const { return nodes[root].value; }
-};
-
-// As text, joined nodes below `done` as their values; parentheses around every other one but the root.
-std::string Text(const Try& made, int node, int done) {
-  const Node& n = made.nodes[node];
-  if (n.op == 0 || node < done) return Concat(n.value);
-  const std::string inside = Concat(Text(made, n.left, done), n.op, Text(made, n.right, done));
-  return node == made.root ? inside : Concat('(', inside, ')');
-}
-
-// The expression, and what becomes of it as one pair after the other is joined: "(3+5)*2=8*2=16".
-std::string Written(const Try& made) {
-  std::string text, last;
-  for (int done = 0; done <= std::ssize(made.nodes); ++done) {
-    std::string now = Text(made, made.root, done);
-    if (now == last) continue;
-    text += Concat(text.empty() ? "" : "=", now);
-    last = std::move(now);
-  }
-  return text;
-}
-
-// The same whichever way round a sum or a product is written.
-std::string Canonical(const Try& made, int node) {
-  const Node& n = made.nodes[node];
-  if (n.op == 0) return Concat(n.value);
-  std::string left = Canonical(made, n.left), right = Canonical(made, n.right);
-  if ((n.op == '+' || n.op == '*') && right < left) std::swap(left, right);
-  return Concat('(', left, n.op, right, ')');
-}
-
 class Searcher {
  public:
-  Searcher(std::span<const int64_t> numbers, int64_t target, bool division, uint64_t seed)
-      : numbers_(numbers), target_(target), division_(division), stream_(seed, "search trace") {}
+  Searcher(std::span<const int64_t> numbers, int64_t target, const SearchOptions& options, uint64_t seed)
+      : target_(target), division_(options.division), stream_(seed, "search trace") {
+    for (const int64_t number : numbers) nodes_.push_back({number});
+    tries_left_ = 1 + static_cast<int64_t>(stream_.Below(next_++, options.tries));
+  }
 
-  Try Draw() {
-    Try made;
-    std::vector<int> left;
-    for (const int64_t number : numbers_) {
-      left.push_back(static_cast<int>(made.nodes.size()));
-      made.nodes.push_back({number});
+  WorkedAnswer Run() && {
+    std::vector<int> all(nodes_.size());
+    std::iota(all.begin(), all.end(), 0);
+    if (all.size() == 1) {
+      worked_.answer = Concat(nodes_[0].value);
+    } else {
+      JoinTwoOf(all);
     }
-    while (left.size() > 1 && (made.root == 0 || made.value() != target_)) {
-      int a = Take(left), b = Take(left);
-      const char op = DrawOperator(made, a, b);
-      const int64_t x = made.nodes[a].value, y = made.nodes[b].value;
-      const int64_t value = op == '+' ? x + y : op == '-' ? x - y : op == '*' ? x * y : x / y;
-      made.root = static_cast<int>(made.nodes.size());
-      left.push_back(made.root);
-      made.nodes.push_back({.value = value, .op = op, .left = a, .right = b});
-    }
-    return made;
+    return std::move(worked_);
   }
 
  private:
-  int Take(std::vector<int>& terms) {
-    const uint64_t at = stream_.Below(next_++, terms.size());
-    const int term = terms[at];
-    terms.erase(terms.begin() + at);
-    return term;
+  // Tries every join of two of `left` (places in nodes_), and all that can follow it, in an order drawn anew.
+  // False: the search is over.
+  bool JoinTwoOf(const std::vector<int>& left) {
+    for (const Node& join : DrawOrder(left)) {
+      std::vector<int> rest;
+      for (const int node : left) {
+        if (node != join.left && node != join.right) rest.push_back(node);
+      }
+      rest.push_back(static_cast<int>(nodes_.size()));
+      nodes_.push_back(join);
+      const bool complete = rest.size() == 1 || join.value == target_;
+      const bool go_on = complete ? WriteTry() : JoinTwoOf(rest);
+      nodes_.pop_back();
+      if (!go_on) return false;
+    }
+    return true;
   }
 
-  // One of those whose value is whole and above zero; orders the terms for "-" and "/".
-  char DrawOperator(const Try& made, int& a, int& b) {
-    const int64_t x = made.nodes[a].value, y = made.nodes[b].value;
-    std::string possible = "+*";
-    if (x != y) possible += '-';
-    if (division_ && (x % y == 0 || y % x == 0)) possible += '/';
-    const char op = possible[stream_.Below(next_++, possible.size())];
-    if ((op == '-' || op == '/') && x < y) std::swap(a, b);
-    return op;
+  std::vector<Node> DrawOrder(const std::vector<int>& left) {
+    std::vector<Node> joins;
+    for (size_t i = 0; i < left.size(); ++i) {
+      for (size_t j = 0; j < i; ++j) AddJoins(left[i], left[j], &joins);
+    }
+    for (size_t i = joins.size(); i > 1; --i) std::swap(joins[i - 1], joins[stream_.Below(next_++, i)]);
+    return joins;
   }
 
-  std::span<const int64_t> numbers_;
-  int64_t target_;
-  bool division_;
+  // Those whose value is whole and above zero; a sum or product one way round, whichever is drawn.
+  void AddJoins(int a, int b, std::vector<Node>* joins) {
+    if (stream_.Below(next_++, 2) == 1) std::swap(a, b);
+    const int64_t x = nodes_[a].value, y = nodes_[b].value;
+    joins->push_back({.value = x + y, .op = '+', .left = a, .right = b});
+    joins->push_back({.value = x * y, .op = '*', .left = a, .right = b});
+    if (x < y) std::swap(a, b);
+    const int64_t high = std::max(x, y), low = std::min(x, y);
+    if (x != y) joins->push_back({.value = high - low, .op = '-', .left = a, .right = b});
+    if (division_ && high % low == 0)
+      joins->push_back({.value = high / low, .op = '/', .left = a, .right = b});
+  }
+
+  bool WriteTry() {
+    if (!seen_.insert(Steps(true)).second) return true;
+    const bool hit = nodes_.back().value == target_;
+    worked_.thoughts += Concat(Steps(false), ':', target_, hit ? '!' : '?');
+    worked_.answer = Expression(nodes_.back(), true);
+    return !hit && --tries_left_ > 0;
+  }
+
+  // "3+5=8,8*2=16": the joins in their order. `canonical`: the same whichever way round a sum or a product is
+  // written.
+  std::string Steps(bool canonical) const {
+    std::string text;
+    for (const Node& n : nodes_) {
+      if (n.op == 0) continue;
+      int64_t x = nodes_[n.left].value, y = nodes_[n.right].value;
+      if (canonical && (n.op == '+' || n.op == '*') && y < x) std::swap(x, y);
+      text += Concat(text.empty() ? "" : ",", x, n.op, y, "=", n.value);
+    }
+    return text;
+  }
+
+  // "(3+5)*2": parentheses around every join but the last.
+  std::string Expression(const Node& n, bool bare) const {
+    if (n.op == 0) return Concat(n.value);
+    const std::string inside =
+        Concat(Expression(nodes_[n.left], false), n.op, Expression(nodes_[n.right], false));
+    return bare ? inside : Concat('(', inside, ')');
+  }
+
+  const int64_t target_;
+  const bool division_;
   RandomStream stream_;
   uint64_t next_ = 0;
+  int64_t tries_left_;
+  std::vector<Node> nodes_;  // the given numbers, then the joins of the present try
+  std::set<std::string> seen_;
+  WorkedAnswer worked_;
 };
 
 }  // namespace
@@ -112,22 +124,7 @@ class Searcher {
 WorkedAnswer SearchTrace(std::span<const int64_t> numbers, int64_t target, const SearchOptions& options,
                          uint64_t seed) {
   CHECK(!numbers.empty() && numbers.size() <= 6) << numbers.size();
-  Searcher searcher(numbers, target, options.division, seed);
-  std::set<std::string> seen;
-  WorkedAnswer worked;
-  int64_t nearest = -1;
-  for (int64_t draws = 0; draws < options.tries * kDrawsPerTry; ++draws) {
-    const Try made = searcher.Draw();
-    if (!seen.insert(Canonical(made, made.root)).second) continue;
-    const int64_t distance = std::abs(made.value() - target);
-    worked.thoughts += Concat(Written(made), distance == 0 ? '!' : '?');
-    if (nearest < 0 || distance < nearest) {
-      nearest = distance;
-      worked.answer = Text(made, made.root, 0);
-    }
-    if (distance == 0 || static_cast<int64_t>(seen.size()) == options.tries) break;
-  }
-  return worked;
+  return Searcher(numbers, target, options, seed).Run();
 }
 
 }  // namespace moebius

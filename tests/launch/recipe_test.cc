@@ -144,7 +144,8 @@ TEST(Recipe, SetsScalarsEnumsListsAndSections) {
       Read(std::string(kMinimal) + "sample { prompts: \"a\" prompts: \"b\" }",
            {"optimizer.lr=3e-4", "steps=1e3", "optimizer.schedule=cosine", "data.shuffle=false", "name=other",
             "sample.prompts=Once upon", "sample.prompts=a time", "sample.prompts[1]=a day",
-            "data.validation=\"quoted.h5\"", "mtp={loss_weight: 0.1}", "seed=18446744073709551615"});
+            "data.validation=\"quoted.h5\"", "tokenizer=\"symbols:+\\n\"", "mtp={loss_weight: 0.1}",
+            "seed=18446744073709551615"});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   const proto::Recipe& r = recipe->proto();
   EXPECT_DOUBLE_EQ(r.optimizer().lr(), 3e-4);
@@ -156,6 +157,7 @@ TEST(Recipe, SetsScalarsEnumsListsAndSections) {
   EXPECT_EQ(r.sample().prompts(0), "Once upon");
   EXPECT_EQ(r.sample().prompts(1), "a day");
   EXPECT_EQ(r.data().validation(), "quoted.h5");
+  EXPECT_EQ(r.tokenizer(), "symbols:+\n");
   EXPECT_DOUBLE_EQ(r.mtp().loss_weight(), 0.1);
   EXPECT_EQ(r.seed(), 18446744073709551615u);
 }

@@ -51,8 +51,20 @@ TEST(SymbolTokenizer, HasTheGivenSymbolsInTheirOrder) {
   EXPECT_EQ(tokenizer->Decode(ids), "12+ 3\n");
 }
 
+TEST(SymbolTokenizer, HasNumbersOfTwoDigitsByTheirValue) {
+  const auto tokenizer = MakeTokenizer("numbers:+= ");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ(tokenizer->vocab_size(), 104);
+  EXPECT_EQ(FindEndOfDocument(*tokenizer), 103);
+  const std::vector<int32_t> ids = tokenizer->Encode("7+ 10=99+05");
+  EXPECT_EQ(ids, (std::vector<int32_t>{7, 100, 102, 10, 101, 99, 100, 0, 5}));
+  EXPECT_EQ(tokenizer->Decode(ids), "7+ 10=99+05");
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("1234")), "1234");
+}
+
 TEST(SymbolTokenizer, RefusesWhatIsNoListOfSymbols) {
-  for (const char* what : {"symbols:", "symbols:011", "symbols:0\x01", "symbols:\xC3\xA9"}) {
+  for (const char* what :
+       {"numbers:", "numbers:+3", "symbols:", "symbols:011", "symbols:0\x01", "symbols:\xC3\xA9"}) {
     const auto tokenizer = MakeTokenizer(what);
     EXPECT_EQ(ExitCode(tokenizer.status()), kExitUsage) << what;
     EXPECT_NE(tokenizer.status().message().find("write every symbol once"), std::string::npos);

@@ -71,6 +71,16 @@ def single(moebius, recipe, out, seeds, *sets):
         print(f"| {recipe} | {seed} | {first:.3f} → {value:.3f} ± {half:.3f} | {seconds:.0f} s |", flush=True)
 
 
+def sft_alone(moebius, name, out, seeds):
+    """The recipe's first stage for as long as all its stages took."""
+    for seed in seeds:
+        rows = [(s / "metrics.jsonl").read_text().splitlines() for s in stages(out / f"{name}-{seed}")]
+        seconds = [max(json.loads(line).get("time_s", 0) for line in stage) for stage in rows]
+        steps = max(json.loads(line)["step"] for line in rows[0])
+        more = round(steps * sum(seconds) / seconds[0])
+        single(moebius, f"{name}_sft", out, [seed], f"steps={more}")
+
+
 def main():
     moebius, out = sys.argv[1], pathlib.Path(sys.argv[2])
     names = sys.argv[3:] or ["sort", "add", "sort_moe", "coin", "dense_reward", "no_signal", "countdown", "r1", "distill"]
@@ -79,8 +89,11 @@ def main():
     for name in names:
         if name in ("sort", "sort_moe"):
             pipeline(moebius, name, out, range(4))
-        elif name in ("add", "countdown"):
+        elif name == "add":
             pipeline(moebius, name, out, range(3))
+        elif name == "countdown":
+            pipeline(moebius, name, out, range(3))
+            sft_alone(moebius, name, out, range(3))
         elif name == "coin":
             start = out / "sort-0" / "01-sft" / "checkpoints" / "latest"
             single(moebius, "sort_coin", out, [0], f'init.from="{start}"')

@@ -1,5 +1,6 @@
 #include "core/generate/cached_attention.h"
 
+#include "core/backend/ops.h"
 #include "core/generate/cached_gqa.h"
 #include "core/generate/cached_mla.h"
 #include "core/generate/cached_mla_exact.h"
@@ -15,6 +16,18 @@ std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& s
   const auto* gqa = dynamic_cast<const GqaAttention*>(&attention);
   CHECK(gqa != nullptr) << "no cache for this kind of attention";
   return std::make_unique<CachedGqa>(*gqa, act);
+}
+
+void AttendCaches(const Context& context, const QueryPlaces& places, const CacheQuery& query) {
+  const int64_t batch = places.sequences();
+  for (int64_t row = 0; row < query.q.shape[0]; row += batch) {
+    DecodeAttention(context, {.q = query.q.Rows(row, batch),
+                              .k = query.k,
+                              .v = query.v,
+                              .lengths = places.lengths.Rows(row, batch),
+                              .scale = query.scale,
+                              .o = query.o.Rows(row, batch)});
+  }
 }
 
 }  // namespace moebius

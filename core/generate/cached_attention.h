@@ -21,11 +21,15 @@ struct TokenPlaces {
       starts;  // prompts: [sequences + 1] as in AttentionArgs; empty when each is a step's token
 };
 
-// One query a sequence, its newest token; sequence i of B is in slot first_slot + i.
+// Queries of each sequence's newest tokens, n of each, in turns: row j * B + i is the j-th of sequence i of
+// B, which is in slot first_slot + i. n = 1 unless drafts are judged.
 struct QueryPlaces {
-  TensorView positions;  // [B] i32
-  TensorView lengths;    // [B] i32: cached tokens, the newest included
+  TensorView positions;  // [n * B] i32
+  TensorView lengths;    // [n * B] i32: cached tokens that the query sees, its own included
   int64_t first_slot = 0;
+  int64_t per_sequence = 1;  // n
+
+  int64_t sequences() const { return lengths.elements() / per_sequence; }  // B
 };
 
 class CachedAttention {
@@ -52,7 +56,8 @@ class CachedAttention {
   // y [T, hidden] = attention of every token of new sequences to those before it.
   virtual void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x,
                              const Projected& projected, TensorView y) const = 0;
-  // y [B, hidden] = attention of the newest tokens, whose rows x and projected.latents hold, to their caches.
+  // y [n * B, hidden] = attention of the newest tokens, whose rows x and projected.latents hold, to their
+  // caches.
   virtual void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
                             const Projected& projected, TensorView y) const = 0;
 
@@ -66,5 +71,15 @@ enum class Decoding { kFast, kExact };
 // copied, arranged for the absorbed products; see Refresh.
 std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
                                                      DType act, Decoding decoding);
+
+// DecodeAttention of queries in turns: q [n * B, H, d], k and v the caches of the B slots, o [n * B, H, dv].
+struct CacheQuery {
+  TensorView q;
+  TensorView k;
+  TensorView v;
+  float scale;
+  TensorView o;
+};
+void AttendCaches(const Context& context, const QueryPlaces& places, const CacheQuery& query);
 
 }  // namespace moebius

@@ -85,16 +85,16 @@ void CachedGqa::AttendPrompts(const Context& context, const TokenPlaces& places,
 
 void CachedGqa::AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
                              const Projected&, TensorView y) const {
-  const int64_t batch = x.rows();
+  const int64_t batch = places.sequences();
   ArenaScope scope(context.scratch);
   const TensorView q = Query(context, x, places.positions);
-  const TensorView o = context.scratch.New(act_, {batch, shape_.heads, shape_.head_dim});
-  DecodeAttention(context, {.q = q,
-                            .k = k_.view().Rows(places.first_slot, batch),
-                            .v = v_.view().Rows(places.first_slot, batch),
-                            .lengths = places.lengths,
-                            .scale = shape_.scale,
-                            .o = o});
+  const TensorView o = context.scratch.New(act_, {x.rows(), shape_.heads, shape_.head_dim});
+  AttendCaches(context, places,
+               {.q = q,
+                .k = k_.view().Rows(places.first_slot, batch),
+                .v = v_.view().Rows(places.first_slot, batch),
+                .scale = shape_.scale,
+                .o = o});
   Output(context, o, y);
 }
 

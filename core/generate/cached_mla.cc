@@ -85,22 +85,19 @@ void CachedMla::AttendPrompts(const Context& context, const TokenPlaces& places,
 
 void CachedMla::AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
                              const Projected& projected, TensorView y) const {
-  const int64_t batch = x.rows(), heads = shape_.heads, latent = shape_.kv_lora_rank, rope = shape_.rope_dim;
+  const int64_t rows = x.rows(), heads = shape_.heads, latent = shape_.kv_lora_rank, rope = shape_.rope_dim;
   ArenaScope scope(context.scratch);
   const TensorView q = projections_.Query(context, x, projected.latents);
-  const TensorView latent_q = context.scratch.New(act_, {batch, heads, latent + rope});
+  const TensorView latent_q = context.scratch.New(act_, {rows, heads, latent + rope});
   HeadMatMul(context, {.a = q.Columns(0, shape_.nope_dim), .w = w_uk_, .c = latent_q.Columns(0, latent)});
   Cast(context, q.Columns(shape_.nope_dim, rope), latent_q.Columns(latent, rope));
   projections_.Rotate(context, latent_q.Columns(latent, rope), places.positions);
-  const TensorView cache = cache_.view().Rows(places.first_slot, batch);
-  const TensorView latent_o = context.scratch.New(act_, {batch, heads, latent});
-  DecodeAttention(context, {.q = latent_q,
-                            .k = cache,
-                            .v = cache.Columns(0, latent),
-                            .lengths = places.lengths,
-                            .scale = shape_.scale,
-                            .o = latent_o});
-  const TensorView o = context.scratch.New(act_, {batch, heads, shape_.v_dim});
+  const TensorView cache = cache_.view().Rows(places.first_slot, places.sequences());
+  const TensorView latent_o = context.scratch.New(act_, {rows, heads, latent});
+  AttendCaches(
+      context, places,
+      {.q = latent_q, .k = cache, .v = cache.Columns(0, latent), .scale = shape_.scale, .o = latent_o});
+  const TensorView o = context.scratch.New(act_, {rows, heads, shape_.v_dim});
   HeadMatMul(context, {.a = latent_o, .w = w_uv_, .c = o});
   projections_.Output(context, o, y);
 }

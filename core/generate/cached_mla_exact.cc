@@ -70,15 +70,15 @@ void CachedMlaExact::AttendPrompts(const Context& context, const TokenPlaces& pl
 
 void CachedMlaExact::AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
                                   const Projected& projected, TensorView y) const {
-  const int64_t batch = x.rows();
+  const int64_t batch = places.sequences();
   ArenaScope scope(context.scratch);
-  const TensorView o = context.scratch.New(act_, {batch, shape_.heads, shape_.v_dim});
-  DecodeAttention(context, {.q = Query(context, x, projected.latents, places.positions),
-                            .k = k_.view().Rows(places.first_slot, batch),
-                            .v = v_.view().Rows(places.first_slot, batch),
-                            .lengths = places.lengths,
-                            .scale = shape_.scale,
-                            .o = o});
+  const TensorView o = context.scratch.New(act_, {x.rows(), shape_.heads, shape_.v_dim});
+  AttendCaches(context, places,
+               {.q = Query(context, x, projected.latents, places.positions),
+                .k = k_.view().Rows(places.first_slot, batch),
+                .v = v_.view().Rows(places.first_slot, batch),
+                .scale = shape_.scale,
+                .o = o});
   projections_.Output(context, o, y);
 }
 

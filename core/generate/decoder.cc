@@ -4,12 +4,13 @@
 
 #include "core/backend/ops.h"
 #include "core/generate/forward_mlp.h"
+#include "core/generate/residual.h"
 #include "core/layers/local_exchange.h"
 
 namespace moebius {
 namespace {
 
-constexpr int64_t kStepInts = 5;        // a sequence; see Place
+constexpr int64_t kStepInts = 5;        // a token; see Place
 constexpr size_t kMaxRecordings = 128;  // each is a megabyte or so of the device's memory
 
 // Exchanges between ranks wait for hosts, which no recording can hold.
@@ -19,32 +20,16 @@ bool StaysHere(const Model& model) {
   });
 }
 
-// s = x + add, y = norm(s), s in x's memory.
-void AddNorm(const Context& context, TensorView x, TensorView add, const RmsNormLayer& norm, TensorView y) {
-  ArenaScope scope(context.scratch);
-  RmsNorm(context, {.x = x,
-                    .add = add,
-                    .sum = add ? x : TensorView(),
-                    .gain = norm.gain().weight(),
-                    .y = y,
-                    .rstd = context.scratch.New(DType::kF32, {x.rows()}),
-                    .epsilon = norm.epsilon()});
-}
-
-TensorView Gather(const Context& context, TensorView x, TensorView index) {
-  const TensorView out = context.scratch.New(x.dtype, {index.elements(), x.cols()});
-  GatherRows(context, {.x = x, .index = index, .out = out});
-  return out;
-}
-
 }  // namespace
 
-// One pass through the model: tokens of whole new prompts, or the newest token of each live sequence.
+// One pass through the model: tokens of whole new prompts, or the newest of each live sequence.
 struct Decoder::Call {
   TensorView ids;  // [T] i32
   TokenPlaces tokens;
   QueryPlaces queries;  // of the newest tokens
   TensorView newest;    // [B] i32: their rows among the T; empty at a step, where they are all
+  TensorView next;      // [T] i32: of prompts with drafts, the token after each
+  TensorView hidden;    // with drafts: where the states that the logits are made from go
 };
 
 Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options)
@@ -56,16 +41,17 @@ Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const Dec
       vocab_(model.config().vocab_size),
       scratch_(backend),
       context_{backend, stream, scratch_, options.profile},
-      records_(options.record && options.profile == nullptr && StaysHere(model)) {
+      records_(options.record && options.profile == nullptr && !options.drafts && StaysHere(model)) {
   const StageRange& stage = model.options().stage;
   CHECK(stage.embedding && stage.head && stage.first_layer == 0) << "generation needs the whole model";
   CHECK_EQ(static_cast<int64_t>(model.blocks().size()), model.config().num_hidden_layers);
   CHECK_GE(options.prefill_tokens, 1);
   CHECK(!options.exact || backend.batch_invariant()) << "exact decoding needs a batch-invariant backend";
+  const Decoding decoding = options.exact ? Decoding::kExact : Decoding::kFast;
   for (const auto& block : model.blocks()) {
-    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_,
-                                             options.exact ? Decoding::kExact : Decoding::kFast));
+    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_, decoding));
   }
+  if (options.drafts) drafts_ = std::make_unique<DraftModule>(model, backend, stream, decoding);
   max_positions_ = model.options().max_positions > 0 ? model.options().max_positions
                                                      : model.config().max_position_embeddings;
 }
@@ -74,11 +60,13 @@ void Decoder::Refresh() {
   lengths_.clear();
   num_logits_ = 0;
   for (const auto& attention : attention_) attention->Refresh(backend_, stream_);
+  if (drafts_ != nullptr) drafts_->Refresh(backend_, stream_);
 }
 
 int64_t Decoder::cache_bytes_per_token() const {
   int64_t bytes = 0;
   for (const auto& attention : attention_) bytes += attention->bytes_per_token();
+  if (drafts_ != nullptr) bytes += drafts_->bytes_per_token();
   return bytes;
 }
 
@@ -94,34 +82,41 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   for (const auto& attention : attention_) attention->Reserve(backend_, slots_, capacity_);
   num_logits_ = 0;
   logits_ = Tensor();
-  logits_ = Tensor(backend_, DType::kF32, {slots_, vocab_});
-  step_ints_ = Tensor(backend_, DType::kI32, {kStepInts * slots_});
+  const int64_t rows = drafts_ != nullptr ? 2 * slots_ : slots_;
+  logits_ = Tensor(backend_, DType::kF32, {rows, vocab_});
+  step_ints_ = Tensor(backend_, DType::kI32, {kStepInts * rows});
+  if (drafts_ != nullptr) drafts_->Reserve(context_, slots_, capacity_);
 }
 
 Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32_t> starts,
                              int64_t first_slot, Tensor& ints) {
   const bool step = starts.empty();
-  const int64_t tokens = ids.size(), batch = step ? tokens : std::ssize(starts) - 1;
+  const int64_t tokens = ids.size(), batch = step ? live() : std::ssize(starts) - 1;
+  const int64_t turns = step ? tokens / batch : 1;  // tokens a sequence, all sequences' first ones first
   host_ints_.clear();
   const auto put = [&](int64_t count, const auto& value) {
     for (int64_t i = 0; i < count; ++i) host_ints_.push_back(static_cast<int32_t>(value(i)));
   };
   put(tokens, [&](int64_t i) { return ids[i]; });
   const auto each_token = [&](const auto& value) {  // value(slot, position)
-    for (int64_t s = 0; s < batch; ++s) {
-      const int64_t before = lengths_[first_slot + s], count = step ? 1 : starts[s + 1] - starts[s];
+    for (int64_t row = 0; row < turns * batch; ++row) {
+      const int64_t s = row % batch, before = lengths_[first_slot + s] + row / batch;
+      const int64_t count = step ? 1 : starts[s + 1] - starts[s];
       CHECK_LE(before + count, capacity_) << "slot " << first_slot + s << " is full";
       put(count, [&](int64_t i) { return value(first_slot + s, before + i); });
     }
   };
   each_token([](int64_t, int64_t position) { return position; });
   each_token([&](int64_t slot, int64_t position) { return slot * capacity_ + position; });
-  const auto length = [&](int64_t s) {
-    return lengths_[first_slot + s] + (step ? 1 : starts[s + 1] - starts[s]);
+  const auto length = [&](int64_t row) {
+    const int64_t s = row % batch;
+    return lengths_[first_slot + s] + (step ? row / batch + 1 : starts[s + 1] - starts[s]);
   };
-  put(batch, length);
-  put(batch, [&](int64_t s) { return length(s) - 1; });
+  put(turns * batch, length);
+  put(turns * batch, [&](int64_t row) { return length(row) - 1; });
   if (!step) put(batch, [&](int64_t s) { return starts[s + 1] - 1; });
+  const bool pairs = !step && drafts_ != nullptr;
+  if (pairs) put(tokens, [&](int64_t i) { return ids[std::min(i + 1, tokens - 1)]; });
 
   const int64_t size = host_ints_.size();
   if (!ints || ints.view().elements() < size) ints = Tensor(backend_, DType::kI32, {2 * size});
@@ -131,9 +126,11 @@ Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32
   Call call;
   call.ids = take(tokens);
   call.tokens = {.positions = take(tokens), .cache_rows = take(tokens), .starts = starts};
-  const TensorView lengths = take(batch);
-  call.queries = {.positions = take(batch), .lengths = lengths, .first_slot = first_slot};
+  const TensorView lengths = take(turns * batch);
+  call.queries = {
+      .positions = take(turns * batch), .lengths = lengths, .first_slot = first_slot, .per_sequence = turns};
   if (!step) call.newest = take(batch);
+  if (pairs) call.next = take(tokens);
   return call;
 }
 
@@ -147,11 +144,11 @@ void Decoder::Prefill(std::span<const std::span<const int32_t>> prompts) {
       tokens += std::ssize(prompts[end]);
       if (tokens > options_.prefill_tokens && end > begin) break;
     }
-    PrefillSome(prompts.subspan(begin, end - begin), logits().Rows(begin, end - begin));
+    PrefillSome(prompts.subspan(begin, end - begin), begin);
   }
 }
 
-void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, TensorView logits) {
+void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, int64_t first_row) {
   std::vector<int32_t> ids, starts{0};
   for (const std::span<const int32_t> prompt : prompts) {
     ids.insert(ids.end(), prompt.begin(), prompt.end());
@@ -159,17 +156,36 @@ void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, Ten
   }
   const int64_t first_slot = live();
   lengths_.resize(first_slot + prompts.size(), 0);
-  Run(Place(ids, starts, first_slot, prompt_ints_), logits);
+  Call call = Place(ids, starts, first_slot, prompt_ints_);
+  if (drafts_ != nullptr) call.hidden = drafts_->hidden().Rows(first_row, std::ssize(prompts));
+  Run(call, logits().Rows(first_row, std::ssize(prompts)));
   for (size_t i = 0; i < prompts.size(); ++i)
     lengths_[first_slot + i] = static_cast<int32_t>(prompts[i].size());
 }
 
 void Decoder::Step(std::span<const int32_t> tokens) {
-  CHECK_EQ(std::ssize(tokens), live());
   num_logits_ = std::ssize(tokens);
-  if (tokens.empty()) return;
-  RunStep(Place(tokens, {}, 0, step_ints_), logits());
-  for (int32_t& length : lengths_) ++length;
+  if (live() == 0) return;
+  const int64_t turns = num_logits_ / live();
+  CHECK(num_logits_ == turns * live() && (turns == 1 || (turns == 2 && drafts_ != nullptr)))
+      << num_logits_ << " tokens for " << live() << " sequences";
+  Call call = Place(tokens, {}, 0, step_ints_);
+  if (drafts_ != nullptr) call.hidden = drafts_->hidden().Rows(0, num_logits_);
+  RunStep(call, logits());
+  for (int32_t& length : lengths_) length += static_cast<int32_t>(turns);
+}
+
+std::span<const int32_t> Decoder::Draft(int64_t first_slot, std::span<const DraftPair> pairs) {
+  CHECK(drafts_ != nullptr) << "DecoderOptions::drafts is off";
+  CHECK_LE(first_slot, live());
+  num_logits_ = live() - first_slot;
+  if (num_logits_ == 0) return {};
+  return drafts_->Draft(context_, first_slot, std::span(lengths_).subspan(first_slot), pairs, logits());
+}
+
+void Decoder::Truncate(int64_t slot, int64_t length) {
+  CHECK(slot >= 0 && slot < live() && length > 0 && length <= lengths_[slot]) << slot << " to " << length;
+  lengths_[slot] = static_cast<int32_t>(length);
 }
 
 // The first step of a batch size makes its calls, so that whatever they prepare on the device exists when the
@@ -209,7 +225,7 @@ void Decoder::Run(const Call& call, TensorView logits) {
     AddNorm(context_, h, add, block.norm1(), n);
     const Arena::Mark mark = scratch_.mark();
     CachedAttention::Projected projected = attention_[b]->Append(context_, call.tokens, n);
-    if (call.newest && b + 1 == attention_.size()) {
+    if (call.newest && !call.next && b + 1 == attention_.size()) {
       // Of the last layer only the newest tokens' results are wanted.
       if (projected.latents) projected.latents = Gather(context_, projected.latents, call.newest);
       h = Gather(context_, h, call.newest);
@@ -225,11 +241,17 @@ void Decoder::Run(const Call& call, TensorView logits) {
     add = ForwardMlp(context_, block, n, h, y);
   }
   AddNorm(context_, h, add, model_.final_norm(), n);
+  if (call.next) {
+    drafts_->AppendPrompts(context_, call.tokens, n, call.next);
+    n = Gather(context_, n, call.newest);
+  }
+  if (call.hidden) Cast(context_, n, call.hidden);
   model_.head().Logits(context_, n, logits);
 }
 
 void Decoder::Copy(int64_t from, int64_t to) {
   for (const auto& attention : attention_) attention->Copy(context_, from, to, lengths_[from]);
+  if (drafts_ != nullptr) drafts_->Copy(context_, from, to, lengths_[from]);
 }
 
 void Decoder::Fork(int64_t slot) {

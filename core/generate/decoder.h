@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/generate/cached_attention.h"
+#include "core/generate/draft_module.h"
 #include "core/model/model.h"
 
 namespace moebius {
@@ -25,6 +26,9 @@ struct DecoderOptions {
   // model whose products do not round (Rounding::kNone) and whose experts are all here. The backend must be
   // batch-invariant, for both. Steps are somewhat slower, and MLA caches whole keys and values.
   bool exact = false;
+  // Speculative decoding: steps may append a second token, which the model's MTP module drafts. The model has
+  // one. Prefill then runs the whole last layer, and steps are not recorded.
+  bool drafts = false;
 };
 
 class Decoder {
@@ -50,9 +54,18 @@ class Decoder {
 
   // Runs prompts, none empty, into the next free slots, in order; logits of what follows each prompt.
   void Prefill(std::span<const std::span<const int32_t>> prompts);
-  // Appends one token to every live sequence; logits of what follows each.
+  // Appends one token to every live sequence, or with drafts two: those of all sequences first, then the
+  // second ones. Logits of what follows each, in the same order.
   void Step(std::span<const int32_t> tokens);
-  // Of the latest Prefill or Step: [n, V] f32, one row a sequence, on the device.
+  // With drafts: guesses at what follows the newest token of each sequence from slot `first_slot` on. That
+  // token is in no cache yet; the guess is what the next Step appends after it. Called once after a Prefill
+  // or Step with its pairs, of slots in order, one for each token since. logits() are then the module's, a
+  // row a slot. Waits for the device; valid until the next call.
+  std::span<const int32_t> Draft(int64_t first_slot, std::span<const DraftPair> pairs);
+  bool drafts() const { return drafts_ != nullptr; }
+  // Forgets the tokens of `slot` from `length` on: refused drafts.
+  void Truncate(int64_t slot, int64_t length);
+  // Of the latest Prefill, Step or Draft: [n, V] f32, on the device.
   TensorView logits() const { return logits_.view().Rows(0, num_logits_); }
   // The same in host memory, valid until the next call of anything here; waits for the device.
   std::span<const float> CopyLogits();
@@ -67,7 +80,7 @@ class Decoder {
  private:
   struct Call;
 
-  void PrefillSome(std::span<const std::span<const int32_t>> prompts, TensorView logits);
+  void PrefillSome(std::span<const std::span<const int32_t>> prompts, int64_t first_row);
   void Run(const Call& call, TensorView logits);
   void RunStep(const Call& call, TensorView logits);
   Call Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot, Tensor& ints);
@@ -83,10 +96,11 @@ class Decoder {
   Arena scratch_;
   Context context_;
   std::vector<std::unique_ptr<CachedAttention>> attention_;  // of each block
+  std::unique_ptr<DraftModule> drafts_;
   int64_t slots_ = 0;
   int64_t capacity_ = 0;
   std::vector<int32_t> lengths_;    // of each live slot
-  Tensor logits_;                   // [slots, V] f32
+  Tensor logits_;                   // [slots, V] f32; with drafts of two tokens a slot
   int64_t num_logits_ = 0;          // rows of the latest call
   std::vector<float> host_logits_;  // see CopyLogits
   std::vector<int32_t> host_ints_;  // of the current call; see Place

@@ -38,7 +38,9 @@ class Generation {
     int64_t capacity = 1;
     for (size_t i = 0; i < requests_.size(); ++i) {
       RETURN_IF_ERROR(Check(requests_[i], i, decoder_));
-      capacity = std::max(capacity, std::ssize(requests_[i].prompt) + requests_[i].max_new - 1);
+      // The last token is never cached, but for a draft in its place.
+      const int64_t uncached = decoder_.drafts() ? 0 : 1;
+      capacity = std::max(capacity, std::ssize(requests_[i].prompt) + requests_[i].max_new - uncached);
     }
     batch_ = std::clamp<int64_t>(requests_.size(), 1, options_.max_batch);
     decoder_.Reserve(batch_, capacity);
@@ -53,8 +55,11 @@ class Generation {
   struct Sequence {  // of slot i
     size_t request;
     std::unique_ptr<Sampler> sampler;  // draws_ points to it
-    int32_t token;                     // the newest, not yet in the cache
+    int32_t token = 0;                 // the newest, not yet in the cache
     bool done = false;
+    // With drafts: what may follow `token`, and the rows of the logits that the last step's tokens are from.
+    int32_t draft = 0;
+    std::vector<int32_t> rows = {};
   };
 
   // Fills free slots with waiting requests, some at a time: a prefill of several is cheaper than several.
@@ -92,31 +97,68 @@ class Generation {
 
   void Start(size_t request, int64_t row) {
     const GenerateRequest& r = requests_[request];
-    sequences_.push_back({request, std::make_unique<Sampler>(r.sampling, r.sequence, r.logprobs), 0});
-    AddDraw(sequences_.back(), row);
+    sequences_.push_back({request, std::make_unique<Sampler>(r.sampling, r.sequence, r.logprobs)});
+    AddDraw(sequences_.back(), row, 0);
   }
 
   absl::Status Step() {
     if (sequences_.empty()) return absl::OkStatus();
     tokens_.clear();
     for (const Sequence& s : sequences_) tokens_.push_back(s.token);
+    if (decoder_.drafts()) {
+      for (const Sequence& s : sequences_) tokens_.push_back(s.draft);
+    }
     decoder_.Step(tokens_);
     draws_.clear();
-    for (size_t i = 0; i < sequences_.size(); ++i) AddDraw(sequences_[i], i);
+    const int64_t batch = std::ssize(sequences_);
+    for (int64_t row = 0; row < std::ssize(tokens_); ++row)
+      AddDraw(sequences_[row % batch], row, row / batch);
     return Draw(0);
   }
 
-  void AddDraw(const Sequence& s, int64_t row) {
-    const size_t position = requests_[s.request].prompt.size() + results_[s.request].tokens.size();
-    draws_.push_back({s.sampler.get(), static_cast<int32_t>(row), static_cast<int64_t>(position)});
+  // `ahead`: how many tokens after the one that the sequence gets next.
+  void AddDraw(const Sequence& s, int64_t row, int64_t ahead) {
+    const int64_t position = std::ssize(requests_[s.request].prompt) + std::ssize(results_[s.request].tokens);
+    draws_.push_back({s.sampler.get(), static_cast<int32_t>(row), position + ahead});
   }
 
-  // Draws draws_, which are those of the sequences from `first` on; then those that are done leave.
+  // Draws draws_: those of the sequences from `first` on, and after a step with drafts those that follow the
+  // drafts. Sequences that are done leave, the others get their next drafts.
   absl::Status Draw(int64_t first) {
     const auto tokens = batch_sampler_.Sample(decoder_, draws_);
-    for (size_t i = 0; i < tokens.size(); ++i) RETURN_IF_ERROR(Take(sequences_[first + i], tokens[i]));
+    const int64_t batch = std::ssize(sequences_) - first;
+    const bool drafted = std::ssize(tokens) > batch;
+    for (int64_t i = 0; i < batch; ++i) {
+      Sequence& s = sequences_[first + i];
+      s.rows = {draws_[i].row};
+      RETURN_IF_ERROR(Take(s, tokens[i]));
+      if (!drafted) continue;
+      const bool accepted = s.token == s.draft;
+      ++results_[s.request].drafts;
+      results_[s.request].accepted_drafts += accepted;
+      if (s.done) continue;
+      if (accepted) {
+        s.rows.push_back(draws_[batch + i].row);
+        RETURN_IF_ERROR(Take(s, tokens[batch + i]));
+      } else {
+        decoder_.Truncate(first + i, decoder_.length(first + i) - 1);
+      }
+    }
     DropDone();
+    if (decoder_.drafts()) Draft(first);
     return absl::OkStatus();
+  }
+
+  // Of the sequences from `first` on, which have just drawn.
+  void Draft(int64_t first) {
+    pairs_.clear();
+    for (int64_t i = first; i < std::ssize(sequences_); ++i) {
+      const Sequence& s = sequences_[i];
+      const auto drawn = results_[s.request].tokens.end() - std::ssize(s.rows);
+      for (size_t k = 0; k < s.rows.size(); ++k) pairs_.push_back({i, s.rows[k], drawn[k]});
+    }
+    const std::span<const int32_t> drafts = decoder_.Draft(first, pairs_);
+    for (size_t i = 0; i < drafts.size(); ++i) sequences_[first + i].draft = drafts[i];
   }
 
   absl::Status Take(Sequence& s, const absl::StatusOr<SampledToken>& token) {
@@ -153,6 +195,7 @@ class Generation {
   std::vector<Sequence> sequences_;  // one a live slot, in order
   std::vector<int32_t> tokens_;
   std::vector<BatchSampler::Item> draws_;
+  std::vector<DraftPair> pairs_;
   BatchSampler batch_sampler_;
   size_t next_ = 0;  // request to admit
   int64_t batch_ = 0;

@@ -1,5 +1,12 @@
 // Text generation over token ids: many requests through one Decoder, in a batch that sequences join when
 // there is room and leave when they end.
+//
+// With a decoder that drafts (DecoderOptions::drafts) a step also runs the token that the MTP module expects
+// next. It is kept exactly when it is the token that the sequence draws there anyway, by the random number of
+// that position; then the step has given two tokens. So drafts change no distribution, and no text at all
+// where a token's logits do not depend on the batch (an exact decoder; elsewhere they differ by rounding).
+// The chance to keep a draft is its probability under the model, as in the rule of Leviathan et al.
+// (arXiv:2211.17192) for a draft that is certain.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +37,8 @@ struct GenerateResult {
                                          // exact decoder, the bits of the training forward's
   std::vector<float> sampling_logprobs;  // likewise
   StopReason reason = StopReason::kLength;
+  int64_t drafts = 0;           // of the MTP module, one a step
+  int64_t accepted_drafts = 0;  // those that were the token drawn
 };
 
 struct GenerateOptions {

@@ -31,6 +31,10 @@ class MtpModule {
   void BackwardWeight(const Pass& pass) const;
 
   const Block& block() const { return *block_; }
+  const RmsNormLayer& embedding_norm() const { return embedding_norm_; }
+  const RmsNormLayer& hidden_norm() const { return hidden_norm_; }
+  const RmsNormLayer& output_norm() const { return output_norm_; }
+  const Linear& projection() const { return projection_; }
 
  private:
   RmsNormLayer embedding_norm_, hidden_norm_, output_norm_;

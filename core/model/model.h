@@ -122,6 +122,8 @@ class Model {
   Parameter* embedding_table() const { return embedding_table_; }
   const RmsNormLayer& final_norm() const { return *final_norm_; }
   const LossHead& head() const { return *head_; }
+  // By depth; empty where the config or the options have none.
+  const std::vector<std::unique_ptr<MtpModule>>& mtp() const { return mtp_; }
 
  private:
   friend class ModelBuilder;

@@ -74,7 +74,7 @@ TinyModel::TinyModel(const ModelConfig& config, DType act) : TinyModel(config, a
 TinyModel::TinyModel(const ModelConfig& config, DType act, std::unique_ptr<Backend> backend)
     : backend_(std::move(backend)), stream_(backend_->NewStream(StreamKind::kCompute)) {
   model_ = std::make_unique<Model>(config, *backend_, *stream_,
-                                   ModelOptions{.storage = {.act = act, .training = false}, .mtp = false});
+                                   ModelOptions{.storage = {.act = act, .training = false}});
   for (const auto& parameter : model_->parameters().all()) {
     const ParameterSpec& spec = parameter->spec();
     const RandomStream random(1, spec.name);

@@ -1,5 +1,6 @@
 #include "launch/verb_generate.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -220,9 +221,16 @@ absl::Status RunGenerate(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const DType act, ComputeType(args.Text("compute"), folder));
   ModelOptions options;
   options.storage = {.act = act, .training = false};
-  options.mtp = false;
+  options.mtp = args.On("drafts");
+  if (options.mtp && config.num_nextn_predict_layers == 0) {
+    return UsageError(
+        Concat("--drafts with ", folder,
+               "; drafts come from an MTP module, and the model has none "
+               "(num_nextn_predict_layers is 0 in its config.json); leave --drafts out, or take "
+               "a model that was trained with one"));
+  }
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(folder, *backend, *stream, options));
-  Decoder decoder(*loaded.model, *backend, *stream, {});
+  Decoder decoder(*loaded.model, *backend, *stream, {.drafts = options.mtp});
 
   const bool json = args.On("json") || args.Given("batch");
   Run run{decoder, text.tokenizer(), std::move(requests), args.Integer("batch-size")};
@@ -231,10 +239,19 @@ absl::Status RunGenerate(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const std::vector<GenerateResult> results, stream1 ? Stream1(run) : PrintAll(run, json));
   if (args.On("stats")) {
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    int64_t tokens = 0;
-    for (const GenerateResult& result : results) tokens += std::ssize(result.tokens);
-    std::fprintf(stderr, "%lld tokens in %.3f s: %.1f tokens/s\n", static_cast<long long>(tokens), seconds,
+    int64_t tokens = 0, drafts = 0, accepted = 0;
+    for (const GenerateResult& result : results) {
+      tokens += std::ssize(result.tokens);
+      drafts += result.drafts;
+      accepted += result.accepted_drafts;
+    }
+    std::fprintf(stderr, "%lld tokens in %.3f s: %.1f tokens/s", static_cast<long long>(tokens), seconds,
                  tokens / seconds);
+    if (decoder.drafts()) {
+      std::fprintf(stderr, "; %lld of %lld drafts accepted (%.1f %%)", static_cast<long long>(accepted),
+                   static_cast<long long>(drafts), 100.0 * accepted / std::max<double>(1, drafts));
+    }
+    std::fputc('\n', stderr);
   }
   return absl::OkStatus();
 }
@@ -301,7 +318,13 @@ std::vector<Verb> GenerateVerbs() {
                  {.name = "logprobs",
                   .kind = FlagKind::kSwitch,
                   .help = "add the natural log-probability of every new token to the JSON"},
-                 {.name = "stats", .kind = FlagKind::kSwitch, .help = "tokens a second on standard error"},
+                 {.name = "drafts",
+                  .kind = FlagKind::kSwitch,
+                  .help = "speculative decoding: the model's MTP module guesses a token ahead; the texts are "
+                          "drawn from the same distribution, in fewer steps"},
+                 {.name = "stats",
+                  .kind = FlagKind::kSwitch,
+                  .help = "tokens a second on standard error, and how many drafts were accepted"},
                  {.name = "batch-size",
                   .kind = FlagKind::kInteger,
                   .placeholder = "N",

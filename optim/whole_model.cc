@@ -16,6 +16,11 @@ bool IsMtp(const ModelConfig& config, const std::string& name) {
   return name.starts_with(prefix) && std::atoll(name.c_str() + prefix.size()) >= config.num_hidden_layers;
 }
 
+// Of the tensors of MTP layers, those copies.
+bool IsCopy(const std::string& name) {
+  return name.ends_with(".embed_tokens.weight") || name.ends_with(".shared_head.head.weight");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const ModelOptions& given,
@@ -27,7 +32,9 @@ absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const 
   RETURN_IF_ERROR(trainer.GatherMasters());
   std::vector<Stored> mine;
   for (Stored& stored : OwnedWeights(trainer)) {
-    if (!IsMtp(trainer.model_config(), stored.spec.name)) mine.push_back(std::move(stored));
+    const std::string& name = stored.spec.name;
+    const bool left_out = IsMtp(trainer.model_config(), name) && (!given.mtp || IsCopy(name));
+    if (!left_out) mine.push_back(std::move(stored));
   }
   std::string names;
   for (const Stored& stored : mine) names += stored.spec.name + "\n";
@@ -50,7 +57,6 @@ absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const 
   }
   ModelOptions options = given;
   options.storage.training = false;
-  options.mtp = false;
   auto model = std::make_unique<Model>(trainer.model_config(), context.backend, context.stream, options);
   struct Place {
     Parameter* parameter;

@@ -9,8 +9,8 @@ namespace moebius {
 
 enum class WholeModelOn { kRank0, kEveryRank };
 
-// Collective. A model without MTP modules that holds the current weights in the compute dtype, at
-// `max_positions`; null on ranks that get none.
+// Collective. A model that holds the current weights in the compute dtype, at `max_positions`; with MTP
+// modules where options.mtp asks for them. Null on ranks that get none.
 absl::StatusOr<std::unique_ptr<Model>> GatherWholeModel(Trainer& trainer, const ModelOptions& options,
                                                         WholeModelOn where = WholeModelOn::kRank0);
 

@@ -80,10 +80,17 @@ std::string SpeedCharts(const Runs& runs) {
             .from_zero = true,
             .series = {}};
   AddSmoothed(runs, {"perf/mfu", "MFU", 5}, &mfu);
+  Chart drafts{.title = "Drafts accepted",
+               .y_label = "share, in rollouts",
+               .y_style = NumberStyle::kPercent,
+               .from_zero = true,
+               .series = {}};
+  AddSmoothed(runs, {"rl/draft_acceptance", "accepted", 2}, &drafts);
   Chart memory{
       .title = "Memory", .y_label = "peak", .y_style = NumberStyle::kBytes, .from_zero = true, .series = {}};
   AddPlain(runs, {"mem/peak_bytes", "peak", 6}, LineStyle::kSolid, &memory);
-  return RenderGroup(runs, speed) + RenderChart(mfu) + StepTime(runs) + RenderChart(memory);
+  return RenderGroup(runs, speed) + RenderChart(mfu) + StepTime(runs) + RenderChart(drafts) +
+         RenderChart(memory);
 }
 
 std::string ExpertCharts(const Runs& runs) {

@@ -34,7 +34,8 @@ absl::StatusOr<std::vector<SampleRow>> PromptSampler::Run(int64_t step) const {
     ASSIGN_OR_RETURN(
         gathered,
         GatherWholeModel(trainer, {.storage = {.act = trainer.stages().model(0).options().storage.act},
-                                   .max_positions = positions}));
+                                   .max_positions = positions,
+                                   .mtp = false}));
   }
   if (trainer.mesh().all().rank() != 0) return std::vector<SampleRow>();
   const Model& model = gathered != nullptr ? *gathered : trainer.model();

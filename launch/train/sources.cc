@@ -66,7 +66,7 @@ absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
 
 absl::Status TaskSource::OpenSource(Training& training, const std::string& folder,
                                     const std::string& run_folder) {
-  RETURN_IF_ERROR(CheckRl(r_.rl()));
+  RETURN_IF_ERROR(CheckRl(r_.rl(), training.trainer->model_config()));
   const SourceContext context{.trainer = *training.trainer,
                               .codec = *codec_,
                               .seed = r_.seed(),

@@ -99,7 +99,7 @@ DpoSource::DpoSource(const SourceContext& context, PreferencePairs pairs, const 
     : context_(context),
       pairs_(std::move(pairs)),
       options_(options),
-      policy_(context.trainer, context.max_length) {}
+      policy_(context.trainer, context.max_length, context.rl) {}
 
 absl::Status DpoSource::Start(const std::string& reference) {
   ASSIGN_OR_RETURN(reference_, LoadReference(context_.trainer, reference, context_.max_length));

@@ -2,17 +2,22 @@
 
 #include "core/base/status.h"
 #include "optim/whole_model.h"
+#include "rl/loop/loop.pb.h"
 
 namespace moebius {
+
+PolicyModel::PolicyModel(Trainer& trainer, int64_t max_positions, const proto::Rl& rl)
+    : trainer_(trainer), max_positions_(max_positions), mtp_(rl.drafts()) {}
 
 absl::StatusOr<const Model*> PolicyModel::Get() {
   if (trainer_.holds_whole_model()) return &trainer_.model();
   if (gathered_ != nullptr && updates_ == trainer_.state().updates) return gathered_.get();
   const DType act = trainer_.stages().model(0).options().storage.act;
   gathered_.reset();
-  ASSIGN_OR_RETURN(gathered_,
-                   GatherWholeModel(trainer_, {.storage = {.act = act}, .max_positions = max_positions_},
-                                    WholeModelOn::kEveryRank));
+  ASSIGN_OR_RETURN(
+      gathered_,
+      GatherWholeModel(trainer_, {.storage = {.act = act}, .max_positions = max_positions_, .mtp = mtp_},
+                       WholeModelOn::kEveryRank));
   updates_ = trainer_.state().updates;
   return gathered_.get();
 }

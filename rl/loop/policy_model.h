@@ -8,10 +8,14 @@
 
 namespace moebius {
 
+namespace proto {
+class Rl;
+}  // namespace proto
+
 class PolicyModel {
  public:
-  // `max_positions`: of prompts with their answers.
-  PolicyModel(Trainer& trainer, int64_t max_positions) : trainer_(trainer), max_positions_(max_positions) {}
+  // `max_positions`: of prompts with their answers. Has its MTP modules where rl.drafts needs them.
+  PolicyModel(Trainer& trainer, int64_t max_positions, const proto::Rl& rl);
 
   // Collective. The present weights; valid until the trainer's next update. Layouts that cut the model gather
   // it once for each set of weights.
@@ -20,6 +24,7 @@ class PolicyModel {
  private:
   Trainer& trainer_;
   int64_t max_positions_;
+  bool mtp_;
   int64_t updates_ = -1;  // that `gathered_` is of
   std::unique_ptr<Model> gathered_;
 };

@@ -50,7 +50,7 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
       rollout_(RolloutOptionsOf(rl_, context.max_length, context.seed)),
       decoder_(DecoderOptionsOf(rl_, context.trainer)),
       needs_reference_(rl_.kl() != proto::Rl::NO_KL),
-      policy_(context.trainer, context.max_length) {}
+      policy_(context.trainer, context.max_length, rl_) {}
 
 absl::Status PolicySource::Start(const std::string& reference) {
   if (!needs_reference_) return absl::OkStatus();
@@ -198,11 +198,14 @@ void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const Pol
                               StepReport& report) {
   Running reward, square, correct, length, right_length, wrong_length, unfinished, repetition;
   std::map<std::string, Running> parts;
+  double drafts = 0, accepted = 0;
   for (const RolloutGroup& group : groups) {
     for (const RolloutSample& s : group.samples) {
       const auto n = static_cast<double>(s.tokens.size());
       length.Add(n);
       unfinished.Add(s.finished ? 0 : 1);
+      drafts += static_cast<double>(s.drafts);
+      accepted += static_cast<double>(s.accepted_drafts);
       repetition.Add(RepeatedTokens(3, s.tokens).value_or(0));
       for (const auto& [name, value] : s.score.parts) parts[name].Add(value);
       if (s.score.correct) {
@@ -226,6 +229,7 @@ void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const Pol
   v.emplace_back("rl/response_tokens_right", right_length.mean());
   v.emplace_back("rl/response_tokens_wrong", wrong_length.mean());
   v.emplace_back("rl/unfinished", unfinished.mean());
+  if (rl_.drafts()) v.emplace_back("rl/draft_acceptance", accepted / std::max(1.0, drafts));
   v.emplace_back("rl/repetition", repetition.mean());
   v.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / judged);
   v.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / judged);

@@ -33,9 +33,9 @@ struct SourceContext {
   const proto::Rl& rl;  // sampling of evaluations too
 };
 
-// UsageError naming the field for values that do not go together; ranges are the recipe's
-// (launch/recipe_ranges).
-absl::Status CheckRl(const proto::Rl& rl);
+// UsageError naming the field for values that do not go together, or not with the model; ranges are the
+// recipe's (launch/recipe_ranges).
+absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model);
 
 class PolicySource final : public StepSource {
  public:

@@ -32,7 +32,7 @@ RejectionSource::RejectionSource(const SourceContext& context, const ProblemSet&
       rollout_(RolloutOptionsOf(context.rl, context.max_length, context.seed)),
       decoder_(DecoderOptionsOf(context.rl, context.trainer)),
       kept_path_(std::move(kept_path)),
-      policy_(context.trainer, context.max_length) {
+      policy_(context.trainer, context.max_length, context.rl) {
   rollout_.logprobs = LogProbs::kNo;
 }
 

@@ -76,7 +76,7 @@ absl::Status Range(const char* field, double value, double low, double high) {
 
 }  // namespace
 
-absl::Status CheckRl(const proto::Rl& rl) {
+absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
   if (rl.dual_clip() != 0) RETURN_IF_ERROR(Range("dual_clip", rl.dual_clip(), 1, 1e6));
   RETURN_IF_ERROR(
       Annotate(Validate({.temperature = rl.temperature(), .top_k = rl.top_k(), .top_p = rl.top_p()}), "rl"));
@@ -84,6 +84,11 @@ absl::Status CheckRl(const proto::Rl& rl) {
     return UsageError(
         "rl.kl is NO_KL, but a coefficient is set; nothing would use it; set rl.kl: TRUE_GRADIENT or leave "
         "kl_coefficient and kl_in_reward out");
+  }
+  if (rl.drafts() && model.num_nextn_predict_layers == 0) {
+    return UsageError(
+        "rl.drafts is true; drafts come from an MTP module, and the model has none (num_nextn_predict_layers "
+        "is 0); leave rl.drafts out, or start from a model that was trained with one");
   }
   if (rl.group_size() == 1 && rl.advantage() != proto::Rl::REINFORCE_PP) {
     return UsageError(
@@ -128,7 +133,8 @@ RolloutOptions RolloutOptionsOf(const proto::Rl& rl, int64_t max_length, uint64_
 }
 
 DecoderOptions DecoderOptionsOf(const proto::Rl& rl, const Trainer& trainer) {
-  return {.exact = rl.rollout() == proto::Rl::EXACT && trainer.context().backend.batch_invariant()};
+  return {.exact = rl.rollout() == proto::Rl::EXACT && trainer.context().backend.batch_invariant(),
+          .drafts = rl.drafts()};
 }
 
 absl::StatusOr<StepReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,

@@ -56,6 +56,8 @@ proto::SampledGroups ToProto(const std::vector<RolloutGroup>& groups) {
       CopyTo(s.proximal, sample.mutable_proximal());
       CopyTo(s.reference, sample.mutable_reference());
       sample.set_finished(s.finished);
+      sample.set_drafts(s.drafts);
+      sample.set_accepted_drafts(s.accepted_drafts);
       sample.set_text(s.text);
       if (s.score.reward) sample.set_reward(*s.score.reward);
       if (s.score.correct) sample.set_correct(*s.score.correct);
@@ -83,6 +85,8 @@ void AddFromProto(const proto::SampledGroups& from, std::vector<RolloutGroup>& o
       sample.proximal.assign(s.proximal().begin(), s.proximal().end());
       sample.reference.assign(s.reference().begin(), s.reference().end());
       sample.finished = s.finished();
+      sample.drafts = s.drafts();
+      sample.accepted_drafts = s.accepted_drafts();
       sample.text = s.text();
       if (s.has_reward()) sample.score.reward = s.reward();
       if (s.has_correct()) sample.score.correct = s.correct();
@@ -135,6 +139,8 @@ absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const P
     sample.logprobs = std::move(results[i].logprobs);
     sample.sampling_logprobs = std::move(results[i].sampling_logprobs);
     sample.finished = results[i].reason == StopReason::kStopToken;
+    sample.drafts = results[i].drafts;
+    sample.accepted_drafts = results[i].accepted_drafts;
     sample.text = tools.codec.AnswerText(sample.tokens);
   }
   return groups;

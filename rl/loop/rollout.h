@@ -25,6 +25,7 @@ struct RolloutSample {
   std::vector<float> proximal;           // [tokens] the policy at the start of the step, as trained; or empty
   std::vector<float> reference;          // [tokens] or empty
   bool finished = false;                 // by an end marker
+  int64_t drafts = 0, accepted_drafts = 0;  // GenerateResult
   std::string text;
   ScoredAnswer score;
 };

@@ -28,13 +28,13 @@ SftSource::SftSource(const SourceContext& context, Conversations conversations, 
     : context_(context),
       conversations_(std::move(conversations)),
       shuffle_(shuffle),
-      policy_(context.trainer, context.max_length) {}
+      policy_(context.trainer, context.max_length, context.rl) {}
 
 SftSource::SftSource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer)
     : context_(context),
       problems_(&problems),
       scorer_(&scorer),
-      policy_(context.trainer, context.max_length) {}
+      policy_(context.trainer, context.max_length, context.rl) {}
 
 absl::StatusOr<AnswerGroup> SftSource::At(uint64_t index) const {
   if (problems_ == nullptr) {

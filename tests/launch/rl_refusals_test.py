@@ -72,6 +72,8 @@ def refuse_reinforcement():
         refuse(f"rl.{field} {value}", GRPO + TOKENIZER + SORT + f"rl {{ {field}: {value} }}", 64, field)
     refuse("groups of one", GRPO + TOKENIZER + SORT + "rl { group_size: 1 max_new: 3 }", 64, "rl.group_size")
     refuse("a coefficient without kl", GRPO + TOKENIZER + SORT + "rl { kl_coefficient: 0.1 }", 64, "rl.kl")
+    refuse("drafts without an MTP module", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 3 drafts: true }", 64,
+           "rl.drafts", "MTP module")
     refuse("kl in the reward without kl", GRPO + TOKENIZER + SORT + "rl { kl_in_reward: true }", 64, "rl.kl")
     refuse("an unknown part of the reward", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "luck" } }', 64, "luck")
     refuse("format without tags", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "format" } }', 64, "format")

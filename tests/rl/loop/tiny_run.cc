@@ -109,7 +109,7 @@ SourceContext TinyRun::context() {
 
 std::unique_ptr<PolicySource> TinyRun::NewPolicySource(std::unique_ptr<Journal> journal,
                                                        const std::string& samples_folder) {
-  const absl::Status fine = CheckRl(options_.rl);
+  const absl::Status fine = CheckRl(options_.rl, options_.model);
   EXPECT_TRUE(fine.ok()) << fine;
   return std::make_unique<PolicySource>(context(), *problems_, *scorer_, std::move(journal), samples_folder);
 }

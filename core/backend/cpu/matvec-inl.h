@@ -179,9 +179,9 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   for (; r < m; ++r) strip(std::integral_constant<int, 1>(), r);
 }
 
-// store(r, c, dot) for m rows of x and n rows of w; w is read once. A single row takes its columns far apart:
-// each is then a long stream of its own that the processor's prefetchers follow (twice the bandwidth of
-// neighbouring rows, which end before a prefetcher has caught up).
+// store(r, c, dot) for m rows of x and n rows of w; w is read once. One row or two (a token and its draft)
+// take their columns far apart: each is then a long stream of its own that the processor's prefetchers follow
+// (twice the bandwidth of neighbouring rows, which end before a prefetcher has caught up).
 template <class Step, typename X, typename W, typename StoreDot>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                          const StoreDot& store) {
@@ -193,7 +193,7 @@ HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ld
                               [&](int64_t r, int64_t i, float dot) { store(r, c + i, dot); });
     }
   };
-  if (m == 1) {
+  if (m <= 2) {
     constexpr int kStreams = 4;
     const int64_t apart = n / kStreams;
     for (; c < apart; ++c) {
@@ -201,8 +201,6 @@ HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ld
                                  [&](int64_t r, int64_t i, float dot) { store(r, c + i * apart, dot); });
     }
     c = kStreams * apart;
-  } else if (m == 2) {
-    columns(std::integral_constant<int, 4>());
   } else {
     columns(std::integral_constant<int, Step::kWideColumns>());
   }

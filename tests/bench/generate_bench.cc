@@ -4,7 +4,8 @@
 // line has the share of the measured read bandwidth at which weights are read. In the environment: PROFILE=1
 // adds the time of every kernel (it slows the run, on a GPU much), RECORD=0 makes every call of every step
 // where steps would be replayed, TOP_K=N draws among the N best, on the host, EXACT=1 decodes with the bits
-// of the training forward.
+// of the training forward, DRAFTS=1 gives the model an MTP module and drafts with it: random weights accept
+// nearly none, so tokens/s times (1 + acceptance) is what a trained module would give.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -113,9 +114,11 @@ int Main(int argc, char** argv) {
     if (!text.ok()) return std::fprintf(stderr, "%s\n", text.status().ToString().c_str()), 66;
     config = *ConfigFromJson(*text, name);
   }
-  Model model(
-      config, *backend, *stream,
-      {.storage = {.act = act_name == "fp32" ? DType::kF32 : DType::kBF16, .training = false}, .mtp = false});
+  const char* drafts_text = std::getenv("DRAFTS");
+  const bool drafts = drafts_text != nullptr && *drafts_text == '1';
+  config.num_nextn_predict_layers = drafts ? 1 : 0;
+  Model model(config, *backend, *stream,
+              {.storage = {.act = act_name == "fp32" ? DType::kF32 : DType::kBF16, .training = false}});
   Fill(model, *backend, *stream);
 
   KernelProfile profile;
@@ -125,7 +128,8 @@ int Main(int argc, char** argv) {
   Decoder decoder(model, *backend, *stream,
                   {.profile = profiling ? &profile : nullptr,
                    .record = record == nullptr || *record != '0',
-                   .exact = exact});
+                   .exact = exact,
+                   .drafts = drafts});
   std::vector<GenerateRequest> requests;
   for (int64_t i = 0; i < batch; ++i) {
     std::vector<int32_t> ids;
@@ -137,6 +141,7 @@ int Main(int argc, char** argv) {
                         .sequence = static_cast<uint64_t>(i)});
   }
   double best = 1e30, first_token = 0;
+  int64_t tried = 0, accepted = 0;
   for (int round = 0; round < 5; ++round) {
     profile.Clear();
     double first = 0;
@@ -148,6 +153,7 @@ int Main(int argc, char** argv) {
                                      }});
     const double seconds = Since(start);
     if (!results.ok()) return std::fprintf(stderr, "%s\n", results.status().ToString().c_str()), 1;
+    for (const GenerateResult& r : *results) tried += r.drafts, accepted += r.accepted_drafts;
     if (seconds < best) best = seconds, first_token = first;
   }
   const double step = (best - first_token) / static_cast<double>(std::max<int64_t>(max_new - 1, 1));
@@ -159,7 +165,11 @@ int Main(int argc, char** argv) {
       name.c_str(), backend->Name().c_str(), act_name.c_str(), static_cast<long long>(batch),
       static_cast<long long>(prompt), static_cast<long long>(max_new),
       static_cast<double>(batch * max_new) / best, first_token, 1e3 * step);
-  if (batch == 1) {
+  if (drafts) {
+    std::printf(",\"draft_acceptance\":%.4f",
+                static_cast<double>(accepted) / static_cast<double>(std::max<int64_t>(tried, 1)));
+  }
+  if (batch == 1 && !drafts) {
     const double bandwidth = MeasureReadBandwidth(*backend), read = WeightBytes(model) / step;
     std::printf(",\"weight_gb_per_s\":%.2f,\"read_bandwidth_gb_per_s\":%.2f,\"share\":%.3f", 1e-9 * read,
                 1e-9 * bandwidth, read / bandwidth);

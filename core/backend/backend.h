@@ -123,6 +123,7 @@ class Backend : public Allocator {
   virtual void CombineRows(Stream& stream, const CombineRowsArgs& args) = 0;
 
   virtual void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) = 0;
+  virtual void Divergence(Stream& stream, const DivergenceArgs& args) = 0;
   virtual void DrawTokens(Stream& stream, const DrawTokensArgs& args) = 0;
   virtual void AdamW(Stream& stream, const AdamWArgs& args) = 0;
   // sum [1] f64 = sum of squares of x (f32), in a fixed order.

@@ -248,6 +248,25 @@ struct CrossEntropyArgs {
   TensorView dlogits = {};    // = [n, V] act, may be logits when act is fp32; empty: not wanted
 };
 
+// With p and q the softmaxes of inverse_temperature times a student's and a teacher's logits, rows of targets
+// < 0 counting for nothing:
+//   divergences = KL(q || p) = sum of q ln(q / p), or kReverse: KL(p || q) (nats),
+//   agreements = 1 where the teacher's likeliest token (of equals the first) is one of the student's, else 0,
+//   gradient = d/dlogits of sum over rows of scale * weight * divergence
+enum class DivergenceKind { kForward, kReverse };
+struct DivergenceArgs {
+  DivergenceKind kind = DivergenceKind::kForward;
+  TensorView logits;   // [n, V] f32
+  TensorView teacher;  // [n, V] f32
+  TensorView targets;  // [n] i32: only their signs count
+  float scale = 0;
+  TensorView weights = {};  // [n] f32; empty: 1 each
+  float inverse_temperature = 1;
+  TensorView divergences;    // = [n] f32
+  TensorView agreements;     // = [n] f32
+  TensorView gradient = {};  // = [n, V] f32, may be logits or teacher; empty: not wanted
+};
+
 // Draws a token from each of n rows of logits, in proportion to exp(logit * scale) over the whole vocabulary:
 // draw.h says how, to the bit (logarithms but for their last one).
 struct DrawTokensArgs {

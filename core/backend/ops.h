@@ -33,6 +33,7 @@ void GatherRows(const Context& context, const GatherRowsArgs& args);
 void ScatterRows(const Context& context, const ScatterRowsArgs& args);
 void CombineRows(const Context& context, const CombineRowsArgs& args);
 void CrossEntropy(const Context& context, const CrossEntropyArgs& args);
+void Divergence(const Context& context, const DivergenceArgs& args);
 void DrawTokens(const Context& context, const DrawTokensArgs& args);
 void AdamW(const Context& context, const AdamWArgs& args);
 void SumSquares(const Context& context, TensorView x, TensorView sum);

@@ -121,6 +121,20 @@ void CrossEntropy(const Context& context, const CrossEntropyArgs& args) {
       [&] { context.backend.CrossEntropy(context.stream, args); });
 }
 
+void Divergence(const Context& context, const DivergenceArgs& args) {
+  const int64_t n = args.logits.rows(), vocab = args.logits.cols();
+  CheckMatrix(args.logits, "logits", DType::kF32, n, vocab);
+  CheckMatrix(args.teacher, "teacher", DType::kF32, n, vocab);
+  CheckFlat(args.targets, "targets", DType::kI32, n);
+  if (args.weights) CheckFlat(args.weights, "weights", DType::kF32, n);
+  CheckFlat(args.divergences, "divergences", DType::kF32, n);
+  CheckFlat(args.agreements, "agreements", DType::kF32, n);
+  CHECK_GT(args.inverse_temperature, 0);
+  if (args.gradient) CheckMatrix(args.gradient, "gradient", DType::kF32, n, vocab);
+  Run(context, "Divergence", 12.0 * n * vocab, Bytes(args.logits, args.teacher, args.gradient),
+      [&] { context.backend.Divergence(context.stream, args); });
+}
+
 void DrawTokens(const Context& context, const DrawTokensArgs& args) {
   const int64_t n = args.tokens.elements(), vocab = args.logits.cols();
   CHECK_GT(vocab, 0) << "logits are " << args.logits;

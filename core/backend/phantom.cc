@@ -94,6 +94,7 @@ class Phantom final : public PhantomBackend {
   void ScatterRows(Stream&, const ScatterRowsArgs&) override {}
   void CombineRows(Stream&, const CombineRowsArgs&) override {}
   void CrossEntropy(Stream&, const CrossEntropyArgs&) override {}
+  void Divergence(Stream&, const DivergenceArgs&) override {}
   void DrawTokens(Stream&, const DrawTokensArgs&) override {}
   void AdamW(Stream&, const AdamWArgs&) override {}
   void SumSquares(Stream&, TensorView, TensorView) override {}

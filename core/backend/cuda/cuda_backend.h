@@ -76,6 +76,7 @@ class CudaBackend final : public Backend {
   void ScatterRows(Stream& stream, const ScatterRowsArgs& args) override;
   void CombineRows(Stream& stream, const CombineRowsArgs& args) override;
   void CrossEntropy(Stream& stream, const CrossEntropyArgs& args) override;
+  void Divergence(Stream& stream, const DivergenceArgs& args) override;
   void DrawTokens(Stream& stream, const DrawTokensArgs& args) override;
   void AdamW(Stream& stream, const AdamWArgs& args) override;
   void SumSquares(Stream& stream, TensorView x, TensorView sum) override;

@@ -101,6 +101,7 @@ class WaitingBackend final : public Backend {
   void ScatterRows(Stream& s, const ScatterRowsArgs& a) override { Call(&Backend::ScatterRows, s, a); }
   void CombineRows(Stream& s, const CombineRowsArgs& a) override { Call(&Backend::CombineRows, s, a); }
   void CrossEntropy(Stream& s, const CrossEntropyArgs& a) override { Call(&Backend::CrossEntropy, s, a); }
+  void Divergence(Stream& s, const DivergenceArgs& a) override { Call(&Backend::Divergence, s, a); }
   void DrawTokens(Stream& s, const DrawTokensArgs& a) override { Call(&Backend::DrawTokens, s, a); }
   void AdamW(Stream& s, const AdamWArgs& a) override { Call(&Backend::AdamW, s, a); }
   void SumSquares(Stream& s, TensorView x, TensorView sum) override { Call(&Backend::SumSquares, s, x, sum); }

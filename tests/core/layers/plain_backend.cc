@@ -397,6 +397,32 @@ class PlainBackend final : public Backend {
       }
     }
   }
+  void Divergence(Stream&, const DivergenceArgs& a) override {
+    for (int64_t t = 0; t < a.logits.rows(); ++t) {
+      std::vector<float> of[] = {Row(a.logits, t), Row(a.teacher, t)};
+      for (std::vector<float>& row : of) {
+        for (float& x : row) x *= a.inverse_temperature;
+      }
+      const double lse[] = {LogSumExp(of[0]), LogSumExp(of[1])};
+      const bool forward = a.kind == DivergenceKind::kForward, counts = IntAt(a.targets, t) >= 0;
+      const auto log_p = [&](int64_t v) { return of[0][v] - lse[0]; };
+      const auto log_q = [&](int64_t v) { return of[1][v] - lse[1]; };
+      double sum = 0;
+      for (int64_t v = 0; v < a.logits.cols(); ++v) {
+        const double difference = log_q(v) - log_p(v);
+        sum += forward ? std::exp(log_q(v)) * difference : -std::exp(log_p(v)) * difference;
+      }
+      const auto best = std::max_element(of[1].begin(), of[1].end()) - of[1].begin();
+      PutFlat(a.divergences, t, counts ? sum : 0);
+      PutFlat(a.agreements, t, counts && of[0][best] == *std::max_element(of[0].begin(), of[0].end()));
+      const double weight = a.scale * a.inverse_temperature * (a.weights ? Flat(a.weights, t) : 1);
+      for (int64_t v = 0; a.gradient && v < a.logits.cols(); ++v) {
+        const double p = std::exp(log_p(v));
+        const double d = forward ? p - std::exp(log_q(v)) : p * (log_p(v) - log_q(v) - sum);
+        Put(a.gradient, t, v, counts ? weight * d : 0);
+      }
+    }
+  }
   void DrawTokens(Stream&, const DrawTokensArgs&) override { CHECK(false) << "not used by layers"; }
   void AdamW(Stream&, const AdamWArgs&) override { CHECK(false) << "not used by layers"; }
   void SumSquares(Stream&, TensorView x, TensorView sum) override {

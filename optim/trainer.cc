@@ -204,6 +204,9 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
             batch.observe(begin, count, losses, entropies);
           };
         }
+        if (batch.teach != nullptr) {
+          to.teach = [&batch, begin, count] { return batch.teach(begin, count); };
+        }
       },
       size);
 }
@@ -226,9 +229,9 @@ absl::StatusOr<StepMetrics> Trainer::Run(const Objective& objective, const Engin
 absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, StepSums& sums,
                             StepMetrics& m) {
   const double depths = static_cast<double>(model_config().num_nextn_predict_layers);
-  double totals[] = {sums.loss,      sums.mtp_loss, sums.balance,
-                     sums.auxiliary, sums.z,        optimizer_->GradientSquares(context_),
-                     sums.entropy};
+  double totals[] = {sums.loss,      sums.mtp_loss,   sums.balance,
+                     sums.auxiliary, sums.z,          optimizer_->GradientSquares(context_),
+                     sums.entropy,   sums.divergence, sums.agreement};
   RETURN_IF_ERROR(mesh_->Sum(std::span<double>(totals)));
   RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(sums.counts)));
   m.loss = totals[0] / size.predictions;
@@ -237,6 +240,8 @@ absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, S
   m.auxiliary_loss = totals[3] / size.sequences;
   m.z_loss = totals[4] / size.predictions;
   m.entropy = totals[6] / size.predictions;
+  m.divergence = totals[7] / size.predictions;
+  m.agreement = totals[8] / size.predictions;
   m.grad_norm = std::sqrt(totals[5]);
   const int64_t experts = model_config().n_routed_experts;
   // Modules that were not run (loss weight 0) have no counts.
@@ -278,10 +283,10 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
     m.lr = sum.lr;
     sum.skipped |= !Update(m);
     const double share = 1.0 / static_cast<double>(updates.size());
-    for (const auto member :
-         {&StepMetrics::loss, &StepMetrics::grad_norm, &StepMetrics::balance_loss,
-          &StepMetrics::auxiliary_loss, &StepMetrics::z_loss, &StepMetrics::entropy,
-          &StepMetrics::max_violation, &StepMetrics::load_entropy, &StepMetrics::bubble}) {
+    for (const auto member : {&StepMetrics::loss, &StepMetrics::grad_norm, &StepMetrics::balance_loss,
+                              &StepMetrics::auxiliary_loss, &StepMetrics::z_loss, &StepMetrics::entropy,
+                              &StepMetrics::divergence, &StepMetrics::agreement, &StepMetrics::max_violation,
+                              &StepMetrics::load_entropy, &StepMetrics::bubble}) {
       sum.*member += share * m.*member;
     }
     sum.expert_counts.resize(m.expert_counts.size());

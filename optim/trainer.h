@@ -59,6 +59,8 @@ struct GroupBatch {
   std::function<void(int64_t first, int64_t count, std::span<const float> losses,
                      std::span<const float> entropies)>
       observe = nullptr;
+  // Adds the teacher's scale * weight * divergence to the objective. Called likewise, for every microbatch.
+  std::function<HeadTeacher(int64_t first, int64_t count)> teach = nullptr;
 };
 
 // Definitions in the contract under "Definitions".
@@ -72,7 +74,8 @@ struct StepMetrics {
   double balance_loss = 0;
   double auxiliary_loss = 0;
   double z_loss = 0;
-  double entropy = 0;  // of the predictions of a GroupBatch that wants it, mean
+  double entropy = 0;                    // of the predictions of a GroupBatch that wants it, mean
+  double divergence = 0, agreement = 0;  // of the predictions of a GroupBatch with a teacher, means
   double max_violation = 0;
   double load_entropy = 0;
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last

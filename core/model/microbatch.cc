@@ -67,8 +67,9 @@ void Microbatch::PutWeights(Stream& stream, std::span<const float> values) {
 
 void Microbatch::Begin() {
   layout = {};
-  prediction_rows = weights = entropies = {};
+  prediction_rows = weights = entropies = divergences = agreements = {};
   weigh = nullptr;
+  teach = nullptr;
   observe = nullptr;
   depths.clear();
 }

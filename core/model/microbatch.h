@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/layers/layer.h"
+#include "core/layers/loss_head.h"
 #include "core/layers/moe_mlp.h"
 
 namespace moebius {
@@ -69,6 +70,9 @@ class Microbatch {
   // are computed; writes the weights. Set after a load, which clears it.
   std::function<void(std::span<const float> losses, std::span<float> weights)> weigh;
   void PutWeights(Stream& stream, std::span<const float> values);
+  // Runs a teacher on the same tokens; called before the head runs, whose predictions are then drawn to it.
+  // Its x is valid until the head has run. Set after a load, which clears it.
+  std::function<HeadTeacher()> teach;
   // Called with what the predictions came to (entropies: empty unless the objective wants them).
   std::function<void(std::span<const float> losses, std::span<const float> entropies)> observe;
 
@@ -87,7 +91,8 @@ class Microbatch {
   TensorView hidden;     // [T, hidden] after the final norm (or the last block of a stage without head)
   TensorView losses;     // [N] f32
   TensorView entropies;  // [N] f32, or empty
-  TensorView d_hidden;   // gradient of `hidden`: from the head, or received by a stage without one
+  TensorView divergences, agreements;  // [N] f32, or empty: without a teacher
+  TensorView d_hidden;  // gradient of `hidden`: from the head, or received by a stage without one
   std::vector<TensorView> block_inputs;
   std::vector<RoutingStatistics> routing;  // of each MoE layer
 

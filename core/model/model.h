@@ -58,6 +58,7 @@ struct Objective {
   // Of the products of linear layers and experts; embedding, head, router, norms and attention never round.
   Rounding rounding = Rounding::kNone;
   bool gradients = true;  // false: losses only
+  bool predicts = true;   // false: the forward ends with Microbatch::hidden, without gradients
 };
 
 // A checkpoint tensor that is a copy of another: released MTP layers store embedding and head again.

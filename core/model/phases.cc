@@ -86,6 +86,7 @@ void Model::EndForward(const Pass& pass, const Objective& objective, Microbatch&
   const Shape shape{mb.tokens(), config_.hidden_size};
   const TensorView x = std::exchange(mb.hidden, kept.New(act, shape));
   final_norm_->Forward(pass, x, mb.hidden);
+  if (!objective.predicts) return;
   mb.losses = kept.New(DType::kF32, {mb.predictions()});
   mb.entropies = objective.entropies ? kept.New(DType::kF32, {mb.predictions()}) : TensorView();
   mb.d_hidden = objective.gradients ? mb.saved.gradients().New(act, shape) : TensorView();
@@ -97,6 +98,11 @@ void Model::EndForward(const Pass& pass, const Objective& objective, Microbatch&
                 .inverse_temperature = objective.inverse_temperature,
                 .entropies = mb.entropies,
                 .entropy_scale = objective.entropy_scale};
+  if (mb.teach != nullptr) {
+    args.teacher = mb.teach();
+    args.divergences = mb.divergences = kept.New(DType::kF32, {mb.predictions()});
+    args.agreements = mb.agreements = kept.New(DType::kF32, {mb.predictions()});
+  }
   if (mb.weigh != nullptr && objective.gradients) {
     head_->Run(pass.context, args);
     const Context& context = pass.context;

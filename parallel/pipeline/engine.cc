@@ -98,6 +98,8 @@ void Engine::AddSums(Run& run, int stage, const Microbatch& mb) const {
     const std::vector<float> entropies = ToHost(context_.backend, context_.stream, mb.entropies);
     run.sums.loss += std::accumulate(losses.begin(), losses.end(), 0.0);
     run.sums.entropy += std::accumulate(entropies.begin(), entropies.end(), 0.0);
+    run.sums.divergence += SumLosses(context_.backend, context_.stream, mb.divergences);
+    run.sums.agreement += SumLosses(context_.backend, context_.stream, mb.agreements);
     if (mb.observe != nullptr) mb.observe(losses, entropies);
     if (run.objective.mtp_scale != 0) {
       for (const Microbatch::Depth& depth : mb.depths) {

@@ -17,7 +17,8 @@ namespace moebius {
 
 // Sums over this rank's part of a step; a mesh-wide sum of each gives the step's.
 struct StepSums {
-  double loss = 0, mtp_loss = 0, balance = 0, auxiliary = 0, z = 0, entropy = 0;
+  double loss = 0, mtp_loss = 0, balance = 0, auxiliary = 0, z = 0, entropy = 0, divergence = 0,
+         agreement = 0;
   std::vector<int64_t> counts;  // [MoE layers of the whole model x experts]
 };
 

@@ -94,6 +94,82 @@ TEST(LossHeadTest, GivesThemAcrossChunks) {
 
 TEST(LossHeadTest, GivesThemAcrossChunksInBf16) { Compare(65536, 4, 65, DType::kBF16, 0.02); }
 
+// The objective with a teacher, whose head has `padding` more words: in double, along random directions of x.
+void CompareTaught(int64_t vocab, int64_t padding, int64_t tokens, DType act, double tolerance) {
+  Bench bench;
+  const int64_t hidden = 8, its_hidden = 12;
+  ParameterSet set;
+  Parameter* weight = AddParameter(set, "head", {vocab, hidden});
+  Parameter* its_weight = AddParameter(set, "teacher", {vocab + padding, its_hidden});
+  set.Allocate(bench.backend(), bench.stream(), {.act = act});
+  Randomize(bench, set, 2);
+  const LossHead head(weight), its_head(its_weight);
+  const std::vector<float> x = RoundedToBf16(Normals("x", tokens * hidden));
+  const std::vector<float> its_x = RoundedToBf16(Normals("teacher's x", tokens * its_hidden));
+  const std::vector<float> w = bench.Read(weight->weight()), its_w = bench.Read(its_weight->weight());
+  const float scale = 0.25f, soft = 0.5f, by = 0.5f;
+  const auto log_softmax = [&](const std::vector<float>& of_x, const std::vector<float>& of_w, int64_t t,
+                               double inverse_temperature) {
+    const int64_t n = std::ssize(of_x) / tokens;
+    std::vector<double> out(vocab, 0.0);
+    double sum = 0;
+    for (int64_t v = 0; v < vocab; ++v) {
+      for (int64_t i = 0; i < n; ++i) out[v] += static_cast<double>(of_x[t * n + i]) * of_w[v * n + i];
+      out[v] *= inverse_temperature;
+      sum += std::exp(out[v]);
+    }
+    for (double& value : out) value -= std::log(sum);
+    return out;
+  };
+  std::vector<int32_t> targets(tokens);
+  std::vector<float> divergences, dx(tokens * hidden, 0.0f), dw(w.size(), 0.0f);
+  for (int64_t t = 0; t < tokens; ++t) {
+    targets[t] = static_cast<int32_t>(t * 7919 % vocab);
+    const std::vector<double> p = log_softmax(x, w, t, by), q = log_softmax(its_x, its_w, t, by);
+    const std::vector<double> hard = log_softmax(x, w, t, 1);
+    double divergence = 0;
+    for (int64_t v = 0; v < vocab; ++v) {
+      divergence += std::exp(q[v]) * (q[v] - p[v]);
+      const double d = soft * by * (std::exp(p[v]) - std::exp(q[v])) +
+                       scale * (std::exp(hard[v]) - (v == targets[t] ? 1 : 0));
+      for (int64_t i = 0; i < hidden; ++i) {
+        dx[t * hidden + i] += static_cast<float>(d * w[v * hidden + i]);
+        dw[v * hidden + i] += static_cast<float>(d * x[t * hidden + i]);
+      }
+    }
+    divergences.push_back(static_cast<float>(divergence));
+  }
+  const Tensor x_tensor = bench.Floats(act, {tokens, hidden}, x);
+  const Tensor its_x_tensor = bench.Floats(act, {tokens, its_hidden}, its_x);
+  const Tensor target_tensor = bench.Ints(targets), losses(bench.memory(), DType::kF32, {tokens});
+  const Tensor divergence_tensor(bench.memory(), DType::kF32, {tokens});
+  const Tensor agreements(bench.memory(), DType::kF32, {tokens});
+  const Tensor dx_tensor(bench.memory(), act, {tokens, hidden});
+  head.Run(bench.context(),
+           {.x = x_tensor,
+            .targets = target_tensor,
+            .losses = losses,
+            .scale = scale,
+            .dx = dx_tensor,
+            .teacher = {.head = &its_head, .x = its_x_tensor, .inverse_temperature = by, .scale = soft},
+            .divergences = divergence_tensor,
+            .agreements = agreements});
+  EXPECT_LE(RelativeDistance(bench.Read(divergence_tensor), divergences), std::min(tolerance, 1e-5));
+  EXPECT_LE(RelativeDistance(bench.Read(dx_tensor), dx), tolerance);
+  EXPECT_LE(RelativeDistance(bench.Read(weight->grad()), dw), tolerance);
+  EXPECT_EQ(bench.Read(its_weight->grad()), std::vector<float>(its_w.size(), 0.0f))
+      << "a teacher learns nothing";
+  EXPECT_EQ(bench.scratch().bytes(), 0);
+}
+
+TEST(LossHeadTest, ATeacherAddsItsDivergence) {
+  CompareTaught(50, 0, 23, DType::kF32, 5e-6);
+  CompareTaught(50, 7, 23, DType::kF32, 5e-6);
+  CompareTaught(50, 7, 23, DType::kBF16, 0.02);
+}
+
+TEST(LossHeadTest, ATeacherTeachesAcrossChunks) { CompareTaught(65536, 3, 65, DType::kF32, 2e-5); }
+
 TEST(LossHeadTest, NoTokensAreNoLoss) {
   Bench bench;
   ParameterSet set;

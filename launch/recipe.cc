@@ -54,12 +54,6 @@ class Checker {
                          "'; it becomes a folder: letters, digits and . _ - only, at most "
                          "100; set another name"));
     }
-    if (r_.task() == proto::DISTILL) {
-      Add("task",
-          "task is DISTILL; this build distils by learning what a teacher has written; use task PIPELINE "
-          "with a "
-          "REJECTION stage of the teacher and an SFT stage of the student (recipes/rl/distill.textproto)");
-    }
   }
 
   void CheckStages() {
@@ -133,10 +127,15 @@ class Checker {
           "or "
           "problems { jsonl: \"FILE\" }");
     }
-    if (task == proto::SFT && !asks && r_.sft().data().empty()) {
-      Add("",
-          "sft.data is missing; task SFT learns from conversations; add sft { data: \"FILE.jsonl\" }, or "
-          "problems whose worked answers it learns");
+    if ((task == proto::SFT || task == proto::DISTILL) && !asks && r_.sft().data().empty()) {
+      Add("", Concat("sft.data is missing; task ", proto::Task_Name(task),
+                     " learns from conversations; add sft { data: \"FILE.jsonl\" }, or problems whose worked "
+                     "answers it learns"));
+    }
+    if (task == proto::DISTILL && r_.distill().teacher().empty()) {
+      Add("distill.teacher",
+          "distill.teacher is missing; task DISTILL learns a model's probabilities; add distill { teacher: "
+          "\"DIR\" }, a checkpoint or a Hugging Face folder with the same tokenizer");
     }
     if (task == proto::DPO && r_.dpo().data().empty()) {
       Add("", "dpo.data is missing; task DPO learns from pairs of answers; add dpo { data: \"FILE.jsonl\" }");

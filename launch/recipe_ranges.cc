@@ -145,6 +145,8 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"rl.archive_every_steps", 0, kMaxCount},
       {"rl.show_samples", 0, 10000},
       {"rejection.keep", 1, 65536},
+      {"distill.temperature", 0.01, 1000},
+      {"distill.hard_weight", 0, 1},
       {"dpo.beta", 0, 1000},
       {"dpo.label_smoothing", 0, 0.5},
       {"max_minutes", 0, 1e7},

@@ -38,15 +38,21 @@ std::string StepTime(const Runs& runs) {
 std::string LossCharts(const Runs& runs) {
   const bool one = runs.size() == 1;
   const bool answers = one && AnyHas(runs, "sft/answer_tokens"), pairs = one && AnyHas(runs, "dpo/margin");
-  Chart loss{.title = !one    ? "Training loss"
-                      : pairs ? "Preference loss"
-                              : "Cross-entropy",
+  const bool taught = one && AnyHas(runs, "distill/kl");
+  Chart loss{.title = !one     ? "Training loss"
+                      : pairs  ? "Preference loss"
+                      : taught ? "Distillation loss"
+                               : "Cross-entropy",
              .y_label = pairs     ? "nats a pair"
                         : answers ? "nats a token of an answer"
                                   : "nats a token",
              .series = {}};
   // What reinforcement logs as its loss is a policy loss: another chart's.
   AddSmoothed(runs, {"train/loss", "train", 0, "rl/policy_loss"}, &loss);
+  if (taught) {
+    AddSmoothed(runs, {"distill/kl", "divergence from the teacher", 1}, &loss);
+    AddSmoothed(runs, {"distill/cross_entropy", "cross-entropy", 2}, &loss);
+  }
   Chart validation{.title = "Validation loss", .y_label = "nats a token", .series = {}};
   AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, one ? &loss : &validation);
   Chart mtp{.title = "Multi-token prediction loss", .y_label = "nats a token, mean of depths", .series = {}};

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "core/backend/phantom.h"
+#include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/model/weights.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
 #include "parallel/comm/solo_world.h"
@@ -14,6 +16,28 @@ namespace {
 // An allowance beside the tensors: CUDA's context, workspaces of libraries, scratch of kernels (attention's
 // backward takes about 1 GiB).
 constexpr int64_t kBesideTensors = int64_t{3} << 30;
+
+// A frozen model that runs beside the trained one, with what it keeps of a microbatch
+// (rl/loop/teacher_model).
+struct Beside {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Microbatch> microbatch;
+};
+
+absl::StatusOr<Beside> RunBeside(const std::string& folder, const Context& context, DType act,
+                                 int64_t sequences, int64_t length) {
+  ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
+  const ModelOptions options{
+      .storage = {.act = act, .training = false}, .max_positions = length, .mtp = false};
+  Beside out;
+  out.model = std::make_unique<Model>(config, context.backend, context.stream, options);
+  out.microbatch = std::make_unique<Microbatch>(context.backend, out.model->num_slots());
+  const std::vector<int32_t> tokens(sequences * (length + 1), 0);
+  out.microbatch->Load(context.stream, tokens, sequences, length, 0);
+  const Objective objective{.recompute = {.blocks = true}, .gradients = false, .predicts = false};
+  out.model->Forward(context, objective, *out.microbatch);
+  return out;
+}
 
 }  // namespace
 
@@ -35,6 +59,12 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   const int64_t each = recipe.batch().microbatch_sequences();
   if (each > 0) sequences = std::min(sequences, 2 * each);
   const int64_t length = recipe.batch().sequence_length();
+  Beside teacher;
+  if (recipe.task() == proto::DISTILL) {
+    const int64_t at_once = each > 0 ? std::min(sequences, each) : sequences;
+    ASSIGN_OR_RETURN(teacher, RunBeside(recipe.distill().teacher(), trainer->context(), options.storage.act,
+                                        at_once, length));
+  }
   const std::vector<int32_t> tokens(sequences * (length + 1), 0);
   RETURN_IF_ERROR(
       trainer->Step({.tokens = tokens, .sequences = sequences, .length = length, .document_starts = {}})

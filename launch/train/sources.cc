@@ -5,6 +5,8 @@
 #include "data/tokenizer/add_tokens.h"
 #include "data/tokenizer/byte_tokenizer.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/teacher_mark.h"
+#include "rl/loop/distill_source.h"
 #include "rl/loop/dpo_source.h"
 #include "rl/loop/policy_source.h"
 #include "rl/loop/rejection_source.h"
@@ -108,10 +110,20 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
     source_ = std::make_unique<DpoSource>(context, std::move(pairs), r_.dpo());
     return absl::OkStatus();
   }
-  if (r_.sft().data().empty()) {
-    source_ = std::make_unique<SftSource>(context, *problems_, *scorer_);
+  ASSIGN_OR_RETURN(WorkedAnswers answers, OpenAnswers(context));
+  if (r_.task() == proto::DISTILL) {
+    RETURN_IF_ERROR(
+        CheckTeacher(r_.distill().teacher(), *tokenizer_, training.trainer->model_config().vocab_size));
+    if (!folder.empty()) RETURN_IF_ERROR(MarkTeacher(folder, r_.distill().teacher()));
+    source_ = std::make_unique<DistillSource>(context, std::move(answers), r_.distill());
     return absl::OkStatus();
   }
+  source_ = std::make_unique<SftSource>(context, std::move(answers));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WorkedAnswers> TaskSource::OpenAnswers(const SourceContext& context) {
+  if (r_.sft().data().empty()) return WorkedAnswers(context, *problems_, *scorer_);
   const bool cut = r_.sft().too_long() == proto::Sft::CUT;
   ASSIGN_OR_RETURN(
       Conversations conversations,
@@ -124,8 +136,7 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
     note_ += Concat(" (of those longer than ", context.max_length, " tokens ", conversations.cut,
                     " were cut and ", conversations.left_out, " left out)");
   }
-  source_ = std::make_unique<SftSource>(context, std::move(conversations), r_.sft().shuffle());
-  return absl::OkStatus();
+  return WorkedAnswers(context, std::move(conversations), r_.sft().shuffle());
 }
 
 absl::StatusOr<std::unique_ptr<TaskSource>> TaskSource::Make(const proto::Recipe& recipe, Training& training,

@@ -1,5 +1,5 @@
-// From a recipe's task to the steps of its run (SFT, DPO, GRPO): tokenizer, prompts, problems, rewards, and
-// the source that makes batches of them.
+// From a recipe's task to the steps of its run (SFT, DISTILL, DPO, GRPO): tokenizer, prompts, problems,
+// rewards, and the source that makes batches of them.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 #include "launch/train/setup.h"
 #include "launch/train/tokenizer_files.h"
 #include "rl/loop/step_source.h"
+#include "rl/loop/worked_answers.h"
 #include "rl/problems/problem.h"
 #include "rl/problems/prompt_codec.h"
 #include "rl/problems/scoring.h"
@@ -41,6 +42,7 @@ class TaskSource {
   absl::Status OpenProblems(sandbox::Sandbox* sandbox);
   // `run_folder`: on every rank.
   absl::Status OpenSource(Training& training, const std::string& folder, const std::string& run_folder);
+  absl::StatusOr<WorkedAnswers> OpenAnswers(const SourceContext& context);
 
   const proto::Recipe& r_;
   TokenizerFiles files_;

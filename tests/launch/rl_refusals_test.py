@@ -128,11 +128,33 @@ def refuse_supervised():
         "d2.jsonl", {"prompt": "sort 21=", "chosen": "1" * 40, "rejected": "2"}), 65, "d2.jsonl", "sequence_length")
 
 
+def refuse_distillation():
+    distill = MODEL + "task: DISTILL\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER
+    sort = 'problems { kind: "sort" sort_length: 2 }\n'
+    teacher = 'distill { teacher: "other/checkpoints/latest" %s }\n'
+    refuse("distilling without a teacher", distill + sort, 64, "distill.teacher")
+    refuse("distilling nothing", distill + teacher % "", 64, "sft.data", "DISTILL")
+    refuse("a teacher that is not there", distill + sort + 'distill { teacher: "none" }', 66, "none")
+    for field, value in (("temperature", "0"), ("hard_weight", "1.5"), ("hard_weight", "-0.1")):
+        refuse(f"distill.{field} {value}", distill + sort + teacher % f"{field}: {value}", 64, f"distill.{field}")
+    open("other.textproto", "w").write(MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 32 }\n" + sort + RL +
+                                       'tokenizer: "symbols:0123456789sort =+"\n')
+    run = subprocess.run([moebius, "train", "other.textproto", "--out", "other"], capture_output=True, text=True, timeout=60)
+    check(run.returncode == 0, f"a teacher with another tokenizer is made {run.stderr.strip()}")
+    for ranks in (1, 2):
+        refuse(f"a teacher with another vocabulary on {ranks} ranks", distill + sort + teacher % "", 64,
+               "distill.teacher other/checkpoints/latest", "18 tokens", "17", ranks=ranks)
+    refuse("a teacher for fewer tokens than the student has",
+           distill.replace(TOKENIZER, 'tokenizer: "symbols:0123456789sort =+"\n').replace("model {", "model { vocab_size: 64") +
+           sort + teacher % "", 64, "logits for 18 tokens, the student for 64")
+
+
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     refuse_reinforcement()
     refuse_files()
     refuse_supervised()
+    refuse_distillation()
     os.chdir("/")
 print(f"{len(failures)} failures")
 sys.exit(1 if failures else 0)

@@ -59,6 +59,25 @@ checkpoint { every_steps: 3 keep: 2 }
 precision { compute: FP32 }
 threads: 2
 """
+TEACHER = MODEL.replace("hidden_size: 32", "hidden_size: 48") + """
+name: "teacher" task: SFT seed: 4 tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 2 }
+batch { sequences: 16 sequence_length: 16 }
+steps: 60
+optimizer { lr: 3e-3 warmup_steps: 5 }
+checkpoint { keep: 3 }
+"""
+STUDENT = MODEL + """
+name: "student" task: DISTILL seed: 3 tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 2 }
+distill { teacher: "teacher/checkpoints/latest" temperature: 2 hard_weight: 0.2 }
+batch { sequences: 16 sequence_length: 16 microbatch_sequences: 4 }
+steps: 60
+optimizer { lr: 3e-3 schedule: COSINE warmup_steps: 5 }
+evaluate { every_steps: 2 problems: 10 }
+checkpoint { every_steps: 3 keep: 2 }
+log { every_steps: 20 }
+"""
 
 
 def check(condition, text):
@@ -220,6 +239,32 @@ def programs():
     same_rows("programs.textproto", metrics("programs-killed"), rows)
 
 
+def distillation():
+    open("teacher.textproto", "w").write(TEACHER)
+    open("student.textproto", "w").write(STUDENT)
+    made = train("teacher.textproto", "teacher")
+    check(made.returncode == 0, f"a teacher is made {made.stderr.strip()}")
+    for name, ranks in (("one", ()), ("two", ("--ranks", "2", "--set", "parallel.pipeline=2"))):
+        out = f"student-{name}"
+        whole = train("student.textproto", out, *ranks)
+        check(whole.returncode == 0, f"distillation on {name} ends with 0 {whole.stderr.strip()}")
+        divergences = [row["distill/kl"] for row in metrics(out) if "distill/kl" in row]
+        check(len(divergences) == 60 and divergences[-1] < 0.5 * divergences[0], f"it learns: {divergences[::59]}")
+        kill_until_done("student.textproto", f"{out}-killed", final_bytes(out, 60), 60, 4, 0.6 * taken[out], 60, extra=ranks)
+        same_rows("student.textproto", metrics(f"{out}-killed"), metrics(out))
+    # A teacher that went on learning is another one.
+    short = train("student.textproto", "student-short", "--set", "max_minutes=0.0001")
+    check(short.returncode == 75, f"max_minutes: exit {short.returncode} {short.stderr.strip()}")
+    more = train("teacher.textproto", "teacher", "--set", "steps=61")
+    other = train("student.textproto", "student-short")
+    check(more.returncode == 0 and other.returncode == 64 and "distill.teacher" in other.stderr,
+          f"another teacher: exit {other.returncode} {other.stderr.strip()}")
+    point("teacher", "latest", 60)
+    same = train("student.textproto", "student-short")
+    check(same.returncode == 0 and final_bytes("student-short", 60) == final_bytes("student-one", 60),
+          f"with its teacher again: byte-equal {same.stderr.strip()}")
+
+
 def verdicts(out):
     return [json.loads(line) for p in glob.glob(f"{out}/journal/*.jsonl") for line in open(p)]
 
@@ -227,6 +272,7 @@ def verdicts(out):
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     sort()
+    distillation()
     if with_programs:
         programs()
     os.chdir("/")

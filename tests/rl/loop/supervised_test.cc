@@ -80,7 +80,7 @@ TEST(SftSourceTest, EveryEpochSeesEveryConversation) {
       all.push_back(ToAnswerGroup(conversations.items.back()));
     }
     const double want = AnswerLoss(run, all);
-    SftSource source(run.context(), conversations, shuffle);
+    SftSource source(run.context(), WorkedAnswers(run.context(), conversations, shuffle));
     std::vector<std::vector<double>> epochs;
     for (int epoch = 0; epoch < 2; ++epoch) {
       std::vector<double>& losses = epochs.emplace_back();

@@ -2,8 +2,8 @@
 
     python3 tests/bench/rl_experiments.py MOEBIUS OUT [NAME ...]
 
-NAME: sort add sort_moe coin dense_reward no_signal countdown r1 distill (default: all, about 40 minutes on two cores). Every
-figure is greedy accuracy on held-out problems with half its 95 % interval, and the wall time of all stages.
+NAME: sort add sort_moe coin dense_reward no_signal countdown r1 distill distill_logits (default: all, about 40 minutes on
+two cores). Every figure is greedy accuracy on held-out problems with half its 95 % interval, and the wall time of all stages.
 """
 
 import json
@@ -83,7 +83,8 @@ def sft_alone(moebius, name, out, seeds):
 
 def main():
     moebius, out = sys.argv[1], pathlib.Path(sys.argv[2])
-    names = sys.argv[3:] or ["sort", "add", "sort_moe", "coin", "dense_reward", "no_signal", "countdown", "r1", "distill"]
+    names = sys.argv[3:] or ["sort", "add", "sort_moe", "coin", "dense_reward", "no_signal", "countdown", "r1", "distill",
+                             "distill_logits"]
     out.mkdir(parents=True, exist_ok=True)
     print("| recipe | seed | accuracy | wall time |\n| --- | --- | --- | --- |")
     for name in names:
@@ -103,15 +104,15 @@ def main():
             single(moebius, "sort3_no_signal", out, [0])
         elif name == "r1":
             pipeline(moebius, "sort_r1", out, [0])
-        elif name == "distill":
+        elif name in ("distill", "distill_logits"):
             teacher = out / "sort-0" / "02-grpo" / "checkpoints" / "latest"
             if not teacher.exists():
-                sys.exit("distill needs sort first")
+                sys.exit(f"{name} needs sort first")
             link = pathlib.Path("runs") / "sort"
             if not link.exists():
                 link.parent.mkdir(exist_ok=True)
                 link.symlink_to((out / "sort-0").resolve())
-            pipeline(moebius, "sort_distill", out, [0])
+            pipeline(moebius, f"sort_{name}", out, [0])
 
 
 main()

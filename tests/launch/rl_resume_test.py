@@ -62,6 +62,7 @@ threads: 2
 TEACHER = MODEL.replace("hidden_size: 32", "hidden_size: 48") + """
 name: "teacher" task: SFT seed: 4 tokenizer: "symbols:0123456789sort ="
 problems { kind: "sort" sort_length: 2 }
+rl { max_new: 3 }
 batch { sequences: 16 sequence_length: 16 }
 steps: 60
 optimizer { lr: 3e-3 warmup_steps: 5 }
@@ -70,6 +71,7 @@ checkpoint { keep: 3 }
 STUDENT = MODEL + """
 name: "student" task: DISTILL seed: 3 tokenizer: "symbols:0123456789sort ="
 problems { kind: "sort" sort_length: 2 }
+rl { max_new: 3 }
 distill { teacher: "teacher/checkpoints/latest" temperature: 2 hard_weight: 0.2 }
 batch { sequences: 16 sequence_length: 16 microbatch_sequences: 4 }
 steps: 60

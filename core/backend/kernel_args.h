@@ -169,9 +169,12 @@ struct RouterArgs {
   RouterSpec spec;
   TensorView logits;     // [T, E] f32
   TensorView bias = {};  // [E] f32: for selection only
-  TensorView scores;     // = [T, E] f32
-  TensorView experts;    // = [T, K] i32
-  TensorView weights;    // = [T, K] f32
+  // [T, K] i32: experts to take in place of the best, in this order; a row that begins below 0 takes the
+  // best.
+  TensorView given = {};
+  TensorView scores;   // = [T, E] f32
+  TensorView experts;  // = [T, K] i32
+  TensorView weights;  // = [T, K] f32
 };
 // dlogits = gradient through weights, plus, per sequence s, the balance loss's
 //   sum over its tokens of balance_coefficient[s, e] * d(scores_e / sum scores), plus z_coefficient *

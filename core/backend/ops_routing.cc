@@ -30,6 +30,7 @@ void Router(const Context& context, const RouterArgs& args) {
   CheckSpec(args.spec, experts);
   CheckMatrix(args.logits, "logits", DType::kF32, tokens, experts);
   if (args.bias) CheckFlat(args.bias, "bias", DType::kF32, experts);
+  if (args.given) CheckMatrix(args.given, "given", DType::kI32, tokens, k);
   CheckMatrix(args.scores, "scores", DType::kF32, tokens, experts);
   CheckMatrix(args.experts, "experts", DType::kI32, tokens, k);
   CheckMatrix(args.weights, "weights", DType::kF32, tokens, k);

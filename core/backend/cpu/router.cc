@@ -155,8 +155,9 @@ float GroupScore(Scoring scoring, const float* scores, int64_t n) {
   return scoring == Scoring::kSoftmax || n == 1 ? first : first + second;
 }
 
+// experts [top_k]: the best.
 void Select(const RouterSpec& spec, const float* scores, const float* bias, int64_t n, Selection& s,
-            int32_t* experts, float* weights) {
+            int32_t* experts) {
   const float* ranked = scores;
   if (bias != nullptr || spec.top_groups < spec.num_groups) {
     for (int64_t e = 0; e < n; ++e) s.biased[e] = bias == nullptr ? scores[e] : scores[e] + bias[e];
@@ -179,6 +180,9 @@ void Select(const RouterSpec& spec, const float* scores, const float* bias, int6
     }
   }
   TopK(ranked, n, spec.top_k, experts, s.kept.data());
+}
+
+void Weigh(const RouterSpec& spec, const float* scores, const int32_t* experts, float* weights) {
   float sum = 1e-20f;
   for (int64_t k = 0; k < spec.top_k; ++k) sum += scores[experts[k]];
   for (int64_t k = 0; k < spec.top_k; ++k) {
@@ -217,8 +221,14 @@ void CpuBackend::Router(Stream&, const RouterArgs& args) {
     for (int64_t t = task * kTokensATask; t < std::min(tokens, (task + 1) * kTokensATask); ++t) {
       float* scores = Row<float>(args.scores, t);
       score(args.spec.scoring, Row<float>(args.logits, t), experts, scores);
-      Select(args.spec, scores, bias, experts, selection, Row<int32_t>(args.experts, t),
-             Row<float>(args.weights, t));
+      int32_t* chosen = Row<int32_t>(args.experts, t);
+      const int32_t* given = args.given ? Row<int32_t>(args.given, t) : nullptr;
+      if (given != nullptr && given[0] >= 0) {
+        std::copy_n(given, args.spec.top_k, chosen);
+      } else {
+        Select(args.spec, scores, bias, experts, selection, chosen);
+      }
+      Weigh(args.spec, scores, chosen, Row<float>(args.weights, t));
     }
   });
 }

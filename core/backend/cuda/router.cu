@@ -61,6 +61,8 @@ struct RouterKernelArgs {
   int experts;
   Rows logits;
   const float* bias;
+  const int32_t* given;  // or null
+  int64_t given_stride;
   float* scores;
   int64_t scores_stride;
   int32_t* chosen;
@@ -151,10 +153,12 @@ __global__ void __launch_bounds__(kThreads) RouterKernel(RouterKernelArgs args) 
     MaskGroups(args.spec, n, lane, ranked, shared[warp], keys);
   }
 
+  const int32_t* given = args.given != nullptr ? args.given + t * args.given_stride : nullptr;
+  if (given != nullptr && given[0] < 0) given = nullptr;  // the same in all lanes
   float sum = 1e-20f, score = 0;
   int expert = 0;
   for (int k = 0; k < args.spec.top_k; ++k) {
-    const int best = TakeBest(keys, lane);
+    const int best = given != nullptr ? given[k] : TakeBest(keys, lane);
     float found = 0;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -291,6 +295,8 @@ void CudaBackend::Router(Stream& stream, const RouterArgs& args) {
                                       .experts = static_cast<int>(experts),
                                       .logits = cuda::RowsOf(args.logits),
                                       .bias = cuda::Data<const float>(args.bias),
+                                      .given = cuda::Data<const int32_t>(args.given),
+                                      .given_stride = args.given.stride,
                                       .scores = cuda::Data<float>(args.scores),
                                       .scores_stride = args.scores.stride,
                                       .chosen = cuda::Data<int32_t>(args.experts),

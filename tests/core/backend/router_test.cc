@@ -118,6 +118,46 @@ TEST_P(RouterTest, ChoosesAndWeighsAsTheFormulaSays) {
   }
 }
 
+// Every third token has experts of its own, every third none, in rows of more columns than a choice has.
+TEST_P(RouterTest, TakesTheExpertsThatAreGiven) {
+  const RouterCase& c = GetParam();
+  const auto backend = NewTestBackend();
+  const Routed best(*backend, c);
+  const int64_t k = c.spec.top_k;
+  std::vector<int32_t> rows(kTokens * (k + 3), 77);
+  const auto given_at = [&](int64_t t, int64_t i) {
+    return static_cast<int>((c.experts - 1 - t % c.experts + i) % c.experts);
+  };
+  for (int64_t t = 0; t < kTokens; ++t) {
+    for (int64_t i = 0; i < k; ++i) rows[t * (k + 3) + 1 + i] = t % 3 == 0 ? given_at(t, i) : -1;
+  }
+  const Tensor all(*backend, DType::kI32, {kTokens, k + 3});
+  backend->CopyToDevice(*best.stream, rows.data(), all);
+  const Tensor scores = DirtyTensor(*backend, DType::kF32, {kTokens, c.experts});
+  const Tensor experts = DirtyTensor(*backend, DType::kI32, {kTokens, k});
+  const Tensor weights = DirtyTensor(*backend, DType::kF32, {kTokens, k});
+  backend->Router(*best.stream, {.spec = c.spec,
+                                 .logits = best.logits,
+                                 .bias = c.bias ? best.bias.view() : TensorView(),
+                                 .given = all.view().Columns(1, k),
+                                 .scores = scores,
+                                 .experts = experts,
+                                 .weights = weights});
+  EXPECT_EQ(Values(scores), Values(best.scores));
+  for (int64_t t = 0; t < kTokens; ++t) {
+    const Row got = Values(experts.view().Rows(t, 1)), gates = Values(weights.view().Rows(t, 1));
+    if (t % 3 != 0) {
+      EXPECT_EQ(got, Values(best.experts.view().Rows(t, 1))) << t;
+      EXPECT_EQ(gates, Values(best.weights.view().Rows(t, 1))) << t;
+      continue;
+    }
+    std::vector<int> want;
+    for (int64_t i = 0; i < k; ++i) want.push_back(given_at(t, i));
+    EXPECT_EQ(std::vector<int>(got.begin(), got.end()), want) << t;
+    ExpectNear(gates, Weights(c.spec, Scores(c.spec.scoring, best.Logits(t)), want), 1e-6, "gates");
+  }
+}
+
 TEST_P(RouterTest, GradientAgreesWithFiniteDifferences) {
   const RouterCase& c = GetParam();
   const auto backend = NewTestBackend();

@@ -229,9 +229,17 @@ absl::StatusOr<StepMetrics> Trainer::Run(const Objective& objective, const Engin
 absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, StepSums& sums,
                             StepMetrics& m) {
   const double depths = static_cast<double>(model_config().num_nextn_predict_layers);
-  double totals[] = {sums.loss,      sums.mtp_loss,   sums.balance,
-                     sums.auxiliary, sums.z,          optimizer_->GradientSquares(context_),
-                     sums.entropy,   sums.divergence, sums.agreement};
+  double totals[] = {sums.loss,
+                     sums.mtp_loss,
+                     sums.balance,
+                     sums.auxiliary,
+                     sums.z,
+                     optimizer_->GradientSquares(context_),
+                     sums.entropy,
+                     sums.divergence,
+                     sums.agreement,
+                     sums.routes_given,
+                     sums.routes_changed};
   RETURN_IF_ERROR(mesh_->Sum(std::span<double>(totals)));
   RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(sums.counts)));
   m.loss = totals[0] / size.predictions;
@@ -242,6 +250,8 @@ absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, S
   m.entropy = totals[6] / size.predictions;
   m.divergence = totals[7] / size.predictions;
   m.agreement = totals[8] / size.predictions;
+  m.routes_given = std::llround(totals[9]);
+  m.routes_changed = std::llround(totals[10]);
   m.grad_norm = std::sqrt(totals[5]);
   const int64_t experts = model_config().n_routed_experts;
   // Modules that were not run (loss weight 0) have no counts.
@@ -289,6 +299,8 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
                               &StepMetrics::load_entropy, &StepMetrics::bubble}) {
       sum.*member += share * m.*member;
     }
+    sum.routes_given += m.routes_given;
+    sum.routes_changed += m.routes_changed;
     sum.expert_counts.resize(m.expert_counts.size());
     for (size_t l = 0; l < m.expert_counts.size(); ++l) {
       sum.expert_counts[l].resize(m.expert_counts[l].size());

@@ -76,6 +76,8 @@ struct StepMetrics {
   double z_loss = 0;
   double entropy = 0;                    // of the predictions of a GroupBatch that wants it, mean
   double divergence = 0, agreement = 0;  // of the predictions of a GroupBatch with a teacher, means
+  // Routing replay: (token, layer) pairs whose experts were given, and those for which the router had others.
+  int64_t routes_given = 0, routes_changed = 0;
   double max_violation = 0;
   double load_entropy = 0;
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last

@@ -67,12 +67,7 @@ bool SharesEmbedding(const ModelConfig& config) {
 Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig& config,
                const Schedule& schedule, const std::vector<StageRange>& ranges, const ModelOptions& options)
     : config_(config), pool_(backend, compute), stages_(schedule.StagesOf(mesh.at().pipeline)) {
-  const auto moe_before = [&](int64_t layer) {
-    int64_t n = 0;
-    for (int64_t l = 0; l < layer; ++l) n += config.IsMoe(l);
-    return n;
-  };
-  num_moe_layers_ = moe_before(config.num_hidden_layers);
+  num_moe_layers_ = config.NumMoe(config.num_hidden_layers);
   if (config.n_routed_experts > 0) num_moe_layers_ += config.num_nextn_predict_layers;
   const NodeMap nodes = NodesOf(mesh.experts(), mesh.world().node_of_rank());
   if (mesh.layout().expert > 1 && IsTwoLevel(mesh.layout().exchange.kind, nodes)) {
@@ -89,14 +84,14 @@ Stages::Stages(Mesh& mesh, Backend& backend, Stream& compute, const ModelConfig&
       const int64_t local = config.n_routed_experts / expert_ranks;
       o.experts = {.first = mesh.at().expert * local, .count = local};
       // MoE layers are made in order.
-      o.make_exchange = [this, &mesh, layer = static_cast<int>(moe_before(o.stage.first_layer))](
+      o.make_exchange = [this, &mesh, layer = static_cast<int>(config.NumMoe(o.stage.first_layer))](
                             int64_t num_experts) mutable -> std::unique_ptr<TokenExchange> {
         return MakeExchange(mesh, num_experts, layer++);
       };
     }
     o.embedding_table = shared_table_;
     models_.push_back(std::make_unique<Model>(config, backend, compute, o));
-    first_moe_layer_.push_back(moe_before(o.stage.first_layer));
+    first_moe_layer_.push_back(config.NumMoe(o.stage.first_layer));
     if (shares && (o.stage.embedding || o.stage.head) && shared_table_ == nullptr) {
       shared_table_ = models_.back()->embedding_table();
     }

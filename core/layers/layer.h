@@ -3,12 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/backend/context.h"
 #include "core/layers/saved.h"
 
 namespace moebius {
+
+// Which experts tokens went to, on the host: [tokens, MoE layers of the model (MTP modules left out), top-k].
+// Where nobody knows, every choice of the token in that layer is kNoRoute.
+using Route = uint16_t;
+inline constexpr Route kNoRoute = std::numeric_limits<Route>::max();
 
 // How a microbatch's T tokens lie: sequences one after another.
 //
@@ -21,6 +27,11 @@ struct TokenLayout {
 
   TensorView attention_rows;  // [E] i32: the token of each row; empty: E = T, row by row
   TensorView token_rows;      // [T] i32: a row of each token; the others of a shared token are its copies
+
+  // Routing replay: experts that were chosen before and are taken again, whatever the router prefers now;
+  // gates stay the live router's. Empty: the router chooses.
+  TensorView routes;               // [T, MoE layers x top-k] i32; below 0: kNoRoute, the router chooses
+  std::vector<Route> host_routes;  // the same
 
   int64_t tokens() const { return sequence_starts.back(); }
   int64_t sequences() const { return static_cast<int64_t>(sequence_starts.size()) - 1; }

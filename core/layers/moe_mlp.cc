@@ -9,28 +9,14 @@
 
 namespace moebius {
 
-MoeMlp::MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& p, TokenExchange* exchange)
-    : spec_(spec), parameters_(p), exchange_(exchange) {
+MoeMlp::MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& p, TokenExchange* exchange,
+               int64_t layer)
+    : spec_(spec), parameters_(p), exchange_(exchange), layer_(layer) {
   if (p.shared_gate_up != nullptr) shared_.emplace(slots, p.shared_gate_up, p.shared_down);
-  for (int* slot : {&x_,
-                    &logits_,
-                    &scores_,
-                    &chosen_,
-                    &weights_,
-                    &f_,
-                    &losses_,
-                    &auxiliary_f_,
-                    &auxiliary_losses_,
-                    &z_,
-                    &dlogits_,
-                    &rows_,
-                    &gate_up_out_,
-                    &h_,
-                    &out_,
-                    &dout_,
-                    &d_gate_up_,
-                    &d_rows_,
-                    &d_row_weights_,
+  for (int* slot : {&x_,       &logits_, &scores_,      &chosen_,           &weights_,
+                    &f_,       &losses_, &auxiliary_f_, &auxiliary_losses_, &z_,
+                    &dlogits_, &live_,   &rows_,        &gate_up_out_,      &h_,
+                    &out_,     &dout_,   &d_gate_up_,   &d_rows_,           &d_row_weights_,
                     &handle_}) {
     *slot = slots.Take();
   }
@@ -56,7 +42,7 @@ void MoeMlp::Route(const Pass& pass, TensorView x) const {
   const TensorView logits = pass.Keep(logits_, DType::kF32, {tokens, experts});
   const TensorView scores = pass.Keep(scores_, DType::kF32, {tokens, experts});
   const TensorView chosen = pass.Keep(chosen_, DType::kI32, {tokens, spec_.top_k});
-  const TensorView weights = pass.Keep(weights_, DType::kF32, {tokens, spec_.top_k});
+  pass.Keep(weights_, DType::kF32, {tokens, spec_.top_k});
   {
     ArenaScope scope(pass.context.scratch);
     MatMul(pass.context, {.a = InputF32(pass, pass.context.scratch),
@@ -64,12 +50,12 @@ void MoeMlp::Route(const Pass& pass, TensorView x) const {
                           .c = logits,
                           .transpose_b = Transpose::kYes});
   }
-  Router(pass.context, {.spec = spec_,
-                        .logits = logits,
-                        .bias = parameters_.bias != nullptr ? parameters_.bias->weight() : TensorView(),
-                        .scores = scores,
-                        .experts = chosen,
-                        .weights = weights});
+  if (pass.layout.routes) {
+    Choose(pass, {}, pass.Keep(live_, DType::kI32, chosen.shape));
+    Choose(pass, pass.layout.routes.Columns(layer_ * spec_.top_k, spec_.top_k), chosen);
+  } else {
+    Choose(pass, {}, chosen);
+  }
   Balance(pass.context, {.scores = scores,
                          .top_k = spec_.top_k,
                          .sequence_starts = pass.layout.sequence_starts,
@@ -84,6 +70,17 @@ void MoeMlp::Route(const Pass& pass, TensorView x) const {
                            .losses = pass.Keep(auxiliary_losses_, DType::kF32, {sequences})});
   }
   if (pass.balance.z != 0) RouterZ(pass.context, {.logits = logits, .z = pass.Keep(z_, DType::kF32, {1})});
+}
+
+// Scores, weights and `chosen`, from the logits.
+void MoeMlp::Choose(const Pass& pass, TensorView given, TensorView chosen) const {
+  Router(pass.context, {.spec = spec_,
+                        .logits = pass.saved[logits_],
+                        .bias = parameters_.bias != nullptr ? parameters_.bias->weight() : TensorView(),
+                        .given = given,
+                        .scores = pass.saved[scores_],
+                        .experts = chosen,
+                        .weights = pass.saved[weights_]});
 }
 
 void MoeMlp::PostDispatch(const Pass& pass) const {
@@ -350,7 +347,22 @@ RoutingStatistics MoeMlp::ReadStatistics(const Pass& pass) const {
   for (const float loss : balance) out.balance_loss_sum += loss;
   for (const float loss : auxiliary) out.auxiliary_loss_sum += loss;
   out.z_sum = z;
+  if (pass.layout.routes) CountReplayed(pass, out);
   return out;
+}
+
+void MoeMlp::CountReplayed(const Pass& pass, RoutingStatistics& statistics) const {
+  const int64_t k = spec_.top_k, width = pass.layout.routes.cols();
+  std::vector<int32_t> live(pass.saved[live_].elements());
+  pass.context.backend.CopyToHost(pass.context.stream, pass.saved[live_], live.data());
+  pass.context.stream.Synchronize();
+  for (int64_t t = 0; t < pass.layout.tokens(); ++t) {
+    const auto given = pass.layout.host_routes.begin() + t * width + layer_ * k;
+    if (*given == kNoRoute) continue;
+    ++statistics.routes_given;
+    const auto chosen = live.begin() + t * k;
+    statistics.routes_changed += !std::is_permutation(chosen, chosen + k, given);
+  }
 }
 
 namespace {

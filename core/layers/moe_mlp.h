@@ -34,12 +34,17 @@ struct RoutingStatistics {
   double balance_loss_sum = 0;  // sequence-wise loss without its factor, summed over sequences
   double auxiliary_loss_sum = 0;
   double z_sum = 0;  // summed over tokens
+  // Under routing replay: tokens whose experts were given, and those of them for which the router would have
+  // chosen others (as a set).
+  int64_t routes_given = 0;
+  int64_t routes_changed = 0;
 };
 
 class MoeMlp {
  public:
-  MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& parameters,
-         TokenExchange* exchange);
+  // layer: number among the model's MoE layers, its columns of TokenLayout::routes.
+  MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& parameters, TokenExchange* exchange,
+         int64_t layer = 0);
 
   // Forward, in this order; x [T, hidden] stays valid until the weight phase.
   void Route(const Pass& pass, TensorView x) const;
@@ -84,12 +89,16 @@ class MoeMlp {
   void ChunkForward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;
   void ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;
   TensorView InputF32(const Pass& pass, Arena& arena) const;
+  void Choose(const Pass& pass, TensorView given, TensorView chosen) const;
+  void CountReplayed(const Pass& pass, RoutingStatistics& statistics) const;
 
   RouterSpec spec_;
   MoeParameters parameters_;
   TokenExchange* exchange_;
+  int64_t layer_;
   std::optional<SwiGluMlp> shared_;
   int x_, logits_, scores_, chosen_, weights_, f_, losses_, auxiliary_f_, auxiliary_losses_, z_, dlogits_;
+  int live_;  // [T, K] i32: what the router would have chosen, under routing replay alone
   int rows_, gate_up_out_, h_, out_, dout_, d_gate_up_, d_rows_, d_row_weights_, handle_;
 };
 

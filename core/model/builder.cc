@@ -109,7 +109,7 @@ std::unique_ptr<SwiGluMlp> ModelBuilder::MakeDense(const std::string& prefix, in
   return std::make_unique<SwiGluMlp>(model_.slots_, gate_up, down);
 }
 
-std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
+std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix, int64_t layer) {
   const ExpertNames names = NamesOf(c_.model_type);
   const std::string p = prefix + names.block;
   const int64_t d = c_.hidden_size, i = c_.moe_intermediate_size, experts = c_.n_routed_experts;
@@ -147,7 +147,8 @@ std::unique_ptr<MoeMlp> ModelBuilder::MakeMoe(const std::string& prefix) {
   }
   const ExchangeFactory& make = model_.options_.make_exchange;
   model_.exchanges_.push_back(make ? make(experts) : std::make_unique<LocalExchange>(experts));
-  return std::make_unique<MoeMlp>(model_.slots_, c_.router(), parameters, model_.exchanges_.back().get());
+  return std::make_unique<MoeMlp>(model_.slots_, c_.router(), parameters, model_.exchanges_.back().get(),
+                                  c_.NumMoe(layer));
 }
 
 std::unique_ptr<Block> ModelBuilder::MakeBlock(int64_t layer) {
@@ -158,7 +159,7 @@ std::unique_ptr<Block> ModelBuilder::MakeBlock(int64_t layer) {
   std::unique_ptr<SwiGluMlp> dense;
   std::unique_ptr<MoeMlp> moe;
   if (c_.IsMoe(layer)) {
-    moe = MakeMoe(prefix);
+    moe = MakeMoe(prefix, layer);
   } else {
     dense = MakeDense(prefix + "mlp.", c_.intermediate_size);
   }

@@ -26,7 +26,7 @@ class ModelBuilder {
   std::unique_ptr<Layer> MakeMla(const std::string& prefix);
   std::unique_ptr<Layer> MakeGqa(const std::string& prefix);
   std::unique_ptr<SwiGluMlp> MakeDense(const std::string& prefix, int64_t intermediate);
-  std::unique_ptr<MoeMlp> MakeMoe(const std::string& prefix);
+  std::unique_ptr<MoeMlp> MakeMoe(const std::string& prefix, int64_t layer);
   void MakeMtp(int64_t depth);
 
   Model& model_;

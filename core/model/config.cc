@@ -17,6 +17,12 @@ bool ModelConfig::IsMoe(int64_t layer) const {
   return (layer + 1) % decoder_sparse_step == 0;
 }
 
+int64_t ModelConfig::NumMoe(int64_t layers) const {
+  int64_t n = 0;
+  for (int64_t l = 0; l < layers; ++l) n += IsMoe(l) ? 1 : 0;
+  return n;
+}
+
 float ModelConfig::attention_scale() const {
   double scale = 1 / std::sqrt(static_cast<double>(qk_head_dim()));
   if (attention == AttentionKind::kMla && rope_scaling.kind == RopeScalingKind::kYarn &&

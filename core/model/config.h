@@ -65,8 +65,9 @@ struct ModelConfig {
   int64_t eos_token_id = -1;
 
   bool IsMoe(
-      int64_t layer) const;      // layers from num_hidden_layers on are MTP modules: MoE where any layer is
-  int64_t qk_head_dim() const {  // of one head
+      int64_t layer) const;  // layers from num_hidden_layers on are MTP modules: MoE where any layer is
+  int64_t NumMoe(int64_t layers) const;  // MoE layers among the first `layers`
+  int64_t qk_head_dim() const {          // of one head
     return attention == AttentionKind::kMla ? qk_nope_head_dim + qk_rope_head_dim : head_dim;
   }
   int64_t value_head_dim() const { return attention == AttentionKind::kMla ? v_head_dim : head_dim; }

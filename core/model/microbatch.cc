@@ -6,9 +6,10 @@
 namespace moebius {
 namespace {
 
-// Number of the memory of weights; lower ones are the tokens of groups. MTP depths, which take others, and
-// groups exclude each other.
+// Numbers of the memory of weights and routes; lower ones are the tokens of groups. MTP depths, which take
+// others, and groups exclude each other.
 constexpr size_t kWeightsMemory = 6;
+constexpr size_t kRoutesMemory = 7;
 
 // Positions 0, 1, ... of sequences that lie one after another.
 std::vector<int32_t> Positions(const std::vector<int32_t>& starts) {
@@ -179,9 +180,29 @@ void Microbatch::LoadGroups(Stream& stream, std::span<const AnswerGroup> groups)
   targets = Put(stream, 2, next);
   prediction_rows = Put(stream, 3, rows);
   if (weighs) PutWeights(stream, by);
+  PutRoutes(stream, groups);
   if (!shares) return;
   layout.attention_rows = Put(stream, 4, attention_rows);
   layout.token_rows = Put(stream, 5, token_rows);
+}
+
+// In the order of the tokens: each prompt's, then those of its answers.
+void Microbatch::PutRoutes(Stream& stream, std::span<const AnswerGroup> groups) {
+  if (groups.empty() || groups[0].prompt_routes.empty()) return;
+  const int64_t width = std::ssize(groups[0].prompt_routes) / std::ssize(groups[0].prompt);
+  std::vector<Route>& all = layout.host_routes;
+  const auto add = [&](std::span<const Route> routes, int64_t tokens) {
+    CHECK_EQ(std::ssize(routes), tokens * width) << "routes of " << tokens << " tokens";
+    all.insert(all.end(), routes.begin(), routes.end());
+  };
+  for (const AnswerGroup& group : groups) {
+    add(group.prompt_routes, std::ssize(group.prompt));
+    for (const AnswerGroup::Answer& answer : group.answers) add(answer.routes, std::ssize(answer.tokens) - 1);
+  }
+  std::vector<int32_t> ids(all.size());
+  std::transform(all.begin(), all.end(), ids.begin(),
+                 [](Route route) { return route == kNoRoute ? -1 : int32_t{route}; });
+  layout.routes = Put(stream, kRoutesMemory, ids).Reshape({tokens(), width});
 }
 
 std::vector<float> ToHost(Backend& backend, Stream& stream, TensorView values) {

@@ -20,9 +20,13 @@ struct AnswerGroup {
     // [tokens] whether a prediction of the token is made at all; empty: of each. A conversation of several
     // turns is one answer that has the later questions in it.
     std::vector<bool> counts = {};
+    std::span<const Route> routes = {};  // of all tokens but the last, where the prompt has them; borrowed
   };
   std::vector<int32_t> prompt;  // at least one token
   std::vector<Answer> answers;  // at least one
+  // Experts to replay (TokenLayout::routes), borrowed; empty: the router chooses. All groups of a microbatch
+  // have them or none.
+  std::span<const Route> prompt_routes = {};
 
   int64_t Tokens() const;       // that a model runs over
   int64_t Predictions() const;  // tokens of answers that count
@@ -52,6 +56,7 @@ class Microbatch {
   std::vector<Tensor> memory_;  // of the views below, reused from load to load
 
   void Begin();  // a load: nothing of the one before stays
+  void PutRoutes(Stream& stream, std::span<const AnswerGroup> groups);
   // `values` in memory number `index`.
   TensorView Put(Stream& stream, size_t index, std::span<const int32_t> values);
   TensorView Put(Stream& stream, size_t index, std::span<const float> values);

@@ -19,7 +19,8 @@ namespace moebius {
 struct StepSums {
   double loss = 0, mtp_loss = 0, balance = 0, auxiliary = 0, z = 0, entropy = 0, divergence = 0,
          agreement = 0;
-  std::vector<int64_t> counts;  // [MoE layers of the whole model x experts]
+  double routes_given = 0, routes_changed = 0;  // see RoutingStatistics; whole numbers
+  std::vector<int64_t> counts;                  // [MoE layers of the whole model x experts]
 };
 
 class Engine {

@@ -30,6 +30,7 @@ struct Decoder::Call {
   TensorView newest;    // [B] i32: their rows among the T; empty at a step, where they are all
   TensorView next;      // [T] i32: of prompts with drafts, the token after each
   TensorView hidden;    // with drafts: where the states that the logits are made from go
+  TensorView routes;    // [MoE layers x T, K] i32, layer by layer, or empty
 };
 
 Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options)
@@ -52,12 +53,18 @@ Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const Dec
     attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_, decoding));
   }
   if (options.drafts) drafts_ = std::make_unique<DraftModule>(model, backend, stream, decoding);
+  if (options.routes) {
+    const ModelConfig& config = model.config();
+    CHECK_LT(config.n_routed_experts, int64_t{kNoRoute});
+    route_size_ = config.NumMoe(config.num_hidden_layers) * config.num_experts_per_tok;
+  }
   max_positions_ = model.options().max_positions > 0 ? model.options().max_positions
                                                      : model.config().max_position_embeddings;
 }
 
 void Decoder::Refresh() {
   lengths_.clear();
+  routes_.clear();
   num_logits_ = 0;
   for (const auto& attention : attention_) attention->Refresh(backend_, stream_);
   if (drafts_ != nullptr) drafts_->Refresh(backend_, stream_);
@@ -74,6 +81,7 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   CHECK(slots > 0 && capacity > 0 && capacity <= max_positions_)
       << slots << " slots of " << capacity << " tokens";
   lengths_.clear();
+  routes_.clear();
   if (slots <= slots_ && capacity <= capacity_) return;
   slots_ = std::max(slots, slots_);
   capacity_ = std::max(capacity, capacity_);
@@ -85,6 +93,7 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   const int64_t rows = drafts_ != nullptr ? 2 * slots_ : slots_;
   logits_ = Tensor(backend_, DType::kF32, {rows, vocab_});
   step_ints_ = Tensor(backend_, DType::kI32, {kStepInts * rows});
+  step_routes_ = Tensor();
   if (drafts_ != nullptr) drafts_->Reserve(context_, slots_, capacity_);
 }
 
@@ -134,6 +143,42 @@ Decoder::Call Decoder::Place(std::span<const int32_t> ids, std::span<const int32
   return call;
 }
 
+void Decoder::PlaceRoutes(Call& call, Tensor& memory) {
+  if (route_size_ == 0) return;
+  const int64_t top_k = model_.config().num_experts_per_tok, size = route_size_ * call.ids.elements();
+  // A step's memory has room for all slots from the start, so that it stays.
+  const int64_t room = call.newest ? size : route_size_ * slots_ * (drafts_ != nullptr ? 2 : 1);
+  if (!memory || memory.view().elements() < size) memory = Tensor(backend_, DType::kI32, {room});
+  call.routes = memory.view().Rows(0, size).Reshape({size / top_k, top_k});
+}
+
+// Adds the routes of a call that has run to those of its sequences, whose lengths are still those before it.
+void Decoder::KeepRoutes(const Call& call) {
+  if (!call.routes) return;
+  std::vector<int32_t> ids(call.routes.elements());
+  backend_.CopyToHost(stream_, call.routes, ids.data());
+  stream_.Synchronize();
+  const int64_t tokens = call.ids.elements(), top_k = call.routes.cols(), layers = route_size_ / top_k;
+  const std::span<const int32_t> starts = call.tokens.starts;
+  const bool ends_short = call.newest && !call.next && model_.blocks().back()->moe() != nullptr;
+  const int64_t turns = call.queries.per_sequence, batch = call.queries.lengths.elements() / turns;
+  for (int64_t s = 0; s < batch; ++s) {
+    const int64_t count = call.newest ? starts[s + 1] - starts[s] : turns;
+    const int64_t slot = call.queries.first_slot + s;
+    routes_[slot].resize(lengths_[slot] * route_size_);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t t = call.newest ? starts[s] + i : i * batch + s;
+      for (int64_t layer = 0; layer < layers; ++layer) {
+        const bool newest_alone = ends_short && layer + 1 == layers;
+        const auto from = ids.begin() + (layer * tokens + (newest_alone ? s : t)) * top_k;
+        for (int64_t k = 0; k < top_k; ++k) {
+          routes_[slot].push_back(newest_alone && i + 1 < count ? kNoRoute : static_cast<Route>(from[k]));
+        }
+      }
+    }
+  }
+}
+
 void Decoder::Prefill(std::span<const std::span<const int32_t>> prompts) {
   CHECK_LE(live() + std::ssize(prompts), slots_) << "no free slot";
   num_logits_ = std::ssize(prompts);
@@ -156,9 +201,12 @@ void Decoder::PrefillSome(std::span<const std::span<const int32_t>> prompts, int
   }
   const int64_t first_slot = live();
   lengths_.resize(first_slot + prompts.size(), 0);
+  routes_.resize(lengths_.size());
   Call call = Place(ids, starts, first_slot, prompt_ints_);
+  PlaceRoutes(call, prompt_routes_);
   if (drafts_ != nullptr) call.hidden = drafts_->hidden().Rows(first_row, std::ssize(prompts));
   Run(call, logits().Rows(first_row, std::ssize(prompts)));
+  KeepRoutes(call);
   for (size_t i = 0; i < prompts.size(); ++i)
     lengths_[first_slot + i] = static_cast<int32_t>(prompts[i].size());
 }
@@ -170,8 +218,10 @@ void Decoder::Step(std::span<const int32_t> tokens) {
   CHECK(num_logits_ == turns * live() && (turns == 1 || (turns == 2 && drafts_ != nullptr)))
       << num_logits_ << " tokens for " << live() << " sequences";
   Call call = Place(tokens, {}, 0, step_ints_);
+  PlaceRoutes(call, step_routes_);
   if (drafts_ != nullptr) call.hidden = drafts_->hidden().Rows(0, num_logits_);
   RunStep(call, logits());
+  KeepRoutes(call);
   for (int32_t& length : lengths_) length += static_cast<int32_t>(turns);
 }
 
@@ -186,6 +236,7 @@ std::span<const int32_t> Decoder::Draft(int64_t first_slot, std::span<const Draf
 void Decoder::Truncate(int64_t slot, int64_t length) {
   CHECK(slot >= 0 && slot < live() && length > 0 && length <= lengths_[slot]) << slot << " to " << length;
   lengths_[slot] = static_cast<int32_t>(length);
+  routes_[slot].resize(length * route_size_);
 }
 
 // The first step of a batch size makes its calls, so that whatever they prepare on the device exists when the
@@ -220,6 +271,7 @@ void Decoder::Run(const Call& call, TensorView logits) {
   TensorView h = scratch_.New(act_, shape), n = scratch_.New(act_, shape), y = scratch_.New(act_, shape);
   Embedding(context_, {.table = model_.embedding_table()->weight(), .ids = call.ids, .out = h});
   TensorView add;
+  int64_t moe_layer = 0;
   for (size_t b = 0; b < attention_.size(); ++b) {
     const Block& block = *model_.blocks()[b];
     AddNorm(context_, h, add, block.norm1(), n);
@@ -238,7 +290,11 @@ void Decoder::Run(const Call& call, TensorView logits) {
       scratch_.Release(mark);
     }
     AddNorm(context_, h, y, block.norm2(), n);
-    add = ForwardMlp(context_, block, n, h, y);
+    TensorView routes;
+    if (call.routes && block.moe() != nullptr) {
+      routes = call.routes.Rows(moe_layer++ * call.ids.elements(), n.rows());
+    }
+    add = ForwardMlp(context_, block, n, h, y, routes);
   }
   AddNorm(context_, h, add, model_.final_norm(), n);
   if (call.next) {
@@ -259,6 +315,7 @@ void Decoder::Fork(int64_t slot) {
       << "fork of slot " << slot << " with " << live() << " of " << slots_;
   Copy(slot, live());
   lengths_.push_back(lengths_[slot]);
+  routes_.push_back(routes_[slot]);
 }
 
 void Decoder::Drop(int64_t slot) {
@@ -267,8 +324,10 @@ void Decoder::Drop(int64_t slot) {
   if (slot != last) {
     Copy(last, slot);
     lengths_[slot] = lengths_[last];
+    routes_[slot] = std::move(routes_[last]);
   }
   lengths_.pop_back();
+  routes_.pop_back();
 }
 
 }  // namespace moebius

@@ -29,6 +29,7 @@ struct DecoderOptions {
   // Speculative decoding: steps may append a second token, which the model's MTP module drafts. The model has
   // one. Prefill then runs the whole last layer, and steps are not recorded.
   bool drafts = false;
+  bool routes = false;  // keeps which experts tokens went to: see Decoder::routes
 };
 
 class Decoder {
@@ -69,6 +70,12 @@ class Decoder {
   TensorView logits() const { return logits_.view().Rows(0, num_logits_); }
   // The same in host memory, valid until the next call of anything here; waits for the device.
   std::span<const float> CopyLogits();
+  // With DecoderOptions::routes: the experts of the cached tokens of `slot`, [length, MoE layers, top-k],
+  // until the next call of anything here. kNoRoute where a token did not run: in the last layer, which
+  // Prefill runs for the newest token of a prompt alone. Otherwise, and without experts, empty.
+  std::span<const Route> routes(int64_t slot) const {
+    return std::span<const Route>(routes_[slot]).first(lengths_[slot] * route_size_);
+  }
   // Of this decoder's work, for kernels that use its logits.
   const Context& context() const { return context_; }
 
@@ -84,6 +91,8 @@ class Decoder {
   void Run(const Call& call, TensorView logits);
   void RunStep(const Call& call, TensorView logits);
   Call Place(std::span<const int32_t> ids, std::span<const int32_t> starts, int64_t first_slot, Tensor& ints);
+  void PlaceRoutes(Call& call, Tensor& memory);
+  void KeepRoutes(const Call& call);
   void Copy(int64_t from, int64_t to);
 
   const Model& model_;
@@ -105,7 +114,11 @@ class Decoder {
   std::vector<float> host_logits_;  // see CopyLogits
   std::vector<int32_t> host_ints_;  // of the current call; see Place
   Tensor prompt_ints_;
-  Tensor step_ints_;  // stays where it is, as recordings read it
+  Tensor step_ints_;                        // stays where it is, as recordings read it
+  int64_t route_size_ = 0;                  // choices of a token in all layers; 0: routes are not kept
+  std::vector<std::vector<Route>> routes_;  // of each live slot
+  Tensor prompt_routes_;
+  Tensor step_routes_;  // as step_ints_
   bool records_;
   std::map<int64_t, std::unique_ptr<Recording>> recordings_;  // by batch size; null: run once so far
 };

@@ -15,16 +15,18 @@ void ForwardDense(const Context& context, const SwiGluMlp& mlp, TensorView x, Te
   MatMul(context, {.a = h, .b = mlp.down().weight().weight(), .c = y, .transpose_b = Transpose::kYes});
 }
 
-struct Route {
+struct Chosen {
   TensorView experts;  // [T, K] i32
   TensorView weights;  // [T, K] f32
 };
 
-Route ChooseExperts(const Context& context, const MoeMlp& moe, TensorView x) {
+// to: where the choice goes; in scratch where it is empty.
+Chosen ChooseExperts(const Context& context, const MoeMlp& moe, TensorView x, TensorView to) {
   const MoeParameters& p = moe.parameters();
   const int64_t tokens = x.rows(), experts = p.router->shape()[0];
-  const Route route{.experts = context.scratch.New(DType::kI32, {tokens, moe.spec().top_k}),
-                    .weights = context.scratch.New(DType::kF32, {tokens, moe.spec().top_k})};
+  const Shape choices{tokens, moe.spec().top_k};
+  const Chosen chosen{.experts = to ? to : context.scratch.New(DType::kI32, choices),
+                      .weights = context.scratch.New(DType::kF32, choices)};
   ArenaScope scope(context.scratch);
   TensorView x32 = x;
   if (x.dtype != DType::kF32) {
@@ -37,9 +39,9 @@ Route ChooseExperts(const Context& context, const MoeMlp& moe, TensorView x) {
                    .logits = logits,
                    .bias = p.bias != nullptr ? p.bias->weight() : TensorView(),
                    .scores = context.scratch.New(DType::kF32, {tokens, experts}),
-                   .experts = route.experts,
-                   .weights = route.weights});
-  return route;
+                   .experts = chosen.experts,
+                   .weights = chosen.weights});
+  return chosen;
 }
 
 TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const TokenExchange::Dispatched& in) {
@@ -62,11 +64,12 @@ TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const Token
   return out;
 }
 
-TensorView ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorView h, TensorView y) {
+TensorView ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorView h, TensorView y,
+                      TensorView routes) {
   ArenaScope scope(context.scratch);
   TokenExchange& exchange = moe.exchange();
-  const Route route = ChooseExperts(context, moe, x);
-  const auto handle = exchange.PostDispatch(context, context.scratch, x, route.experts, route.weights);
+  const Chosen chosen = ChooseExperts(context, moe, x, routes);
+  const auto handle = exchange.PostDispatch(context, context.scratch, x, chosen.experts, chosen.weights);
   if (moe.has_shared()) ForwardDense(context, moe.shared(), x, y);
   const TensorView out = ForwardExperts(context, moe, exchange.WaitDispatch(context, *handle));
   exchange.PostCombine(context, *handle, out);
@@ -77,8 +80,9 @@ TensorView ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, T
 
 }  // namespace
 
-TensorView ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView h, TensorView y) {
-  if (block.moe() != nullptr) return ForwardMoe(context, *block.moe(), x, h, y);
+TensorView ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView h, TensorView y,
+                      TensorView routes) {
+  if (block.moe() != nullptr) return ForwardMoe(context, *block.moe(), x, h, y, routes);
   ForwardDense(context, *block.dense(), x, y);
   return y;
 }

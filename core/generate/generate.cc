@@ -182,6 +182,8 @@ class Generation {
   void DropDone() {
     for (int64_t i = std::ssize(sequences_); i-- > 0;) {
       if (!sequences_[i].done) continue;
+      const std::span<const Route> routes = decoder_.routes(i);
+      results_[sequences_[i].request].routes.assign(routes.begin(), routes.end());
       decoder_.Drop(i);
       if (i + 1 < std::ssize(sequences_)) sequences_[i] = std::move(sequences_.back());
       sequences_.pop_back();

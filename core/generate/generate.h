@@ -36,6 +36,8 @@ struct GenerateResult {
   std::vector<float> logprobs;           // of each, when asked for: see SampledToken. With kAsTrained and an
                                          // exact decoder, the bits of the training forward's
   std::vector<float> sampling_logprobs;  // likewise
+  // Decoder::routes of the prompt and all new tokens but the last, where the decoder keeps them.
+  std::vector<Route> routes;
   StopReason reason = StopReason::kLength;
   int64_t drafts = 0;           // of the MTP module, one a step
   int64_t accepted_drafts = 0;  // those that were the token drawn

@@ -159,6 +159,10 @@ std::string PolicyCharts(const Runs& runs) {
     out += RenderGroup(runs, {Plain("Sampler against trainer", "largest gap of a log-probability"),
                               {{"rl/mismatch_max", "gap", 6}}});
   }
+  if (changing("rl/route_mismatch", 0, "the update's router chose the rollout's experts")) {
+    out += RenderGroup(runs, {Share("Routes replayed against the router", "tokens and layers"),
+                              {{"rl/route_mismatch", "router chose others", 1}}});
+  }
   if (changing("rl/left_out", 0, "every answer could be judged")) {
     out += RenderGroup(runs,
                        {Plain("Answers left out", "could not be judged"), {{"rl/left_out", "left out", 4}}});

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <limits>
+#include <map>
 
 #include "core/base/status.h"
 #include "core/io/file.h"
@@ -13,8 +14,10 @@ namespace {
 struct Columns {
   std::vector<int32_t> tokens, prompt_tokens;
   std::vector<float> logprobs, sampling_logprobs, proximal, reference;
-  std::vector<int64_t> token_ends, prompt_ends, text_ends, verdict_ends, problem;
+  std::vector<Route> routes;
+  std::vector<int64_t> token_ends, prompt_ends, text_ends, verdict_ends, route_ends, problem, sequence;
   std::vector<double> reward, correct;
+  std::map<std::string, std::vector<double>> parts;
   std::vector<uint8_t> finished;
   std::string text, verdict;
 };
@@ -33,21 +36,30 @@ Columns Collect(const std::vector<RolloutGroup>& groups) {
       add(c.reference, s.reference);
       add(c.text, s.text);
       add(c.verdict, s.score.verdict);
+      add(c.routes, group.prompt_routes);
+      add(c.routes, s.routes);
+      c.route_ends.push_back(std::ssize(c.routes));
       c.token_ends.push_back(std::ssize(c.tokens));
       c.prompt_ends.push_back(std::ssize(c.prompt_tokens));
       c.text_ends.push_back(std::ssize(c.text));
       c.verdict_ends.push_back(std::ssize(c.verdict));
       c.problem.push_back(static_cast<int64_t>(group.problem));
+      c.sequence.push_back(static_cast<int64_t>(s.sequence));
+      for (const auto& [name, value] : s.score.parts) {
+        c.parts[name].resize(c.reward.size(), none);
+        c.parts[name].push_back(value);
+      }
       c.reward.push_back(s.score.reward.value_or(none));
       c.correct.push_back(s.score.correct.value_or(none));
       c.finished.push_back(s.finished ? 1 : 0);
     }
   }
+  for (auto& [name, values] : c.parts) values.resize(c.reward.size(), none);
   return c;
 }
 
 template <typename T>
-absl::Status Write(Hdf5Writer& file, const char* name, DType dtype, const std::vector<T>& values) {
+absl::Status Write(Hdf5Writer& file, const std::string& name, DType dtype, const std::vector<T>& values) {
   RETURN_IF_ERROR(file.CreateDataset(name, dtype));
   return file.Append(name, std::span<const T>(values));
 }
@@ -77,10 +89,21 @@ absl::Status WriteArchive(const std::string& path, const std::vector<RolloutGrou
   RETURN_IF_ERROR(Write(file, "text_ends", DType::kI64, c.text_ends));
   RETURN_IF_ERROR(Write(file, "verdict_ends", DType::kI64, c.verdict_ends));
   RETURN_IF_ERROR(Write(file, "problem", DType::kI64, c.problem));
+  RETURN_IF_ERROR(Write(file, "sequence", DType::kI64, c.sequence));
   RETURN_IF_ERROR(Write(file, "reward", DType::kF64, c.reward));
+  for (const auto& [name, values] : c.parts) {
+    RETURN_IF_ERROR(Write(file, "reward_" + name, DType::kF64, values));
+  }
   RETURN_IF_ERROR(Write(file, "correct", DType::kF64, c.correct));
   RETURN_IF_ERROR(Write(file, "advantage", DType::kF64, advantages));
   RETURN_IF_ERROR(Write(file, "finished", DType::kU8, c.finished));
+  if (!c.routes.empty()) {
+    const RolloutGroup& first = groups.front();
+    const int64_t size = std::ssize(first.prompt_routes) / std::ssize(first.prompt);
+    RETURN_IF_ERROR(file.SetAttribute("route_size", size));
+    RETURN_IF_ERROR(Write(file, "routes", DType::kU16, c.routes));
+    RETURN_IF_ERROR(Write(file, "route_ends", DType::kI64, c.route_ends));
+  }
   RETURN_IF_ERROR(file.WriteBytes("text", c.text));
   RETURN_IF_ERROR(file.WriteBytes("verdict", c.verdict));
   return file.Commit().status();

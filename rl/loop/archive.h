@@ -1,8 +1,12 @@
 // Every sample of a step in an HDF5 file, for whoever wants to look into a run (h5py reads it):
-//   /tokens /logprobs /sampling_logprobs (and /reference, /proximal where a run has them): all samples one
-//   after another; /prompt_tokens; per sample: /token_ends /prompt_ends (in the arrays above) /problem
-//   /reward /correct /advantage (NaN: not judged) /finished; /text with /text_ends, /verdict with
-//   /verdict_ends: UTF-8.
+//   /tokens, /logprobs (of the sampling policy), /sampling_logprobs, /proximal (of the policy at the start of
+//   the step, by the training forward), /reference (where a run has one): all samples one after another;
+//   /prompt_tokens; per sample: /token_ends /prompt_ends (in the arrays above) /problem /sequence /reward
+//   /reward_PART /correct /advantage (NaN: not judged) /finished; /text with /text_ends, /verdict with
+//   /verdict_ends: UTF-8. A sample's random numbers are those of the attribute `seed` and its /sequence.
+//   /routes (of models with experts): the experts of each sample's prompt tokens and of its tokens but the
+//   last, which no model ran on: [prompt + tokens - 1, attribute route_size] u16, a token's MoE layers one
+//   after another; 65535: not known. /route_ends per sample, in that array.
 #pragma once
 
 #include <string>

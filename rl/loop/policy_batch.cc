@@ -107,6 +107,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
   for (const int64_t g : chosen) {
     AnswerGroup& to = part.groups.emplace_back();
     to.prompt = groups[g].prompt;
+    if (options_.replays_routes) to.prompt_routes = groups[g].prompt_routes;
     part.first_token.push_back(std::ssize(part.behaviour));
     part.first_answer.push_back(std::ssize(part.lengths));
     int64_t token = first_token[g];
@@ -117,6 +118,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
       // What could not be judged is left out; a group of nothing else is here to fill a rank's batch.
       if (!s.score.reward && !none) continue;
       to.answers.push_back({.tokens = s.tokens, .weights = {}});
+      if (options_.replays_routes) to.answers.back().routes = s.routes;
       part.lengths.push_back(n);
       part.fills.insert(part.fills.end(), n, none);
       part.advantages.insert(part.advantages.end(), begin, begin + n);

@@ -23,6 +23,7 @@ struct PolicyOptions {
   int64_t updates = 1;
   bool exact = true;        // samples' log-probabilities are the trained policy's at the start of the step
   double kl_in_reward = 0;  // coefficient of k1 taken off the rewards
+  bool replays_routes = false;  // updates take the samples' routes
 };
 
 // What the ranks' callbacks add up over a step, and the first place where exactness failed.
@@ -34,8 +35,9 @@ struct PolicySums {
 
 class PolicyBatch {
  public:
-  // `groups`: of all ranks, outlives the batch; all get their advantages. `least`: groups that a trainer's
-  // batch needs; where fewer have a signal, others come along with weights of 0.
+  // `groups`: of all ranks, outlives the batch, which refers to its routes; all get their advantages.
+  // `least`: groups that a trainer's batch needs; where fewer have a signal, others come along with weights
+  // of 0.
   PolicyBatch(const PolicyOptions& options, std::span<const RolloutGroup> groups, int64_t least);
 
   bool has_signal() const { return has_signal_; }

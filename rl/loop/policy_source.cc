@@ -58,14 +58,24 @@ absl::Status PolicySource::Start(const std::string& reference) {
   return absl::OkStatus();
 }
 
+bool PolicySource::ArchivesNext() const {
+  const int64_t every = rl_.archive_every_steps();
+  return every > 0 && (context_.trainer.state().step + 1) % every == 0;
+}
+
 // Log-probabilities of the samples' tokens under `model`, as a training forward computes them.
-void PolicySource::Score(const Model& model, std::vector<float> RolloutSample::*to,
+void PolicySource::Score(const Model& model, Routes routes, std::vector<float> RolloutSample::*to,
                          std::vector<RolloutGroup>& groups) {
+  const bool replays = routes == Routes::kRollouts && options_.replays_routes;
   std::vector<AnswerGroup> all;
   for (const RolloutGroup& group : groups) {
     AnswerGroup& g = all.emplace_back();
     g.prompt = group.prompt;
-    for (const RolloutSample& s : group.samples) g.answers.push_back({.tokens = s.tokens, .weights = {}});
+    if (replays) g.prompt_routes = group.prompt_routes;
+    for (const RolloutSample& s : group.samples) {
+      g.answers.push_back({.tokens = s.tokens, .weights = {}});
+      if (replays) g.answers.back().routes = s.routes;
+    }
   }
   const Context& c = context_.trainer.context();
   Microbatch mb(c.backend, model.num_slots());
@@ -89,14 +99,17 @@ absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_pr
   ASSIGN_OR_RETURN(const Model* model, policy_.Get());
   absl::StatusOr<std::vector<RolloutGroup>> mine = std::vector<RolloutGroup>();
   if (!problems.empty()) {
-    Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_);
+    DecoderOptions options = decoder_;
+    options.routes = options_.replays_routes || ArchivesNext();
+    Decoder decoder(*model, trainer.context().backend, trainer.context().stream, options);
     mine = SampleGroups(decoder, tools_, problems, first_problem + begin, rollout_);
   }
   absl::Status status = mine.status();
   if (status.ok()) {
     // One update: the live policy is the proximal one, and the training forward says what it is.
-    if (!options_.exact && options_.updates > 1) Score(*model, &RolloutSample::proximal, *mine);
-    if (reference_ != nullptr) Score(*reference_, &RolloutSample::reference, *mine);
+    if (!options_.exact && options_.updates > 1)
+      Score(*model, Routes::kRollouts, &RolloutSample::proximal, *mine);
+    if (reference_ != nullptr) Score(*reference_, Routes::kOwn, &RolloutSample::reference, *mine);
     status = ScoreSamples(tools_, context_.seed, (first_problem + begin) * rollout_.group_size,
                           journal_.get(), *mine);
   }
@@ -104,10 +117,28 @@ absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_pr
   return GatherGroups(mesh, *mine);
 }
 
+// For the archive: the policy at the start of the step, where nothing else wanted it. The batch is made, so
+// no update depends on it; only the rank that writes needs it.
+absl::Status PolicySource::FillProximal(std::vector<RolloutGroup>& groups) {
+  ASSIGN_OR_RETURN(const Model* model, policy_.Get());
+  if (context_.trainer.mesh().all().rank() != 0 || !groups[0].samples[0].proximal.empty()) {
+    return absl::OkStatus();
+  }
+  if (!options_.exact) {
+    Score(*model, Routes::kRollouts, &RolloutSample::proximal, groups);
+    return absl::OkStatus();
+  }
+  for (RolloutGroup& group : groups) {
+    for (RolloutSample& s : group.samples) s.proximal = s.logprobs;  // asserted by the step
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StepReport> PolicySource::Step() {
   Trainer& trainer = context_.trainer;
   StepReport report;
   const auto start = Clock::now();
+  const bool archives = ArchivesNext();
   uint64_t next = trainer.state().sequences;
   const uint64_t first = next;
   ASSIGN_OR_RETURN(std::vector<RolloutGroup> groups, Sample(next, context_.sequences));
@@ -138,8 +169,10 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   }
   const double rollout_s = SecondsSince(start);
   PolicyBatch batch(options_, groups, trainer.GroupsAtLeast());
+  if (archives) RETURN_IF_ERROR(FillProximal(groups));
   ASSIGN_OR_RETURN(report.metrics, trainer.Step(batch.updates(), static_cast<int64_t>(next - first)));
   RETURN_IF_ERROR(AddSums(batch, report));
+  RETURN_IF_ERROR(AddRoutes(report));
   AddFigures(groups, batch, report);
   int64_t sampled = 0;
   for (const RolloutGroup& group : groups) {
@@ -151,12 +184,12 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   report.values.emplace_back("rl/update_s", all_s - rollout_s);
   report.metrics.seconds = all_s;
   ShowSamples(groups, batch, report);
-  const int64_t step = report.metrics.step;
-  if (rl_.archive_every_steps() > 0 && step % rl_.archive_every_steps() == 0) {
+  if (archives) {
     const bool writes = trainer.mesh().all().rank() == 0;
-    RETURN_IF_ERROR(trainer.mesh().Agree(
-        writes ? WriteArchive(ArchivePath(samples_folder_, step), groups, batch.advantages(), context_.seed)
-               : absl::OkStatus()));
+    RETURN_IF_ERROR(trainer.mesh().Agree(writes
+                                             ? WriteArchive(ArchivePath(samples_folder_, report.metrics.step),
+                                                            groups, batch.advantages(), context_.seed)
+                                             : absl::OkStatus()));
   }
   WatchSignal(batch, report);
   return report;
@@ -192,6 +225,20 @@ absl::Status PolicySource::AddSums(PolicyBatch& batch, StepReport& report) {
   v.emplace_back("rl/clip_fraction_high", sums[5] / tokens);
   v.emplace_back("rl/mismatch_max", highest[1]);
   return absl::OkStatus();
+}
+
+absl::Status PolicySource::AddRoutes(StepReport& report) const {
+  if (!options_.replays_routes) return absl::OkStatus();
+  const int64_t given = report.metrics.routes_given, changed = report.metrics.routes_changed;
+  report.values.emplace_back("rl/route_mismatch",
+                             static_cast<double>(changed) / static_cast<double>(std::max<int64_t>(given, 1)));
+  // Where nothing has moved since the rollout, replay must be without effect.
+  if (!options_.exact || options_.updates > 1 || changed == 0) return absl::OkStatus();
+  return absl::InternalError(Concat("step ", report.metrics.step,
+                                    ": an exact rollout's experts are not the training forward's for ",
+                                    changed, " of ", given,
+                                    " pairs of token and layer; this is a bug, rl.rollout: FAST goes on "
+                                    "without exactness"));
 }
 
 void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,

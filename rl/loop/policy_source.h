@@ -49,7 +49,12 @@ class PolicySource final : public StepSource {
 
  private:
   absl::StatusOr<std::vector<RolloutGroup>> Sample(uint64_t first_problem, int64_t count);
-  void Score(const Model& model, std::vector<float> RolloutSample::*to, std::vector<RolloutGroup>& groups);
+  bool ArchivesNext() const;  // whether the step to come goes to the archive
+  enum class Routes { kOwn, kRollouts };
+  void Score(const Model& model, Routes routes, std::vector<float> RolloutSample::*to,
+             std::vector<RolloutGroup>& groups);
+  absl::Status FillProximal(std::vector<RolloutGroup>& groups);
+  absl::Status AddRoutes(StepReport& report) const;
   void AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, StepReport& report);
   absl::Status AddSums(PolicyBatch& batch, StepReport& report);
   void ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,

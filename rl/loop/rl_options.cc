@@ -96,6 +96,11 @@ absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
         "advantage: "
         "REINFORCE_PP");
   }
+  if (rl.routing_replay() != proto::Rl::OFF && model.NumMoe(model.num_hidden_layers) == 0) {
+    return UsageError(
+        "rl.routing_replay = ROLLOUT, but no layer of the model has experts; there are no routes to replay; "
+        "leave rl.routing_replay out, or train a model with experts (model.n_routed_experts)");
+  }
   return absl::OkStatus();
 }
 
@@ -119,6 +124,7 @@ PolicyOptions PolicyOptionsOf(const proto::Rl& rl) {
   out.temperature = rl.temperature();
   out.updates = rl.updates();
   out.exact = rl.rollout() == proto::Rl::EXACT;
+  out.replays_routes = rl.routing_replay() == proto::Rl::ROLLOUT;
   out.kl_in_reward = rl.kl_in_reward() ? rl.kl_coefficient() : 0;
   return out;
 }

@@ -48,6 +48,7 @@ proto::SampledGroups ToProto(const std::vector<RolloutGroup>& groups) {
     proto::SampledGroup& to = *out.add_group();
     to.set_problem(group.problem);
     CopyTo(group.prompt, to.mutable_prompt());
+    CopyTo(group.prompt_routes, to.mutable_prompt_routes());
     for (const RolloutSample& s : group.samples) {
       proto::SampledGroup::Sample& sample = *to.add_sample();
       CopyTo(s.tokens, sample.mutable_tokens());
@@ -55,6 +56,8 @@ proto::SampledGroups ToProto(const std::vector<RolloutGroup>& groups) {
       CopyTo(s.sampling_logprobs, sample.mutable_sampling_logprobs());
       CopyTo(s.proximal, sample.mutable_proximal());
       CopyTo(s.reference, sample.mutable_reference());
+      CopyTo(s.routes, sample.mutable_routes());
+      sample.set_sequence(s.sequence);
       sample.set_finished(s.finished);
       sample.set_drafts(s.drafts);
       sample.set_accepted_drafts(s.accepted_drafts);
@@ -77,6 +80,7 @@ void AddFromProto(const proto::SampledGroups& from, std::vector<RolloutGroup>& o
     RolloutGroup& to = out.emplace_back();
     to.problem = group.problem();
     to.prompt.assign(group.prompt().begin(), group.prompt().end());
+    to.prompt_routes.assign(group.prompt_routes().begin(), group.prompt_routes().end());
     for (const proto::SampledGroup::Sample& s : group.sample()) {
       RolloutSample& sample = to.samples.emplace_back();
       sample.tokens.assign(s.tokens().begin(), s.tokens().end());
@@ -84,6 +88,8 @@ void AddFromProto(const proto::SampledGroups& from, std::vector<RolloutGroup>& o
       sample.sampling_logprobs.assign(s.sampling_logprobs().begin(), s.sampling_logprobs().end());
       sample.proximal.assign(s.proximal().begin(), s.proximal().end());
       sample.reference.assign(s.reference().begin(), s.reference().end());
+      sample.routes.assign(s.routes().begin(), s.routes().end());
+      sample.sequence = s.sequence();
       sample.finished = s.finished();
       sample.drafts = s.drafts();
       sample.accepted_drafts = s.accepted_drafts();
@@ -95,6 +101,15 @@ void AddFromProto(const proto::SampledGroups& from, std::vector<RolloutGroup>& o
       sample.score.extracted = s.extracted();
     }
   }
+}
+
+// routes: of the prompt and the sample's `tokens` - 1 tokens that ran.
+void SplitRoutes(const std::vector<Route>& routes, int64_t tokens, RolloutGroup& group,
+                 RolloutSample& sample) {
+  const int64_t prompt = std::ssize(group.prompt);
+  const auto answer = routes.begin() + std::ssize(routes) / (prompt + tokens - 1) * prompt;
+  if (group.samples.size() == 1) group.prompt_routes.assign(routes.begin(), answer);
+  sample.routes.assign(answer, routes.end());
 }
 
 }  // namespace
@@ -134,10 +149,13 @@ absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const P
   ASSIGN_OR_RETURN(std::vector<GenerateResult> results,
                    Generate(decoder, requests, {.max_batch = options.max_batch}));
   for (size_t i = 0; i < results.size(); ++i) {
-    RolloutSample& sample = groups[i / options.group_size].samples.emplace_back();
+    RolloutGroup& group = groups[i / options.group_size];
+    RolloutSample& sample = group.samples.emplace_back();
+    sample.sequence = requests[i].sequence;
     sample.tokens = std::move(results[i].tokens);
     sample.logprobs = std::move(results[i].logprobs);
     sample.sampling_logprobs = std::move(results[i].sampling_logprobs);
+    SplitRoutes(results[i].routes, std::ssize(sample.tokens), group, sample);
     sample.finished = results[i].reason == StopReason::kStopToken;
     sample.drafts = results[i].drafts;
     sample.accepted_drafts = results[i].accepted_drafts;

@@ -24,6 +24,8 @@ struct RolloutSample {
   std::vector<float> sampling_logprobs;  // [tokens] after top-k and top-p too
   std::vector<float> proximal;           // [tokens] the policy at the start of the step, as trained; or empty
   std::vector<float> reference;          // [tokens] or empty
+  std::vector<Route> routes;             // of all tokens but the last, where the decoder keeps them
+  uint64_t sequence = 0;                 // tells its random numbers from those of others with the run's seed
   bool finished = false;                 // by an end marker
   int64_t drafts = 0, accepted_drafts = 0;  // GenerateResult
   std::string text;
@@ -33,6 +35,7 @@ struct RolloutSample {
 struct RolloutGroup {
   uint64_t problem = 0;
   std::vector<int32_t> prompt;
+  std::vector<Route> prompt_routes;  // of its first sample
   std::vector<RolloutSample> samples;
 };
 

@@ -75,6 +75,8 @@ def refuse_reinforcement():
     refuse("drafts without an MTP module", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 3 drafts: true }", 64,
            "rl.drafts", "MTP module")
     refuse("kl in the reward without kl", GRPO + TOKENIZER + SORT + "rl { kl_in_reward: true }", 64, "rl.kl")
+    refuse("replay of routes without experts", GRPO + TOKENIZER + SORT +
+           "rl { group_size: 4 max_new: 3 routing_replay: ROLLOUT }", 64, "rl.routing_replay", "n_routed_experts")
     refuse("an unknown part of the reward", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "luck" } }', 64, "luck")
     refuse("format without tags", GRPO + TOKENIZER + SORT + RL + 'reward { part { name: "format" } }', 64, "format")
     refuse("fewer prompts than ranks", GRPO + TOKENIZER + SORT.replace("sequences: 4", "sequences: 1") + RL, 64,

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "core/backend/device.h"
+#include "core/base/random.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
@@ -50,6 +51,7 @@ struct GroupSetup {
   Weighing weighing = Weighing::kKnown;
   int64_t groups = 16;
   uint64_t seed = 1;
+  bool replays = false;  // experts that have nothing to do with what the router wants
 };
 
 // The same on all ranks.
@@ -69,8 +71,29 @@ std::vector<RolloutGroup> Samples(int64_t groups) {
   return MakeSamples(rewards, 40);
 }
 
-PolicyOptions OptionsOf(Weighing weighing) {
+void AddRoutes(const ModelConfig& model, std::vector<RolloutGroup>& groups) {
+  const RandomStream random(7, "made-up routes");
+  uint64_t next = 0;
+  const int64_t experts = model.n_routed_experts, layers = model.NumMoe(model.num_hidden_layers);
+  CHECK_EQ(model.num_experts_per_tok, 2);
+  const auto routes = [&](int64_t tokens) {
+    std::vector<Route> out;
+    for (int64_t i = 0; i < tokens * layers; ++i) {
+      const uint64_t first = random.Below(next++, experts), step = 1 + random.Below(next++, experts - 1);
+      out.push_back(static_cast<Route>(first));
+      out.push_back(static_cast<Route>((first + step) % experts));
+    }
+    return out;
+  };
+  for (RolloutGroup& group : groups) {
+    group.prompt_routes = routes(std::ssize(group.prompt));
+    for (RolloutSample& sample : group.samples) sample.routes = routes(std::ssize(sample.tokens) - 1);
+  }
+}
+
+PolicyOptions OptionsOf(Weighing weighing, bool replays) {
   PolicyOptions options;
+  options.replays_routes = replays;
   options.objective.kl = KlKind::kTrue;
   options.objective.kl_coefficient = 0.1;
   options.entropy_coefficient = 0.01;
@@ -133,8 +156,9 @@ absl::Status RunRank(World& world, const GroupSetup& setup, const Layout& layout
     model->parameters().Initialize(*backend, *stream, setup.seed, 0.1f);
   trainer->optimizer().ResetEma(trainer->context());
   const bool known = setup.weighing == Weighing::kKnown;
-  const std::vector<RolloutGroup> samples = Samples(known ? setup.groups : 2 * setup.groups);
-  PolicyBatch batch(OptionsOf(setup.weighing), samples, 1);
+  std::vector<RolloutGroup> samples = Samples(known ? setup.groups : 2 * setup.groups);
+  if (setup.replays) AddRoutes(setup.model, samples);
+  PolicyBatch batch(OptionsOf(setup.weighing, setup.replays), samples, 1);
   StepMetrics metrics;
   if (steps) {
     ASSIGN_OR_RETURN(metrics, trainer->Step(batch.updates(), 5));
@@ -196,6 +220,8 @@ void ExpectEqual(const Outcome& got, const Outcome& want) {
   EXPECT_NEAR(got.metrics.loss, want.metrics.loss, 1e-6 * want.metrics.loss);
   EXPECT_NEAR(got.metrics.entropy, want.metrics.entropy, 1e-6 * want.metrics.entropy);
   EXPECT_EQ(got.metrics.expert_counts, want.metrics.expert_counts);
+  EXPECT_EQ(got.metrics.routes_given, want.metrics.routes_given);
+  EXPECT_EQ(got.metrics.routes_changed, want.metrics.routes_changed);
   for (size_t i = 0; i < want.sums.size(); ++i) {
     EXPECT_NEAR(got.sums[i], want.sums[i], 2e-6 * std::abs(want.sums[i]) + 1e-7) << "sum " << i;
   }
@@ -204,6 +230,7 @@ void ExpectEqual(const Outcome& got, const Outcome& want) {
 struct Case {
   const char* model;
   Weighing weighing;
+  bool replays = false;
 };
 
 class TrainerGroupTest : public testing::TestWithParam<Case> {
@@ -212,7 +239,8 @@ class TrainerGroupTest : public testing::TestWithParam<Case> {
     const Case& c = GetParam();
     return {.model = std::string(c.model) == "dense" ? DenseConfig() : MoeConfig(),
             .weighing = c.weighing,
-            .groups = groups};
+            .groups = groups,
+            .replays = c.replays};
   }
 };
 
@@ -224,6 +252,7 @@ TEST_P(TrainerGroupTest, NeitherRanksNorMicrobatchesChangeTheGradients) {
   if (setup.weighing == Weighing::kGspo) {
     EXPECT_GT(std::abs(want.sums[2] / want.sums[3] - 1), 0.05) << "ratios that say something";
   }
+  EXPECT_EQ(want.metrics.routes_changed > 0, setup.replays);
   const bool experts = setup.model.n_routed_experts > 0;
   std::vector<Layout> layouts = {{}, {.data = 2}, {.data = 4}, {.pipeline = 2}, {.pipeline = 2, .data = 2}};
   if (experts) {
@@ -268,10 +297,12 @@ TEST_P(TrainerGroupTest, StepsUpdateOnceABatch) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainerGroupTest,
                          testing::Values(Case{"dense", Weighing::kKnown}, Case{"dense", Weighing::kGspo},
-                                         Case{"moe", Weighing::kKnown}, Case{"moe", Weighing::kGspo}),
+                                         Case{"moe", Weighing::kKnown}, Case{"moe", Weighing::kGspo},
+                                         Case{"moe", Weighing::kGspo, true}),
                          [](const auto& info) {
                            return Concat(info.param.model,
-                                         info.param.weighing == Weighing::kKnown ? "_known" : "_gspo");
+                                         info.param.weighing == Weighing::kKnown ? "_known" : "_gspo",
+                                         info.param.replays ? "_replayed" : "");
                          });
 
 absl::StatusOr<int64_t> LeastOf(const Layout& layout) {

@@ -21,6 +21,17 @@ std::vector<T> ReadAll(const Hdf5File& file, const char* name) {
 TEST(ArchiveTest, HoldsEverySample) {
   const Scratch scratch;
   std::vector<RolloutGroup> groups = MakeSamples({{1, 0, std::nullopt}, {0, 1}});
+  groups[0].samples[1].score.parts = {{"format", 0.25}, {"dense", 0.5}};
+  groups[1].samples[0].score.parts = {{"dense", 1}};
+  uint64_t number = 40;
+  for (RolloutGroup& g : groups) {
+    g.prompt_routes.assign(4 * g.prompt.size(), static_cast<Route>(++number));
+    for (RolloutSample& s : g.samples) {
+      s.sequence = ++number;
+      s.routes.assign(4 * (s.tokens.size() - 1), static_cast<Route>(number));
+    }
+  }
+  groups[0].prompt_routes[3] = kNoRoute;
   const std::vector<double> advantages = {1, -1, NAN, -0.5, 0.5};
   const std::string path = ArchivePath(scratch.folder(), 12);
   EXPECT_TRUE(path.ends_with("rollout-00000012.h5"));
@@ -38,6 +49,15 @@ TEST(ArchiveTest, HoldsEverySample) {
   const auto reward = ReadAll<double>(file, "reward"), correct = ReadAll<double>(file, "correct"),
              advantage = ReadAll<double>(file, "advantage");
   const auto finished = ReadAll<uint8_t>(file, "finished");
+  EXPECT_EQ(*file.IntAttribute("route_size"), 4);
+  const auto routes = ReadAll<uint16_t>(file, "routes");
+  const auto route_ends = ReadAll<int64_t>(file, "route_ends"), sequence = ReadAll<int64_t>(file, "sequence");
+  const auto dense = ReadAll<double>(file, "reward_dense"), format = ReadAll<double>(file, "reward_format");
+  EXPECT_EQ(dense[1], 0.5);
+  EXPECT_EQ(dense[3], 1);
+  EXPECT_EQ(format[1], 0.25);
+  for (const size_t none : {0, 2, 4}) EXPECT_TRUE(std::isnan(dense[none]) && std::isnan(format[none]));
+  EXPECT_TRUE(std::isnan(format[3]));
   const std::string text = *file.ReadBytes("text"), verdict = *file.ReadBytes("verdict");
   ASSERT_EQ(ends.size(), 5u);
   size_t i = 0;
@@ -52,6 +72,10 @@ TEST(ArchiveTest, HoldsEverySample) {
       EXPECT_EQ(part(sampling, ends), s.sampling_logprobs);
       EXPECT_EQ(part(reference, ends), s.reference);
       EXPECT_EQ(part(prompts, prompt_ends), g.prompt);
+      std::vector<Route> of_all = g.prompt_routes;
+      of_all.insert(of_all.end(), s.routes.begin(), s.routes.end());
+      EXPECT_EQ(part(routes, route_ends), of_all);
+      EXPECT_EQ(sequence[i], static_cast<int64_t>(s.sequence));
       EXPECT_EQ(part(text, text_ends), s.text);
       EXPECT_EQ(part(verdict, verdict_ends), s.score.verdict);
       EXPECT_EQ(problem[i], static_cast<int64_t>(g.problem));

@@ -18,6 +18,7 @@
 #include "launch/train/tokenizer_files.h"
 #include "launch/train/validation.h"
 #include "optim/checkpoint.h"
+#include "rl/loop/policy_watch.h"
 
 namespace moebius {
 namespace {
@@ -52,6 +53,7 @@ class TrainingLoop {
   absl::StatusOr<std::string> FindStart(bool* resumed) const;
   absl::Status LoadStart();
   absl::Status StartSource();
+  absl::Status RecallMetrics();
   // What makes the next step.
   using StepMaker = std::function<absl::StatusOr<StepReport>()>;
   absl::Status RunOnTexts();
@@ -99,6 +101,7 @@ class TrainingLoop {
   TokenizerFiles tokenizer_;
   std::string instruction_set_;
   std::unique_ptr<RunOutputs> outputs_;
+  PolicyWatch watch_;  // of what `outputs_` writes
   int64_t saved_step_ = -1;
 };
 
@@ -267,6 +270,8 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
     row = outputs_->RowOf(m, state(), bits_per_nat_);
     for (const auto& [name, value] : report.values) row.Set(name, value);
     outputs_->Update(m, row);
+    for (const std::string& warning : watch_.Observe(m.step, row.values))
+      Print(Concat("step ", m.step, "  ", warning));
   }
   for (const std::string& note : report.notes) Print(Concat("step ", m.step, "  ", note));
   std::vector<ShownSample> samples = report.samples;
@@ -376,6 +381,15 @@ absl::Status TrainingLoop::RunOnSource() {
   return RunSteps([this] { return source_->source().Step(); });
 }
 
+// Detectors go on from the steps that are kept; what they had to say was said.
+absl::Status TrainingLoop::RecallMetrics() {
+  if (source_ == nullptr || state().step == 0 || !FileExists(folder_->metrics_path()))
+    return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, ReadMetrics(folder_->metrics_path()));
+  for (const MetricsRow& row : rows) watch_.Observe(row.step, row.values);
+  return absl::OkStatus();
+}
+
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
@@ -384,6 +398,7 @@ absl::Status TrainingLoop::Run() {
     auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step);
     opened = outputs.status();
     if (outputs.ok()) outputs_ = std::move(*outputs);
+    if (opened.ok()) opened = RecallMetrics();
   }
   RETURN_IF_ERROR(mesh_.Agree(opened));
   if (IsLast()) {

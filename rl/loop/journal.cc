@@ -33,7 +33,9 @@ absl::Status Journal::Read(const std::string& path) {
     ASSIGN_OR_RETURN(std::string answer, GetString(line, "answer", where));
     Judgement judgement;
     ASSIGN_OR_RETURN(judgement.verdict, GetString(line, "verdict", where));
-    for (auto [field, value] : {std::pair{"correct", &judgement.correct}, {"dense", &judgement.dense}}) {
+    for (auto [field, value] : {std::pair{"correct", &judgement.correct},
+                                {"dense", &judgement.dense},
+                                {"visible", &judgement.visible}}) {
       if (!HasJsonField(line, field)) continue;
       ASSIGN_OR_RETURN(const double number_read, GetDouble(line, field, where));
       *value = number_read;
@@ -59,6 +61,7 @@ absl::StatusOr<Judgement> Journal::Add(uint64_t problem, const std::string& answ
   nlohmann::ordered_json line{{"problem", problem}, {"answer", key.second}, {"verdict", judgement.verdict}};
   if (judgement.correct) line["correct"] = *judgement.correct;
   if (judgement.dense) line["dense"] = *judgement.dense;
+  if (judgement.visible) line["visible"] = *judgement.visible;
   RETURN_IF_ERROR(writer_->Append(DumpJson(line)));
   known_.insert({std::move(key), judgement});
   return judgement;

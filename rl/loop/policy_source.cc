@@ -10,6 +10,7 @@
 #include "core/base/strings.h"
 #include "core/model/score.h"
 #include "rl/loop/archive.h"
+#include "rl/loop/entropy_guard.h"
 #include "rl/loop/loop.pb.h"
 #include "rl/loop/reference_model.h"
 #include "rl/loop/rl_options.h"
@@ -50,7 +51,8 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
       rollout_(RolloutOptionsOf(rl_, context.max_length, context.seed)),
       decoder_(DecoderOptionsOf(rl_, context.trainer)),
       needs_reference_(rl_.kl() != proto::Rl::NO_KL),
-      policy_(context.trainer, context.max_length, rl_) {}
+      policy_(context.trainer, context.max_length, rl_),
+      programs_(problems) {}
 
 absl::Status PolicySource::Start(const std::string& reference) {
   if (!needs_reference_) return absl::OkStatus();
@@ -168,12 +170,13 @@ absl::StatusOr<StepReport> PolicySource::Step() {
     groups = std::move(kept);
   }
   const double rollout_s = SecondsSince(start);
-  PolicyBatch batch(options_, groups, trainer.GroupsAtLeast());
+  PolicyBatch batch(GuardEntropy(groups, report), groups, trainer.GroupsAtLeast());
   if (archives) RETURN_IF_ERROR(FillProximal(groups));
   ASSIGN_OR_RETURN(report.metrics, trainer.Step(batch.updates(), static_cast<int64_t>(next - first)));
   RETURN_IF_ERROR(AddSums(batch, report));
   RETURN_IF_ERROR(AddRoutes(report));
   AddFigures(groups, batch, report);
+  programs_.Observe(groups, report);
   int64_t sampled = 0;
   for (const RolloutGroup& group : groups) {
     for (const RolloutSample& s : group.samples) sampled += std::ssize(s.tokens);
@@ -193,6 +196,18 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   }
   WatchSignal(batch, report);
   return report;
+}
+
+// The options of a step on these samples.
+PolicyOptions PolicySource::GuardEntropy(const std::vector<RolloutGroup>& groups, StepReport& report) {
+  PolicyOptions options = options_;
+  if (rl_.entropy_floor() == 0) return options;
+  const double entropy = SampledEntropy(groups);
+  options.entropy_coefficient = GuardedEntropyCoefficient(options_.entropy_coefficient, entropy,
+                                                          rl_.entropy_floor(), rl_.entropy_guard());
+  report.values.emplace_back("rl/entropy_sampled", entropy);
+  report.values.emplace_back("rl/entropy_coefficient", options.entropy_coefficient);
+  return options;
 }
 
 // What ranks with the head have added up.
@@ -314,7 +329,16 @@ void PolicySource::WatchSignal(const PolicyBatch& batch, StepReport& report) {
     report.notes.emplace_back(
         "no signal: all answers to every prompt earned the same reward, so nothing was learned in this step");
   }
-  if (rl_.no_signal_steps() == 0 || without_signal_ < rl_.no_signal_steps()) return;
+  if (rl_.no_signal_steps() == 0) return;
+  const int64_t left = rl_.no_signal_steps() - without_signal_;
+  if (left > 0) {
+    if (without_signal_ == (rl_.no_signal_steps() + 1) / 2) {
+      report.notes.push_back(
+          Concat("warning: no signal for ", without_signal_, " steps in a row; after ", left,
+                 " more the run saves and ends (rl.no_signal_steps: ", rl_.no_signal_steps(), ")"));
+    }
+    return;
+  }
   report.stop = BadNumbersError(Concat(
       "no signal; for ", without_signal_,
       " steps in a row all answers to every prompt earned the same reward, so there is nothing to learn "

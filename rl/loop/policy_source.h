@@ -9,6 +9,7 @@
 #include "rl/loop/policy_batch.h"
 #include "rl/loop/policy_model.h"
 #include "rl/loop/problem_evaluation.h"
+#include "rl/loop/program_watch.h"
 #include "rl/loop/rollout.h"
 #include "rl/loop/step_source.h"
 
@@ -60,6 +61,7 @@ class PolicySource final : public StepSource {
   void ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
                    StepReport& report) const;
   void WatchSignal(const PolicyBatch& batch, StepReport& report);
+  PolicyOptions GuardEntropy(const std::vector<RolloutGroup>& groups, StepReport& report);
 
   SourceContext context_;
   const proto::Rl& rl_;
@@ -72,6 +74,7 @@ class PolicySource final : public StepSource {
   bool needs_reference_ = false;
   PolicyModel policy_;
   std::unique_ptr<Model> reference_;
+  ProgramWatch programs_;
   int64_t without_signal_ = 0;  // steps in a row
 };
 

@@ -90,6 +90,12 @@ absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
         "rl.drafts is true; drafts come from an MTP module, and the model has none (num_nextn_predict_layers "
         "is 0); leave rl.drafts out, or start from a model that was trained with one");
   }
+  if (rl.has_entropy_guard() && rl.entropy_floor() == 0) {
+    return UsageError(
+        "rl.entropy_guard is set, but rl.entropy_floor is not; nothing would use it; set entropy_floor to "
+        "the "
+        "entropy (nats a token) below which it acts");
+  }
   if (rl.group_size() == 1 && rl.advantage() != proto::Rl::REINFORCE_PP) {
     return UsageError(
         "rl.group_size = 1; a group of one answer has nothing to compare it with; use 2 or more, or "

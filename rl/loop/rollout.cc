@@ -24,9 +24,9 @@ SampledAnswer AnswerOf(const RolloutSample& sample, uint64_t seed, uint64_t numb
 }
 
 absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& problem,
-                                    const SampledAnswer& answer, Journal* journal) {
+                                    const SampledAnswer& answer, Journal* journal, bool again = false) {
   // Where answers that were cut short are wrong without a look, the same text has two judgements.
-  const std::string text = Concat(answer.finished ? "whole: " : "cut: ", answer.text);
+  const std::string text = Concat(again ? "again, " : "", answer.finished ? "whole: " : "cut: ", answer.text);
   if (journal != nullptr) {
     if (std::optional<Judgement> known = journal->Find(problem.index, text)) return *std::move(known);
   }
@@ -70,6 +70,8 @@ proto::SampledGroups ToProto(const std::vector<RolloutGroup>& groups) {
       }
       sample.set_verdict(s.score.verdict);
       sample.set_extracted(s.score.extracted);
+      if (s.score.visible) sample.set_visible(*s.score.visible);
+      if (s.score.differs) sample.set_differs(*s.score.differs);
     }
   }
   return out;
@@ -99,6 +101,8 @@ void AddFromProto(const proto::SampledGroups& from, std::vector<RolloutGroup>& o
       for (const auto& part : s.part()) sample.score.parts.emplace_back(part.name(), part.value());
       sample.score.verdict = s.verdict();
       sample.score.extracted = s.extracted();
+      if (s.has_visible()) sample.score.visible = s.visible();
+      if (s.has_differs()) sample.score.differs = s.differs();
     }
   }
 }
@@ -181,17 +185,23 @@ absl::Status ScoreSamples(const ProblemTools& tools, uint64_t seed, uint64_t fir
   absl::Status failed;
   std::atomic<bool> waits = false;  // judgements take their time: worth other threads
   std::atomic<size_t> next = 0;
+  const auto fail = [&](const absl::Status& status) {
+    std::lock_guard lock(mutex);
+    failed.Update(status);
+  };
   const auto work = [&](bool first) {
     for (size_t i = next++; i < items.size(); i = next++) {
       const Item& item = items[i];
       const SampledAnswer answer = AnswerOf(*item.sample, seed, first_sample + i);
       const absl::StatusOr<Judgement> judgement = JudgeOnce(tools, *item.problem, answer, journal);
-      if (!judgement.ok()) {
-        std::lock_guard lock(mutex);
-        failed.Update(judgement.status());
-        return;
+      if (!judgement.ok()) return fail(judgement.status());
+      ScoredAnswer& score = item.sample->score;
+      score = tools.scorer.Combine(*item.problem, answer, *judgement);
+      if (judgement->depends_on_time && journal != nullptr && tools.scorer.JudgesAgain(answer)) {
+        const absl::StatusOr<Judgement> second = JudgeOnce(tools, *item.problem, answer, journal, true);
+        if (!second.ok()) return fail(second.status());
+        score.differs = *second != *judgement;
       }
-      item.sample->score = tools.scorer.Combine(*item.problem, answer, *judgement);
       if (first && judgement->depends_on_time) {
         waits = true;
         return;

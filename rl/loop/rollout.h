@@ -62,7 +62,8 @@ absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const P
                                                        uint64_t first_group, const RolloutOptions& options);
 
 // Fills in every sample's score. Verdicts that depend on time are looked up in the journal first and written
-// there; null: no journal. Programs are judged several at once.
+// there, and a share of them is judged twice (Scorer::JudgesAgain); null: neither. Programs are judged
+// several at once.
 absl::Status ScoreSamples(const ProblemTools& tools, uint64_t seed, uint64_t first_sample, Journal* journal,
                           std::vector<RolloutGroup>& groups);
 

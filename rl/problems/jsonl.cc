@@ -2,6 +2,7 @@
 #include <functional>
 #include <set>
 
+#include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
@@ -53,7 +54,16 @@ absl::StatusOr<Judgement> JudgeProgram(sandbox::Sandbox& sandbox, const JsonlPro
                       .depends_on_time = true};
   if (judged.verdict == sandbox::Verdict::kHarness) return judgement;
   judgement.correct = judged.verdict == sandbox::Verdict::kOk ? 1 : 0;
-  judgement.dense = static_cast<double>(judged.passed) / problem.tests.tests.size();
+  const std::vector<sandbox::TestCase>& tests = problem.tests.tests;
+  judgement.dense = static_cast<double>(judged.passed) / tests.size();
+  CHECK_EQ(judged.tests.size(), tests.size());
+  size_t visible = 0, passed = 0;
+  for (size_t i = 0; i < tests.size(); ++i) {
+    if (!tests[i].visible) continue;
+    ++visible;
+    passed += judged.tests[i].verdict == sandbox::Verdict::kOk;
+  }
+  if (visible > 0 && visible < tests.size()) judgement.visible = passed == visible ? 1 : 0;
   return judgement;
 }
 

@@ -38,6 +38,10 @@ struct Judgement {
   // "none", "several").
   std::string verdict;
   bool depends_on_time = false;  // judged again it might differ: journal it
+  // 1 or 0 by the tests that the prompt shows alone; nullopt where none is marked so, or all are.
+  std::optional<double> visible = std::nullopt;
+
+  bool operator==(const Judgement&) const = default;
 };
 
 // An answer to learn from. Both "" where there is none.

@@ -97,6 +97,7 @@ absl::StatusOr<Scorer> Scorer::Make(const proto::Reward& reward, const proto::An
   scorer.unfinished_ = reward.unfinished() == proto::Reward::WRONG      ? Unfinished::kWrong
                        : reward.unfinished() == proto::Reward::LEFT_OUT ? Unfinished::kLeftOut
                                                                         : Unfinished::kJudged;
+  scorer.judge_again_ = reward.judge_again();
   return scorer;
 }
 
@@ -144,7 +145,8 @@ ScoredAnswer Scorer::Combine(const Problem& problem, const SampledAnswer& answer
                       .parts = {},
                       .verdict = judgement.verdict,
                       .depends_on_time = judgement.depends_on_time,
-                      .extracted = form_.Extract(answer.text).value_or("")};
+                      .extracted = form_.Extract(answer.text).value_or(""),
+                      .visible = judgement.visible};
   std::vector<RewardPart> weighted;
   for (const Part& part : parts_) {
     const Reward value = Value(part, problem, answer, judgement);
@@ -158,6 +160,10 @@ ScoredAnswer Scorer::Combine(const Problem& problem, const SampledAnswer& answer
 absl::StatusOr<ScoredAnswer> Scorer::Score(const Problem& problem, const SampledAnswer& answer) const {
   ASSIGN_OR_RETURN(const Judgement judgement, Judge(problem, answer));
   return Combine(problem, answer, judgement);
+}
+
+bool Scorer::JudgesAgain(const SampledAnswer& answer) const {
+  return RandomStream(answer.seed, "reward/judge_again").Uniform(answer.sample) < judge_again_;
 }
 
 std::string Scorer::Demonstration(const Problem& problem, uint64_t seed) const {

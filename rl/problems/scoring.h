@@ -24,8 +24,8 @@ struct SampledAnswer {
   std::string_view text;  // without the end marker
   int64_t num_tokens = 0;
   bool finished = true;  // false: cut at the limit of tokens
-  // For "coin" only: of the run, and the sample's number in it. The coin is a pure function of both and of
-  // the problem's index.
+  // For "coin" and JudgesAgain: of the run, and the sample's number in it. The coin is a pure function of
+  // both and of the problem's index.
   uint64_t seed = 0;
   uint64_t sample = 0;
 };
@@ -36,7 +36,10 @@ struct ScoredAnswer {
   std::vector<std::pair<std::string, double>> parts;  // values without weights, of those that were computed
   std::string verdict;  // of the judgement; "none": the text has no answer; "unfinished" (unfinished: WRONG)
   bool depends_on_time = false;
-  std::string extracted;  // "": the text has no answer
+  std::string extracted;                         // "": the text has no answer
+  std::optional<double> visible = std::nullopt;  // Judgement's
+  // Of answers that were judged twice: whether the second judgement was another.
+  std::optional<bool> differs = std::nullopt;
 };
 
 // Every method may be called from several threads.
@@ -54,6 +57,10 @@ class Scorer {
   // The two halves, for who keeps a journal of judgements that depend on time.
   absl::StatusOr<Judgement> Judge(const Problem& problem, const SampledAnswer& answer) const;
   ScoredAnswer Combine(const Problem& problem, const SampledAnswer& answer, const Judgement& judgement) const;
+
+  // Whether an answer whose judgement depends on time is among the share that is judged twice, to see whether
+  // the judge is to be trusted. A pure function of the answer's seed and sample.
+  bool JudgesAgain(const SampledAnswer& answer) const;
 
   // ProblemSet::Demonstration in the form that the answer is looked for in; "" where there is none.
   std::string Demonstration(const Problem& problem, uint64_t seed) const;
@@ -80,6 +87,7 @@ class Scorer {
   const ProblemSet* problems_;
   std::vector<Part> parts_;
   Unfinished unfinished_ = Unfinished::kJudged;
+  double judge_again_ = 0;  // share
 };
 
 }  // namespace moebius

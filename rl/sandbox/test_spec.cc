@@ -73,8 +73,12 @@ absl::StatusOr<TestKind> ReadKind(const Value& json, const std::string& source) 
 }
 
 absl::StatusOr<TestCase> ReadTest(const Value& json, TestKind kind, const std::string& source) {
-  RETURN_IF_ERROR(CheckFields(json, {"input", "output"}, source, "a test"));
+  RETURN_IF_ERROR(CheckFields(json, {"input", "output", "visible"}, source, "a test"));
   TestCase test;
+  if (const Value* visible = Member(json, "visible"); visible != nullptr) {
+    if (visible->kind != Value::Kind::kBool) return Bad(source, "visible", "is not true or false");
+    test.visible = visible->truth;
+  }
   if (kind == TestKind::kFunction) {
     const Value* input = Member(json, "input");
     const Value* output = Member(json, "output");

@@ -18,6 +18,7 @@ struct TestCase {
   std::string input;   // stdin, checker: standard input; assert: the script; function: JSON list of arguments
   std::string output;  // stdin, checker: expected text; unused by the others
   Value expected;      // function: the expected value
+  bool visible = false;  // the prompt shows it; judged like any other
 };
 
 struct TestSpec {

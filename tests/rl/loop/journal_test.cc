@@ -21,13 +21,16 @@ void ExpectFound(const Journal& journal, uint64_t problem, const std::string& an
   EXPECT_EQ(found->verdict, want.verdict);
   EXPECT_EQ(found->correct, want.correct);
   EXPECT_EQ(found->dense, want.dense);
+  EXPECT_EQ(found->visible, want.visible);
   EXPECT_TRUE(found->depends_on_time);
 }
 
 TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
   const Scratch scratch;
   const std::string folder = scratch.path("journal"), odd = std::string("a\0\n\"\xff", 5);
-  const Judgement third = Verdict("WRONG", 0, 1.0 / 3), lost = Verdict("HARNESS", std::nullopt);
+  Judgement third = Verdict("WRONG", 0, 1.0 / 3);
+  third.visible = 1;
+  const Judgement lost = Verdict("HARNESS", std::nullopt);
   {
     const auto journal = *Journal::Open(folder, 0);
     EXPECT_FALSE(journal->Find(1, "print(1)").has_value());

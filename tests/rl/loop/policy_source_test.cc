@@ -188,6 +188,7 @@ TEST_P(PolicySourceTest, EveryObjectiveRuns) {
   const Case cases[] = {
       {"several updates", [](proto::Rl& rl) { rl.set_updates(3); }},
       {"entropy bonus", [](proto::Rl& rl) { rl.set_entropy_coefficient(0.01); }},
+      {"entropy guard", [](proto::Rl& rl) { rl.set_entropy_floor(2); }},
       {"reinforce++",
        [](proto::Rl& rl) {
          rl.set_advantage(proto::Rl::REINFORCE_PP);
@@ -283,9 +284,47 @@ TEST(PolicySource, SaysWhenThereIsNothingToLearnFrom) {
     EXPECT_TRUE(Contains((*reports)[2].stop, "no signal"));
     ASSERT_EQ((*reports)[0].notes.size(), 1u);
     EXPECT_NE((*reports)[0].notes[0].find("no signal"), std::string::npos);
+    ASSERT_EQ((*reports)[1].notes.size(), 1u) << "halfway";
+    EXPECT_EQ((*reports)[1].notes[0],
+              "warning: no signal for 2 steps in a row; after 1 more the run saves and ends "
+              "(rl.no_signal_steps: 3)");
     EXPECT_EQ(ValueOf((*reports)[0], "rl/zero_variance_groups"), 1);
     EXPECT_EQ(run.Weights(), before);
   }
+}
+
+// The coefficient follows from the step's samples: nothing above the floor, the more the farther below.
+TEST(PolicySource, AnEntropyFloorHoldsThePolicyOpen) {
+  std::vector<double> entropy;
+  for (const double floor : {0.0, 1.0}) {
+    TinyRunOptions o = SortTwo(TinyDense());
+    AddPart(o.reward, "dense");
+    if (floor > 0) {
+      o.rl.set_entropy_floor(floor);
+      o.rl.set_entropy_guard(1);
+    }
+    SoloWorld world;
+    TinyRun run(*world, {}, o);
+    const auto source = run.NewPolicySource();
+    const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(*source, 150);
+    ASSERT_TRUE(reports.ok()) << reports.status();
+    double last = 0;
+    for (size_t i = reports->size() - 20; i < reports->size(); ++i)
+      last += ValueOf((*reports)[i], "rl/entropy") / 20;
+    entropy.push_back(last);
+    if (floor == 0) continue;
+    int64_t raised = 0;
+    for (const StepReport& report : *reports) {
+      const double sampled = ValueOf(report, "rl/entropy_sampled");
+      const double want = sampled < floor ? 1 - sampled / floor : 0;
+      EXPECT_EQ(ValueOf(report, "rl/entropy_coefficient"), want);
+      raised += want > 0;
+      EXPECT_NEAR(sampled, ValueOf(report, "rl/entropy"), 0.25) << "an estimate of it";
+    }
+    EXPECT_GT(raised, 20);
+    EXPECT_EQ(ValueOf(reports->front(), "rl/entropy_coefficient"), 0) << "random weights are open enough";
+  }
+  EXPECT_GT(entropy[1], entropy[0] + 0.1) << entropy[0];
 }
 
 TEST(PolicySource, RefusesAPromptThatIsTooLong) {

@@ -259,6 +259,33 @@ TEST_F(JsonlTest, ProgramsAreJudgedByTheirTests) {
   EXPECT_EQ(wrong.correct, 0);
   EXPECT_DOUBLE_EQ(*wrong.dense, 2.0 / 3);
   EXPECT_EQ((*(*set)->Judge(problem, "")).correct, 0);
+  EXPECT_EQ(wrong.visible, std::nullopt) << "no test is marked";
+}
+
+// Tests that the question shows are told apart where others are hidden.
+TEST_F(JsonlTest, VisibleTestsHaveAnOutcomeOfTheirOwn) {
+  const auto sandbox =
+      sandbox::Sandbox::Start({.runner = {}, .recipe_allows_unsafe = true, .switch_allows_unsafe = true});
+  ASSERT_TRUE(sandbox.ok()) << sandbox.status();
+  const std::string all =
+      R"({"question": "Print the double of 2, or of another number.", "tests": {"kind": "stdin",
+      "tests": [{"input": "2", "output": "4", "visible": true}, {"input": "3", "output": "6", "visible": )";
+  for (const bool other : {false, true}) {
+    std::string line = all + (other ? "true" : "false") + "}]}}";
+    std::erase(line, '\n');
+    const auto set = Read(line, proto::Problems::CODE, sandbox->get());
+    ASSERT_TRUE(set.ok()) << set.status();
+    const Problem problem = (*set)->At(0);
+    const Judgement gamed = *(*set)->Judge(problem, "print(4)");
+    EXPECT_EQ(gamed.correct, 0);
+    if (other) {
+      EXPECT_EQ(gamed.visible, std::nullopt) << "nothing is hidden";
+      continue;
+    }
+    EXPECT_EQ(gamed.visible, 1);
+    EXPECT_EQ((*(*set)->Judge(problem, "print(6)")).visible, 0);
+    EXPECT_EQ((*(*set)->Judge(problem, "print(2 * int(input()))")).visible, 1);
+  }
 }
 
 TEST_F(JsonlTest, CodeWithoutTestsOrWithoutASandboxIsNeverAPass) {

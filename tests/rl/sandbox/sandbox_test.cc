@@ -140,6 +140,7 @@ TEST(TestSpec, NoTestsAreAnErrorAndNoPass) {
         R"({"tests": [{"input": "", "output": ""}]})", "[]",
         R"({"kind": "stdin", "tests": [{"input": "", "output": ""}], "limit": {}})",
         R"({"kind": "stdin", "tests": [{"input": "", "output": "", "outpt": ""}]})",
+        R"({"kind": "stdin", "tests": [{"input": "", "output": "", "visible": 1}]})",
         R"({"kind": "stdin", "tests": [{"input": "", "output": ""}], "limits": {"cpu_s": 0}})",
         R"({"kind": "stdin", "tests": [{"input": "", "output": ""}], "limits": {"processes": 1.5}})",
         R"({"kind": "function", "function": "f(); g", "tests": [{"input": [], "output": 1}]})",

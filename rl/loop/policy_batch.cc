@@ -150,11 +150,10 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
   if (!KnowsWeights(part)) {
     batch.weigh = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
                                 std::span<float> weights) {
-      std::vector<double> live(losses.size());
-      for (size_t i = 0; i < live.size(); ++i) live[i] = -static_cast<double>(losses[i]);
-      const PolicyLoss loss = LossOf(part, g, count, live);
-      for (size_t i = 0; i < live.size(); ++i) weights[i] = static_cast<float>(-loss.gradient[i]);
+      const PolicyLoss loss = Observe(part, g, count, losses);
+      for (size_t i = 0; i < losses.size(); ++i) weights[i] = static_cast<float>(-loss.gradient[i]);
     };
+    return;
   }
   batch.observe = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
                                 std::span<const float>) { Observe(part, g, count, losses); };
@@ -182,7 +181,8 @@ PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t first, int64_t count,
   return loss;
 }
 
-void PolicyBatch::Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses) {
+PolicyLoss PolicyBatch::Observe(const Part& part, int64_t first, int64_t count,
+                                std::span<const float> losses) {
   std::vector<double> live(losses.size());
   const int64_t begin = part.first_token[first];
   for (size_t i = 0; i < live.size(); ++i) {
@@ -192,7 +192,7 @@ void PolicyBatch::Observe(const Part& part, int64_t first, int64_t count, std::s
     mismatch_ = Concat("token ", i, " of groups ", first, " to ", first + count - 1, ": sampled at ",
                        part.behaviour[begin + i], ", trained at ", live[i]);
   }
-  const PolicyLoss loss = LossOf(part, first, count, live);
+  PolicyLoss loss = LossOf(part, first, count, live);
   sums_.loss += loss.loss / static_cast<double>(parts_.size());
   sums_.kl += loss.kl;
   sums_.ratio += loss.ratio;
@@ -202,6 +202,7 @@ void PolicyBatch::Observe(const Part& part, int64_t first, int64_t count, std::s
   sums_.clipped_dual += static_cast<double>(loss.clipped_dual);
   sums_.ratio_high = std::max(sums_.ratio_high, loss.ratio_high);
   sums_.mismatch_high = std::max(sums_.mismatch_high, loss.mismatch_high);
+  return loss;
 }
 
 }  // namespace moebius

@@ -42,7 +42,8 @@ class PolicyBatch {
 
   bool has_signal() const { return has_signal_; }
   const GroupSignal& signal() const { return signal_; }
-  // One an optimizer update; they refer to the batch.
+  // One an optimizer update; they refer to the batch. Each has either weights and `observe`, or `weigh`,
+  // which observes too.
   const std::vector<GroupBatch>& updates() const { return batches_; }
   // Of every answer of `groups`, in order; NaN for answers that could not be judged.
   const std::vector<double>& advantages() const { return answer_advantages_; }
@@ -70,7 +71,8 @@ class PolicyBatch {
                const BatchTotals& totals, bool first);
   PolicyLoss LossOf(const Part& part, int64_t first, int64_t count, std::span<const double> live) const;
   bool KnowsWeights(const Part& part) const;
-  void Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses);
+  // The loss of groups whose tokens have these cross-entropies, added to the sums.
+  PolicyLoss Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses);
 
   PolicyOptions options_;
   std::vector<double> token_advantages_;   // of all groups' tokens

@@ -102,6 +102,7 @@ TEST(PolicyBatchTest, WeightsKnownInAdvanceAreThoseOfTheCallback) {
           const PolicyBatch asked(options, samples, 1);
           ASSERT_EQ(exact.updates()[0].weigh, nullptr);
           ASSERT_NE(asked.updates()[0].weigh, nullptr);
+          EXPECT_EQ(asked.updates()[0].observe, nullptr) << "once is enough";
           const Floats known = WeightsOf(exact.updates()[0]);
           EXPECT_EQ(known, Weigh(asked.updates()[0], LossesOf(asked.updates()[0], samples)));
           EXPECT_GT(std::count_if(known.begin(), known.end(), [](float w) { return w != 0; }), 20);
@@ -275,7 +276,7 @@ TEST(PolicyBatchTest, AnExactRolloutThatIsNotIsNamed) {
   EXPECT_NE(batch.mismatch().find("token 7 of groups 0 to 2"), std::string::npos) << batch.mismatch();
   options.exact = false;
   PolicyBatch fast(options, samples, 1);
-  fast.updates()[0].observe(0, std::ssize(fast.updates()[0].groups), losses, {});
+  Weigh(fast.updates()[0], losses);
   EXPECT_EQ(fast.mismatch(), "") << "nobody promised";
   EXPECT_GT(fast.sums().mismatch_high, 0);
 }
@@ -291,14 +292,12 @@ TEST(PolicyBatchTest, CallbacksWorkOnAnyGroupsOfTheBatch) {
     Floats losses = LossesOf(update, samples);
     for (size_t i = 0; i < losses.size(); ++i) losses[i] += 0.01f * static_cast<float>(i % 5);
     const Floats want = Weigh(update, losses);
-    update.observe(0, std::ssize(update.groups), losses, {});
     int64_t at = 0;
     for (int64_t g = 0; g < std::ssize(update.groups); ++g) {
       const int64_t n = update.groups[g].Predictions();
       Floats got(n);
       const std::span<const float> part = std::span<const float>(losses).subspan(at, n);
       cut.updates()[0].weigh(g, 1, part, got);
-      cut.updates()[0].observe(g, 1, part, {});
       EXPECT_EQ(got, Floats(want.begin() + at, want.begin() + at + n));
       at += n;
     }
@@ -444,7 +443,6 @@ TEST(PolicyBatchTest, LaterUpdatesClip) {
     // Better answers have gone far enough, worse ones have to come back.
     EXPECT_NEAR(weights[i], want[i] > 0 ? 0 : std::exp(0.5) * want[i], 1e-5 * std::abs(want[i])) << i;
   }
-  update.observe(0, std::ssize(update.groups), moved, {});
   EXPECT_GT(batch.sums().clipped_high, 0);
   EXPECT_EQ(batch.sums().clipped_low, 0);
   EXPECT_NEAR(batch.sums().ratio_high, std::exp(0.5), 1e-4);

@@ -30,6 +30,8 @@ struct DecoderOptions {
   // one. Prefill then runs the whole last layer, and steps are not recorded.
   bool drafts = false;
   bool routes = false;  // keeps which experts tokens went to: see Decoder::routes
+
+  bool operator==(const DecoderOptions&) const = default;
 };
 
 class Decoder {
@@ -42,6 +44,7 @@ class Decoder {
   // there is nothing to do). Memory and recordings stay.
   void Refresh();
 
+  const DecoderOptions& options() const { return options_; }
   int64_t vocab_size() const { return vocab_; }
   int64_t max_positions() const { return max_positions_; }  // longest sequence that the rotary tables serve
   int64_t cache_bytes_per_token() const;

@@ -13,6 +13,7 @@ absl::StatusOr<const Model*> PolicyModel::Get() {
   if (trainer_.holds_whole_model()) return &trainer_.model();
   if (gathered_ != nullptr && updates_ == trainer_.state().updates) return gathered_.get();
   const DType act = trainer_.stages().model(0).options().storage.act;
+  decoder_.reset();
   gathered_.reset();
   ASSIGN_OR_RETURN(
       gathered_,
@@ -20,6 +21,17 @@ absl::StatusOr<const Model*> PolicyModel::Get() {
                        WholeModelOn::kEveryRank));
   updates_ = trainer_.state().updates;
   return gathered_.get();
+}
+
+Decoder& PolicyModel::FreeDecoder(const DecoderOptions& options) {
+  if (decoder_ != nullptr && decoder_->options() == options) {
+    decoder_->Refresh();
+    return *decoder_;
+  }
+  const Model& model = trainer_.holds_whole_model() ? trainer_.model() : *gathered_;
+  decoder_.reset();  // before the next one's caches are made
+  decoder_ = std::make_unique<Decoder>(model, trainer_.context().backend, trainer_.context().stream, options);
+  return *decoder_;
 }
 
 }  // namespace moebius

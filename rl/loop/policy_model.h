@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "core/generate/decoder.h"
 #include "optim/trainer.h"
 
 namespace moebius {
@@ -21,12 +22,17 @@ class PolicyModel {
   // it once for each set of weights.
   absl::StatusOr<const Model*> Get();
 
+  // A decoder of the model that Get() gave, all its slots free; valid as long as that is. Where training
+  // holds the whole model it is the same one with its caches from step to step, as long as the options are.
+  Decoder& FreeDecoder(const DecoderOptions& options);
+
  private:
   Trainer& trainer_;
   int64_t max_positions_;
   bool mtp_;
   int64_t updates_ = -1;  // that `gathered_` is of
   std::unique_ptr<Model> gathered_;
+  std::unique_ptr<Decoder> decoder_;  // of the trainer's model or of `gathered_`
 };
 
 }  // namespace moebius

@@ -103,8 +103,7 @@ absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_pr
   if (!problems.empty()) {
     DecoderOptions options = decoder_;
     options.routes = options_.replays_routes || ArchivesNext();
-    Decoder decoder(*model, trainer.context().backend, trainer.context().stream, options);
-    mine = SampleGroups(decoder, tools_, problems, first_problem + begin, rollout_);
+    mine = SampleGroups(policy_.FreeDecoder(options), tools_, problems, first_problem + begin, rollout_);
   }
   absl::Status status = mine.status();
   if (status.ok()) {

@@ -38,13 +38,12 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
   const auto [begin, end] = ShareOf(n, mesh.all().rank(), mesh.all().size());
   std::vector<uint64_t> mine(end - begin);
   std::iota(mine.begin(), mine.end(), begin);
-  ASSIGN_OR_RETURN(const Model* model, policy.Get());
+  RETURN_IF_ERROR(policy.Get().status());
   const auto run =
       [&, begin = begin](const RolloutOptions& rollout) -> absl::StatusOr<std::vector<RolloutGroup>> {
     absl::StatusOr<std::vector<RolloutGroup>> groups = std::vector<RolloutGroup>();
     if (!mine.empty()) {
-      Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_options);
-      groups = SampleGroups(decoder, tools, mine, begin, rollout);
+      groups = SampleGroups(policy.FreeDecoder(decoder_options), tools, mine, begin, rollout);
     }
     absl::Status status = groups.status();
     if (status.ok()) status = ScoreSamples(tools, options.seed, begin * rollout.group_size, nullptr, *groups);

@@ -83,21 +83,21 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
     return UsageError(Concat("batch.sequences is ", r_.batch().sequences(), ", but every rank needs ",
                              training.trainer->GroupsAtLeast(), " in all; raise it"));
   }
+  std::unique_ptr<Journal> journal;
+  if (!run_folder.empty() && (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)) {
+    ASSIGN_OR_RETURN(journal,
+                     Journal::Open(JoinPath(run_folder, "journal"), training.trainer->mesh().all().rank()));
+  }
   if (r_.task() == proto::GRPO) {
-    std::unique_ptr<Journal> journal;
-    if (!run_folder.empty()) {
-      ASSIGN_OR_RETURN(journal,
-                       Journal::Open(JoinPath(run_folder, "journal"), training.trainer->mesh().all().rank()));
-    }
     needs_reference_ = r_.rl().kl() != proto::Rl::NO_KL;
     source_ = std::make_unique<PolicySource>(context, *problems_, *scorer_, std::move(journal),
                                              JoinPath(folder, "samples"));
     return absl::OkStatus();
   }
   if (r_.task() == proto::REJECTION) {
-    source_ = std::make_unique<RejectionSource>(context, *problems_, *scorer_,
-                                                RejectionOptions{.keep = r_.rejection().keep()},
-                                                folder.empty() ? "" : JoinPath(folder, "kept.jsonl"));
+    source_ = std::make_unique<RejectionSource>(
+        context, *problems_, *scorer_, RejectionOptions{.keep = r_.rejection().keep()}, std::move(journal),
+        folder.empty() ? "" : JoinPath(folder, "kept.jsonl"));
     return absl::OkStatus();
   }
   if (r_.task() == proto::DPO) {

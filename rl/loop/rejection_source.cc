@@ -25,14 +25,17 @@ std::string LineOf(int64_t step, const Problem& problem, const std::string& answ
 }  // namespace
 
 RejectionSource::RejectionSource(const SourceContext& context, const ProblemSet& problems,
-                                 const Scorer& scorer, const RejectionOptions& options, std::string kept_path)
+                                 const Scorer& scorer, const RejectionOptions& options,
+                                 std::unique_ptr<Journal> journal, std::string kept_path)
     : context_(context),
       tools_{problems, context.codec, scorer},
       options_(options),
+      journal_(std::move(journal)),
       rollout_(RolloutOptionsOf(context.rl, context.max_length, context.seed)),
       decoder_(DecoderOptionsOf(context.rl, context.trainer)),
       kept_path_(std::move(kept_path)),
-      policy_(context.trainer, context.max_length, context.rl) {
+      policy_(context.trainer, context.max_length, context.rl),
+      programs_(problems) {
   rollout_.logprobs = LogProbs::kNo;
 }
 
@@ -57,15 +60,15 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   const auto [begin, end] = ShareOf(context_.sequences, mesh.all().rank(), mesh.all().size());
   std::vector<uint64_t> problems(end - begin);
   std::iota(problems.begin(), problems.end(), first + begin);
-  ASSIGN_OR_RETURN(const Model* model, policy_.Get());
+  RETURN_IF_ERROR(policy_.Get().status());
   absl::StatusOr<std::vector<RolloutGroup>> mine = std::vector<RolloutGroup>();
   if (!problems.empty()) {
-    Decoder decoder(*model, trainer.context().backend, trainer.context().stream, decoder_);
-    mine = SampleGroups(decoder, tools_, problems, first + begin, rollout_);
+    mine = SampleGroups(policy_.FreeDecoder(decoder_), tools_, problems, first + begin, rollout_);
   }
   absl::Status status = mine.status();
   if (status.ok()) {
-    status = ScoreSamples(tools_, context_.seed, (first + begin) * rollout_.group_size, nullptr, *mine);
+    status =
+        ScoreSamples(tools_, context_.seed, (first + begin) * rollout_.group_size, journal_.get(), *mine);
   }
   RETURN_IF_ERROR(mesh.Agree(status));
   ASSIGN_OR_RETURN(const std::vector<RolloutGroup> groups, GatherGroups(mesh, *mine));
@@ -96,6 +99,7 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   report.metrics.tokens = static_cast<int64_t>(tokens);
   report.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   report.values = {{"rl/accuracy", right / answers}, {"rejection/kept", kept}};
+  programs_.Observe(groups, report);
   return report;
 }
 

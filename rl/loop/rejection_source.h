@@ -18,10 +18,11 @@ struct RejectionOptions {
 
 class RejectionSource final : public StepSource {
  public:
-  // `kept_path`: JSON lines {"step": ..., "messages": [...]} that data/conversations.h reads, written by the
-  // rank whose path is not "". Lines of later steps than the trainer's are cut off at Start.
+  // `journal` may be null. `kept_path`: JSON lines {"step": ..., "messages": [...]} that data/conversations.h
+  // reads, written by the rank whose path is not "". Lines of later steps than the trainer's are cut off at
+  // Start.
   RejectionSource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer,
-                  const RejectionOptions& options, std::string kept_path);
+                  const RejectionOptions& options, std::unique_ptr<Journal> journal, std::string kept_path);
 
   absl::StatusOr<StepReport> Step() override;
   absl::StatusOr<StepReport> Evaluate() override;
@@ -31,11 +32,13 @@ class RejectionSource final : public StepSource {
   SourceContext context_;
   ProblemTools tools_;
   RejectionOptions options_;
+  std::unique_ptr<Journal> journal_;
   RolloutOptions rollout_;
   DecoderOptions decoder_;
   std::string kept_path_;
   std::optional<JsonLinesWriter> kept_;
   PolicyModel policy_;
+  ProgramWatch programs_;
 };
 
 }  // namespace moebius

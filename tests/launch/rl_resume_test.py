@@ -34,7 +34,7 @@ batch { sequences: 16 sequence_length: 16 }
 steps: 48
 optimizer { lr: 3e-3 schedule: COSINE warmup_steps: 5 }
 rl { group_size: 8 max_new: 3 kl: TRUE_GRADIENT kl_coefficient: 0.02 reference_refresh_steps: 9 updates: 2
-     refill_rounds: 1 archive_every_steps: 5 }
+     refill_rounds: 1 archive_every_steps: 5 entropy_floor: 1.5 }
 evaluate { every_steps: 10 problems: 20 }
 checkpoint { every_steps: 3 keep: 2 }
 log { every_steps: 20 }
@@ -80,6 +80,47 @@ evaluate { every_steps: 2 problems: 10 }
 checkpoint { every_steps: 3 keep: 2 }
 log { every_steps: 20 }
 """
+# Tests that pass or fail by chance: without a journal no two runs keep the same answers.
+REJECTION = """
+name: "rejection" task: REJECTION seed: 3
+init { from: "programs-sft/checkpoints/latest" }
+problems { jsonl: "chance.jsonl" jsonl_kind: CODE held_out: 0 }
+reward { judge_again: 0.5 }
+batch { sequences: 4 sequence_length: 16 }
+steps: 12
+rl { group_size: 4 max_new: 4 }
+rejection { keep: 4 }
+checkpoint { every_steps: 3 keep: 2 }
+precision { compute: FP32 }
+threads: 2
+"""
+STAGES = {"pipe.textproto": """
+name: "pipe" task: PIPELINE
+stage { name: "sft" recipe: "pipe_sft.textproto" }
+stage { name: "grpo" recipe: "pipe_grpo.textproto" }
+""", "pipe_sft.textproto": MODEL + """
+name: "pipe-sft" task: SFT seed: 3 tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 2 }
+batch { sequences: 16 sequence_length: 16 }
+steps: 20
+optimizer { lr: 3e-3 }
+checkpoint { every_steps: 4 }
+rl { max_new: 3 }
+evaluate { problems: 20 }
+""", "pipe_grpo.textproto": """
+name: "pipe-grpo" task: GRPO seed: 3
+init { from: "pipe/01-sft/checkpoints/latest" }
+problems { kind: "sort" sort_length: 2 }
+reward { part { name: "dense" } }
+batch { sequences: 16 sequence_length: 16 }
+steps: 24
+optimizer { lr: 3e-3 }
+rl { group_size: 8 max_new: 3 }
+evaluate { problems: 20 }
+checkpoint { every_steps: 4 }
+precision { compute: FP32 }
+threads: 2
+"""}
 
 
 def check(condition, text):
@@ -118,8 +159,9 @@ def samples(out):
     return {os.path.basename(p): open(p, "rb").read() for p in glob.glob(f"{out}/samples/*")}
 
 
-def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None, extra=()):
+def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None, extra=(), last_stage="."):
     """Starts the run again and again, killing it at random moments; once through, starts over until enough were killed."""
+    at_end = f"{out}/{last_stage}"
     rng = random.Random(11)
     done = 0
     start = time.time()
@@ -131,20 +173,20 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
         try:
             _, err = process.communicate(timeout=rng.uniform(0.05, longest))
             check(process.returncode == 0, f"{recipe}: a run that was not killed ends with 0 {err}")
-            check(final_bytes(out, steps) == want, f"{recipe}: byte-equal after {done} kills")
+            check(final_bytes(at_end, steps) == want, f"{recipe}: byte-equal after {done} kills")
             judge()
             shutil.rmtree(out)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             done += 1
-        before, rows = rows, len(glob.glob(f"{out}/samples/*"))
+        before, rows = rows, len(glob.glob(f"{out}/**/samples/*", recursive=True))
         forward += rows > before
     last = train(recipe, out, *extra)
     check(last.returncode == 0, f"{recipe}: after {done} kills the run ends with 0 {last.stderr.strip()}")
     check(done >= kills, f"{recipe}: {done} kills happened, {forward} after new steps, within {longest:.2f} s each")
     check(forward >= 3, f"{recipe}: kills hit the run while it was at work")
-    check(final_bytes(out, steps) == want, f"{recipe}: weights and moments are byte-equal to the undisturbed run")
+    check(final_bytes(at_end, steps) == want, f"{recipe}: weights and moments are byte-equal to the undisturbed run")
     judge()
 
 
@@ -267,6 +309,64 @@ def distillation():
           f"with its teacher again: byte-equal {same.stderr.strip()}")
 
 
+def kept(out):
+    return open(f"{out}/kept.jsonl", "rb").read()
+
+
+def rejection():
+    with open("chance.jsonl", "w") as f:
+        for n in range(10):
+            script = f"import os\nassert x == {n} and os.urandom(1)[0] < 128"
+            tests = {"kind": "assert", "tests": [{"input": script}]}
+            f.write(json.dumps({"prompt": f"give {n}", "tests": tests}) + "\n")
+    open("rejection.textproto", "w").write(REJECTION)
+    first = train("rejection.textproto", "rejection-first")
+    check(first.returncode == 0, f"rejection sampling ends with 0 {first.stderr.strip()}")
+    check("warning: flaky verdicts" in first.stdout, "verdicts by chance are warned of")
+    check(any(row.get("rl/flaky_verdicts", 0) > 0 for row in metrics("rejection-first")), "and measured")
+
+    # By its own verdicts, which the journal has, an undisturbed run keeps the same.
+    def same_kept():
+        shutil.rmtree("rejection-again", ignore_errors=True)
+        shutil.copytree("rejection-killed/journal", "rejection-again/journal")
+        again = train("rejection.textproto", "rejection-again")
+        check(again.returncode == 0 and kept("rejection-again").count(b"\n") > 5,
+              f"answers are kept {again.stderr.strip()}")
+        check(kept("rejection-again") == kept("rejection-killed"), "kept.jsonl is that of an undisturbed run")
+        same_rows("rejection.textproto", metrics("rejection-killed"), metrics("rejection-again"))
+
+    kill_until_done("rejection.textproto", "rejection-killed", final_bytes("rejection-first", 12), 12, 6,
+                    0.6 * taken["rejection-first"], 60, same_kept)
+
+
+def kill_when(out, path):
+    """Starts the pipeline and kills it as soon as `path` is there."""
+    process = subprocess.Popen([moebius, "train", "pipe.textproto", "--out", out], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    start = time.time()
+    while not os.path.exists(path) and process.poll() is None and time.time() - start < 60:
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    check(process.wait() == -signal.SIGKILL, f"killed when {path} was there")
+
+
+def pipeline():
+    for name, text in STAGES.items():
+        open(name, "w").write(text)
+    whole = train("pipe.textproto", "pipe")
+    check(whole.returncode == 0, f"a pipeline ends with 0 {whole.stderr.strip()}")
+    want_sft, want = final_bytes("pipe/01-sft", 20), final_bytes("pipe/02-grpo", 24)
+    os.rename("pipe", "pipe-whole")
+    # Between stages: the first is done, the second is not there or has nothing but its folder.
+    for path in ("pipe/01-sft/checkpoints/step-00000020", "pipe/02-grpo", "pipe/02-grpo/metrics.jsonl"):
+        kill_when("pipe", path)
+
+    def both():
+        check(final_bytes("pipe/01-sft", 20) == want_sft, "pipeline: the first stage's weights, too")
+
+    kill_until_done("pipe.textproto", "pipe", want, 24, 8, 0.5 * taken["pipe"], 60, both, last_stage="02-grpo")
+
+
 def verdicts(out):
     return [json.loads(line) for p in glob.glob(f"{out}/journal/*.jsonl") for line in open(p)]
 
@@ -275,8 +375,10 @@ with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     sort()
     distillation()
+    pipeline()
     if with_programs:
         programs()
+        rejection()
     os.chdir("/")
 print(f"{len(failures)} failures")
 sys.exit(1 if failures else 0)

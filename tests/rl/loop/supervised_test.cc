@@ -128,7 +128,8 @@ std::string KeptOn(const Layout& layout, const Scratch& scratch) {
   const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int rank) -> absl::Status {
     SftSource sft(run.context(), run.problems(), run.scorer());
     RETURN_IF_ERROR(RunSteps(sft, 25).status());
-    RejectionSource source(run.context(), run.problems(), run.scorer(), {.keep = 1}, rank == 0 ? path : "");
+    RejectionSource source(run.context(), run.problems(), run.scorer(), {.keep = 1}, nullptr,
+                           rank == 0 ? path : "");
     RETURN_IF_ERROR(source.Start(""));
     const std::vector<float> before = run.Weights();
     ASSIGN_OR_RETURN(const std::vector<StepReport> reports, RunSteps(source, 3));
@@ -164,7 +165,7 @@ TEST(RejectionSourceTest, KeepsRightAnswersToLearnFrom) {
       });
   ASSERT_TRUE(kept.ok()) << kept.status();
   // A run that goes on from an earlier step says its later steps again.
-  RejectionSource again(run.context(), run.problems(), run.scorer(), {}, path);
+  RejectionSource again(run.context(), run.problems(), run.scorer(), {}, nullptr, path);
   ASSERT_TRUE(again.Start("").ok());
   EXPECT_EQ(ReadRaw(path), "");
 }

@@ -41,6 +41,10 @@ absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, cons
 // there is neither.
 absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& folder);
 
+// A Jinja text of our own that renders what RenderChat does (tools left out), for a checkpoint's
+// chat_template.jinja. RecognizeChatTemplate takes it for the same template.
+std::string ChatTemplateJinja(const ChatTemplate& chat);
+
 struct ChatMessage {
   std::string role;  // "system", "user" or "assistant"
   std::string content;

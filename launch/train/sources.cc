@@ -2,6 +2,8 @@
 
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "core/model/model_folder.h"
+#include "core/model/weights.h"
 #include "data/tokenizer/add_tokens.h"
 #include "data/tokenizer/byte_tokenizer.h"
 #include "launch/recipe.pb.h"
@@ -19,6 +21,12 @@ std::string EvalName(const proto::Problems& problems) {
   if (problems.jsonl().empty()) return problems.kind();
   const std::string stem = RecipeStem(problems.jsonl());
   return stem.empty() ? "problems" : stem;
+}
+
+// nullopt for a text of another family.
+std::optional<ChatTemplate> ChatTemplateOf(const TokenizerFiles& files) {
+  absl::StatusOr<ChatTemplate> chat = RecognizeChatTemplate(files.chat_template_jinja, "chat_template.jinja");
+  return chat.ok() ? std::optional(*std::move(chat)) : std::nullopt;
 }
 
 }  // namespace
@@ -50,6 +58,16 @@ absl::Status TaskSource::OpenText() {
                              .answer_tokens = {r_.new_token().begin(), r_.new_token().end()}};
   const bool plain = r_.chat_template().empty() && !r_.tokenizer().empty();
   ASSIGN_OR_RETURN(options.chat, ChooseChatTemplate(plain ? "plain" : r_.chat_template(), r_.init().from()));
+  // Of another tokenizer the folder's ids would be other tokens, and what is no special token ends no answer.
+  if (!from.empty()) {
+    ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(from));
+    ASSIGN_OR_RETURN(options.stop_ids, EndOfTextIds(from, config));
+    std::erase_if(options.stop_ids, [&](int32_t id) { return !tokenizer_->IsSpecial(id); });
+  }
+  // A template that the recipe names is what checkpoints carry, in the model folder's own words where it has
+  // them.
+  if (options.chat && !r_.chat_template().empty() && ChatTemplateOf(files_) != options.chat)
+    files_.chat_template_jinja = ChatTemplateJinja(*options.chat);
   ASSIGN_OR_RETURN(codec_, PromptCodec::Create(*tokenizer_, std::move(options)));
   return absl::OkStatus();
 }

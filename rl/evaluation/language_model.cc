@@ -1,31 +1,10 @@
 #include "rl/evaluation/language_model.h"
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
-
 #include "core/base/strings.h"
-#include "core/io/file.h"
-#include "core/io/json.h"
+#include "core/model/model_folder.h"
 
 namespace moebius {
 namespace {
-
-absl::StatusOr<std::vector<int32_t>> EndOfTextIds(const std::string& folder, const ModelConfig& config) {
-  std::vector<int32_t> ids;
-  if (config.eos_token_id >= 0) ids.push_back(static_cast<int32_t>(config.eos_token_id));
-  const std::string path = JoinPath(folder, "generation_config.json");
-  if (!FileExists(path)) return ids;
-  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{1} << 20));
-  if (!HasJsonField(json, "eos_token_id")) return ids;
-  std::vector<int64_t> more;
-  if (json["eos_token_id"].is_array()) {
-    ASSIGN_OR_RETURN(more, GetIntArray(json, "eos_token_id", path, 0, config.vocab_size - 1));
-  } else {
-    ASSIGN_OR_RETURN(more.emplace_back(), GetInt(json, "eos_token_id", path, 0, config.vocab_size - 1));
-  }
-  ids.insert(ids.end(), more.begin(), more.end());
-  return ids;
-}
 
 // The marker that ends an answer in a conversation, if the template has one.
 absl::StatusOr<std::optional<int32_t>> EndOfAnswerId(const Tokenizer& tokenizer, const ChatTemplate& chat) {
@@ -35,17 +14,6 @@ absl::StatusOr<std::optional<int32_t>> EndOfAnswerId(const Tokenizer& tokenizer,
     if (encoded.is_answer[i])
       return tokenizer.IsSpecial(encoded.ids[i]) ? std::optional(encoded.ids[i]) : std::nullopt;
   return std::optional<int32_t>();
-}
-
-absl::StatusOr<DType> ComputeType(const std::string& choice, const std::string& folder) {
-  if (choice == "fp32") return DType::kF32;
-  if (choice == "bf16") return DType::kBF16;
-  ASSIGN_OR_RETURN(const nlohmann::json json,
-                   ReadJsonFile(JoinPath(folder, "config.json"), int64_t{16} << 20));
-  for (const char* field : {"dtype", "torch_dtype"})
-    if (HasJsonField(json, field) && json[field].is_string())
-      return json[field] == "float32" ? DType::kF32 : DType::kBF16;
-  return DType::kF32;
 }
 
 }  // namespace
@@ -67,7 +35,7 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::st
                                                                    const LanguageModelOptions& options) {
   // What is cheap and may be missing first.
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
-  ASSIGN_OR_RETURN(const DType act, ComputeType(options.compute, folder));
+  ASSIGN_OR_RETURN(const DType act, ComputeTypeOf(options.compute, folder));
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Load(folder));
   std::unique_ptr<LanguageModel> out(new LanguageModel(std::move(tokenizer)));
   out->chat_ = options.chat;

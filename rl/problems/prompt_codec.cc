@@ -106,6 +106,7 @@ absl::Status PromptCodec::FindMarkers() {
   const std::optional<int32_t> end_of_document = FindEndOfDocument(*tokenizer_);
   std::set<int32_t> stop;
   if (end_of_document) stop.insert(*end_of_document);
+  stop.insert(options_.stop_ids.begin(), options_.stop_ids.end());
   if (!options_.chat) {
     if (!end_of_document) {
       return UsageError(

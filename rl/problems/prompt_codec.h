@@ -31,6 +31,8 @@ struct PromptCodecOptions {
   // Added tokens that may stand in an answer as what they are: {"</think>", "<answer>"}. All others are text
   // there, as all are in messages.
   std::vector<std::string> answer_tokens = {};
+  // Further ids that end an answer: those of a model folder's generation_config.json. Below the vocabulary.
+  std::vector<int32_t> stop_ids = {};
 };
 
 class PromptCodec {
@@ -52,7 +54,7 @@ class PromptCodec {
   // `is_answer` too.
   absl::StatusOr<EncodedChat> Conversation(const std::vector<ChatMessage>& messages) const;
 
-  // End an answer, ascending: the template's end marker and the end-of-document token.
+  // End an answer, ascending: the template's end marker, the end-of-document token and the options' stop_ids.
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
   // The text of sampled ids up to the first stop id, other special tokens included, without opening(). Bytes
   // that are not UTF-8 are U+FFFD.

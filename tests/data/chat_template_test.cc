@@ -20,6 +20,15 @@ TEST(ChatTemplate, RendersAsTheReleasedTemplates) {
   }
 }
 
+TEST(ChatTemplate, KnowsItsOwnJinjaTexts) {
+  for (const std::string& name : ChatTemplateNames()) {
+    const ChatTemplate chat = *ChatTemplateByName(name);
+    const auto again = RecognizeChatTemplate(ChatTemplateJinja(chat), name);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_TRUE(*again == chat) << name;
+  }
+}
+
 // The ids below 256 are bytes.
 std::vector<int32_t> Bytes(const std::string& text) {
   std::vector<int32_t> ids;

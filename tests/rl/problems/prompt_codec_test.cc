@@ -74,6 +74,10 @@ TEST(PromptCodec, PlainIsTheTextAndTheEndOfTheDocument) {
   EXPECT_EQ(example->ids, Joined({Ids("1+1=2"), {kEnd}}));
   EXPECT_EQ(AnswerIds(*example), Joined({Ids("2"), {kEnd}}));
   EXPECT_EQ(codec->stop_ids(), std::vector<int32_t>{kEnd});
+  const auto more = PromptCodec::Create(tokenizer, {.stop_ids = {65, kEnd}});
+  ASSERT_TRUE(more.ok()) << more.status();
+  EXPECT_EQ(more->stop_ids(), (std::vector<int32_t>{65, kEnd}));
+  EXPECT_EQ(more->AnswerText(Joined({Ids("2"), {65}, Ids("3")})), "2");
   EXPECT_EQ(codec->AnswerText(Joined({Ids("2"), {kEnd}, Ids("3")})), "2");
   EXPECT_EQ(codec->AnswerText(Ids("2")), "2");
 }

@@ -12,10 +12,10 @@
 #include "core/base/strings.h"
 #include "core/generate/generate.h"
 #include "core/io/json.h"
+#include "launch/model_flags.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
 #include "launch/thought_stream.h"
-#include "rl/evaluation/language_model.h"
 
 namespace moebius {
 namespace {
@@ -226,16 +226,8 @@ absl::Status RunChat(const ParsedArgs& args) {
                              " has no chat template; a conversation needs one; choose it with --chat: ",
                              Join(ChatTemplateNames()), "; or continue a text with moebius generate"));
   }
-  const SamplingParams sampling = {.temperature = args.Number("temperature"),
-                                   .top_p = args.Number("top-p"),
-                                   .seed = static_cast<uint64_t>(args.Integer("seed"))};
-  RETURN_IF_ERROR(Validate(sampling));
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<LanguageModel> model,
-      LanguageModel::Load(folder, {.device = {.device = *DeviceFromName(args.Text("device")),
-                                              .threads = static_cast<int>(args.Integer("threads"))},
-                                   .compute = args.Text("compute"),
-                                   .chat = chosen}));
+  ASSIGN_OR_RETURN(const SamplingParams sampling, SamplingOf(args));
+  ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model, LoadAsked(args, folder, chosen));
   Chat chat(*model, {.system = args.Text("system"),
                      .sampling = sampling,
                      .max_new = args.Integer("max-new"),
@@ -251,47 +243,26 @@ std::vector<Verb> ChatVerbs() {
       {.name = "chat",
        .summary = "talk with a model; thoughts are shown apart from answers",
        .usage = "MODEL [flags]",
-       .flags = {{.name = "system", .placeholder = "TEXT", .help = "system message of the conversation"},
-                 {.name = "temperature",
-                  .kind = FlagKind::kNumber,
-                  .placeholder = "T",
-                  .fallback = "0.7",
-                  .help = "0 takes the most probable token always",
-                  .min = 0},
-                 {.name = "top-p",
-                  .kind = FlagKind::kNumber,
-                  .placeholder = "P",
-                  .fallback = "0.95",
-                  .help = "draw among the best that together have probability P",
-                  .min = 0,
-                  .max = 1},
-                 {.name = "max-new",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "512",
-                  .help = "new tokens of an answer at most",
-                  .min = 1,
-                  .max = 1e7},
-                 {.name = "seed",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "0",
-                  .help = "of the random numbers: the same seed and words give the same answers",
-                  .min = 0},
-                 {.name = "chat",
-                  .placeholder = "NAME",
-                  .fallback = "auto",
-                  .help = "chat template: auto (the folder's) or a name"},
-                 {.name = "json",
-                  .kind = FlagKind::kSwitch,
-                  .help = "one line {\"user\", \"thoughts\", \"answer\", ...} a turn"},
-                 {.name = "compute",
-                  .placeholder = "TYPE",
-                  .fallback = "auto",
-                  .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
-                  .choices = {"auto", "fp32", "bf16"}},
-                 DeviceFlag(),
-                 ThreadsFlag()},
+       .flags =
+           Joined({{.name = "system", .placeholder = "TEXT", .help = "system message of the conversation"},
+                   {.name = "max-new",
+                    .kind = FlagKind::kInteger,
+                    .placeholder = "N",
+                    .fallback = "512",
+                    .help = "new tokens of an answer at most",
+                    .min = 1,
+                    .max = 1e7},
+                   {.name = "chat",
+                    .placeholder = "NAME",
+                    .fallback = "auto",
+                    .help = "chat template: auto (the folder's) or a name"},
+                   {.name = "json",
+                    .kind = FlagKind::kSwitch,
+                    .help = "one line {\"user\", \"thoughts\", \"answer\", ...} a turn"}},
+                  {SamplingFlags({.temperature = "0.7",
+                                  .top_p = "0.95",
+                                  .reproduces = "the same seed and words give the same answers"}),
+                   ModelFlags()}),
        .examples =
            {"moebius chat models/smollm2 --system \"You answer in one sentence.\"",
             "printf 'What is 2 + 3?\\nAnd times 4?\\n' | moebius chat models/smollm2 --temperature 0 --json"},

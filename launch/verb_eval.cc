@@ -14,6 +14,7 @@
 #include "core/io/json_lines.h"
 #include "launch/eval/eval_report.h"
 #include "launch/eval/task_knobs.h"
+#include "launch/model_flags.h"
 #include "launch/progress.h"
 #include "rl/evaluation/evaluate.h"
 
@@ -69,18 +70,15 @@ absl::StatusOr<BenchmarkOptions> ReadBenchmarkOptions(const ParsedArgs& args, bo
 }
 
 absl::StatusOr<EvaluateOptions> ReadEvaluateOptions(const ParsedArgs& args) {
-  EvaluateOptions options{.sampling = {.temperature = args.Number("temperature"),
-                                       .top_p = args.Number("top-p"),
-                                       .seed = static_cast<uint64_t>(args.Integer("seed"))},
-                          .samples = args.Integer("samples"),
-                          .max_batch = args.Integer("batch-size")};
+  ASSIGN_OR_RETURN(const SamplingParams sampling, SamplingOf(args));
+  EvaluateOptions options{
+      .sampling = sampling, .samples = args.Integer("samples"), .max_batch = args.Integer("batch-size")};
   if (args.Given("max-new")) options.max_new = args.Integer("max-new");
   if (options.samples > 1 && options.sampling.temperature == 0) {
     return UsageError(Concat("--samples ", options.samples,
                              " with --temperature 0; all samples of a question "
                              "would be equal; give --temperature 0.6, say"));
   }
-  RETURN_IF_ERROR(Validate(options.sampling));
   return options;
 }
 
@@ -121,12 +119,7 @@ absl::Status RunEval(const ParsedArgs& args) {
     RETURN_IF_ERROR(RemoveTree(args.Text("out")));
     ASSIGN_OR_RETURN(out, JsonLinesWriter::Open(args.Text("out")));
   }
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<LanguageModel> model,
-      LanguageModel::Load(folder, {.device = {.device = *DeviceFromName(args.Text("device")),
-                                              .threads = static_cast<int>(args.Integer("threads"))},
-                                   .compute = args.Text("compute"),
-                                   .chat = chat}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model, LoadAsked(args, folder, chat));
   std::vector<EvalRow> rows;
   for (Benchmark& benchmark : benchmarks) {
     EvalRow row{.model = folder,
@@ -150,89 +143,66 @@ absl::Status RunEval(const ParsedArgs& args) {
 }
 
 std::vector<Flag> EvalFlags() {
-  return {
-      {.name = "data", .placeholder = "DIR", .help = "folder of benchmark files (docs/evaluation.md)"},
-      {.name = "limit",
-       .kind = FlagKind::kInteger,
-       .placeholder = "N",
-       .help = "first N questions; absent: all, 500 of a procedural set",
-       .min = 1,
-       .max = 1e8},
-      {.name = "shots",
-       .kind = FlagKind::kInteger,
-       .placeholder = "N",
-       .help = "worked examples before a question; absent: the benchmark's usual number",
-       .min = 0,
-       .max = 1000},
-      {.name = "samples",
-       .kind = FlagKind::kInteger,
-       .placeholder = "K",
-       .fallback = "1",
-       .help = "answers a question: gives pass@K and cons@K",
-       .min = 1,
-       .max = 10000},
-      {.name = "temperature",
-       .kind = FlagKind::kNumber,
-       .placeholder = "T",
-       .fallback = "0",
-       .help = "0 takes the most probable token always",
-       .min = 0},
-      {.name = "top-p",
-       .kind = FlagKind::kNumber,
-       .placeholder = "P",
-       .fallback = "1",
-       .help = "draw among the best that together have probability P",
-       .min = 0,
-       .max = 1},
-      {.name = "seed",
-       .kind = FlagKind::kInteger,
-       .placeholder = "N",
-       .fallback = "0",
-       .help = "of the random numbers: the same seed gives the same answers",
-       .min = 0},
-      {.name = "max-new",
-       .kind = FlagKind::kInteger,
-       .placeholder = "N",
-       .help = "new tokens of an answer at most; absent: the benchmark's usual number",
-       .min = 1,
-       .max = 1e7},
-      {.name = "chat",
-       .placeholder = "NAME",
-       .fallback = "auto",
-       .help =
-           "chat template to ask in: auto (the folder's, if it has one), none (go on with a text) or a name"},
-      {.name = "mmlu",
-       .placeholder = "MODE",
-       .fallback = "letter",
-       .help = "how MMLU is asked: option texts or letters by log-probability, or a written answer",
-       .choices = {"cloze", "letter", "generate"}},
-      {.name = "knob",
-       .kind = FlagKind::kRepeatedText,
-       .placeholder = "NAME=VALUE",
-       .help = "of procedural sets: sort_length=3, add_digits=2, ... (docs/evaluation.md)"},
-      {.name = "style",
-       .placeholder = "STYLE",
-       .fallback = "auto",
-       .help = "prompts of procedural sets; auto: sentence in a chat, else terse",
-       .choices = {"auto", "terse", "sentence"}},
-      {.name = "json", .kind = FlagKind::kSwitch, .help = "one JSON line a benchmark instead of the table"},
-      {.name = "out",
-       .placeholder = "FILE",
-       .help = "write every sample there, one JSON line each; replaces the file"},
-      {.name = "batch-size",
-       .kind = FlagKind::kInteger,
-       .placeholder = "N",
-       .fallback = "32",
-       .help = "answers written at once",
-       .min = 1,
-       .max = 65536},
-      {.name = "compute",
-       .placeholder = "TYPE",
-       .fallback = "auto",
-       .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
-       .choices = {"auto", "fp32", "bf16"}},
-      DeviceFlag(),
-      ThreadsFlag()};
+  return Joined(
+      {{.name = "data", .placeholder = "DIR", .help = "folder of benchmark files (docs/evaluation.md)"},
+       {.name = "limit",
+        .kind = FlagKind::kInteger,
+        .placeholder = "N",
+        .help = "first N questions; absent: all, 500 of a procedural set",
+        .min = 1,
+        .max = 1e8},
+       {.name = "shots",
+        .kind = FlagKind::kInteger,
+        .placeholder = "N",
+        .help = "worked examples before a question; absent: the benchmark's usual number",
+        .min = 0,
+        .max = 1000},
+       {.name = "samples",
+        .kind = FlagKind::kInteger,
+        .placeholder = "K",
+        .fallback = "1",
+        .help = "answers a question: gives pass@K and cons@K",
+        .min = 1,
+        .max = 10000},
+       {.name = "max-new",
+        .kind = FlagKind::kInteger,
+        .placeholder = "N",
+        .help = "new tokens of an answer at most; absent: the benchmark's usual number",
+        .min = 1,
+        .max = 1e7},
+       {.name = "chat",
+        .placeholder = "NAME",
+        .fallback = "auto",
+        .help = "chat template to ask in: auto (the folder's, if it has one), none (go on with a text) or a "
+                "name"},
+       {.name = "mmlu",
+        .placeholder = "MODE",
+        .fallback = "letter",
+        .help = "how MMLU is asked: option texts or letters by log-probability, or a written answer",
+        .choices = {"cloze", "letter", "generate"}},
+       {.name = "knob",
+        .kind = FlagKind::kRepeatedText,
+        .placeholder = "NAME=VALUE",
+        .help = "of procedural sets: sort_length=3, add_digits=2, ... (docs/evaluation.md)"},
+       {.name = "style",
+        .placeholder = "STYLE",
+        .fallback = "auto",
+        .help = "prompts of procedural sets; auto: sentence in a chat, else terse",
+        .choices = {"auto", "terse", "sentence"}},
+       {.name = "json", .kind = FlagKind::kSwitch, .help = "one JSON line a benchmark instead of the table"},
+       {.name = "out",
+        .placeholder = "FILE",
+        .help = "write every sample there, one JSON line each; replaces the file"},
+       {.name = "batch-size",
+        .kind = FlagKind::kInteger,
+        .placeholder = "N",
+        .fallback = "32",
+        .help = "answers written at once",
+        .min = 1,
+        .max = 65536}},
+      {SamplingFlags(
+           {.temperature = "0", .top_p = "1", .reproduces = "the same seed gives the same answers"}),
+       ModelFlags()});
 }
 
 }  // namespace

@@ -7,13 +7,14 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "core/backend/device.h"
 #include "core/base/strings.h"
 #include "core/generate/generate.h"
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
+#include "core/model/model_folder.h"
 #include "core/model/weights.h"
 #include "data/tokenizer/tokenizer.h"
+#include "launch/model_flags.h"
 
 namespace moebius {
 namespace {
@@ -55,39 +56,6 @@ class Text {
   int64_t start_ = -1;  // what an empty prompt starts with
   std::optional<Tokenizer> tokenizer_;
 };
-
-// Ids that end a text: the config's eos and those of generation_config.json (one or a list).
-absl::StatusOr<std::vector<int32_t>> StopIds(const std::string& folder, const ModelConfig& config) {
-  std::vector<int32_t> stop;
-  if (config.eos_token_id >= 0) stop.push_back(static_cast<int32_t>(config.eos_token_id));
-  const std::string path = (std::filesystem::path(folder) / "generation_config.json").string();
-  if (!std::filesystem::exists(path)) return stop;
-  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{1} << 20));
-  if (!HasJsonField(json, "eos_token_id")) return stop;
-  std::vector<int64_t> ids;
-  if (json["eos_token_id"].is_array()) {
-    ASSIGN_OR_RETURN(ids, GetIntArray(json, "eos_token_id", path, 0, config.vocab_size - 1));
-  } else {
-    ASSIGN_OR_RETURN(const int64_t id, GetInt(json, "eos_token_id", path, 0, config.vocab_size - 1));
-    ids.push_back(id);
-  }
-  stop.insert(stop.end(), ids.begin(), ids.end());
-  return stop;
-}
-
-// "auto" keeps what the checkpoint was stored in: bf16 weights decode in bf16, fp32 ones as exactly as they
-// score.
-absl::StatusOr<DType> ComputeType(const std::string& choice, const std::string& folder) {
-  if (choice == "fp32") return DType::kF32;
-  if (choice == "bf16") return DType::kBF16;
-  const std::string path = (std::filesystem::path(folder) / "config.json").string();
-  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{16} << 20));
-  for (const char* field : {"dtype", "torch_dtype"}) {
-    if (!HasJsonField(json, field) || !json[field].is_string()) continue;
-    return json[field] == "float32" ? DType::kF32 : DType::kBF16;
-  }
-  return DType::kF32;
-}
 
 struct Prompt {
   std::vector<int32_t> ids;
@@ -190,17 +158,16 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
   }
   std::vector<int32_t> stop;
   if (!args.On("ignore-eos")) {
-    ASSIGN_OR_RETURN(stop, StopIds(folder, config));
+    ASSIGN_OR_RETURN(stop, EndOfTextIds(folder, config));
   }
+  ASSIGN_OR_RETURN(SamplingParams sampling, SamplingOf(args));
+  sampling.top_k = args.Integer("top-k");
   std::vector<GenerateRequest> requests;
   for (const Prompt& prompt : prompts) {
     for (int64_t sample = 0; sample < args.Integer("samples"); ++sample) {
       requests.push_back({.prompt = prompt.ids,
                           .max_new = prompt.max_new,
-                          .sampling = {.temperature = args.Number("temperature"),
-                                       .top_k = args.Integer("top-k"),
-                                       .top_p = args.Number("top-p"),
-                                       .seed = static_cast<uint64_t>(args.Integer("seed"))},
+                          .sampling = sampling,
                           .sequence = requests.size(),
                           .stop = stop,
                           .logprobs = args.On("logprobs") ? LogProbs::kYes : LogProbs::kNo});
@@ -211,14 +178,12 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
 
 absl::Status RunGenerate(const ParsedArgs& args) {
   const std::string& folder = args.positional()[0];
-  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                   MakeBackend({.device = *DeviceFromName(args.Text("device")),
-                                .threads = static_cast<int>(args.Integer("threads"))}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend(DeviceOf(args)));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
   ASSIGN_OR_RETURN(const Text text, Text::Load(folder, config));
   ASSIGN_OR_RETURN(std::vector<GenerateRequest> requests, Requests(args, folder, config, text));
-  ASSIGN_OR_RETURN(const DType act, ComputeType(args.Text("compute"), folder));
+  ASSIGN_OR_RETURN(const DType act, ComputeTypeOf(args.Text("compute"), folder));
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = args.On("drafts");
@@ -263,82 +228,60 @@ std::vector<Verb> GenerateVerbs() {
       {.name = "generate",
        .summary = "continue prompts with sampled text",
        .usage = "MODEL [--prompt TEXT]... [--batch FILE.jsonl] [flags]",
-       .flags = {{.name = "prompt",
-                  .kind = FlagKind::kRepeatedText,
-                  .placeholder = "TEXT",
-                  .help = "text to continue; may be given several times"},
-                 {.name = "batch",
-                  .placeholder = "FILE",
-                  .help = "lines {\"ids\": [...]} or {\"prompt\": TEXT}, with \"max_new\" by choice; - is "
-                          "standard input; answers are "
-                          "JSON lines in the same order"},
-                 {.name = "max-new",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "128",
-                  .help = "new tokens at most",
-                  .min = 1,
-                  .max = 1e9},
-                 {.name = "temperature",
-                  .kind = FlagKind::kNumber,
-                  .placeholder = "T",
-                  .fallback = "1",
-                  .help = "0 takes the most probable token always",
-                  .min = 0},
-                 {.name = "top-k",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "0",
-                  .help = "draw among the N best, 0 for all",
-                  .min = 0},
-                 {.name = "top-p",
-                  .kind = FlagKind::kNumber,
-                  .placeholder = "P",
-                  .fallback = "1",
-                  .help = "draw among the best that together have probability P",
-                  .min = 0,
-                  .max = 1},
-                 {.name = "seed",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "0",
-                  .help = "of the random numbers: the same seed gives the same text",
-                  .min = 0},
-                 {.name = "samples",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "1",
-                  .help = "texts a prompt",
-                  .min = 1,
-                  .max = 1e6},
-                 {.name = "ignore-eos", .kind = FlagKind::kSwitch, .help = "go on after end-of-text tokens"},
-                 {.name = "json",
-                  .kind = FlagKind::kSwitch,
-                  .help = "one line {\"ids\", \"text\", \"finish_reason\"} a text, without its prompt"},
-                 {.name = "logprobs",
-                  .kind = FlagKind::kSwitch,
-                  .help = "add the natural log-probability of every new token to the JSON"},
-                 {.name = "drafts",
-                  .kind = FlagKind::kSwitch,
-                  .help = "speculative decoding: the model's MTP module guesses a token ahead; the texts are "
-                          "drawn from the same distribution, in fewer steps"},
-                 {.name = "stats",
-                  .kind = FlagKind::kSwitch,
-                  .help = "tokens a second on standard error, and how many drafts were accepted"},
-                 {.name = "batch-size",
-                  .kind = FlagKind::kInteger,
-                  .placeholder = "N",
-                  .fallback = "64",
-                  .help = "texts decoded at once",
-                  .min = 1,
-                  .max = 65536},
-                 {.name = "compute",
-                  .placeholder = "TYPE",
-                  .fallback = "auto",
-                  .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
-                  .choices = {"auto", "fp32", "bf16"}},
-                 DeviceFlag(),
-                 ThreadsFlag()},
+       .flags = Joined(
+           {{.name = "prompt",
+             .kind = FlagKind::kRepeatedText,
+             .placeholder = "TEXT",
+             .help = "text to continue; may be given several times"},
+            {.name = "batch",
+             .placeholder = "FILE",
+             .help = "lines {\"ids\": [...]} or {\"prompt\": TEXT}, with \"max_new\" by choice; - is "
+                     "standard input; answers are "
+                     "JSON lines in the same order"},
+            {.name = "max-new",
+             .kind = FlagKind::kInteger,
+             .placeholder = "N",
+             .fallback = "128",
+             .help = "new tokens at most",
+             .min = 1,
+             .max = 1e9},
+            {.name = "top-k",
+             .kind = FlagKind::kInteger,
+             .placeholder = "N",
+             .fallback = "0",
+             .help = "draw among the N best, 0 for all",
+             .min = 0},
+            {.name = "samples",
+             .kind = FlagKind::kInteger,
+             .placeholder = "N",
+             .fallback = "1",
+             .help = "texts a prompt",
+             .min = 1,
+             .max = 1e6},
+            {.name = "ignore-eos", .kind = FlagKind::kSwitch, .help = "go on after end-of-text tokens"},
+            {.name = "json",
+             .kind = FlagKind::kSwitch,
+             .help = "one line {\"ids\", \"text\", \"finish_reason\"} a text, without its prompt"},
+            {.name = "logprobs",
+             .kind = FlagKind::kSwitch,
+             .help = "add the natural log-probability of every new token to the JSON"},
+            {.name = "drafts",
+             .kind = FlagKind::kSwitch,
+             .help = "speculative decoding: the model's MTP module guesses a token ahead; the texts are "
+                     "drawn from the same distribution, in fewer steps"},
+            {.name = "stats",
+             .kind = FlagKind::kSwitch,
+             .help = "tokens a second on standard error, and how many drafts were accepted"},
+            {.name = "batch-size",
+             .kind = FlagKind::kInteger,
+             .placeholder = "N",
+             .fallback = "64",
+             .help = "texts decoded at once",
+             .min = 1,
+             .max = 65536}},
+           {SamplingFlags(
+                {.temperature = "1", .top_p = "1", .reproduces = "the same seed gives the same text"}),
+            ModelFlags()}),
        .examples =
            {"moebius generate runs/quickstart/checkpoints/latest --prompt \"It is a truth\" --max-new 64",
             "moebius generate some-model --batch prompts.jsonl --temperature 0.7 --top-p 0.95 --samples 8"},

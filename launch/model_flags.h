@@ -1,0 +1,36 @@
+// Flags that verbs which ask a model share (generate, chat, eval), and what they mean.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/backend/device.h"
+#include "core/generate/sampler.h"
+#include "launch/cli.h"
+#include "rl/evaluation/language_model.h"
+
+namespace moebius {
+
+struct SamplingFallbacks {
+  std::string temperature, top_p;
+  std::string reproduces;  // what the same seed gives, as help says it: "the same seed gives the same text"
+};
+
+// --temperature, --top-p, --seed.
+std::vector<Flag> SamplingFlags(const SamplingFallbacks& fallbacks);
+// UsageError for values that do not go together.
+absl::StatusOr<SamplingParams> SamplingOf(const ParsedArgs& args);
+
+// --compute, --device, --threads.
+std::vector<Flag> ModelFlags();
+DeviceOptions DeviceOf(const ParsedArgs& args);
+// The model of `folder` by those flags.
+absl::StatusOr<std::unique_ptr<LanguageModel>> LoadAsked(const ParsedArgs& args, const std::string& folder,
+                                                         const std::optional<ChatTemplate>& chat);
+
+// One list after the other.
+std::vector<Flag> Joined(std::vector<Flag> flags, const std::vector<std::vector<Flag>>& more);
+
+}  // namespace moebius

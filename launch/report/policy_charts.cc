@@ -167,6 +167,14 @@ std::string PolicyCharts(const Runs& runs) {
     out += RenderGroup(runs,
                        {Plain("Answers left out", "could not be judged"), {{"rl/left_out", "left out", 4}}});
   }
+  if (changing("rl/flaky_verdicts", 0, "programs judged twice got the same verdict")) {
+    out += RenderGroup(runs, {Share("Flaky verdicts", "of programs judged twice"),
+                              {{"rl/flaky_verdicts", "another verdict", 1}}});
+  }
+  if (changing("rl/visible_hidden_gap", 0, "what passed the visible tests passed all")) {
+    out += RenderGroup(runs, {Share("Visible against all tests", "share of answers"),
+                              {{"rl/visible_hidden_gap", "pass the visible ones alone", 3}}});
+  }
   out += RenderGroup(runs, {Plain("Policy loss", ""), {{"rl/policy_loss", "loss", 4}}});
   out = Grid(out);
   if (flat.empty()) return out;

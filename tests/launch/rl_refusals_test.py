@@ -57,6 +57,9 @@ def lines(name, *objects):
 def refuse_reinforcement():
     refuse("a prompt that is too long", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 10 }", 64,
            "batch.sequence_length 16", "rl.max_new 10")
+    refuse("a guard without a floor", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 3 entropy_guard: 0.1 }", 64,
+           "rl.entropy_floor")
+    refuse("a share above 1", GRPO + TOKENIZER + SORT + RL + "reward { judge_again: 1.5 }", 64, "judge_again")
     refuse("the same on two ranks", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 10 }", 64,
            "batch.sequence_length 16", ranks=2)
     refuse("a symbol without a token", GRPO + 'tokenizer: "symbols:0123456789sort"\n' + SORT + RL, 64, "sort/", "=")
@@ -109,6 +112,20 @@ def refuse_files():
            jsonl.format(long, "EXACT"), 64, "batch.sequence_length 64")
 
 
+def template_in_checkpoints():
+    """A chat template that the recipe names goes into checkpoints, whose folder then has it."""
+    recipe = MODEL + 'task: SFT\ntokenizer: "bytes"\nchat_template: "chatml"\nproblems { kind: "sort" sort_length: 2 }\n' \
+        'new_token: "<|im_start|>"\nnew_token: "<|im_end|>"\nbatch { sequences: 2 sequence_length: 64 }\nrl { max_new: 3 }\n'
+    open("chat.textproto", "w").write(recipe)
+    done = subprocess.run([moebius, "train", "chat.textproto", "--out", "chat"], capture_output=True, text=True, timeout=60)
+    path = "chat/checkpoints/latest/chat_template.jinja"
+    check(done.returncode == 0 and os.path.exists(path) and "<|im_start|>" in open(path).read(),
+          f"the named chat template is in the checkpoint {done.stderr.strip()}")
+    chat = subprocess.run([moebius, "chat", "chat/checkpoints/latest", "--max-new", "2", "--json"], input="sort 21=\n",
+                          capture_output=True, text=True, timeout=60)
+    check(chat.returncode == 0 and '"user"' in chat.stdout, f"and moebius chat takes it {chat.stderr.strip()}")
+
+
 def refuse_supervised():
     sft = MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER
     dpo = MODEL + "task: DPO\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER
@@ -157,6 +174,7 @@ with tempfile.TemporaryDirectory() as folder:
     refuse_files()
     refuse_supervised()
     refuse_distillation()
+    template_in_checkpoints()
     os.chdir("/")
 print(f"{len(failures)} failures")
 sys.exit(1 if failures else 0)

@@ -102,7 +102,7 @@ stage { name: "grpo" recipe: "pipe_grpo.textproto" }
 name: "pipe-sft" task: SFT seed: 3 tokenizer: "symbols:0123456789sort ="
 problems { kind: "sort" sort_length: 2 }
 batch { sequences: 16 sequence_length: 16 }
-steps: 20
+steps: 40
 optimizer { lr: 3e-3 }
 checkpoint { every_steps: 4 }
 rl { max_new: 3 }
@@ -113,7 +113,7 @@ init { from: "pipe/01-sft/checkpoints/latest" }
 problems { kind: "sort" sort_length: 2 }
 reward { part { name: "dense" } }
 batch { sequences: 16 sequence_length: 16 }
-steps: 24
+steps: 60
 optimizer { lr: 3e-3 }
 rl { group_size: 8 max_new: 3 }
 evaluate { problems: 20 }
@@ -159,6 +159,11 @@ def samples(out):
     return {os.path.basename(p): open(p, "rb").read() for p in glob.glob(f"{out}/samples/*")}
 
 
+def work_done(out):
+    """Grows with every step and every verdict."""
+    return sum(os.path.getsize(p) for kind in ("samples", "journal") for p in glob.glob(f"{out}/**/{kind}/*", recursive=True))
+
+
 def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None, extra=(), last_stage="."):
     """Starts the run again and again, killing it at random moments; once through, starts over until enough were killed."""
     at_end = f"{out}/{last_stage}"
@@ -180,7 +185,7 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
             process.send_signal(signal.SIGKILL)
             process.wait()
             done += 1
-        before, rows = rows, len(glob.glob(f"{out}/**/samples/*", recursive=True))
+        before, rows = rows, work_done(out)
         forward += rows > before
     last = train(recipe, out, *extra)
     check(last.returncode == 0, f"{recipe}: after {done} kills the run ends with 0 {last.stderr.strip()}")
@@ -355,16 +360,16 @@ def pipeline():
         open(name, "w").write(text)
     whole = train("pipe.textproto", "pipe")
     check(whole.returncode == 0, f"a pipeline ends with 0 {whole.stderr.strip()}")
-    want_sft, want = final_bytes("pipe/01-sft", 20), final_bytes("pipe/02-grpo", 24)
+    want_sft, want = final_bytes("pipe/01-sft", 40), final_bytes("pipe/02-grpo", 60)
     os.rename("pipe", "pipe-whole")
     # Between stages: the first is done, the second is not there or has nothing but its folder.
-    for path in ("pipe/01-sft/checkpoints/step-00000020", "pipe/02-grpo", "pipe/02-grpo/metrics.jsonl"):
+    for path in ("pipe/01-sft/checkpoints/step-00000040", "pipe/02-grpo", "pipe/02-grpo/metrics.jsonl"):
         kill_when("pipe", path)
 
     def both():
-        check(final_bytes("pipe/01-sft", 20) == want_sft, "pipeline: the first stage's weights, too")
+        check(final_bytes("pipe/01-sft", 40) == want_sft, "pipeline: the first stage's weights, too")
 
-    kill_until_done("pipe.textproto", "pipe", want, 24, 8, 0.5 * taken["pipe"], 60, both, last_stage="02-grpo")
+    kill_until_done("pipe.textproto", "pipe", want, 60, 8, 0.7 * taken["pipe"], 60, both, last_stage="02-grpo")
 
 
 def verdicts(out):

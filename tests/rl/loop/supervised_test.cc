@@ -84,7 +84,9 @@ TEST(SftSourceTest, EveryEpochSeesEveryConversation) {
     std::vector<std::vector<double>> epochs;
     for (int epoch = 0; epoch < 2; ++epoch) {
       std::vector<double>& losses = epochs.emplace_back();
-      for (const StepReport& report : *RunSteps(source, 3)) losses.push_back(report.metrics.loss);
+      const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(source, 3);
+      ASSERT_TRUE(reports.ok()) << reports.status();
+      for (const StepReport& report : *reports) losses.push_back(report.metrics.loss);
       EXPECT_NEAR((losses[0] + losses[1] + losses[2]) / 3, want, 1e-5);
     }
     EXPECT_EQ(epochs[0] == epochs[1], !shuffle);

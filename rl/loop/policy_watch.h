@@ -16,8 +16,8 @@ namespace moebius {
 
 class PolicyWatch {
  public:
-  static constexpr int64_t kWindow =
-      10;  // steps of a running mean, and of the first mean that it is compared with
+  // Steps of a running mean, and of the first mean that it is compared with.
+  static constexpr int64_t kWindow = 10;
   static constexpr int64_t kQuietSteps = 50;       // before a detector says the same again
   static constexpr double kTimes = 2;              // answers this many times as long, or as short; repetition
   static constexpr double kLeastRepetition = 0.1;  // below this share of repeated runs doubling means nothing

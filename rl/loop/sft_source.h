@@ -12,7 +12,9 @@ namespace moebius {
 class SftSource final : public StepSource {
  public:
   SftSource(const SourceContext& context, WorkedAnswers answers)
-      : context_(context), answers_(std::move(answers)), policy_(context.trainer, context.max_length, context.rl) {}
+      : context_(context),
+        answers_(std::move(answers)),
+        policy_(context.trainer, context.max_length, context.rl) {}
   SftSource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer)
       : SftSource(context, WorkedAnswers(context, problems, scorer)) {}
 

@@ -182,8 +182,12 @@ class Generation {
   void DropDone() {
     for (int64_t i = std::ssize(sequences_); i-- > 0;) {
       if (!sequences_[i].done) continue;
+      GenerateResult& result = results_[sequences_[i].request];
+      // A draft, kept or not, may stand in the cache in the place of the last token.
+      decoder_.Truncate(i,
+                        std::ssize(requests_[sequences_[i].request].prompt) + std::ssize(result.tokens) - 1);
       const std::span<const Route> routes = decoder_.routes(i);
-      results_[sequences_[i].request].routes.assign(routes.begin(), routes.end());
+      result.routes.assign(routes.begin(), routes.end());
       decoder_.Drop(i);
       if (i + 1 < std::ssize(sequences_)) sequences_[i] = std::move(sequences_.back());
       sequences_.pop_back();

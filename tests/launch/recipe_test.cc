@@ -116,7 +116,7 @@ TEST(Recipe, EveryNumberOfARecipeHasARange) {
 TEST(Recipe, ItsDefaultsLieInTheirRanges) { EXPECT_TRUE(Read(kMinimal).ok()) << Read(kMinimal).status(); }
 
 TEST(Recipe, ReportsContradictionsBetweenFields) {
-  ExpectHas(ErrorOf("name: \"x\""), "neither init.from nor model");
+  ExpectHas(ErrorOf("name: \"x\""), "r.textproto: neither init.from nor model");
   ExpectHas(ErrorOf("name: \"x\""), "data.train is missing");
   ExpectHas(ErrorOf(kMinimal, {"batch.microbatch_sequences=6"}),
             "whole number of microbatches; use a divisor, for example 4");

@@ -101,9 +101,9 @@ INSTANTIATE_TEST_SUITE_P(Models, Drafts,
 TEST_P(Drafts, DoNotChangeAToken) {
   for (const int32_t vocab : {7, 113}) {
     TinyModel tiny(WithModule(name(), vocab), act(), Invariant());
-    Decoder plain(tiny.model(), tiny.backend(), tiny.stream(), {.exact = true});
+    Decoder plain(tiny.model(), tiny.backend(), tiny.stream(), {.exact = true, .routes = true});
     Decoder drafting(tiny.model(), tiny.backend(), tiny.stream(),
-                     {.prefill_tokens = 50, .exact = true, .drafts = true});
+                     {.prefill_tokens = 50, .exact = true, .drafts = true, .routes = true});
     int64_t drafts = 0, accepted = 0;
     for (const double temperature : {0.0, 0.7, 1.0}) {
       const std::vector<GenerateRequest> requests = Samples(temperature, vocab);
@@ -119,6 +119,11 @@ TEST_P(Drafts, DoNotChangeAToken) {
           const auto tokens = static_cast<int64_t>(got[i].tokens.size());
           EXPECT_TRUE(tokens == most || (tokens == most - 1 && got[i].accepted_drafts > 0)) << i;
           EXPECT_EQ(want[i].drafts, 0);
+          ASSERT_EQ(got[i].routes.size(), want[i].routes.size()) << i;
+          for (size_t k = 0; k < want[i].routes.size(); ++k) {
+            if (want[i].routes[k] == kNoRoute) continue;
+            EXPECT_EQ(got[i].routes[k], want[i].routes[k]) << i << " " << k;
+          }
         }
       }
     }

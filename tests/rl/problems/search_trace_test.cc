@@ -119,7 +119,7 @@ TEST(SearchTraceTest, MoreTriesFindMore) {
     ASSERT_TRUE(set.ok()) << set.status();
     double hits = 0, bytes = 0;
     for (uint64_t i = 0; i < 1000; ++i) {
-      const WorkedAnswer worked = (*set)->Demonstration((*set)->At(i), 1);
+      const WorkedAnswer worked = (*set)->Demonstration((*set)->At(i), i);
       hits += worked.thoughts.back() == '!';
       bytes += worked.thoughts.size() + worked.answer.size();
     }
@@ -128,6 +128,14 @@ TEST(SearchTraceTest, MoreTriesFindMore) {
     previous = hits;
   }
   EXPECT_GT(previous, 980);  // nearly everything can be found by trying
+}
+
+TEST(SearchTraceTest, GivesUpAfterAnyNumberOfTries) {
+  const std::vector<int64_t> numbers = {3, 5, 2};
+  std::set<size_t> counts;
+  for (uint64_t seed = 0; seed < 200; ++seed)
+    counts.insert(TriesOf(SearchTrace(numbers, 997, {.tries = 5}, seed).thoughts).size());
+  EXPECT_EQ(counts, (std::set<size_t>{1, 2, 3, 4, 5}));
 }
 
 TEST(SearchTraceTest, TheSeedGivesTheOrder) {

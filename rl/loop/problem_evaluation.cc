@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <numeric>
+#include <set>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -27,17 +27,27 @@ Right CountRight(const RolloutGroup& group) {
   return out;
 }
 
+// The first `most` of a file. Of a procedural task, which repeats itself where its knobs allow few problems,
+// the first `most` that differ, or as many as ten times so many draws find.
+std::vector<uint64_t> ProblemsToAsk(const ProblemSet& problems, int64_t most) {
+  std::vector<uint64_t> asked;
+  std::set<std::string> seen;
+  const int64_t size = problems.size(), end = size > 0 ? std::min(most, size) : 10 * most;
+  for (int64_t i = 0; i < end && std::ssize(asked) < most; ++i) {
+    if (size > 0 || seen.insert(problems.At(i).messages.back().content).second) asked.push_back(i);
+  }
+  return asked;
+}
+
 }  // namespace
 
 absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy, const ProblemTools& tools,
                                             const DecoderOptions& decoder_options,
                                             const ProblemEvaluation& options) {
   Mesh& mesh = trainer.mesh();
-  const int64_t size = tools.problems.size();
-  const int64_t n = size > 0 ? std::min(options.problems, size) : options.problems;
-  const auto [begin, end] = ShareOf(n, mesh.all().rank(), mesh.all().size());
-  std::vector<uint64_t> mine(end - begin);
-  std::iota(mine.begin(), mine.end(), begin);
+  const std::vector<uint64_t> asked = ProblemsToAsk(tools.problems, options.problems);
+  const auto [begin, end] = ShareOf(std::ssize(asked), mesh.all().rank(), mesh.all().size());
+  const std::vector<uint64_t> mine(asked.begin() + begin, asked.begin() + end);
   RETURN_IF_ERROR(policy.Get().status());
   const auto run =
       [&, begin = begin](const RolloutOptions& rollout) -> absl::StatusOr<std::vector<RolloutGroup>> {

@@ -10,7 +10,7 @@ namespace moebius {
 
 struct ProblemEvaluation {
   std::string name;        // key: eval/NAME, eval/NAME_ci (half the 95 % interval), eval/NAME_pass1, _passK
-  int64_t problems = 500;  // the first so many of the set
+  int64_t problems = 500;  // so many of the set, or all that it has
   int64_t samples = 0;
   RolloutOptions rollout;  // sampling is that of `samples`
   uint64_t seed = 0;

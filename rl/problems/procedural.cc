@@ -119,7 +119,12 @@ absl::StatusOr<std::unique_ptr<ProblemSet>> MakeProcedural(const proto::Problems
     if (problems.scratchpad_tries() < 1 || problems.scratchpad_tries() > 1000)
       return UsageError(Concat("problems.scratchpad_tries is ", problems.scratchpad_tries(),
                                "; it must lie in [1, 1000]; set it to 4"));
-    search = {.tries = problems.scratchpad_tries(), .division = options.countdown_division};
+    if (!(problems.scratchpad_patient() >= 0 && problems.scratchpad_patient() <= 1))
+      return UsageError(Concat("problems.scratchpad_patient is ", problems.scratchpad_patient(),
+                               "; a share lies in [0, 1]; set it to 0.15"));
+    search = {.tries = problems.scratchpad_tries(),
+              .patient = problems.scratchpad_patient(),
+              .division = options.countdown_division};
   }
   return std::make_unique<Procedural>(*std::move(task), options,
                                       Wording{problems.prompt(), problems.system()}, search);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
-#include <set>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,6 +13,8 @@
 namespace moebius {
 namespace {
 
+constexpr int64_t kMostTries = 1000;
+
 // A number, or two of these joined by an operator; nodes come before those that use them.
 struct Node {
   int64_t value;
@@ -20,12 +22,17 @@ struct Node {
   int left = -1, right = -1;
 };
 
+int64_t DrawTries(const SearchOptions& options, uint64_t seed) {
+  const RandomStream stream(seed, "search trace");
+  if (stream.Uniform(0) < options.patient) return kMostTries;
+  return 1 + static_cast<int64_t>(stream.Below(1, options.tries));
+}
+
 class Searcher {
  public:
-  Searcher(std::span<const int64_t> numbers, int64_t target, const SearchOptions& options, uint64_t seed)
-      : target_(target), division_(options.division), stream_(seed, "search trace") {
+  Searcher(std::span<const int64_t> numbers, int64_t target, bool division, int64_t tries)
+      : target_(target), division_(division), tries_left_(tries) {
     for (const int64_t number : numbers) nodes_.push_back({number});
-    tries_left_ = 1 + static_cast<int64_t>(stream_.Below(next_++, options.tries));
   }
 
   WorkedAnswer Run() && {
@@ -40,15 +47,14 @@ class Searcher {
   }
 
  private:
-  // Tries every join of two of `left` (places in nodes_), and all that can follow it, in an order drawn anew.
-  // False: the search is over.
+  // Tries every join of two of `left` (places in nodes_), and all that can follow it. False: the search is
+  // over.
   bool JoinTwoOf(const std::vector<int>& left) {
-    for (const Node& join : DrawOrder(left)) {
-      std::vector<int> rest;
+    for (const Node& join : Joins(left)) {
+      std::vector<int> rest = {static_cast<int>(nodes_.size())};
       for (const int node : left) {
         if (node != join.left && node != join.right) rest.push_back(node);
       }
-      rest.push_back(static_cast<int>(nodes_.size()));
       nodes_.push_back(join);
       const bool complete = rest.size() == 1 || join.value == target_;
       const bool go_on = complete ? WriteTry() : JoinTwoOf(rest);
@@ -58,47 +64,54 @@ class Searcher {
     return true;
   }
 
-  std::vector<Node> DrawOrder(const std::vector<int>& left) {
+  std::vector<Node> Joins(const std::vector<int>& left) const {
     std::vector<Node> joins;
-    for (size_t i = 0; i < left.size(); ++i) {
-      for (size_t j = 0; j < i; ++j) AddJoins(left[i], left[j], &joins);
+    for (size_t j = 1; j < left.size(); ++j) {
+      for (size_t i = 0; i < j; ++i) {
+        for (const char op : {'+', '*', '-', '/'}) {
+          const std::optional<Node> join = Join(left[i], op, left[j]);
+          if (join && std::none_of(joins.begin(), joins.end(), [&](const Node& n) { return Same(n, *join); }))
+            joins.push_back(*join);
+        }
+      }
     }
-    for (size_t i = joins.size(); i > 1; --i) std::swap(joins[i - 1], joins[stream_.Below(next_++, i)]);
     return joins;
   }
 
-  // Those whose value is whole and above zero; a sum or product one way round, whichever is drawn.
-  void AddJoins(int a, int b, std::vector<Node>* joins) {
-    if (stream_.Below(next_++, 2) == 1) std::swap(a, b);
+  // The larger number first where it matters; nullopt if the value is not whole and above zero.
+  std::optional<Node> Join(int a, char op, int b) const {
+    const bool ordered = op == '-' || op == '/';
+    if (ordered && nodes_[a].value < nodes_[b].value) std::swap(a, b);
     const int64_t x = nodes_[a].value, y = nodes_[b].value;
-    joins->push_back({.value = x + y, .op = '+', .left = a, .right = b});
-    joins->push_back({.value = x * y, .op = '*', .left = a, .right = b});
-    if (x < y) std::swap(a, b);
-    const int64_t high = std::max(x, y), low = std::min(x, y);
-    if (x != y) joins->push_back({.value = high - low, .op = '-', .left = a, .right = b});
-    if (division_ && high % low == 0)
-      joins->push_back({.value = high / low, .op = '/', .left = a, .right = b});
+    if ((op == '-' && x == y) || (op == '/' && (!division_ || x % y != 0))) return std::nullopt;
+    const int64_t value = op == '+' ? x + y : op == '*' ? x * y : op == '-' ? x - y : x / y;
+    return Node{.value = value, .op = op, .left = a, .right = b};
+  }
+
+  // Joins of the same numbers, whichever of equal ones they take.
+  bool Same(const Node& a, const Node& b) const {
+    const auto numbers = [&](const Node& n) {
+      return std::minmax(nodes_[n.left].value, nodes_[n.right].value);
+    };
+    return a.op == b.op && numbers(a) == numbers(b);
   }
 
   bool WriteTry() {
-    if (!seen_.insert(Steps(true)).second) return true;
-    const bool hit = nodes_.back().value == target_;
-    worked_.thoughts += Concat(Steps(false), ':', target_, hit ? '!' : '?');
-    worked_.answer = Expression(nodes_.back(), true);
+    std::string head;
+    for (const Node& n : std::span(nodes_).first(nodes_.size() - 1)) {
+      if (n.op != 0) head += Concat(head.empty() ? "" : ",", Step(n));
+    }
+    if (head != head_) worked_.thoughts += Concat(head, ';');
+    head_ = head;
+    const Node& last = nodes_.back();
+    const bool hit = last.value == target_;
+    worked_.thoughts += Concat(Step(last), ':', target_, hit ? '!' : '?');
+    worked_.answer = Expression(last, true);
     return !hit && --tries_left_ > 0;
   }
 
-  // "3+5=8,8*2=16": the joins in their order. `canonical`: the same whichever way round a sum or a product is
-  // written.
-  std::string Steps(bool canonical) const {
-    std::string text;
-    for (const Node& n : nodes_) {
-      if (n.op == 0) continue;
-      int64_t x = nodes_[n.left].value, y = nodes_[n.right].value;
-      if (canonical && (n.op == '+' || n.op == '*') && y < x) std::swap(x, y);
-      text += Concat(text.empty() ? "" : ",", x, n.op, y, "=", n.value);
-    }
-    return text;
+  std::string Step(const Node& n) const {
+    return Concat(nodes_[n.left].value, n.op, nodes_[n.right].value, '=', n.value);
   }
 
   // "(3+5)*2": parentheses around every join but the last.
@@ -111,11 +124,9 @@ class Searcher {
 
   const int64_t target_;
   const bool division_;
-  RandomStream stream_;
-  uint64_t next_ = 0;
   int64_t tries_left_;
   std::vector<Node> nodes_;  // the given numbers, then the joins of the present try
-  std::set<std::string> seen_;
+  std::string head_;         // of the try before
   WorkedAnswer worked_;
 };
 
@@ -124,7 +135,7 @@ class Searcher {
 WorkedAnswer SearchTrace(std::span<const int64_t> numbers, int64_t target, const SearchOptions& options,
                          uint64_t seed) {
   CHECK(!numbers.empty() && numbers.size() <= 6) << numbers.size();
-  return Searcher(numbers, target, options, seed).Run();
+  return Searcher(numbers, target, options.division, DrawTries(options, seed)).Run();
 }
 
 }  // namespace moebius

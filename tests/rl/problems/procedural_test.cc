@@ -163,6 +163,9 @@ TEST(ProceduralTest, MistakesNameTheirField) {
   problems.set_countdown_scratchpad(true);
   problems.set_scratchpad_tries(0);
   EXPECT_NE(MessageOf(problems).find("problems.scratchpad_tries"), std::string::npos);
+  problems.set_scratchpad_tries(4);
+  problems.set_scratchpad_patient(1.5);
+  EXPECT_NE(MessageOf(problems).find("problems.scratchpad_patient"), std::string::npos);
   problems = OfKind("sort");
   problems.set_jsonl("x.jsonl");
   EXPECT_NE(MessageOf(problems).find("both kind"), std::string::npos);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <set>
 #include <span>
 
@@ -39,13 +40,21 @@ int64_t CheckTry(const std::string& text, std::span<const int64_t> given) {
   return value;
 }
 
+// The tries with their heads: "3+5=8,8*2=16:16!".
 std::vector<std::string> TriesOf(const std::string& thoughts) {
   std::vector<std::string> tries;
+  std::string head;
   for (size_t at = 0; at < thoughts.size();) {
     const size_t end = thoughts.find_first_of("!?", at);
     EXPECT_NE(end, std::string::npos) << thoughts;
     if (end == std::string::npos) break;
-    tries.push_back(thoughts.substr(at, end + 1 - at));
+    const size_t semicolon = thoughts.find(';', at);
+    if (semicolon < end) {
+      EXPECT_NE(head, thoughts.substr(at, semicolon - at)) << thoughts;
+      head = thoughts.substr(at, semicolon - at);
+      at = semicolon + 1;
+    }
+    tries.push_back(Concat(head, head.empty() ? "" : ",", thoughts.substr(at, end + 1 - at)));
     at = end + 1;
   }
   return tries;
@@ -91,6 +100,15 @@ TEST(SearchTraceTest, EveryStepIsTrueAndEveryMarkIs) {
   }
 }
 
+TEST(SearchTraceTest, ReadsAsTheHeaderSays) {
+  const std::vector<int64_t> numbers = {3, 5, 2};
+  const WorkedAnswer worked = SearchTrace(numbers, 16, {.patient = 1}, 0);
+  EXPECT_EQ(worked.thoughts, "3+5=8;8+2=10:16?8*2=16:16!");
+  EXPECT_EQ(worked.answer, "(3+5)*2");
+  // A number that is met early ends the search and has no head.
+  EXPECT_EQ(SearchTrace(numbers, 15, {.patient = 1}, 0).thoughts, "3+5=8;8+2=10:15?8*2=16:15?8-2=6:15?;3*5=15:15!");
+}
+
 TEST(SearchTraceTest, AHitIsJudgedCorrectAndAMissIsNot) {
   auto set = MakeProblemSet(Countdown(4), TaskSplit::kTrain);
   ASSERT_TRUE(set.ok()) << set.status();
@@ -121,29 +139,49 @@ TEST(SearchTraceTest, MoreTriesFindMore) {
     for (uint64_t i = 0; i < 1000; ++i) {
       const WorkedAnswer worked = (*set)->Demonstration((*set)->At(i), i);
       hits += worked.thoughts.back() == '!';
-      bytes += worked.thoughts.size() + worked.answer.size();
+      bytes += static_cast<double>(worked.thoughts.size() + worked.answer.size());
     }
     std::printf("%ld tries: %.0f of 1000 hit, %.1f bytes\n", static_cast<long>(tries), hits, bytes / 1000);
     EXPECT_GT(hits, previous);
     previous = hits;
   }
-  EXPECT_GT(previous, 980);  // nearly everything can be found by trying
+  EXPECT_GT(previous, 980);
+}
+
+TEST(SearchTraceTest, ThePatientFindEverything) {
+  proto::Problems problems = Countdown(1);
+  problems.set_scratchpad_patient(1);
+  auto set = MakeProblemSet(problems, TaskSplit::kTrain);
+  ASSERT_TRUE(set.ok()) << set.status();
+  size_t longest = 0;
+  for (uint64_t i = 0; i < 1000; ++i) {
+    const WorkedAnswer worked = (*set)->Demonstration((*set)->At(i), i);
+    ASSERT_EQ(worked.thoughts.back(), '!') << worked.thoughts;
+    longest = std::max(longest, worked.thoughts.size());
+  }
+  std::printf("longest search: %zu bytes\n", longest);
 }
 
 TEST(SearchTraceTest, GivesUpAfterAnyNumberOfTries) {
   const std::vector<int64_t> numbers = {3, 5, 2};
-  std::set<size_t> counts;
-  for (uint64_t seed = 0; seed < 200; ++seed)
-    counts.insert(TriesOf(SearchTrace(numbers, 997, {.tries = 5}, seed).thoughts).size());
-  EXPECT_EQ(counts, (std::set<size_t>{1, 2, 3, 4, 5}));
+  std::map<size_t, int> counts;
+  constexpr int kTraces = 2000;
+  for (uint64_t seed = 0; seed < kTraces; ++seed)
+    ++counts[TriesOf(SearchTrace(numbers, 997, {.tries = 4, .patient = 0.2}, seed).thoughts).size()];
+  ASSERT_EQ(counts.size(), 5u);
+  const int all = static_cast<int>(counts.rbegin()->first);
+  EXPECT_EQ(all, 24);  // three pairs, three joins of each, three of what is left, but 2-2, 5-5 and 3-3
+  for (const auto& [tries, n] : counts) {
+    EXPECT_NEAR(n, kTraces / 5, 80) << tries;
+  }
 }
 
-TEST(SearchTraceTest, TheSeedGivesTheOrder) {
-  const std::vector<int64_t> numbers = {3, 5, 2};
-  std::set<std::string> searches;
-  for (uint64_t seed = 0; seed < 20; ++seed) searches.insert(SearchTrace(numbers, 16, {}, seed).thoughts);
-  EXPECT_GT(searches.size(), 15u);
-  EXPECT_EQ(SearchTrace(numbers, 16, {}, 3).thoughts, SearchTrace(numbers, 16, {}, 3).thoughts);
+TEST(SearchTraceTest, EqualNumbersRepeatNothing) {
+  const std::vector<int64_t> numbers = {7, 7, 7, 7, 7, 7};
+  const std::vector<std::string> tries =
+      TriesOf(SearchTrace(numbers, 999983, {.patient = 1, .division = true}, 0).thoughts);
+  EXPECT_EQ(tries.size(), 1000u);
+  EXPECT_EQ(std::set(tries.begin(), tries.end()).size(), 1000u);
 }
 
 }  // namespace

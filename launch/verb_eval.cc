@@ -59,7 +59,8 @@ absl::StatusOr<BenchmarkOptions> ReadBenchmarkOptions(const ParsedArgs& args, bo
   BenchmarkOptions options{.data = args.Text("data"), .asking = chat ? Asking::kChat : Asking::kText};
   if (args.Given("shots")) options.shots = args.Integer("shots");
   if (args.Given("limit")) options.limit = args.Integer("limit");
-  const std::string mmlu = args.Text("mmlu"), style = args.Text("style");
+  const std::string mmlu = args.Text("mmlu"), style = args.Text("style"), line = args.Text("answer-line");
+  if (line != "auto") options.answer_line = line == "first" ? AnswerLine::kFirst : AnswerLine::kLast;
   options.mmlu = mmlu == "cloze"    ? MmluMode::kCloze
                  : mmlu == "letter" ? MmluMode::kLetter
                                     : MmluMode::kGenerate;
@@ -189,6 +190,11 @@ std::vector<Flag> EvalFlags() {
         .fallback = "auto",
         .help = "prompts of procedural sets; auto: sentence in a chat, else terse",
         .choices = {"auto", "terse", "sentence"}},
+       {.name = "answer-line",
+        .placeholder = "LINE",
+        .fallback = "auto",
+        .help = "line of a procedural answer that counts; auto: first of a text, last in a chat",
+        .choices = {"auto", "first", "last"}},
        {.name = "json", .kind = FlagKind::kSwitch, .help = "one JSON line a benchmark instead of the table"},
        {.name = "out",
         .placeholder = "FILE",

@@ -7,6 +7,7 @@
 #include "core/model/cost.h"
 #include "core/model/weights.h"
 #include "data/build_options.h"
+#include "data/special_tokens.h"
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/memory.h"
@@ -114,12 +115,14 @@ absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
     recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json"));
   }
   if (recipe.proto().task() == proto::PRETRAIN) return ConfigFromProto(recipe.proto().model());
-  // Every token has its row: new ones, and all of a model that is made for the tokenizer.
+  // Every token has its row: new ones, and all of a model that is made for the tokenizer. Such a model also
+  // ends its texts as the tokenizer does.
   ASSIGN_OR_RETURN(const std::string json, TokenizerJsonOf(recipe.proto()));
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromJson(json, "the tokenizer"));
-  if (!recipe.proto().model().has_vocab_size()) {
+  if (!recipe.proto().init().has_from()) {
     proto::Model model;
     model.set_vocab_size(tokenizer.vocab_size());
+    if (const std::optional<int32_t> end = FindEndOfDocument(tokenizer)) model.set_eos_token_id(*end);
     recipe.FillModel(model, "the tokenizer");
   }
   ASSIGN_OR_RETURN(ModelConfig config, ConfigFromProto(recipe.proto().model()));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "rl/evaluation/final_answer.h"
 #include "rl/sandbox/sandbox.h"
 #include "rl/tasks/task.h"
 
@@ -30,8 +31,9 @@ struct BenchmarkOptions {
   std::optional<int64_t> shots = {};  // worked examples; absent: its usual number
   std::optional<int64_t> limit = {};  // first questions; absent: all, 500 of a procedural set
   MmluMode mmlu = MmluMode::kLetter;
-  TaskOptions task = {};                // knobs of procedural sets; `kind` and `split` are not read
-  sandbox::Sandbox* sandbox = nullptr;  // humaneval, mbpp: needed; outlives the benchmark
+  std::optional<AnswerLine> answer_line = {};  // of procedural sets; absent: first of a text, last of a chat
+  TaskOptions task = {};                       // knobs of procedural sets; `kind` and `split` are not read
+  sandbox::Sandbox* sandbox = nullptr;         // humaneval, mbpp: needed; outlives the benchmark
 };
 
 // A file that questions or examples were read from.

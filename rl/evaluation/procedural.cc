@@ -69,8 +69,9 @@ absl::StatusOr<Benchmark> MakeProcedural(const std::string& kind, const Benchmar
       set.examples.push_back({item.prompt + opening, blank + item.gold});
     }
   }
-  out.grader = std::make_unique<TaskGrader>(std::move(task), std::move(items),
-                                            chat ? AnswerLine::kLast : AnswerLine::kFirst);
+  out.grader = std::make_unique<TaskGrader>(
+      std::move(task), std::move(items),
+      options.answer_line.value_or(chat ? AnswerLine::kLast : AnswerLine::kFirst));
   out.max_new = 256;
   return out;
 }

@@ -1,6 +1,6 @@
 // A written search for a countdown problem, depth first and in a fixed order: two of the numbers are joined,
-// then every join of what is left is tried before the first one changes. Every value is computed truly. What a
-// model that has seen many of them learns is to search, not which try is right.
+// then every join of what is left is tried before the first one changes. Every value is computed truly. What
+// a model that has seen many of them learns is to search, not which try is right.
 //
 //   trace = { [ head ";" ] try }         until a try hits or the searcher gives up
 //   head  = [ step { "," step } ]        all steps but the last, written where it differs from the one before
@@ -16,8 +16,8 @@
 // expression, "(3+5)*2", whether it hits or not.
 //
 // Searchers differ in patience alone: a few (`patient`) search on, the others give up after a number of tries
-// that is drawn evenly from 1 to `tries`. So a model sees giving up and going on as a choice, and reinforcement
-// can teach it to go on.
+// that is drawn evenly from 1 to `tries`. So a model sees giving up and going on as a choice, and
+// reinforcement can teach it to go on.
 #pragma once
 
 #include <cstdint>

@@ -34,6 +34,26 @@ checkpoint { every_steps: 5 keep: 4 }
 log { every_steps: 10 }
 threads: 2
 """
+# Reinforcement with experts: samples, rewards and updates on ranks that each hold a part of the model.
+GRPO = """
+name: "rewards" task: GRPO seed: 3
+model {
+  model_type: "deepseek_v3" hidden_size: 32 intermediate_size: 48 moe_intermediate_size: 16
+  num_hidden_layers: 4 num_attention_heads: 2 n_shared_experts: 1 n_routed_experts: 8 num_experts_per_tok: 2
+  n_group: 2 topk_group: 1 first_k_dense_replace: 1 kv_lora_rank: 16 q_lora_rank: 16 qk_rope_head_dim: 8
+  qk_nope_head_dim: 8 v_head_dim: 8 max_position_embeddings: 64
+}
+tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 3 }
+reward { part { name: "dense" weight: 0.9 } part { name: "correct" weight: 0.1 } }
+batch { sequences: 16 sequence_length: 16 }
+steps: 4
+optimizer { lr: 1e-3 }
+rl { group_size: 8 max_new: 4 router_bias: MOVING routing_replay: ROLLOUT }
+evaluate { problems: 40 samples: 4 }
+precision { compute: FP32 }
+threads: 2
+"""
 FOUR = {"pp 2 x ep 2, dualpipev": ["parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=dualpipev"],
         "dp 2 x ep 2": ["parallel.expert=2"]}
 
@@ -82,9 +102,9 @@ def checkpoint(out, step):
     return files
 
 
-def losses(out):
-    keys = ("train/loss", "mtp/loss", "moe/balance_loss")
-    return {row["step"]: [row[key] for key in keys] for row in map(json.loads, open(f"{out}/metrics.jsonl"))}
+def losses(out, keys=("train/loss", "mtp/loss", "moe/balance_loss")):
+    return {row["step"]: [row[key] for key in keys] for row in map(json.loads, open(f"{out}/metrics.jsonl"))
+            if keys[0] in row}
 
 
 def worst(a, b):
@@ -123,6 +143,22 @@ def byte_equality():
         check(losses(names[0]) == losses(names[2]), f"{what}: and so are the losses in metrics.jsonl")
         difference = worst(losses(names[0]), losses("alone"))
         check(difference <= 1e-5, f"{what}: losses of 10 steps against one rank: {difference:.1e}")
+
+
+def reinforcement():
+    open("grpo.textproto", "w").write(GRPO)
+    layout = sets(["parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=1f1b"])
+    keys = ("train/loss", "rl/reward_mean", "rl/response_tokens_mean")
+    for name, np, extra in (("rl1", 0, []), ("rl4", 0, [*layout, "--ranks", "4"]), ("rlmpi", 4, layout)):
+        result = train(name, *extra, recipe="grpo.textproto", np=np)
+        check(result.returncode == 0, f"GRPO, {name}: ends with 0 {result.stderr.strip()}")
+    first, second = checkpoint("rl4", 4), checkpoint("rlmpi", 4)
+    check(first == second, f"GRPO, mpirun -np 4 and --ranks 4: byte-equal, file by file "
+                           f"{[n for n in first if first[n] != second.get(n)]}")
+    alone, four = losses("rl1", keys), losses("rl4", keys)
+    check(four == losses("rlmpi", keys), "and so are losses, rewards and lengths")
+    check([alone[1][i] == four[1][i] for i in (1, 2)] == [True, True] and abs(alone[1][0] - four[1][0]) < 1e-6,
+          f"GRPO: the first step's answers are one rank's: {alone[1]} {four[1]}")
 
 
 def stop_and_go_on():
@@ -229,7 +265,7 @@ def main():
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
     open("r.textproto", "w").write(RECIPE)
-    for part in (byte_equality, stop_and_go_on, refusals, verify):
+    for part in (byte_equality, reinforcement, stop_and_go_on, refusals, verify):
         start = time.time()
         part()
         print(f"      {part.__name__}: {time.time() - start:.0f} s", flush=True)

@@ -106,7 +106,8 @@ TEST(SearchTraceTest, ReadsAsTheHeaderSays) {
   EXPECT_EQ(worked.thoughts, "3+5=8;8+2=10:16?8*2=16:16!");
   EXPECT_EQ(worked.answer, "(3+5)*2");
   // A number that is met early ends the search and has no head.
-  EXPECT_EQ(SearchTrace(numbers, 15, {.patient = 1}, 0).thoughts, "3+5=8;8+2=10:15?8*2=16:15?8-2=6:15?;3*5=15:15!");
+  EXPECT_EQ(SearchTrace(numbers, 15, {.patient = 1}, 0).thoughts,
+            "3+5=8;8+2=10:15?8*2=16:15?8-2=6:15?;3*5=15:15!");
 }
 
 TEST(SearchTraceTest, AHitIsJudgedCorrectAndAMissIsNot) {

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <map>
+#include <iterator>
 #include <numeric>
 
 #include "core/base/status.h"
@@ -12,9 +11,9 @@
 #include "rl/loop/archive.h"
 #include "rl/loop/entropy_guard.h"
 #include "rl/loop/loop.pb.h"
+#include "rl/loop/policy_figures.h"
 #include "rl/loop/reference_model.h"
 #include "rl/loop/rl_options.h"
-#include "rl/reward/text_reward.h"
 
 namespace moebius {
 namespace {
@@ -25,18 +24,14 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-struct Running {
-  double sum = 0, high = -std::numeric_limits<double>::infinity();
-  int64_t n = 0;
-  void Add(double x) {
-    sum += x;
-    high = std::max(high, x);
-    ++n;
+bool EarnsTheSame(const RolloutGroup& group) {
+  std::optional<double> first;
+  for (const RolloutSample& s : group.samples) {
+    if (!first) first = s.score.reward;
+    if (s.score.reward && s.score.reward != first) return false;
   }
-  double mean() const { return n > 0 ? sum / static_cast<double>(n) : 0; }
-};
-
-std::string Text(const std::vector<ChatMessage>& messages) { return messages.back().content; }
+  return true;
+}
 
 }  // namespace
 
@@ -52,7 +47,8 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
       decoder_(DecoderOptionsOf(rl_, context.trainer)),
       needs_reference_(rl_.kl() != proto::Rl::NO_KL),
       policy_(context.trainer, context.max_length, rl_),
-      programs_(problems) {}
+      programs_(problems),
+      signal_(rl_.no_signal_steps()) {}
 
 absl::Status PolicySource::Start(const std::string& reference) {
   if (!needs_reference_) return absl::OkStatus();
@@ -135,66 +131,63 @@ absl::Status PolicySource::FillProximal(std::vector<RolloutGroup>& groups) {
   return absl::OkStatus();
 }
 
+// The prompts of a step. Groups whose answers all earn the same make room for others (dynamic sampling).
+absl::StatusOr<PolicySource::Drawn> PolicySource::SampleStep() {
+  const auto start = Clock::now();
+  const uint64_t first = context_.trainer.state().sequences;
+  Drawn drawn{.groups = {}, .prompts = context_.sequences};
+  ASSIGN_OR_RETURN(drawn.groups, Sample(first, context_.sequences));
+  for (int64_t round = 0; round < rl_.refill_rounds(); ++round) {
+    std::erase_if(drawn.groups, EarnsTheSame);
+    const int64_t missing = context_.sequences - std::ssize(drawn.groups);
+    if (missing == 0) break;
+    ASSIGN_OR_RETURN(std::vector<RolloutGroup> more, Sample(first + drawn.prompts, missing));
+    drawn.prompts += missing;
+    std::move(more.begin(), more.end(), std::back_inserter(drawn.groups));
+  }
+  drawn.seconds = SecondsSince(start);
+  return drawn;
+}
+
 absl::StatusOr<StepReport> PolicySource::Step() {
-  Trainer& trainer = context_.trainer;
   StepReport report;
   const auto start = Clock::now();
   const bool archives = ArchivesNext();
-  uint64_t next = trainer.state().sequences;
-  const uint64_t first = next;
-  ASSIGN_OR_RETURN(std::vector<RolloutGroup> groups, Sample(next, context_.sequences));
-  next += context_.sequences;
-  // Dynamic sampling: groups whose answers all earn the same make room for others.
-  for (int64_t round = 0; round < rl_.refill_rounds(); ++round) {
-    const auto flat = [](const RolloutGroup& group) {
-      std::optional<double> first;
-      for (const RolloutSample& s : group.samples) {
-        if (!first) first = s.score.reward;
-        if (s.score.reward && s.score.reward != first) return false;
-      }
-      return true;
-    };
-    std::vector<RolloutGroup> kept;
-    for (RolloutGroup& group : groups) {
-      if (!flat(group)) kept.push_back(std::move(group));
-    }
-    const int64_t missing = context_.sequences - std::ssize(kept);
-    if (missing == 0) {
-      groups = std::move(kept);
-      break;
-    }
-    ASSIGN_OR_RETURN(std::vector<RolloutGroup> more, Sample(next, missing));
-    next += missing;
-    for (RolloutGroup& group : more) kept.push_back(std::move(group));
-    groups = std::move(kept);
-  }
-  const double rollout_s = SecondsSince(start);
-  PolicyBatch batch(GuardEntropy(groups, report), groups, trainer.GroupsAtLeast());
+  ASSIGN_OR_RETURN(Drawn drawn, SampleStep());
+  std::vector<RolloutGroup>& groups = drawn.groups;
+  PolicyBatch batch(GuardEntropy(groups, report), groups, context_.trainer.GroupsAtLeast());
   if (archives) RETURN_IF_ERROR(FillProximal(groups));
-  ASSIGN_OR_RETURN(report.metrics, trainer.Step(batch.updates(), static_cast<int64_t>(next - first)));
+  ASSIGN_OR_RETURN(report.metrics, context_.trainer.Step(batch.updates(), drawn.prompts));
   RETURN_IF_ERROR(AddSums(batch, report));
   RETURN_IF_ERROR(AddRoutes(report));
-  AddFigures(groups, batch, report);
+  AddSampleFigures(groups, batch.signal(), report.values);
   programs_.Observe(groups, report);
+  report.metrics.seconds = SecondsSince(start);
+  AddRolloutTimes(drawn, report);
+  report.samples = ShowSamples(tools_.problems, groups, batch.advantages(), rl_.show_samples());
+  if (archives) RETURN_IF_ERROR(Archive(groups, batch, report.metrics.step));
+  report.stop = signal_.Observe(batch.has_signal(), report.notes);
+  return report;
+}
+
+void PolicySource::AddRolloutTimes(const Drawn& drawn, StepReport& report) {
   int64_t sampled = 0;
-  for (const RolloutGroup& group : groups) {
+  for (const RolloutGroup& group : drawn.groups) {
     for (const RolloutSample& s : group.samples) sampled += std::ssize(s.tokens);
   }
-  const double all_s = SecondsSince(start);
-  report.values.emplace_back("rl/rollout_tokens_per_s", static_cast<double>(sampled) / rollout_s);
-  report.values.emplace_back("rl/rollout_s", rollout_s);
-  report.values.emplace_back("rl/update_s", all_s - rollout_s);
-  report.metrics.seconds = all_s;
-  ShowSamples(groups, batch, report);
-  if (archives) {
-    const bool writes = trainer.mesh().all().rank() == 0;
-    RETURN_IF_ERROR(trainer.mesh().Agree(writes
-                                             ? WriteArchive(ArchivePath(samples_folder_, report.metrics.step),
-                                                            groups, batch.advantages(), context_.seed)
-                                             : absl::OkStatus()));
-  }
-  WatchSignal(batch, report);
-  return report;
+  auto& v = report.values;
+  v.emplace_back("rl/rollout_tokens_per_s", static_cast<double>(sampled) / drawn.seconds);
+  v.emplace_back("rl/rollout_s", drawn.seconds);
+  v.emplace_back("rl/update_s", report.metrics.seconds - drawn.seconds);
+}
+
+absl::Status PolicySource::Archive(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
+                                   int64_t step) {
+  Mesh& mesh = context_.trainer.mesh();
+  absl::Status status;
+  if (mesh.all().rank() == 0)
+    status = WriteArchive(ArchivePath(samples_folder_, step), groups, batch.advantages(), context_.seed);
+  return mesh.Agree(status);
 }
 
 // The options of a step on these samples.
@@ -253,97 +246,6 @@ absl::Status PolicySource::AddRoutes(StepReport& report) const {
                                     changed, " of ", given,
                                     " pairs of token and layer; this is a bug, rl.rollout: FAST goes on "
                                     "without exactness"));
-}
-
-void PolicySource::AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
-                              StepReport& report) {
-  Running reward, square, correct, length, right_length, wrong_length, unfinished, repetition;
-  std::map<std::string, Running> parts;
-  double drafts = 0, accepted = 0;
-  for (const RolloutGroup& group : groups) {
-    for (const RolloutSample& s : group.samples) {
-      const auto n = static_cast<double>(s.tokens.size());
-      length.Add(n);
-      unfinished.Add(s.finished ? 0 : 1);
-      drafts += static_cast<double>(s.drafts);
-      accepted += static_cast<double>(s.accepted_drafts);
-      repetition.Add(RepeatedTokens(3, s.tokens).value_or(0));
-      for (const auto& [name, value] : s.score.parts) parts[name].Add(value);
-      if (s.score.correct) {
-        correct.Add(*s.score.correct);
-        (*s.score.correct == 1 ? right_length : wrong_length).Add(n);
-      }
-      if (!s.score.reward) continue;
-      reward.Add(*s.score.reward);
-      square.Add(*s.score.reward * *s.score.reward);
-    }
-  }
-  const GroupSignal& signal = batch.signal();
-  const double judged = std::max<double>(1, static_cast<double>(signal.groups));
-  auto& v = report.values;
-  v.emplace_back("rl/reward_mean", reward.mean());
-  v.emplace_back("rl/reward_std", std::sqrt(std::max(0.0, square.mean() - reward.mean() * reward.mean())));
-  for (const auto& [name, value] : parts) v.emplace_back("rl/reward_" + name, value.mean());
-  v.emplace_back("rl/accuracy", correct.mean());
-  v.emplace_back("rl/response_tokens_mean", length.mean());
-  v.emplace_back("rl/response_tokens_max", length.high);
-  v.emplace_back("rl/response_tokens_right", right_length.mean());
-  v.emplace_back("rl/response_tokens_wrong", wrong_length.mean());
-  v.emplace_back("rl/unfinished", unfinished.mean());
-  if (rl_.drafts()) v.emplace_back("rl/draft_acceptance", accepted / std::max(1.0, drafts));
-  v.emplace_back("rl/repetition", repetition.mean());
-  v.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / judged);
-  v.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / judged);
-  v.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
-}
-
-// Answers of few groups, all of each, so that what advantages compare stands side by side.
-void PolicySource::ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
-                               StepReport& report) const {
-  size_t answer = 0;
-  int64_t shown = 0;
-  for (const RolloutGroup& group : groups) {
-    const Problem problem = tools_.problems.At(group.problem);
-    for (const RolloutSample& s : group.samples) {
-      if (shown++ >= rl_.show_samples()) return;
-      ShownSample& to = report.samples.emplace_back();
-      to.prompt = Text(problem.messages);
-      to.text = s.text;
-      to.gold = problem.gold;
-      to.verdict = s.score.verdict;
-      if (s.score.reward) to.values.emplace_back("reward", *s.score.reward);
-      for (const auto& [name, value] : s.score.parts) to.values.emplace_back(name, value);
-      to.values.emplace_back("advantage", batch.advantages()[answer++]);
-    }
-  }
-}
-
-void PolicySource::WatchSignal(const PolicyBatch& batch, StepReport& report) {
-  if (batch.has_signal()) {
-    without_signal_ = 0;
-    return;
-  }
-  ++without_signal_;
-  if (without_signal_ == 1) {
-    report.notes.emplace_back(
-        "no signal: all answers to every prompt earned the same reward, so nothing was learned in this step");
-  }
-  if (rl_.no_signal_steps() == 0) return;
-  const int64_t left = rl_.no_signal_steps() - without_signal_;
-  if (left > 0) {
-    if (without_signal_ == (rl_.no_signal_steps() + 1) / 2) {
-      report.notes.push_back(
-          Concat("warning: no signal for ", without_signal_, " steps in a row; after ", left,
-                 " more the run saves and ends (rl.no_signal_steps: ", rl_.no_signal_steps(), ")"));
-    }
-    return;
-  }
-  report.stop = BadNumbersError(Concat(
-      "no signal; for ", without_signal_,
-      " steps in a row all answers to every prompt earned the same reward, so there is nothing to learn "
-      "from; start from a model that is sometimes right (task SFT first), add a reward that says how nearly "
-      "right an answer is (reward { part { name: \"dense\" } }), choose easier problems, or set "
-      "rl.no_signal_steps: 0 to go on all the same"));
 }
 
 absl::StatusOr<StepReport> PolicySource::Evaluate() { return EvaluateHeldOut(context_, policy_, decoder_); }

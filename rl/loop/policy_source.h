@@ -11,6 +11,7 @@
 #include "rl/loop/problem_evaluation.h"
 #include "rl/loop/program_watch.h"
 #include "rl/loop/rollout.h"
+#include "rl/loop/signal_watch.h"
 #include "rl/loop/step_source.h"
 
 namespace moebius {
@@ -49,6 +50,13 @@ class PolicySource final : public StepSource {
   absl::Status Start(const std::string& reference) override;
 
  private:
+  // What a step learns from.
+  struct Drawn {
+    std::vector<RolloutGroup> groups;
+    int64_t prompts = 0;  // sampled, those of groups that made room included
+    double seconds = 0;
+  };
+  absl::StatusOr<Drawn> SampleStep();
   absl::StatusOr<std::vector<RolloutGroup>> Sample(uint64_t first_problem, int64_t count);
   bool ArchivesNext() const;  // whether the step to come goes to the archive
   enum class Routes { kOwn, kRollouts };
@@ -56,11 +64,9 @@ class PolicySource final : public StepSource {
              std::vector<RolloutGroup>& groups);
   absl::Status FillProximal(std::vector<RolloutGroup>& groups);
   absl::Status AddRoutes(StepReport& report) const;
-  void AddFigures(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, StepReport& report);
+  static void AddRolloutTimes(const Drawn& drawn, StepReport& report);
   absl::Status AddSums(PolicyBatch& batch, StepReport& report);
-  void ShowSamples(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
-                   StepReport& report) const;
-  void WatchSignal(const PolicyBatch& batch, StepReport& report);
+  absl::Status Archive(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, int64_t step);
   PolicyOptions GuardEntropy(const std::vector<RolloutGroup>& groups, StepReport& report);
 
   SourceContext context_;
@@ -75,7 +81,7 @@ class PolicySource final : public StepSource {
   PolicyModel policy_;
   std::unique_ptr<Model> reference_;
   ProgramWatch programs_;
-  int64_t without_signal_ = 0;  // steps in a row
+  SignalWatch signal_;
 };
 
 }  // namespace moebius

@@ -2,8 +2,8 @@
 
     python3 tests/bench/rl_experiments.py MOEBIUS OUT [NAME ...]
 
-NAME: sort add sort_moe coin dense_reward no_signal countdown r1 distill distill_logits (default: all, about 40 minutes on
-two cores). Every figure is greedy accuracy on held-out problems with half its 95 % interval, and the wall time of all stages.
+NAME: sort add sort_moe coin dense_reward no_signal countdown r1 distill distill_logits multiply (default: all, about 50 minutes
+on two cores); multiply needs models/smollm2 (recipes/rl/multiply_smollm2.textproto says how to get it). Every figure is greedy accuracy on held-out problems with half its 95 % interval, and the wall time of all stages.
 """
 
 import json
@@ -20,7 +20,7 @@ def last_eval(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows = [r for r in rows if any(k.startswith("eval/") for k in r)]
     key = next(k for k in rows[-1] if k.startswith("eval/") and not k.endswith("_ci"))
-    return rows[0].get(key), rows[-1][key], rows[-1].get(key + "_ci", 0.0)
+    return rows[0].get(key), rows[-1][key], rows[-1].get(key + "_ci", 0.0), rows[-1].get(key + "_pass1")
 
 
 def run(moebius, recipe, out, *sets):
@@ -49,7 +49,7 @@ def pipeline(moebius, name, out, seeds, *sets):
             rows = (stage / "metrics.jsonl").read_text()
             if "eval/" not in rows:
                 continue
-            _, value, half = last_eval(stage)
+            _, value, half, _ = last_eval(stage)
             parts.append(f"{stage.name[3:]} {value:.3f} ± {half:.3f}")
         finals.append(value)
         print(f"| {name} | {seed} | {', '.join(parts)} | {seconds:.0f} s |", flush=True)
@@ -67,8 +67,9 @@ def single(moebius, recipe, out, seeds, *sets):
             text = " ".join(done.stderr.split())[-240:]
             print(f"| {recipe} | {seed} | exit {done.returncode}: ...{text} | {seconds:.0f} s |", flush=True)
             continue
-        first, value, half = last_eval(folder)
-        print(f"| {recipe} | {seed} | {first:.3f} → {value:.3f} ± {half:.3f} | {seconds:.0f} s |", flush=True)
+        first, value, half, pass1 = last_eval(folder)
+        sampled = "" if pass1 is None else f", pass@1 {pass1:.3f}"
+        print(f"| {recipe} | {seed} | {first:.3f} → {value:.3f} ± {half:.3f}{sampled} | {seconds:.0f} s |", flush=True)
 
 
 def sft_alone(moebius, name, out, seeds):
@@ -84,7 +85,7 @@ def sft_alone(moebius, name, out, seeds):
 def main():
     moebius, out = sys.argv[1], pathlib.Path(sys.argv[2])
     names = sys.argv[3:] or ["sort", "add", "sort_moe", "coin", "dense_reward", "no_signal", "countdown", "r1", "distill",
-                             "distill_logits"]
+                             "distill_logits", "multiply"]
     out.mkdir(parents=True, exist_ok=True)
     print("| recipe | seed | accuracy | wall time |\n| --- | --- | --- | --- |")
     for name in names:
@@ -100,6 +101,8 @@ def main():
             single(moebius, "sort_coin", out, [0], f'init.from="{start}"')
         elif name == "dense_reward":
             single(moebius, "sort3_dense_reward", out, range(3))
+        elif name == "multiply":
+            single(moebius, "multiply_smollm2", out, range(3))
         elif name == "no_signal":
             single(moebius, "sort3_no_signal", out, [0])
         elif name == "r1":

@@ -1,0 +1,87 @@
+#include "rl/loop/policy_figures.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+
+#include "rl/reward/text_reward.h"
+
+namespace moebius {
+namespace {
+
+struct Running {
+  double sum = 0, high = -std::numeric_limits<double>::infinity();
+  int64_t n = 0;
+  void Add(double x) {
+    sum += x;
+    high = std::max(high, x);
+    ++n;
+  }
+  double mean() const { return n > 0 ? sum / static_cast<double>(n) : 0; }
+};
+
+}  // namespace
+
+void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& signal, NamedValues& values) {
+  Running reward, square, correct, length, right_length, wrong_length, unfinished, repetition;
+  std::map<std::string, Running> parts;
+  double drafts = 0, accepted = 0;
+  for (const RolloutGroup& group : groups) {
+    for (const RolloutSample& s : group.samples) {
+      const auto n = static_cast<double>(s.tokens.size());
+      length.Add(n);
+      unfinished.Add(s.finished ? 0 : 1);
+      drafts += static_cast<double>(s.drafts);
+      accepted += static_cast<double>(s.accepted_drafts);
+      repetition.Add(RepeatedTokens(3, s.tokens).value_or(0));
+      for (const auto& [name, value] : s.score.parts) parts[name].Add(value);
+      if (s.score.correct) {
+        correct.Add(*s.score.correct);
+        (*s.score.correct == 1 ? right_length : wrong_length).Add(n);
+      }
+      if (!s.score.reward) continue;
+      reward.Add(*s.score.reward);
+      square.Add(*s.score.reward * *s.score.reward);
+    }
+  }
+  const double judged = std::max<double>(1, static_cast<double>(signal.groups));
+  auto& v = values;
+  v.emplace_back("rl/reward_mean", reward.mean());
+  v.emplace_back("rl/reward_std", std::sqrt(std::max(0.0, square.mean() - reward.mean() * reward.mean())));
+  for (const auto& [name, value] : parts) v.emplace_back("rl/reward_" + name, value.mean());
+  v.emplace_back("rl/accuracy", correct.mean());
+  v.emplace_back("rl/response_tokens_mean", length.mean());
+  v.emplace_back("rl/response_tokens_max", length.high);
+  v.emplace_back("rl/response_tokens_right", right_length.mean());
+  v.emplace_back("rl/response_tokens_wrong", wrong_length.mean());
+  v.emplace_back("rl/unfinished", unfinished.mean());
+  if (drafts > 0) v.emplace_back("rl/draft_acceptance", accepted / drafts);
+  v.emplace_back("rl/repetition", repetition.mean());
+  v.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / judged);
+  v.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / judged);
+  v.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
+}
+
+std::vector<ShownSample> ShowSamples(const ProblemSet& problems, std::span<const RolloutGroup> groups,
+                                     std::span<const double> advantages, int64_t most) {
+  std::vector<ShownSample> shown;
+  for (const RolloutGroup& group : groups) {
+    const Problem problem = problems.At(group.problem);
+    for (const RolloutSample& s : group.samples) {
+      const size_t answer = shown.size();
+      if (std::ssize(shown) >= most) return shown;
+      ShownSample& to = shown.emplace_back();
+      to.prompt = problem.messages.back().content;
+      to.text = s.text;
+      to.gold = problem.gold;
+      to.verdict = s.score.verdict;
+      if (s.score.reward) to.values.emplace_back("reward", *s.score.reward);
+      for (const auto& [name, value] : s.score.parts) to.values.emplace_back(name, value);
+      to.values.emplace_back("advantage", advantages[answer]);
+    }
+  }
+  return shown;
+}
+
+}  // namespace moebius

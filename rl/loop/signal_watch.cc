@@ -1,0 +1,31 @@
+#include "rl/loop/signal_watch.h"
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+
+namespace moebius {
+
+absl::Status SignalWatch::Observe(bool has_signal, std::vector<std::string>& notes) {
+  without_ = has_signal ? 0 : without_ + 1;
+  if (without_ == 1) {
+    notes.emplace_back(
+        "no signal: all answers to every prompt earned the same reward, so nothing was learned in this step");
+  }
+  if (most_ == 0 || without_ == 0) return absl::OkStatus();
+  if (without_ >= most_) {
+    return BadNumbersError(Concat(
+        "no signal; for ", without_,
+        " steps in a row all answers to every prompt earned the same reward, so there is nothing to learn "
+        "from; start from a model that is sometimes right (task SFT first), add a reward that says how "
+        "nearly "
+        "right an answer is (reward { part { name: \"dense\" } }), choose easier problems, or set "
+        "rl.no_signal_steps: 0 to go on all the same"));
+  }
+  if (without_ == (most_ + 1) / 2) {
+    notes.push_back(Concat("warning: no signal for ", without_, " steps in a row; after ", most_ - without_,
+                           " more the run saves and ends (rl.no_signal_steps: ", most_, ")"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace moebius

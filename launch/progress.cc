@@ -144,11 +144,11 @@ std::string Progress::Eta(const Step& step) const {
 
 std::string Progress::Line(const Step& step) const {
   const std::string last = std::to_string(options_.last_step);
-  return Concat("step ", Format("%*lld/", static_cast<int>(last.size()), static_cast<long long>(step.step)),
-                last,
-                Format("  loss %.4f  grad_norm %.3f  lr %.2e  %s tokens/s  ", step.loss, step.grad_norm,
-                       step.lr, CountText(step.tokens_per_s).c_str()),
-                step.more, step.more.empty() ? "" : "  ", Eta(step));
+  return Concat(
+      "step ", Format("%*lld/", static_cast<int>(last.size()), static_cast<long long>(step.step)), last,
+      Format("  loss %.4f  grad_norm %.3f  lr %.2e  %s tokens/s  ", step.loss, step.grad_norm, step.lr,
+             CountText(step.tokens_per_s).c_str()),
+      step.more, step.more.empty() ? "" : "  ", step.details, step.details.empty() ? "" : "  ", Eta(step));
 }
 
 // Drawn to fit the terminal; the parts at the end of the line go first when it is narrow.

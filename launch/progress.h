@@ -45,7 +45,8 @@ class Progress {
     double lr = 0;
     double tokens_per_s = 0;
     double step_s = 0;
-    std::string more = {};  // "reward 0.41  accuracy 0.38"
+    std::string more = {};     // "reward 0.41  accuracy 0.38"
+    std::string details = {};  // "entropy 0.9  kl 0.01": of plain lines, which have the room
   };
 
   explicit Progress(Options options);

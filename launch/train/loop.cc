@@ -62,6 +62,7 @@ class TrainingLoop {
   absl::StatusOr<StepReport> Pictured(const StepMaker& next);
   absl::Status AfterStep(const StepReport& report);
   absl::Status Evaluate(MetricsRow* row, std::vector<ShownSample>* samples);
+  std::vector<SampleRow> RowsOf(const std::vector<ShownSample>& samples) const;  // of this step
   absl::Status WriteSamples(const std::vector<ShownSample>& samples);
   absl::Status Validate(MetricsRow* row);
   absl::Status Sample();
@@ -197,8 +198,12 @@ absl::Status TrainingLoop::Sample() {
     ASSIGN_OR_RETURN(sampler_, PromptSampler::Make(r_, training_, tokenizer_));
   }
   ASSIGN_OR_RETURN(const std::vector<SampleRow> rows, sampler_->Run(state().step));
-  for (const SampleRow& row : rows) Print(Concat("sample: ", Printable(row.prompt + row.text, 300)));
-  return mesh_.Agree(leads() ? folder_->WriteSamples(state().step, rows) : absl::OkStatus());
+  absl::Status status;
+  if (leads()) {
+    status = folder_->WriteSamples(state().step, rows);
+    status.Update(outputs_->ShowSamples(rows));
+  }
+  return mesh_.Agree(status);
 }
 
 absl::Status TrainingLoop::Save() {
@@ -243,13 +248,13 @@ absl::Status TrainingLoop::Evaluate(MetricsRow* row, std::vector<ShownSample>* s
   ASSIGN_OR_RETURN(StepReport report, source_->source().Evaluate());
   for (const auto& [name, value] : report.values) row->Set(name, value);
   for (const std::string& note : report.notes) Print(Concat("step ", state().step, "  ", note));
+  RETURN_IF_ERROR(mesh_.Agree(leads() ? outputs_->ShowSamples(RowsOf(report.samples)) : absl::OkStatus()));
   // Of a step that has none of its own.
   if (samples->empty()) *samples = std::move(report.samples);
   return absl::OkStatus();
 }
 
-absl::Status TrainingLoop::WriteSamples(const std::vector<ShownSample>& samples) {
-  if (!leads() || samples.empty()) return absl::OkStatus();
+std::vector<SampleRow> TrainingLoop::RowsOf(const std::vector<ShownSample>& samples) const {
   std::vector<SampleRow> rows;
   for (const ShownSample& s : samples) {
     rows.push_back({.step = state().step,
@@ -259,7 +264,12 @@ absl::Status TrainingLoop::WriteSamples(const std::vector<ShownSample>& samples)
                     .gold = s.gold,
                     .verdict = s.verdict});
   }
-  return folder_->WriteSamples(state().step, rows);
+  return rows;
+}
+
+absl::Status TrainingLoop::WriteSamples(const std::vector<ShownSample>& samples) {
+  if (!leads() || samples.empty()) return absl::OkStatus();
+  return folder_->WriteSamples(state().step, RowsOf(samples));
 }
 
 absl::Status TrainingLoop::AfterStep(const StepReport& report) {

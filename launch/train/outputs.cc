@@ -12,6 +12,7 @@
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
 #include "launch/report/report.h"
+#include "launch/train/shown_text.h"
 
 namespace moebius {
 
@@ -91,23 +92,44 @@ void RunOutputs::Update(const StepMetrics& m, const MetricsRow& row) {
     Print(Concat("step ", m.step, " skipped: loss ", m.loss, ", gradient norm ", m.grad_norm,
                  "; nothing was changed"));
   }
-  std::string more;
-  for (const auto& [key, name] : {std::pair{"rl/reward_mean", "reward"},
-                                  {"rl/accuracy", "accuracy"},
-                                  {"rl/response_tokens_mean", "tokens"}}) {
-    const std::optional<double> value = row.Get(key);
-    char text[48];
-    if (!value) continue;
-    std::snprintf(text, sizeof text, "%s%s %.3g", more.empty() ? "" : "  ", name, *value);
-    more += text;
+  using Keys = std::vector<std::pair<std::string, std::string>>;
+  const auto text_of = [&](const Keys& keys) {
+    std::string out;
+    for (const auto& [key, name] : keys) {
+      const std::optional<double> value = row.Get(key);
+      char text[80];
+      if (!value) continue;
+      std::snprintf(text, sizeof text, "%s%.40s %.3g", out.empty() ? "" : "  ", name.c_str(), *value);
+      out += text;
+    }
+    return out;
+  };
+  Keys details = {{"rl/entropy", "entropy"}, {"rl/kl", "kl"}};
+  // Of a reward of one part the reward says it all.
+  constexpr std::string_view kPart = "rl/reward_";
+  Keys parts;
+  for (const auto& [key, value] : row.values) {
+    if (key.starts_with(kPart) && key != "rl/reward_mean" && key != "rl/reward_std")
+      parts.emplace_back(key, key.substr(kPart.size()));
   }
+  if (parts.size() > 1) details.insert(details.begin(), parts.begin(), parts.end());
   progress_->Update({.step = m.step,
                      .loss = m.loss,
                      .grad_norm = m.grad_norm,
                      .lr = m.lr,
                      .tokens_per_s = *row.Get("perf/tokens_per_s"),
                      .step_s = m.seconds,
-                     .more = more});
+                     .more = text_of({{"rl/reward_mean", "reward"},
+                                      {"rl/accuracy", "accuracy"},
+                                      {"rl/response_tokens_mean", "tokens"}}),
+                     .details = text_of(details)});
+}
+
+absl::Status RunOutputs::ShowSamples(const std::vector<SampleRow>& rows) {
+  if (rows.empty()) return absl::OkStatus();
+  for (const SampleRow& row : ChosenToPrint(rows)) Print(SampleInOneLine(row));
+  return tensorboard_->AddText("samples", rows[0].step, SamplesInMarkdown(rows),
+                               static_cast<double>(std::time(nullptr)));
 }
 
 absl::Status RunOutputs::Write(const StepMetrics& m, const MetricsRow& row, bool last) {

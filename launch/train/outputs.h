@@ -27,6 +27,8 @@ class RunOutputs {
   MetricsRow RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const;
   absl::Status Write(const StepMetrics& m, const MetricsRow& row, bool last);
   void Update(const StepMetrics& m, const MetricsRow& row);
+  // A line each of those that say most, and all of them in TensorBoard.
+  absl::Status ShowSamples(const std::vector<SampleRow>& rows);
   void Print(const std::string& line) { progress_->Print(line); }
   // Ends the bar, flushes and writes the report.
   absl::Status Finish();

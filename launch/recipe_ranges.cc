@@ -111,6 +111,7 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"problems.countdown_highest", 2, 999},
       {"problems.countdown_target", 2, 1e6},
       {"problems.scratchpad_tries", 1, 1000},
+      {"problems.scratchpad_patient", 0, 1},
       {"problems.maze_rows", 2, 30},
       {"problems.maze_cols", 2, 30},
       {"problems.maze_walls", 0, 0.4},

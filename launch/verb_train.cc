@@ -186,12 +186,26 @@ absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedAr
   return std::make_pair(std::move(recipe), std::move(config));
 }
 
-// For problems whose answers are programs; null where there are none. Before MPI and threads.
-absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> StartSandbox(const proto::Recipe& r, bool unsafe) {
-  const proto::Problems& problems = r.problems();
-  if (problems.jsonl().empty() || problems.jsonl_kind() != proto::Problems::CODE) return nullptr;
+bool JudgesPrograms(const proto::Recipe& r) {
+  return !r.problems().jsonl().empty() && r.problems().jsonl_kind() == proto::Problems::CODE;
+}
+
+// For problems whose answers are programs, of any stage; null where there are none. Before MPI and threads.
+absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> StartSandbox(const Recipe& recipe,
+                                                               const std::string& recipe_path,
+                                                               const std::string& path, bool unsafe) {
+  const proto::Recipe& r = recipe.proto();
+  bool judges = JudgesPrograms(r), allows_unsafe = r.unsafe_sandbox();
+  for (int i = 0; i < r.stage_size(); ++i) {
+    ASSIGN_OR_RETURN(const Recipe stage, LoadStage(recipe, recipe_path, path, i));
+    if (!JudgesPrograms(stage.proto())) continue;
+    // One sandbox for all: each stage that uses it must allow what it is.
+    allows_unsafe = (!judges || allows_unsafe) && stage.proto().unsafe_sandbox();
+    judges = true;
+  }
+  if (!judges) return nullptr;
   return sandbox::Sandbox::Start(
-      {.runner = {}, .recipe_allows_unsafe = r.unsafe_sandbox(), .switch_allows_unsafe = unsafe});
+      {.runner = {}, .recipe_allows_unsafe = allows_unsafe, .switch_allows_unsafe = unsafe});
 }
 
 absl::Status RunTrain(const ParsedArgs& args) {
@@ -209,7 +223,8 @@ absl::Status RunTrain(const ParsedArgs& args) {
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
   const StopSignals signals;
-  absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> programs = StartSandbox(r, args.On("unsafe"));
+  absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> programs =
+      StartSandbox(recipe, args.positional()[0], path, args.On("unsafe"));
   if (!programs.ok()) return RefuseOnAllRanks(options, programs.status());
   const LoopOptions loop{.timeline = args.Given("timeline") ? args.Text("timeline") : "",
                          .sandbox = programs->get()};

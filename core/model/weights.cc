@@ -73,20 +73,21 @@ absl::Status CheckShape(const std::string& source, const TensorInfo& info, const
                              "; the weights belong to another model"));
 }
 
-// True where a vocabulary of more tokens than the checkpoint's asks for rows that `info` does not have.
-bool LacksRows(const TensorInfo& info, const Shape& wanted) {
+// True for a tensor with a row for each token, of which the folder may have fewer than the model.
+bool HasTokenRows(const TensorInfo& info, const Shape& wanted) {
   const bool by_token = info.name == "model.embed_tokens.weight" || info.name == "lm_head.weight";
-  return by_token && info.shape.size() == 2 && info.shape[0] > 0 && info.shape[0] < wanted[0] &&
+  return by_token && info.shape.size() == 2 && info.shape[0] > 0 && info.shape[0] <= wanted[0] &&
          info.shape[1] == wanted[1];
 }
 
-// Appends rows that are the mean of those in `values` [rows, columns] until there are `wanted`.
-void AddMeanRows(int64_t wanted, int64_t columns, std::vector<float>* values) {
-  const int64_t rows = std::ssize(*values) / columns;
+// Makes `values` [rows, columns] `wanted` rows, those from `first` on the mean of the others.
+void SetMeanRows(int64_t first, int64_t wanted, int64_t columns, std::vector<float>* values) {
+  const int64_t rows = std::min<int64_t>(first, std::ssize(*values) / columns);
   std::vector<double> sums(columns, 0.0);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) sums[c] += (*values)[r * columns + c];
   }
+  values->resize(rows * columns);
   values->reserve(wanted * columns);
   for (int64_t r = rows; r < wanted; ++r) {
     for (const double sum : sums) values->push_back(static_cast<float>(sum / static_cast<double>(rows)));
@@ -147,8 +148,8 @@ absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& st
       wanted.insert(piece.name);
       ASSIGN_OR_RETURN(std::vector<float> values, ReadTensorF32(files, folder, piece.name));
       const TensorInfo& info = *files.Find(piece.name);
-      if (load.new_rows == NewRows::kMean && LacksRows(info, piece.shape)) {
-        AddMeanRows(piece.shape[0], piece.shape[1], &values);
+      if (load.first_new_token && HasTokenRows(info, piece.shape)) {
+        SetMeanRows(*load.first_new_token, piece.shape[0], piece.shape[1], &values);
       } else {
         RETURN_IF_ERROR(CheckShape(folder, info, piece.shape));
       }

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,11 @@ namespace moebius {
 // The config.json of a folder. MissingError when there is none.
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder);
 
-// What becomes of tokens that the model's vocabulary has and the checkpoint's does not: rows at the end of
-// model.embed_tokens.weight and lm_head.weight.
-enum class NewRows {
-  kRefuse,  // a tensor of another shape, an error
-  kMean,    // each is the mean of the rows that are there
-};
-
 struct LoadOptions {
-  NewRows new_rows = NewRows::kRefuse;
+  // Tokens from this id on are new: their rows of model.embed_tokens.weight and lm_head.weight are the mean
+  // of the rows before, whether the folder has rows there (padding) or ends earlier. Absent: none is new, and
+  // tensors of another shape are an error.
+  std::optional<int64_t> first_new_token = {};
 };
 
 // Fills every parameter of `model` from the folder. Reads F32, BF16, F16 and FP8 with block scales

@@ -246,10 +246,11 @@ absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelC
 
 absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
   if (recipe.init().has_from() && !recipe.init().random()) {
-    absl::Status status;
+    absl::StatusOr<std::optional<int64_t>> first_new_token = FirstNewToken(recipe);
+    absl::Status status = first_new_token.status();
     for (Model* model : t.trainer->stages().models()) {
       if (!status.ok()) break;
-      const LoadOptions load{.new_rows = recipe.new_token().empty() ? NewRows::kRefuse : NewRows::kMean};
+      const LoadOptions load{.first_new_token = *first_new_token};
       status = LoadWeights(recipe.init().from(), *t.backend, *t.stream, *model, load);
     }
     t.trainer->optimizer().ResetEma(t.trainer->context());

@@ -29,24 +29,35 @@ std::optional<ChatTemplate> ChatTemplateOf(const TokenizerFiles& files) {
   return chat.ok() ? std::optional(*std::move(chat)) : std::nullopt;
 }
 
+// What MakeTokenizer makes the recipe's tokenizer from, without new tokens.
+absl::StatusOr<std::string> TokenizerNameOf(const proto::Recipe& r) {
+  if (!r.tokenizer().empty()) return r.tokenizer();
+  if (r.init().has_from() && FileExists(JoinPath(r.init().from(), "tokenizer.json"))) return r.init().from();
+  return UsageError(Concat("tokenizer is not given and ",
+                           r.init().has_from()
+                               ? Concat("init.from ", r.init().from(), " has no tokenizer.json")
+                               : std::string("there is no init.from to take one from"),
+                           "; text has to become ids; set tokenizer: \"bytes\", \"symbols:0123456789+=\" "
+                           "or a tokenizer.json"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> TokenizerJsonOf(const proto::Recipe& r) {
-  std::string what = r.tokenizer();
-  if (what.empty()) {
-    if (!r.init().has_from() || !FileExists(JoinPath(r.init().from(), "tokenizer.json"))) {
-      return UsageError(Concat("tokenizer is not given and ",
-                               r.init().has_from()
-                                   ? Concat("init.from ", r.init().from(), " has no tokenizer.json")
-                                   : std::string("there is no init.from to take one from"),
-                               "; text has to become ids; set tokenizer: \"bytes\", \"symbols:0123456789+=\" "
-                               "or a tokenizer.json"));
-    }
-    what = r.init().from();
-  }
+  ASSIGN_OR_RETURN(const std::string what, TokenizerNameOf(r));
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, MakeTokenizer(what));
   if (r.new_token().empty()) return tokenizer.json();
   return AddTokens(tokenizer.json(), {r.new_token().begin(), r.new_token().end()}, what);
+}
+
+absl::StatusOr<std::optional<int64_t>> FirstNewToken(const proto::Recipe& r) {
+  if (r.new_token().empty()) return std::nullopt;
+  ASSIGN_OR_RETURN(const std::string what, TokenizerNameOf(r));
+  ASSIGN_OR_RETURN(const Tokenizer before, MakeTokenizer(what));
+  ASSIGN_OR_RETURN(const std::string json, TokenizerJsonOf(r));
+  ASSIGN_OR_RETURN(const Tokenizer after, Tokenizer::FromJson(json, what));
+  if (after.vocab_size() == before.vocab_size()) return std::nullopt;
+  return before.vocab_size();
 }
 
 absl::Status TaskSource::OpenText() {

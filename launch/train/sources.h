@@ -22,6 +22,9 @@ namespace moebius {
 // neither.
 absl::StatusOr<std::string> TokenizerJsonOf(const proto::Recipe& recipe);
 
+// The first id that new_token adds to it; absent where it adds none.
+absl::StatusOr<std::optional<int64_t>> FirstNewToken(const proto::Recipe& recipe);
+
 // Everything that a source borrows, and the source.
 class TaskSource {
  public:

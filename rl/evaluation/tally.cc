@@ -134,14 +134,13 @@ Tally TallyVerdicts(const std::vector<Question>& questions, const std::vector<st
 std::string PercentText(const Figure& figure) {
   if (figure.problems == 0) return "-";
   const double mean = 100 * figure.estimate.mean, half = 100 * figure.estimate.half_width;
-  const double rule_of_three = std::min(100.0, 300.0 / static_cast<double>(figure.problems));
   char text[64];
-  if (figure.estimate.half_width > 0) {
-    std::snprintf(text, sizeof text, "%.1f +- %.1f", mean, half);
-  } else if (figure.estimate.mean == 0) {
-    std::snprintf(text, sizeof text, "%.1f (below %.1f)", mean, rule_of_three);
+  if (figure.estimate.mean == 0) {
+    std::snprintf(text, sizeof text, "%.1f (below %.1f)", mean, half);
   } else if (figure.estimate.mean == 1) {
-    std::snprintf(text, sizeof text, "%.1f (above %.1f)", mean, 100 - rule_of_three);
+    std::snprintf(text, sizeof text, "%.1f (above %.1f)", mean, 100 - half);
+  } else if (figure.estimate.half_width > 0) {
+    std::snprintf(text, sizeof text, "%.1f +- %.1f", mean, half);
   } else {
     std::snprintf(text, sizeof text, "%.1f", mean);
   }

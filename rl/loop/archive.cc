@@ -13,13 +13,14 @@ namespace {
 
 struct Columns {
   std::vector<int32_t> tokens, prompt_tokens;
-  std::vector<float> logprobs, sampling_logprobs, proximal, reference;
+  std::vector<float> logprobs, sampling_logprobs, proximal, live, reference;
   std::vector<Route> routes;
-  std::vector<int64_t> token_ends, prompt_ends, text_ends, verdict_ends, route_ends, problem, sequence;
-  std::vector<double> reward, correct;
+  std::vector<int64_t> token_ends, prompt_ends, text_ends, verdict_ends, extracted_ends, route_ends, problem,
+      sequence;
+  std::vector<double> reward, correct, visible, differs;
   std::map<std::string, std::vector<double>> parts;
   std::vector<uint8_t> finished;
-  std::string text, verdict;
+  std::string text, verdict, extracted;
 };
 
 Columns Collect(const std::vector<RolloutGroup>& groups) {
@@ -33,9 +34,11 @@ Columns Collect(const std::vector<RolloutGroup>& groups) {
       add(c.logprobs, s.logprobs);
       add(c.sampling_logprobs, s.sampling_logprobs);
       add(c.proximal, s.proximal);
+      add(c.live, s.live);
       add(c.reference, s.reference);
       add(c.text, s.text);
       add(c.verdict, s.score.verdict);
+      add(c.extracted, s.score.extracted);
       add(c.routes, group.prompt_routes);
       add(c.routes, s.routes);
       c.route_ends.push_back(std::ssize(c.routes));
@@ -43,6 +46,7 @@ Columns Collect(const std::vector<RolloutGroup>& groups) {
       c.prompt_ends.push_back(std::ssize(c.prompt_tokens));
       c.text_ends.push_back(std::ssize(c.text));
       c.verdict_ends.push_back(std::ssize(c.verdict));
+      c.extracted_ends.push_back(std::ssize(c.extracted));
       c.problem.push_back(static_cast<int64_t>(group.problem));
       c.sequence.push_back(static_cast<int64_t>(s.sequence));
       for (const auto& [name, value] : s.score.parts) {
@@ -51,6 +55,8 @@ Columns Collect(const std::vector<RolloutGroup>& groups) {
       }
       c.reward.push_back(s.score.reward.value_or(none));
       c.correct.push_back(s.score.correct.value_or(none));
+      c.visible.push_back(s.score.visible.value_or(none));
+      c.differs.push_back(s.score.differs ? static_cast<double>(*s.score.differs) : none);
       c.finished.push_back(s.finished ? 1 : 0);
     }
   }
@@ -83,11 +89,13 @@ absl::Status WriteArchive(const std::string& path, const std::vector<RolloutGrou
   RETURN_IF_ERROR(Write(file, "logprobs", DType::kF32, c.logprobs));
   RETURN_IF_ERROR(Write(file, "sampling_logprobs", DType::kF32, c.sampling_logprobs));
   if (!c.proximal.empty()) RETURN_IF_ERROR(Write(file, "proximal", DType::kF32, c.proximal));
+  if (!c.live.empty()) RETURN_IF_ERROR(Write(file, "live", DType::kF32, c.live));
   if (!c.reference.empty()) RETURN_IF_ERROR(Write(file, "reference", DType::kF32, c.reference));
   RETURN_IF_ERROR(Write(file, "token_ends", DType::kI64, c.token_ends));
   RETURN_IF_ERROR(Write(file, "prompt_ends", DType::kI64, c.prompt_ends));
   RETURN_IF_ERROR(Write(file, "text_ends", DType::kI64, c.text_ends));
   RETURN_IF_ERROR(Write(file, "verdict_ends", DType::kI64, c.verdict_ends));
+  RETURN_IF_ERROR(Write(file, "extracted_ends", DType::kI64, c.extracted_ends));
   RETURN_IF_ERROR(Write(file, "problem", DType::kI64, c.problem));
   RETURN_IF_ERROR(Write(file, "sequence", DType::kI64, c.sequence));
   RETURN_IF_ERROR(Write(file, "reward", DType::kF64, c.reward));
@@ -95,7 +103,11 @@ absl::Status WriteArchive(const std::string& path, const std::vector<RolloutGrou
     RETURN_IF_ERROR(Write(file, "reward_" + name, DType::kF64, values));
   }
   RETURN_IF_ERROR(Write(file, "correct", DType::kF64, c.correct));
-  RETURN_IF_ERROR(Write(file, "advantage", DType::kF64, advantages));
+  RETURN_IF_ERROR(Write(file, "visible", DType::kF64, c.visible));
+  RETURN_IF_ERROR(Write(file, "differs", DType::kF64, c.differs));
+  std::vector<double> all_advantages = advantages;
+  all_advantages.resize(c.reward.size(), std::numeric_limits<double>::quiet_NaN());
+  RETURN_IF_ERROR(Write(file, "advantage", DType::kF64, all_advantages));
   RETURN_IF_ERROR(Write(file, "finished", DType::kU8, c.finished));
   if (!c.routes.empty()) {
     const RolloutGroup& first = groups.front();
@@ -106,6 +118,7 @@ absl::Status WriteArchive(const std::string& path, const std::vector<RolloutGrou
   }
   RETURN_IF_ERROR(file.WriteBytes("text", c.text));
   RETURN_IF_ERROR(file.WriteBytes("verdict", c.verdict));
+  RETURN_IF_ERROR(file.WriteBytes("extracted", c.extracted));
   return file.Commit().status();
 }
 

@@ -84,7 +84,6 @@ void PolicyBatch::SetAdvantages(std::span<const RolloutGroup> groups) {
   if (options_.advantage != AdvantageKind::kReinforcePlusPlus) penalties.clear();
   const RewardedAnswers answers{
       .groups = group_of, .rewards = rewards, .lengths = lengths, .token_penalties = penalties};
-  signal_ = MeasureSignal(answers);
   token_advantages_ = TokenAdvantages(options_.advantage, answers);
   int64_t token = 0;
   for (size_t i = 0; i < lengths.size(); ++i) {

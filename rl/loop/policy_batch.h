@@ -41,7 +41,6 @@ class PolicyBatch {
   PolicyBatch(const PolicyOptions& options, std::span<const RolloutGroup> groups, int64_t least);
 
   bool has_signal() const { return has_signal_; }
-  const GroupSignal& signal() const { return signal_; }
   // One an optimizer update; they refer to the batch. Each has either weights and `observe`, or `weigh`,
   // which observes too.
   const std::vector<GroupBatch>& updates() const { return batches_; }
@@ -79,7 +78,6 @@ class PolicyBatch {
   std::vector<double> answer_advantages_;  // of all groups' answers
   std::vector<std::unique_ptr<Part>> parts_;
   std::vector<GroupBatch> batches_;
-  GroupSignal signal_;
   bool has_signal_ = false;
   PolicySums sums_;
   std::string mismatch_;

@@ -18,10 +18,27 @@ struct Running {
     high = std::max(high, x);
     ++n;
   }
-  double mean() const { return n > 0 ? sum / static_cast<double>(n) : 0; }
+  double mean() const { return sum / static_cast<double>(n); }
 };
 
+void AddMean(const std::string& name, const Running& of, NamedValues& values) {
+  if (of.n > 0) values.emplace_back(name, of.mean());
+}
+
 }  // namespace
+
+GroupSignal SignalOf(std::span<const RolloutGroup> groups) {
+  std::vector<int64_t> group_of, lengths;
+  std::vector<double> rewards;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    for (const RolloutSample& s : groups[g].samples) {
+      group_of.push_back(static_cast<int64_t>(g));
+      lengths.push_back(std::ssize(s.tokens));
+      rewards.push_back(s.score.reward.value_or(std::numeric_limits<double>::quiet_NaN()));
+    }
+  }
+  return MeasureSignal({.groups = group_of, .rewards = rewards, .lengths = lengths});
+}
 
 void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& signal, NamedValues& values) {
   Running reward, square, correct, length, right_length, wrong_length, unfinished, repetition;
@@ -45,22 +62,26 @@ void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& s
       square.Add(*s.score.reward * *s.score.reward);
     }
   }
-  const double judged = std::max<double>(1, static_cast<double>(signal.groups));
-  auto& v = values;
-  v.emplace_back("rl/reward_mean", reward.mean());
-  v.emplace_back("rl/reward_std", std::sqrt(std::max(0.0, square.mean() - reward.mean() * reward.mean())));
-  for (const auto& [name, value] : parts) v.emplace_back("rl/reward_" + name, value.mean());
-  v.emplace_back("rl/accuracy", correct.mean());
-  v.emplace_back("rl/response_tokens_mean", length.mean());
-  v.emplace_back("rl/response_tokens_max", length.high);
-  v.emplace_back("rl/response_tokens_right", right_length.mean());
-  v.emplace_back("rl/response_tokens_wrong", wrong_length.mean());
-  v.emplace_back("rl/unfinished", unfinished.mean());
-  if (drafts > 0) v.emplace_back("rl/draft_acceptance", accepted / drafts);
-  v.emplace_back("rl/repetition", repetition.mean());
-  v.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / judged);
-  v.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / judged);
-  v.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
+  AddMean("rl/reward_mean", reward, values);
+  if (reward.n > 0) {
+    const double variance = square.mean() - reward.mean() * reward.mean();
+    values.emplace_back("rl/reward_std", std::sqrt(std::max(0.0, variance)));
+  }
+  for (const auto& [name, value] : parts) AddMean("rl/reward_" + name, value, values);
+  AddMean("rl/accuracy", correct, values);
+  AddMean("rl/response_tokens_mean", length, values);
+  values.emplace_back("rl/response_tokens_max", length.high);
+  AddMean("rl/response_tokens_right", right_length, values);
+  AddMean("rl/response_tokens_wrong", wrong_length, values);
+  AddMean("rl/unfinished", unfinished, values);
+  if (drafts > 0) values.emplace_back("rl/draft_acceptance", accepted / drafts);
+  AddMean("rl/repetition", repetition, values);
+  if (signal.groups > 0) {
+    const auto all = static_cast<double>(signal.groups);
+    values.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / all);
+    values.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / all);
+  }
+  values.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
 }
 
 std::vector<ShownSample> ShowSamples(const ProblemSet& problems, std::span<const RolloutGroup> groups,

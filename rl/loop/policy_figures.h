@@ -11,8 +11,11 @@
 
 namespace moebius {
 
+// What the rewards say, before anything is taken off them.
+GroupSignal SignalOf(std::span<const RolloutGroup> groups);
+
 // Adds rl/reward_*, rl/accuracy, rl/response_tokens_*, rl/unfinished, rl/repetition, rl/zero_variance_*,
-// rl/left_out, and rl/draft_acceptance where tokens were drafted.
+// rl/left_out, and rl/draft_acceptance where tokens were drafted. A mean of nothing is left out.
 void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& signal, NamedValues& values);
 
 // Answers of few groups, at most `most` and of each group all, so that what advantages compare stands side by

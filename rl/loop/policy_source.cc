@@ -48,7 +48,7 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
       needs_reference_(rl_.kl() != proto::Rl::NO_KL),
       policy_(context.trainer, context.max_length, rl_),
       programs_(problems),
-      signal_(rl_.no_signal_steps()) {}
+      watch_(rl_.no_signal_steps()) {}
 
 absl::Status PolicySource::Start(const std::string& reference) {
   if (!needs_reference_) return absl::OkStatus();
@@ -135,16 +135,21 @@ absl::Status PolicySource::FillProximal(std::vector<RolloutGroup>& groups) {
 absl::StatusOr<PolicySource::Drawn> PolicySource::SampleStep() {
   const auto start = Clock::now();
   const uint64_t first = context_.trainer.state().sequences;
-  Drawn drawn{.groups = {}, .prompts = context_.sequences};
+  Drawn drawn;
   ASSIGN_OR_RETURN(drawn.groups, Sample(first, context_.sequences));
+  std::vector<RolloutGroup> replaced;
   for (int64_t round = 0; round < rl_.refill_rounds(); ++round) {
-    std::erase_if(drawn.groups, EarnsTheSame);
-    const int64_t missing = context_.sequences - std::ssize(drawn.groups);
+    const auto flat = std::stable_partition(drawn.groups.begin(), drawn.groups.end(),
+                                            [](const RolloutGroup& group) { return !EarnsTheSame(group); });
+    const int64_t missing = std::distance(flat, drawn.groups.end());
     if (missing == 0) break;
-    ASSIGN_OR_RETURN(std::vector<RolloutGroup> more, Sample(first + drawn.prompts, missing));
-    drawn.prompts += missing;
-    std::move(more.begin(), more.end(), std::back_inserter(drawn.groups));
+    ASSIGN_OR_RETURN(std::vector<RolloutGroup> more,
+                     Sample(first + context_.sequences + replaced.size(), missing));
+    std::move(flat, drawn.groups.end(), std::back_inserter(replaced));
+    std::move(more.begin(), more.end(), flat);
   }
+  drawn.trained = std::ssize(drawn.groups);
+  std::move(replaced.begin(), replaced.end(), std::back_inserter(drawn.groups));
   drawn.seconds = SecondsSince(start);
   return drawn;
 }
@@ -155,18 +160,22 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   const bool archives = ArchivesNext();
   ASSIGN_OR_RETURN(Drawn drawn, SampleStep());
   std::vector<RolloutGroup>& groups = drawn.groups;
-  PolicyBatch batch(GuardEntropy(groups, report), groups, context_.trainer.GroupsAtLeast());
+  const auto trained = std::span<const RolloutGroup>(groups).first(drawn.trained);
+  PolicyBatch batch(GuardEntropy(trained, report), trained, context_.trainer.GroupsAtLeast());
   if (archives) RETURN_IF_ERROR(FillProximal(groups));
-  ASSIGN_OR_RETURN(report.metrics, context_.trainer.Step(batch.updates(), drawn.prompts));
+  ASSIGN_OR_RETURN(report.metrics, context_.trainer.Step(batch.updates(), std::ssize(groups)));
   RETURN_IF_ERROR(AddSums(batch, report));
   RETURN_IF_ERROR(AddRoutes(report));
-  AddSampleFigures(groups, batch.signal(), report.values);
+  const GroupSignal signal = SignalOf(groups);
+  AddSampleFigures(groups, signal, report.values);
+  if (rl_.refill_rounds() > 0)
+    report.values.emplace_back("rl/replaced_groups", static_cast<double>(std::ssize(groups) - drawn.trained));
   programs_.Observe(groups, report);
   report.metrics.seconds = SecondsSince(start);
   AddRolloutTimes(drawn, report);
-  report.samples = ShowSamples(tools_.problems, groups, batch.advantages(), rl_.show_samples());
+  report.samples = ShowSamples(tools_.problems, trained, batch.advantages(), rl_.show_samples());
   if (archives) RETURN_IF_ERROR(Archive(groups, batch, report.metrics.step));
-  report.stop = signal_.Observe(batch.has_signal(), report.notes);
+  report.stop = watch_.Observe(batch.has_signal(), signal.groups > 0, report.notes);
   return report;
 }
 
@@ -181,17 +190,21 @@ void PolicySource::AddRolloutTimes(const Drawn& drawn, StepReport& report) {
   v.emplace_back("rl/update_s", report.metrics.seconds - drawn.seconds);
 }
 
-absl::Status PolicySource::Archive(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
+// With the log-probabilities of the policy that the step has made.
+absl::Status PolicySource::Archive(std::vector<RolloutGroup>& groups, const PolicyBatch& batch,
                                    int64_t step) {
   Mesh& mesh = context_.trainer.mesh();
+  ASSIGN_OR_RETURN(const Model* model, policy_.Get());
   absl::Status status;
-  if (mesh.all().rank() == 0)
+  if (mesh.all().rank() == 0) {
+    Score(*model, Routes::kRollouts, &RolloutSample::live, groups);
     status = WriteArchive(ArchivePath(samples_folder_, step), groups, batch.advantages(), context_.seed);
+  }
   return mesh.Agree(status);
 }
 
 // The options of a step on these samples.
-PolicyOptions PolicySource::GuardEntropy(const std::vector<RolloutGroup>& groups, StepReport& report) {
+PolicyOptions PolicySource::GuardEntropy(std::span<const RolloutGroup> groups, StepReport& report) {
   PolicyOptions options = options_;
   if (rl_.entropy_floor() == 0) return options;
   const double entropy = SampledEntropy(groups);

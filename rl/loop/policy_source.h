@@ -50,10 +50,9 @@ class PolicySource final : public StepSource {
   absl::Status Start(const std::string& reference) override;
 
  private:
-  // What a step learns from.
   struct Drawn {
     std::vector<RolloutGroup> groups;
-    int64_t prompts = 0;  // sampled, those of groups that made room included
+    int64_t trained = 0;  // the first so many are what the step learns from; the others have made room
     double seconds = 0;
   };
   absl::StatusOr<Drawn> SampleStep();
@@ -66,8 +65,8 @@ class PolicySource final : public StepSource {
   absl::Status AddRoutes(StepReport& report) const;
   static void AddRolloutTimes(const Drawn& drawn, StepReport& report);
   absl::Status AddSums(PolicyBatch& batch, StepReport& report);
-  absl::Status Archive(const std::vector<RolloutGroup>& groups, const PolicyBatch& batch, int64_t step);
-  PolicyOptions GuardEntropy(const std::vector<RolloutGroup>& groups, StepReport& report);
+  absl::Status Archive(std::vector<RolloutGroup>& groups, const PolicyBatch& batch, int64_t step);
+  PolicyOptions GuardEntropy(std::span<const RolloutGroup> groups, StepReport& report);
 
   SourceContext context_;
   const proto::Rl& rl_;
@@ -81,7 +80,7 @@ class PolicySource final : public StepSource {
   PolicyModel policy_;
   std::unique_ptr<Model> reference_;
   ProgramWatch programs_;
-  SignalWatch signal_;
+  SignalWatch watch_;
 };
 
 }  // namespace moebius

@@ -74,12 +74,12 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   ASSIGN_OR_RETURN(const std::vector<RolloutGroup> groups, GatherGroups(mesh, *mine));
   StepReport report;
   report.metrics = trainer.PassStep(context_.sequences);
-  double right = 0, kept = 0, answers = 0, tokens = 0;
+  double right = 0, kept = 0, judged = 0, left_out = 0, tokens = 0;
   for (const RolloutGroup& group : groups) {
     const Problem problem = tools_.problems.At(group.problem);
     std::set<std::string> texts;
     for (const RolloutSample& s : group.samples) {
-      ++answers;
+      ++(s.score.correct ? judged : left_out);
       tokens += static_cast<double>(s.tokens.size());
       if (s.score.correct != 1.0 || !s.finished) continue;
       ++right;
@@ -98,7 +98,9 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   RETURN_IF_ERROR(mesh.Agree(status));
   report.metrics.tokens = static_cast<int64_t>(tokens);
   report.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  report.values = {{"rl/accuracy", right / answers}, {"rejection/kept", kept}};
+  if (judged > 0) report.values.emplace_back("rl/accuracy", right / judged);
+  report.values.emplace_back("rl/left_out", left_out);
+  report.values.emplace_back("rejection/kept", kept);
   programs_.Observe(groups, report);
   return report;
 }

@@ -85,6 +85,17 @@ absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
         "rl.kl is NO_KL, but a coefficient is set; nothing would use it; set rl.kl: TRUE_GRADIENT or leave "
         "kl_coefficient and kl_in_reward out");
   }
+  if (rl.kl() == proto::Rl::NO_KL && rl.reference_refresh_steps() != 0) {
+    return UsageError(
+        "rl.reference_refresh_steps is set, but rl.kl is NO_KL; there is no reference to move; set rl.kl, or "
+        "leave "
+        "it out");
+  }
+  if (rl.kl_in_reward() && rl.kl() != proto::Rl::K1) {
+    return UsageError(
+        "rl.kl_in_reward is true, and rl.kl is not K1; in the reward only k1 has the right gradient "
+        "(rl/objective/policy_loss.h); set rl.kl: K1");
+  }
   if (rl.drafts() && model.num_nextn_predict_layers == 0) {
     return UsageError(
         "rl.drafts is true; drafts come from an MTP module, and the model has none (num_nextn_predict_layers "

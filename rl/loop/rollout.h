@@ -23,6 +23,7 @@ struct RolloutSample {
   std::vector<float> logprobs;           // [tokens] of the sampling policy, at its temperature
   std::vector<float> sampling_logprobs;  // [tokens] after top-k and top-p too
   std::vector<float> proximal;           // [tokens] the policy at the start of the step, as trained; or empty
+  std::vector<float> live;               // [tokens] the policy after the step, as trained; for the archive
   std::vector<float> reference;          // [tokens] or empty
   std::vector<Route> routes;             // of all tokens but the last, where the decoder keeps them
   uint64_t sequence = 0;                 // tells its random numbers from those of others with the run's seed

@@ -5,21 +5,25 @@
 
 namespace moebius {
 
-absl::Status SignalWatch::Observe(bool has_signal, std::vector<std::string>& notes) {
+absl::Status SignalWatch::Observe(bool has_signal, bool judged, std::vector<std::string>& notes) {
   without_ = has_signal ? 0 : without_ + 1;
-  if (without_ == 1) {
-    notes.emplace_back(
-        "no signal: all answers to every prompt earned the same reward, so nothing was learned in this step");
-  }
-  if (most_ == 0 || without_ == 0) return absl::OkStatus();
+  if (without_ == 0) return absl::OkStatus();
+  const std::string why = judged ? "all answers to every prompt earned the same reward"
+                                 : "no answer could be judged (rl/left_out)";
+  if (without_ == 1) notes.push_back(Concat("no signal: ", why, ", so nothing was learned in this step"));
+  if (most_ == 0) return absl::OkStatus();
   if (without_ >= most_) {
-    return BadNumbersError(Concat(
-        "no signal; for ", without_,
-        " steps in a row all answers to every prompt earned the same reward, so there is nothing to learn "
-        "from; start from a model that is sometimes right (task SFT first), add a reward that says how "
-        "nearly "
-        "right an answer is (reward { part { name: \"dense\" } }), choose easier problems, or set "
-        "rl.no_signal_steps: 0 to go on all the same"));
+    const std::string_view what_to_do =
+        judged ? "start from a model that is sometimes right (task SFT first), add a reward that says how "
+                 "nearly "
+                 "right an answer is (reward { part { name: \"dense\" } }), choose easier problems"
+               : "read verdicts in samples/, and look whether golds can be parsed, the sandbox works "
+                 "(moebius sandbox check), and reward.unfinished leaves answers out";
+    return BadNumbersError(Concat("no signal; for ", without_,
+                                  " steps in a row there was nothing to learn from, in the "
+                                  "last because ",
+                                  why, "; ", what_to_do,
+                                  ", or set rl.no_signal_steps: 0 to go on all the same"));
   }
   if (without_ == (most_ + 1) / 2) {
     notes.push_back(Concat("warning: no signal for ", without_, " steps in a row; after ", most_ - without_,

@@ -19,10 +19,16 @@ Estimate MeanOverPrompts(std::span<const double> scores) {
   const double n = scores.size();
   if (scores.empty()) return {};
   Estimate out;
-  for (const double s : scores) out.mean += s / n;
+  for (const double s : scores) out.mean += s;
+  out.mean /= n;
   double squares = 0;
   for (const double s : scores) squares += (s - out.mean) * (s - out.mean);
-  if (n > 1) out.half_width = 1.96 * std::sqrt(squares / (n - 1) / n);
+  const bool all_alike = squares == 0 && (scores[0] == 0 || scores[0] == 1);
+  if (all_alike) {
+    out.half_width = std::min(1.0, 3 / n);
+  } else if (n > 1) {
+    out.half_width = 1.96 * std::sqrt(squares / (n - 1) / n);
+  }
   return out;
 }
 

@@ -50,7 +50,7 @@ TEST_P(NewRowsTest, AreTheMeanOfTheOthers) {
   const int64_t rows = config.vocab_size, columns = config.hidden_size;
   const std::string folder = Saved(config);
   config.vocab_size += kMore;
-  const absl::Status loaded = Load(folder, config, {.new_rows = NewRows::kMean});
+  const absl::Status loaded = Load(folder, config, {.first_new_token = rows});
   ASSERT_TRUE(loaded.ok()) << loaded;
   for (const TensorSpec& spec : CheckpointTensors(config, DType::kF32)) {
     const std::vector<float> before = Read(folder, spec.name),
@@ -65,6 +65,32 @@ TEST_P(NewRowsTest, AreTheMeanOfTheOthers) {
       for (int64_t r = 0; r < rows; ++r) sum += before[r * columns + c];
       for (int64_t r = rows; r < rows + kMore; ++r) {
         ASSERT_NEAR(after[r * columns + c], sum / static_cast<double>(rows), 1e-6) << spec.name;
+      }
+    }
+  }
+}
+
+// Released models often have more rows than their tokenizer has tokens: those that become tokens are new,
+// too.
+TEST_P(NewRowsTest, PaddingThatBecomesTokensIsNew) {
+  const ModelConfig config = TinyConfig(GetParam());
+  const int64_t columns = config.hidden_size, first = config.vocab_size - kMore;
+  const std::string folder = Saved(config);
+  const absl::Status loaded = Load(folder, config, {.first_new_token = first});
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  for (const TensorSpec& spec : CheckpointTensors(config, DType::kF32)) {
+    const std::vector<float> before = Read(folder, spec.name),
+                             after = Read(scratch_.path("loaded"), spec.name);
+    ASSERT_EQ(after.size(), before.size());
+    const bool by_token = spec.shape == std::vector<int64_t>{config.vocab_size, columns};
+    const auto kept = before.begin() + (by_token ? first * columns : std::ssize(before));
+    EXPECT_TRUE(std::equal(before.begin(), kept, after.begin())) << spec.name;
+    if (!by_token) continue;
+    for (int64_t c = 0; c < columns; ++c) {
+      double sum = 0;
+      for (int64_t r = 0; r < first; ++r) sum += before[r * columns + c];
+      for (int64_t r = first; r < config.vocab_size; ++r) {
+        ASSERT_NEAR(after[r * columns + c], sum / static_cast<double>(first), 1e-6) << spec.name;
       }
     }
   }
@@ -85,10 +111,10 @@ TEST_P(NewRowsTest, OtherShapesStayErrors) {
   const std::string folder = Saved(config);
   ModelConfig fewer = config;
   fewer.vocab_size -= 1;
-  EXPECT_EQ(ExitCode(Load(folder, fewer, {.new_rows = NewRows::kMean})), kExitDamaged);
+  EXPECT_EQ(ExitCode(Load(folder, fewer, {.first_new_token = fewer.vocab_size})), kExitDamaged);
   ModelConfig wider = config;
   wider.intermediate_size += 8;
-  const absl::Status loaded = Load(folder, wider, {.new_rows = NewRows::kMean});
+  const absl::Status loaded = Load(folder, wider, {.first_new_token = wider.vocab_size});
   EXPECT_EQ(ExitCode(loaded), kExitDamaged);
   EXPECT_TRUE(Contains(loaded, "has shape")) << loaded;
 }

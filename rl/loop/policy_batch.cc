@@ -35,14 +35,14 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
     const int64_t end = token + TokensOf(groups[g]);
     const bool teaches = std::any_of(token_advantages_.begin() + token, token_advantages_.begin() + end,
                                      [](double a) { return a != 0; });
-    has_signal_ |= teaches;
     (teaches || (all_count && IsJudged(groups[g])) ? chosen : others).push_back(g);
     token = end;
   }
-  const int64_t updates = options.updates;
-  for (size_t i = 0; std::ssize(chosen) < least * updates && i < others.size(); ++i)
+  for (size_t i = 0; std::ssize(chosen) < least * options.updates && i < others.size(); ++i)
     chosen.push_back(others[i]);
   std::sort(chosen.begin(), chosen.end());
+  const int64_t parts =
+      std::clamp<int64_t>(std::ssize(chosen) / std::max<int64_t>(least, 1), 1, options.updates);
   // What the batch's means are over: answers that were judged, those without advantage included.
   BatchTotals totals;
   for (const RolloutGroup& group : groups) {
@@ -53,9 +53,8 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
     }
   }
   if (totals.answers == 0) options_.entropy_coefficient = 0;
-  totals.answers = std::max<int64_t>(1, totals.answers / updates);
-  totals.tokens = std::max<int64_t>(1, totals.tokens / updates);
-  const int64_t parts = std::clamp<int64_t>(std::ssize(chosen) / std::max<int64_t>(least, 1), 1, updates);
+  totals.answers = std::max<int64_t>(1, totals.answers / parts);
+  totals.tokens = std::max<int64_t>(1, totals.tokens / parts);
   for (int64_t u = 0; u < parts; ++u) {
     const auto [begin, end] = ShareOf(std::ssize(chosen), static_cast<int>(u), static_cast<int>(parts));
     AddPart(groups, {chosen.begin() + begin, chosen.begin() + end}, totals, u == 0);
@@ -64,27 +63,36 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
 
 void PolicyBatch::SetAdvantages(std::span<const RolloutGroup> groups) {
   std::vector<int64_t> group_of, lengths;
-  std::vector<double> rewards, penalties;
+  std::vector<double> earned, penalties;
   for (int64_t g = 0; g < std::ssize(groups); ++g) {
     for (const RolloutSample& s : groups[g].samples) {
       group_of.push_back(g);
       lengths.push_back(std::ssize(s.tokens));
-      double reward = s.score.reward.value_or(std::numeric_limits<double>::quiet_NaN());
-      if (options_.kl_in_reward != 0) {
-        const std::vector<float>& now = s.proximal.empty() ? s.logprobs : s.proximal;
-        for (size_t t = 0; t < s.tokens.size(); ++t) {
-          const double penalty = options_.kl_in_reward * (static_cast<double>(now[t]) - s.reference[t]);
-          penalties.push_back(penalty);
-          if (options_.advantage != AdvantageKind::kReinforcePlusPlus) reward -= penalty;
-        }
-      }
-      rewards.push_back(reward);
+      earned.push_back(s.score.reward.value_or(std::numeric_limits<double>::quiet_NaN()));
+      if (options_.kl_in_reward == 0) continue;
+      const std::vector<float>& now = s.proximal.empty() ? s.logprobs : s.proximal;
+      for (size_t t = 0; t < s.tokens.size(); ++t)
+        penalties.push_back(options_.kl_in_reward * (static_cast<double>(now[t]) - s.reference[t]));
     }
   }
-  if (options_.advantage != AdvantageKind::kReinforcePlusPlus) penalties.clear();
-  const RewardedAnswers answers{
-      .groups = group_of, .rewards = rewards, .lengths = lengths, .token_penalties = penalties};
-  token_advantages_ = TokenAdvantages(options_.advantage, answers);
+  std::vector<double> rewards = earned;
+  if (options_.advantage != AdvantageKind::kReinforcePlusPlus) {
+    // A whole answer's penalty comes off its reward.
+    auto next = penalties.begin();
+    for (size_t i = 0; i < rewards.size() && !penalties.empty(); ++i) {
+      for (const auto end = next + lengths[i]; next != end; ++next) rewards[i] -= *next;
+    }
+    penalties.clear();
+  }
+  const auto advantages = [&](const std::vector<double>& of, std::span<const double> token_penalties) {
+    return TokenAdvantages(
+        options_.advantage,
+        {.groups = group_of, .rewards = of, .lengths = lengths, .token_penalties = token_penalties});
+  };
+  token_advantages_ = advantages(rewards, penalties);
+  // A penalty tells answers apart, but it is no reward.
+  const std::vector<double> signal = options_.kl_in_reward == 0 ? token_advantages_ : advantages(earned, {});
+  has_signal_ = std::any_of(signal.begin(), signal.end(), [](double a) { return a != 0; });
   int64_t token = 0;
   for (size_t i = 0; i < lengths.size(); ++i) {
     answer_advantages_.push_back(std::isnan(rewards[i]) ? rewards[i] : token_advantages_[token]);
@@ -111,6 +119,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
     part.first_answer.push_back(std::ssize(part.lengths));
     int64_t token = first_token[g];
     const bool none = !IsJudged(groups[g]);
+    part.fills.push_back(none);
     for (const RolloutSample& s : groups[g].samples) {
       const auto n = std::ssize(s.tokens);
       const auto begin = token_advantages_.begin() + std::exchange(token, token + n);
@@ -119,7 +128,6 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
       to.answers.push_back({.tokens = s.tokens, .weights = {}});
       if (options_.replays_routes) to.answers.back().routes = s.routes;
       part.lengths.push_back(n);
-      part.fills.insert(part.fills.end(), n, none);
       part.advantages.insert(part.advantages.end(), begin, begin + n);
       part.behaviour.insert(part.behaviour.end(), s.logprobs.begin(), s.logprobs.end());
       const std::vector<float>& proximal = s.proximal.empty() ? s.logprobs : s.proximal;
@@ -130,12 +138,14 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
   part.first_token.push_back(std::ssize(part.behaviour));
   part.first_answer.push_back(std::ssize(part.lengths));
   if (KnowsWeights(part)) {
-    const PolicyLoss loss = LossOf(part, 0, std::ssize(part.groups), part.behaviour);
-    size_t t = 0;
-    for (AnswerGroup& group : part.groups) {
-      for (AnswerGroup::Answer& answer : group.answers) {
+    for (int64_t g = 0; g < std::ssize(part.groups); ++g) {
+      const int64_t begin = part.first_token[g], n = part.first_token[g + 1] - begin;
+      const std::vector<double> gradient =
+          LossOf(part, g, std::span<const double>(part.behaviour).subspan(begin, n)).gradient;
+      size_t t = 0;
+      for (AnswerGroup::Answer& answer : part.groups[g].answers) {
         for (size_t i = 0; i < answer.tokens.size(); ++i)
-          answer.weights.push_back(static_cast<float>(-loss.gradient[t++]));
+          answer.weights.push_back(static_cast<float>(-gradient[t++]));
       }
     }
   }
@@ -145,12 +155,13 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
   batch.scale = 1;
   batch.temperature = options_.temperature;
   batch.entropies = true;
-  batch.entropy_scale = options_.entropy_coefficient / static_cast<double>(totals.tokens);
+  const bool all_count = std::none_of(part.fills.begin(), part.fills.end(), [](bool fill) { return fill; });
+  batch.entropy_scale = all_count ? options_.entropy_coefficient / static_cast<double>(totals.tokens) : 0;
   if (!KnowsWeights(part)) {
     batch.weigh = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
                                 std::span<float> weights) {
-      const PolicyLoss loss = Observe(part, g, count, losses);
-      for (size_t i = 0; i < losses.size(); ++i) weights[i] = static_cast<float>(-loss.gradient[i]);
+      const std::vector<double> gradient = Observe(part, g, count, losses);
+      for (size_t i = 0; i < losses.size(); ++i) weights[i] = static_cast<float>(-gradient[i]);
     };
     return;
   }
@@ -158,31 +169,26 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
                                 std::span<const float>) { Observe(part, g, count, losses); };
 }
 
-PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t first, int64_t count,
-                               std::span<const double> live) const {
-  const int64_t begin = part.first_token[first], n = part.first_token[first + count] - begin;
+PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t group, std::span<const double> live) const {
+  const int64_t begin = part.first_token[group], n = part.first_token[group + 1] - begin;
   CHECK_EQ(std::ssize(live), n);
+  if (part.fills[group]) return {.gradient = std::vector<double>(n)};
   const auto of = [&](const std::vector<double>& x) { return std::span<const double>(x).subspan(begin, n); };
-  const int64_t answer = part.first_answer[first];
-  PolicyLoss loss = ComputePolicyLoss(
+  const int64_t answer = part.first_answer[group], answers = part.first_answer[group + 1] - answer;
+  return ComputePolicyLoss(
       options_.objective, part.totals,
-      {.lengths =
-           std::span<const int64_t>(part.lengths).subspan(answer, part.first_answer[first + count] - answer),
+      {.lengths = std::span<const int64_t>(part.lengths).subspan(answer, answers),
        .advantages = of(part.advantages),
        .live = live,
        // With the live policy for the proximal one, ratios are 1 whatever the samples say.
        .proximal = part.first ? live : of(part.proximal),
        .behaviour = of(part.behaviour),
        .reference = part.reference.empty() ? std::span<const double>() : of(part.reference)});
-  for (int64_t t = 0; t < n; ++t) {
-    if (part.fills[begin + t]) loss.gradient[t] = 0;
-  }
-  return loss;
 }
 
-PolicyLoss PolicyBatch::Observe(const Part& part, int64_t first, int64_t count,
-                                std::span<const float> losses) {
-  std::vector<double> live(losses.size());
+std::vector<double> PolicyBatch::Observe(const Part& part, int64_t first, int64_t count,
+                                         std::span<const float> losses) {
+  std::vector<double> live(losses.size()), gradient;
   const int64_t begin = part.first_token[first];
   for (size_t i = 0; i < live.size(); ++i) {
     live[i] = -static_cast<double>(losses[i]);
@@ -191,17 +197,26 @@ PolicyLoss PolicyBatch::Observe(const Part& part, int64_t first, int64_t count,
     mismatch_ = Concat("token ", i, " of groups ", first, " to ", first + count - 1, ": sampled at ",
                        part.behaviour[begin + i], ", trained at ", live[i]);
   }
-  PolicyLoss loss = LossOf(part, first, count, live);
+  for (int64_t g = first; g < first + count; ++g) {
+    const int64_t n = part.first_token[g + 1] - part.first_token[g];
+    const PolicyLoss loss =
+        LossOf(part, g, std::span<const double>(live).subspan(part.first_token[g] - begin, n));
+    gradient.insert(gradient.end(), loss.gradient.begin(), loss.gradient.end());
+    if (!part.fills[g]) Add(loss, n);
+  }
+  return gradient;
+}
+
+void PolicyBatch::Add(const PolicyLoss& loss, int64_t tokens) {
   sums_.loss += loss.loss / static_cast<double>(parts_.size());
   sums_.kl += loss.kl;
   sums_.ratio += loss.ratio;
-  sums_.tokens += static_cast<double>(losses.size());
+  sums_.tokens += static_cast<double>(tokens);
   sums_.clipped_low += static_cast<double>(loss.clipped_low);
   sums_.clipped_high += static_cast<double>(loss.clipped_high);
   sums_.clipped_dual += static_cast<double>(loss.clipped_dual);
   sums_.ratio_high = std::max(sums_.ratio_high, loss.ratio_high);
   sums_.mismatch_high = std::max(sums_.mismatch_high, loss.mismatch_high);
-  return loss;
 }
 
 }  // namespace moebius

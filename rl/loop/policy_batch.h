@@ -26,7 +26,7 @@ struct PolicyOptions {
   bool replays_routes = false;  // updates take the samples' routes
 };
 
-// What the ranks' callbacks add up over a step, and the first place where exactness failed.
+// What the ranks' callbacks add up over a step.
 struct PolicySums {
   double loss = 0, kl = 0, ratio = 0, tokens = 0;
   double clipped_low = 0, clipped_high = 0, clipped_dual = 0;
@@ -49,7 +49,7 @@ class PolicyBatch {
 
   // Of this rank's calls so far; sums are to be added over ranks.
   PolicySums& sums() { return sums_; }
-  // Set where an exact rollout was not: "group 3 answer 1 token 5: sampled at -1.25, trained at -1.26".
+  // Set where an exact rollout was not: "token 5 of groups 2 to 3: sampled at -1.25, trained at -1.26".
   const std::string& mismatch() const { return mismatch_; }
 
  private:
@@ -60,7 +60,7 @@ class PolicyBatch {
     std::vector<int64_t> first_answer;
     std::vector<int64_t> lengths;  // of each answer
     std::vector<double> advantages, behaviour, proximal, reference;
-    std::vector<bool> fills;  // tokens of groups that nobody could judge: here for their number alone
+    std::vector<bool> fills;  // groups that nobody could judge: here for their number alone
     BatchTotals totals;
     bool first = false;  // nothing has been updated yet: the live policy is the proximal one
   };
@@ -68,10 +68,13 @@ class PolicyBatch {
   void SetAdvantages(std::span<const RolloutGroup> groups);
   void AddPart(std::span<const RolloutGroup> groups, const std::vector<int64_t>& chosen,
                const BatchTotals& totals, bool first);
-  PolicyLoss LossOf(const Part& part, int64_t first, int64_t count, std::span<const double> live) const;
+  // Of one group, whose tokens the policy gives these log-probabilities.
+  PolicyLoss LossOf(const Part& part, int64_t group, std::span<const double> live) const;
   bool KnowsWeights(const Part& part) const;
-  // The loss of groups whose tokens have these cross-entropies, added to the sums.
-  PolicyLoss Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses);
+  // Groups whose tokens have these cross-entropies are added to the sums. The loss's gradient by each
+  // log-probability.
+  std::vector<double> Observe(const Part& part, int64_t first, int64_t count, std::span<const float> losses);
+  void Add(const PolicyLoss& loss, int64_t tokens);
 
   PolicyOptions options_;
   std::vector<double> token_advantages_;   // of all groups' tokens

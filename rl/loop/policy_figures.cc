@@ -11,10 +11,12 @@ namespace moebius {
 namespace {
 
 struct Running {
-  double sum = 0, high = -std::numeric_limits<double>::infinity();
+  double sum = 0;
+  double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
   int64_t n = 0;
   void Add(double x) {
     sum += x;
+    low = std::min(low, x);
     high = std::max(high, x);
     ++n;
   }
@@ -64,7 +66,9 @@ void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& s
   }
   AddMean("rl/reward_mean", reward, values);
   if (reward.n > 0) {
-    const double variance = square.mean() - reward.mean() * reward.mean();
+    // Equal rewards have exactly none, whatever their mean rounds to.
+    const bool equal = reward.low == reward.high;
+    const double variance = equal ? 0 : square.mean() - reward.mean() * reward.mean();
     values.emplace_back("rl/reward_std", std::sqrt(std::max(0.0, variance)));
   }
   for (const auto& [name, value] : parts) AddMean("rl/reward_" + name, value, values);

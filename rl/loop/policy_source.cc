@@ -14,6 +14,7 @@
 #include "rl/loop/policy_figures.h"
 #include "rl/loop/reference_model.h"
 #include "rl/loop/rl_options.h"
+#include "rl/loop/roll_out.h"
 
 namespace moebius {
 namespace {
@@ -52,6 +53,7 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
 
 absl::Status PolicySource::Start(const std::string& reference) {
   if (!needs_reference_) return absl::OkStatus();
+  reference_.reset();  // one that moves is not held beside its successor
   ASSIGN_OR_RETURN(reference_, LoadReference(context_.trainer, reference, context_.max_length));
   return absl::OkStatus();
 }
@@ -89,29 +91,21 @@ void PolicySource::Score(const Model& model, Routes routes, std::vector<float> R
 
 // `count` problems from `first_problem` on, on all ranks.
 absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_problem, int64_t count) {
-  Trainer& trainer = context_.trainer;
-  Mesh& mesh = trainer.mesh();
-  const auto [begin, end] = ShareOf(count, mesh.all().rank(), mesh.all().size());
-  std::vector<uint64_t> problems(end - begin);
-  std::iota(problems.begin(), problems.end(), first_problem + begin);
-  ASSIGN_OR_RETURN(const Model* model, policy_.Get());
-  absl::StatusOr<std::vector<RolloutGroup>> mine = std::vector<RolloutGroup>();
-  if (!problems.empty()) {
-    DecoderOptions options = decoder_;
-    options.routes = options_.replays_routes || ArchivesNext();
-    mine = SampleGroups(policy_.FreeDecoder(options), tools_, problems, first_problem + begin, rollout_);
-  }
-  absl::Status status = mine.status();
-  if (status.ok()) {
+  std::vector<uint64_t> problems(count);
+  std::iota(problems.begin(), problems.end(), first_problem);
+  RollOutOptions options{.rollout = rollout_,
+                         .decoder = decoder_,
+                         .seed = context_.seed,
+                         .first_group = first_problem,
+                         .journal = journal_.get()};
+  options.decoder.routes = options_.replays_routes || ArchivesNext();
+  options.before_judging = [this](const Model& policy, std::vector<RolloutGroup>& mine) {
     // One update: the live policy is the proximal one, and the training forward says what it is.
     if (!options_.exact && options_.updates > 1)
-      Score(*model, Routes::kRollouts, &RolloutSample::proximal, *mine);
-    if (reference_ != nullptr) Score(*reference_, Routes::kOwn, &RolloutSample::reference, *mine);
-    status = ScoreSamples(tools_, context_.seed, (first_problem + begin) * rollout_.group_size,
-                          journal_.get(), *mine);
-  }
-  RETURN_IF_ERROR(mesh.Agree(status));
-  return GatherGroups(mesh, *mine);
+      Score(policy, Routes::kRollouts, &RolloutSample::proximal, mine);
+    if (reference_ != nullptr) Score(*reference_, Routes::kOwn, &RolloutSample::reference, mine);
+  };
+  return RollOut(context_.trainer, policy_, tools_, problems, options);
 }
 
 // For the archive: the policy at the start of the step, where nothing else wanted it. The batch is made, so

@@ -6,6 +6,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "rl/loop/roll_out.h"
 #include "rl/objective/estimates.h"
 
 namespace moebius {
@@ -44,21 +45,10 @@ std::vector<uint64_t> ProblemsToAsk(const ProblemSet& problems, int64_t most) {
 absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy, const ProblemTools& tools,
                                             const DecoderOptions& decoder_options,
                                             const ProblemEvaluation& options) {
-  Mesh& mesh = trainer.mesh();
   const std::vector<uint64_t> asked = ProblemsToAsk(tools.problems, options.problems);
-  const auto [begin, end] = ShareOf(std::ssize(asked), mesh.all().rank(), mesh.all().size());
-  const std::vector<uint64_t> mine(asked.begin() + begin, asked.begin() + end);
-  RETURN_IF_ERROR(policy.Get().status());
-  const auto run =
-      [&, begin = begin](const RolloutOptions& rollout) -> absl::StatusOr<std::vector<RolloutGroup>> {
-    absl::StatusOr<std::vector<RolloutGroup>> groups = std::vector<RolloutGroup>();
-    if (!mine.empty()) {
-      groups = SampleGroups(policy.FreeDecoder(decoder_options), tools, mine, begin, rollout);
-    }
-    absl::Status status = groups.status();
-    if (status.ok()) status = ScoreSamples(tools, options.seed, begin * rollout.group_size, nullptr, *groups);
-    RETURN_IF_ERROR(mesh.Agree(status));
-    return GatherGroups(mesh, *groups);
+  const auto run = [&](const RolloutOptions& rollout) {
+    return RollOut(trainer, policy, tools, asked,
+                   {.rollout = rollout, .decoder = decoder_options, .seed = options.seed});
   };
   RolloutOptions greedy = options.rollout;
   greedy.group_size = 1;
@@ -80,15 +70,19 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
                               .verdict = s.score.verdict});
   }
   const std::string key = Concat("eval/", options.name);
+  const size_t undecided = answers.size() - scores.size();
+  if (scores.empty()) {
+    report.notes.push_back(Concat("warning: ", key, ": none of ", undecided,
+                                  " answers could be judged; read verdicts in samples/"));
+    return report;
+  }
   const Estimate accuracy = MeanOverPrompts(scores);
   report.values = {{key, accuracy.mean}, {key + "_ci", accuracy.half_width}};
   char line[160];
   std::snprintf(line, sizeof line, "%s: %.3f +- %.3f greedy on %zu held-out problems", key.c_str(),
                 accuracy.mean, accuracy.half_width, scores.size());
   report.notes.emplace_back(line);
-  if (answers.size() > scores.size()) {
-    report.notes.back() += Concat(" (", answers.size() - scores.size(), " more could not be judged)");
-  }
+  if (undecided > 0) report.notes.back() += Concat(" (", undecided, " more could not be judged)");
   if (options.samples == 0) return report;
   RolloutOptions sampled = options.rollout;
   sampled.group_size = options.samples;

@@ -113,6 +113,12 @@ absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
         "advantage: "
         "REINFORCE_PP");
   }
+  if (rl.group_size() == 1 && rl.refill_rounds() > 0) {
+    return UsageError(
+        "rl.refill_rounds is set, and rl.group_size is 1; one answer always earns what its group earns, so "
+        "every "
+        "prompt would be replaced; leave rl.refill_rounds out");
+  }
   if (rl.routing_replay() != proto::Rl::OFF && model.NumMoe(model.num_hidden_layers) == 0) {
     return UsageError(
         "rl.routing_replay = ROLLOUT, but no layer of the model has experts; there are no routes to replay; "

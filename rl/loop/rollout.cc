@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -14,6 +15,7 @@ namespace {
 
 // Judging a program waits for it, so several threads judge at once.
 constexpr int kJudges = 4;
+constexpr size_t kMostGathered = std::numeric_limits<int32_t>::max();  // protobuf's limit
 
 SampledAnswer AnswerOf(const RolloutSample& sample, uint64_t seed, uint64_t number) {
   return {.text = sample.text,
@@ -218,11 +220,23 @@ absl::Status ScoreSamples(const ProblemTools& tools, uint64_t seed, uint64_t fir
 }
 
 absl::StatusOr<std::vector<RolloutGroup>> GatherGroups(Mesh& mesh, const std::vector<RolloutGroup>& mine) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> texts, mesh.GatherText(ToProto(mine).SerializeAsString()));
+  const proto::SampledGroups message = ToProto(mine);
+  std::string text;
+  absl::Status status;
+  if (message.ByteSizeLong() > kMostGathered) {
+    status =
+        UsageError(Concat("the samples of a rank's step are ", HumanBytes(message.ByteSizeLong()),
+                          "; ranks tell each other at most 2 GiB; use more ranks, fewer prompts or answers a "
+                          "step, or leave out rl.routing_replay"));
+  } else {
+    message.SerializeToString(&text);
+  }
+  RETURN_IF_ERROR(mesh.Agree(status));
+  ASSIGN_OR_RETURN(const std::vector<std::string> texts, mesh.GatherText(text));
   std::vector<RolloutGroup> out;
-  for (const std::string& text : texts) {
+  for (const std::string& of_rank : texts) {
     proto::SampledGroups part;
-    CHECK(part.ParseFromString(text)) << "samples of another rank";
+    CHECK(part.ParseFromString(of_rank)) << "samples of another rank";
     AddFromProto(part, out);
   }
   return out;

@@ -32,7 +32,10 @@ TEST(ArchiveTest, HoldsEverySample) {
     }
   }
   groups[0].prompt_routes[3] = kNoRoute;
-  const std::vector<double> advantages = {1, -1, NAN, -0.5, 0.5};
+  groups[0].samples[1].score.extracted = "12";
+  groups[0].samples[1].score.visible = 1;
+  groups[1].samples[0].score.differs = true;
+  const std::vector<double> advantages = {1, -1, NAN};  // the second group made room for another
   const std::string path = ArchivePath(scratch.folder(), 12);
   EXPECT_TRUE(path.ends_with("rollout-00000012.h5"));
   ASSERT_TRUE(WriteArchive(path, groups, advantages, 77).ok());
@@ -58,6 +61,9 @@ TEST(ArchiveTest, HoldsEverySample) {
   EXPECT_EQ(format[1], 0.25);
   for (const size_t none : {0, 2, 4}) EXPECT_TRUE(std::isnan(dense[none]) && std::isnan(format[none]));
   EXPECT_TRUE(std::isnan(format[3]));
+  const auto visible = ReadAll<double>(file, "visible"), differs = ReadAll<double>(file, "differs");
+  const auto extracted_ends = ReadAll<int64_t>(file, "extracted_ends");
+  const std::string extracted = *file.ReadBytes("extracted");
   const std::string text = *file.ReadBytes("text"), verdict = *file.ReadBytes("verdict");
   ASSERT_EQ(ends.size(), 5u);
   size_t i = 0;
@@ -82,7 +88,10 @@ TEST(ArchiveTest, HoldsEverySample) {
       EXPECT_EQ(std::isnan(reward[i]), !s.score.reward.has_value());
       EXPECT_EQ(std::isnan(correct[i]), !s.score.correct.has_value());
       EXPECT_TRUE(std::isnan(reward[i]) || reward[i] == *s.score.reward);
-      EXPECT_TRUE(std::isnan(advantages[i]) ? std::isnan(advantage[i]) : advantage[i] == advantages[i]);
+      EXPECT_TRUE(i >= 2 ? std::isnan(advantage[i]) : advantage[i] == advantages[i]);
+      EXPECT_EQ(part(extracted, extracted_ends), s.score.extracted);
+      EXPECT_EQ(visible[i] == 1, i == 1);
+      EXPECT_EQ(differs[i] == 1, i == 3);
       EXPECT_EQ(finished[i] != 0, s.finished);
       ++i;
     }

@@ -188,8 +188,6 @@ TEST(PolicyBatchTest, EqualRewardsAreNoSignalAndWeighExactlyNothing) {
     options.advantage = advantage;
     const PolicyBatch batch(options, samples, 2);
     EXPECT_FALSE(batch.has_signal());
-    EXPECT_EQ(batch.signal().flat, 3);
-    EXPECT_EQ(batch.signal().flat_highest, 1);
     ASSERT_EQ(batch.updates().size(), 1u);
     EXPECT_EQ(batch.updates()[0].groups.size(), 2u) << "as many as a trainer needs";
     for (const float weight : WeightsOf(batch.updates()[0])) EXPECT_EQ(weight, 0);
@@ -229,8 +227,6 @@ TEST(PolicyBatchTest, AnswersWithoutARewardAreLeftOut) {
   EXPECT_EQ(update.groups[0].answers.size(), 3u);
   EXPECT_EQ(update.groups[1].answers.size(), 3u);
   EXPECT_EQ(update.groups[1].answers[2].tokens, samples[2].samples[3].tokens);
-  EXPECT_EQ(batch.signal().left_out, 4);
-  EXPECT_EQ(batch.signal().groups, 2);
   ASSERT_EQ(batch.advantages().size(), 10u);
   for (const size_t i : {3, 4, 5, 8}) EXPECT_TRUE(std::isnan(batch.advantages()[i])) << i;
   // As if they had never been there.
@@ -467,6 +463,51 @@ TEST(PolicyBatchTest, EachUpdateDividesByItsShare) {
   }
   const double factor = tokens / std::floor(tokens / 2);
   for (size_t i = 0; i < all.size(); ++i) EXPECT_NEAR(halves[i], factor * all[i], 1e-6 * std::abs(all[i]));
+}
+
+// Fewer groups than updates: as many updates as there are groups, each of the mean of its own.
+TEST(PolicyBatchTest, UpdatesAreNoMoreThanGroupsAndTheirMeansAreWhole) {
+  const std::vector<RolloutGroup> samples = Mixed();
+  PolicyOptions options;
+  options.updates = 4;
+  const PolicyBatch four(options, samples, 1);
+  options.updates = 8;
+  const PolicyBatch eight(options, samples, 1);
+  ASSERT_EQ(eight.updates().size(), four.updates().size());
+  EXPECT_EQ(WeightsOf(eight.updates()[0]), WeightsOf(four.updates()[0]));
+}
+
+// A group that nobody could judge fills a batch up: it has no part in what is learned or said.
+TEST(PolicyBatchTest, FillsCountForNothing) {
+  const std::vector<RolloutGroup> samples = MakeSamples({{1, 0, 0, 1}, {kNone, kNone}});
+  PolicyOptions options;
+  options.exact = false;
+  options.entropy_coefficient = 0.01;
+  options.objective.kl = KlKind::kTrue;
+  options.objective.kl_coefficient = 0.1;
+  PolicyBatch with(options, samples, 2), without(options, {samples.data(), 1}, 1);
+  ASSERT_EQ(with.updates()[0].groups.size(), 2u);
+  const Floats weights = Weigh(with.updates()[0], LossesOf(with.updates()[0], samples, false)),
+               alone = Weigh(without.updates()[0], LossesOf(without.updates()[0], samples));
+  EXPECT_EQ(Floats(weights.begin(), weights.begin() + std::ssize(alone)), alone);
+  EXPECT_EQ(Floats(weights.begin() + std::ssize(alone), weights.end()),
+            Floats(weights.size() - alone.size(), 0.0f));
+  EXPECT_EQ(with.sums().tokens, without.sums().tokens);
+  EXPECT_EQ(with.sums().kl, without.sums().kl);
+  EXPECT_EQ(with.sums().loss, without.sums().loss);
+  EXPECT_EQ(with.updates()[0].entropy_scale, 0) << "entropies have no weights of their own";
+  EXPECT_GT(without.updates()[0].entropy_scale, 0);
+}
+
+// What KL takes off rewards tells answers apart, but there is nothing to learn from it.
+TEST(PolicyBatchTest, APenaltyIsNoSignal) {
+  PolicyOptions options;
+  options.kl_in_reward = 0.2;
+  for (const AdvantageKind kind : kAdvantages) {
+    options.advantage = kind;
+    EXPECT_FALSE(PolicyBatch(options, MakeSamples({{1, 1}, {1, 1, 1}}), 1).has_signal());
+    EXPECT_TRUE(PolicyBatch(options, Mixed(), 1).has_signal());
+  }
 }
 
 // The first update of a rollout whose log-probabilities are only near: truncated importance weights.

@@ -263,8 +263,19 @@ TEST(PolicySource, FillsUpWithNewProblemsWhereGroupsAreFlat) {
   const uint64_t before = run.trainer().state().sequences;
   const absl::StatusOr<StepReport> report = source->Step();
   ASSERT_TRUE(report.ok()) << report.status();
-  EXPECT_GT(run.trainer().state().sequences, before + 16) << "others were asked";
+  const auto asked = static_cast<double>(run.trainer().state().sequences - before);
+  EXPECT_GT(asked, 16) << "others were asked";
   EXPECT_EQ(report->samples.size(), 16u * 8);
+  // Figures are of all that were asked: the policy is not better than it is because flat groups went.
+  EXPECT_EQ(ValueOf(*report, "rl/replaced_groups"), asked - 16);
+  double right = 0;
+  for (const ShownSample& sample : report->samples) right += sample.values.front().second;
+  const double flat = ValueOf(*report, "rl/zero_variance_groups") * asked;
+  const double best = ValueOf(*report, "rl/zero_variance_all_best") * asked;
+  EXPECT_GE(flat, asked - 16);
+  EXPECT_GE(ValueOf(*report, "rl/accuracy") * asked * 8, 8 * best);
+  EXPECT_LE(ValueOf(*report, "rl/accuracy") * asked * 8, right + 8 * (asked - 16));
+  EXPECT_EQ(ValueOf(*report, "rl/left_out"), 0);
 }
 
 // Whatever is asked, all answers earn the same.
@@ -359,6 +370,74 @@ TEST(PolicySource, ArchivesItsSteps) {
   for (size_t i = 0; i < reward.size(); ++i) {
     EXPECT_EQ((*reports)[1].samples[i].values.front().second, reward[i]) << i;
   }
+  const auto read = [&](const char* name) {
+    std::vector<float> values((*file.Find(name)).length);
+    EXPECT_TRUE(file.Read(name, 0, std::span<float>(values)).ok()) << name;
+    return values;
+  };
+  const std::vector<float> sampled = read("logprobs"), live = read("live");
+  EXPECT_EQ(read("proximal"), sampled) << "exact";
+  // The step has made what it rewards likelier: sum of advantage * (live - sampled) is above 0.
+  ASSERT_EQ(live.size(), sampled.size());
+  std::vector<int64_t> ends(reward.size());
+  std::vector<double> advantage(reward.size());
+  ASSERT_TRUE(file.Read("token_ends", 0, std::span<int64_t>(ends)).ok());
+  ASSERT_TRUE(file.Read("advantage", 0, std::span<double>(advantage)).ok());
+  double gain = 0;
+  for (size_t i = 0, t = 0; i < ends.size(); ++i) {
+    for (; std::cmp_less(t, ends[i]); ++t) gain += advantage[i] * (live[t] - sampled[t]);
+  }
+  EXPECT_GT(gain, 0);
+}
+
+// With a reference that moves, the divergence starts from 0 again; with one that stays, it does not.
+TEST(PolicySource, StartTakesTheReferenceThatItIsTold) {
+  const Scratch scratch;
+  TinyRunOptions o = SortTwo(TinyDense());
+  AddPart(o.reward, "dense");
+  o.rl.set_kl(proto::Rl::K2);
+  o.rl.set_kl_coefficient(0.01);
+  SoloWorld world;
+  TinyRun run(*world, {}, o);
+  ASSERT_TRUE(SaveCheckpoint(scratch.path("start"), run.trainer(), {}).ok());
+  const auto source = run.NewPolicySource();
+  ASSERT_TRUE(source->Start(scratch.path("start")).ok());
+  ASSERT_TRUE(RunSteps(*source, 3).ok());
+  ASSERT_TRUE(SaveCheckpoint(scratch.path("later"), run.trainer(), {}).ok());
+  for (const bool moves : {false, true}) {
+    ASSERT_TRUE(source->Start(scratch.path(moves ? "later" : "start")).ok());
+    const absl::StatusOr<StepReport> report = source->Step();
+    ASSERT_TRUE(report.ok()) << report.status();
+    if (!moves) {
+      EXPECT_GT(ValueOf(*report, "rl/kl"), 0);
+      ASSERT_TRUE(SaveCheckpoint(scratch.path("later"), run.trainer(), {}).ok());
+    } else {
+      EXPECT_EQ(ValueOf(*report, "rl/kl"), 0);
+    }
+  }
+}
+
+// Answers that nobody can judge are no zeros.
+TEST(PolicySource, AnswersThatCannotBeJudgedAreLeftOut) {
+  TinyRunOptions o = SortTwo(TinyDense());
+  AddPart(o.reward, "coin");
+  o.rl.set_max_new(1);  // few are finished
+  o.reward.set_unfinished(proto::Reward::LEFT_OUT);
+  SoloWorld world;
+  TinyRun run(*world, {}, o);
+  const auto source = run.NewPolicySource();
+  const absl::StatusOr<StepReport> report = source->Step();
+  ASSERT_TRUE(report.ok()) << report.status();
+  double judged = 0, heads = 0;
+  for (const ShownSample& sample : report->samples) {
+    if (sample.values.front().first != "reward") continue;
+    ++judged;
+    heads += sample.values.front().second;
+  }
+  ASSERT_GT(judged, 0);
+  ASSERT_LT(judged, 60);
+  EXPECT_EQ(ValueOf(*report, "rl/left_out"), 128 - judged);
+  EXPECT_DOUBLE_EQ(ValueOf(*report, "rl/reward_mean"), heads / judged);
 }
 
 }  // namespace

@@ -1,0 +1,94 @@
+// What a step's samples say in numbers, and what is said where they say nothing.
+#include "rl/loop/policy_figures.h"
+
+#include <limits>
+
+#include "core/base/status.h"
+#include "gtest/gtest.h"
+#include "rl/loop/signal_watch.h"
+#include "tests/rl/loop/samples.h"
+
+namespace moebius {
+namespace {
+
+constexpr std::optional<double> kNone = std::nullopt;
+
+std::optional<double> Find(const NamedValues& values, const std::string& name) {
+  for (const auto& [key, value] : values) {
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+NamedValues FiguresOf(const std::vector<RolloutGroup>& groups) {
+  NamedValues values;
+  AddSampleFigures(groups, SignalOf(groups), values);
+  return values;
+}
+
+TEST(SampleFigures, AreMeansOfWhatWasJudged) {
+  const std::vector<RolloutGroup> groups =
+      MakeSamples({{1, 0, kNone}, {1, 1, 1}, {0, 0, 0}, {kNone, kNone, kNone}});
+  const NamedValues values = FiguresOf(groups);
+  EXPECT_DOUBLE_EQ(*Find(values, "rl/reward_mean"), 0.5);
+  EXPECT_DOUBLE_EQ(*Find(values, "rl/reward_std"), 0.5);
+  EXPECT_DOUBLE_EQ(*Find(values, "rl/accuracy"), 0.5);
+  EXPECT_DOUBLE_EQ(*Find(values, "rl/zero_variance_groups"), 2.0 / 3);
+  EXPECT_DOUBLE_EQ(*Find(values, "rl/zero_variance_all_best"), 1.0 / 3);
+  EXPECT_EQ(*Find(values, "rl/left_out"), 4);
+}
+
+// Nothing is not the same as 0.
+TEST(SampleFigures, OfNothingThereAreNone) {
+  const NamedValues values = FiguresOf(MakeSamples({{kNone, kNone}, {kNone, kNone}}));
+  for (const char* name : {"rl/reward_mean", "rl/reward_std", "rl/accuracy", "rl/zero_variance_groups",
+                           "rl/response_tokens_right", "rl/draft_acceptance"}) {
+    EXPECT_FALSE(Find(values, name)) << name;
+  }
+  EXPECT_EQ(*Find(values, "rl/left_out"), 4);
+  EXPECT_GT(*Find(values, "rl/response_tokens_mean"), 0);
+}
+
+// The mean of many 0.1 is not 0.1, and its square not the mean of their squares.
+TEST(SampleFigures, EqualRewardsHaveNoDeviation) {
+  for (const double reward : {0.1, 0.3, 1.0 / 3}) {
+    for (const size_t n : {3, 7, 128}) {
+      const NamedValues values =
+          FiguresOf(MakeSamples({std::vector<std::optional<double>>(n, std::optional<double>(reward))}));
+      EXPECT_EQ(*Find(values, "rl/reward_std"), 0) << n << " times " << reward;
+    }
+  }
+}
+
+TEST(SignalWatchTest, SaysWhyThereIsNone) {
+  for (const bool judged : {true, false}) {
+    SignalWatch watch(4);
+    std::vector<std::string> notes;
+    EXPECT_TRUE(watch.Observe(true, true, notes).ok());
+    EXPECT_TRUE(notes.empty());
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(watch.Observe(false, judged, notes).ok());
+    ASSERT_EQ(notes.size(), 2u);
+    EXPECT_NE(notes[0].find(judged ? "earned the same reward" : "no answer could be judged"),
+              std::string::npos)
+        << notes[0];
+    EXPECT_NE(notes[1].find("2 steps in a row; after 2 more"), std::string::npos) << notes[1];
+    const absl::Status end = watch.Observe(false, judged, notes);
+    EXPECT_EQ(ExitCode(end), 76);
+    EXPECT_EQ(end.message().find("sandbox check") == absl::string_view::npos, judged) << end;
+    EXPECT_EQ(end.message().find("SFT first") == absl::string_view::npos, !judged) << end;
+  }
+}
+
+TEST(SignalWatchTest, ASignalBeginsAnew) {
+  SignalWatch watch(2), endless(0);
+  std::vector<std::string> notes;
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(watch.Observe(false, true, notes).ok());
+    EXPECT_TRUE(watch.Observe(true, true, notes).ok());
+    EXPECT_TRUE(endless.Observe(false, true, notes).ok());
+  }
+  EXPECT_FALSE(watch.Observe(false, true, notes).ok() && watch.Observe(false, true, notes).ok());
+}
+
+}  // namespace
+}  // namespace moebius

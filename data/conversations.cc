@@ -9,7 +9,6 @@
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
 #include "data/corpora/text_tree.h"
-#include "data/packing.h"
 
 namespace moebius {
 namespace {
@@ -106,25 +105,6 @@ absl::StatusOr<Conversations> ReadConversations(const std::string& pattern,
   if (out.items.empty() && out.left_out == 0)
     return DamagedError(Concat(pattern, ": has no conversation; every line is empty; ", kForms));
   return out;
-}
-
-std::vector<std::vector<int64_t>> PackConversations(std::span<const int64_t> lengths, int64_t row_length) {
-  std::vector<Segment> pieces;
-  for (size_t i = 0; i < lengths.size(); ++i) {
-    CHECK(lengths[i] >= 1 && lengths[i] <= row_length)
-        << "item " << i << " of length " << lengths[i] << " in rows of " << row_length;
-    pieces.push_back({.begin = static_cast<int64_t>(i), .length = lengths[i]});
-  }
-  std::vector<std::vector<int64_t>> rows;
-  for (const std::vector<Segment>& bin : PackBestFit(std::move(pieces), row_length)) {
-    std::vector<int64_t>& row = rows.emplace_back();
-    for (const Segment& piece : bin) row.push_back(piece.begin);
-  }
-  const auto first = [](const std::vector<int64_t>& row) {
-    return *std::min_element(row.begin(), row.end());
-  };
-  std::sort(rows.begin(), rows.end(), [&](const auto& a, const auto& b) { return first(a) < first(b); });
-  return rows;
 }
 
 }  // namespace moebius

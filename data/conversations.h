@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -40,10 +39,5 @@ using ConversationEncoder = std::function<absl::StatusOr<EncodedChat>(const std:
 absl::StatusOr<Conversations> ReadConversations(const std::string& pattern,
                                                 const ConversationOptions& options,
                                                 const ConversationEncoder& encode);
-
-// Puts the items of these lengths (1 to row_length) whole into rows of at most row_length, few of them: best
-// fit, longest first. Rows are in the order of their first item, the items of a row from long to short; the
-// same lengths give the same rows.
-std::vector<std::vector<int64_t>> PackConversations(std::span<const int64_t> lengths, int64_t row_length);
 
 }  // namespace moebius

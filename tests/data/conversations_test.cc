@@ -3,10 +3,6 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
-#include <algorithm>
-#include <numeric>
-
-#include "core/base/random.h"
 #include "core/base/status.h"
 #include "tests/core/io/scratch.h"
 #include "tests/data/small_tokenizer.h"
@@ -124,32 +120,6 @@ TEST_F(ConversationsTest, ReadsCompressedFilesOfAFolderInOrder) {
   ASSERT_EQ(read->items.size(), 2u);
   EXPECT_EQ(AnswerIds(read->items[0]), (std::vector<int32_t>{'a', kEnd}));
   EXPECT_EQ(AnswerIds(read->items[1]), (std::vector<int32_t>{'b', kEnd}));
-}
-
-TEST(PackConversations, FillsRowsByBestFitLongestFirst) {
-  const std::vector<int64_t> lengths = {3, 7, 5, 2, 8, 5};
-  EXPECT_EQ(PackConversations(lengths, 10), (std::vector<std::vector<int64_t>>{{1, 0}, {2, 5}, {4, 3}}));
-  EXPECT_TRUE(PackConversations({}, 10).empty());
-}
-
-TEST(PackConversations, KeepsEveryItemOnceAndNoRowTooLong) {
-  const RandomStream random(3, "lengths");
-  std::vector<int64_t> lengths(2000);
-  for (size_t i = 0; i < lengths.size(); ++i) lengths[i] = 1 + static_cast<int64_t>(random.Below(i, 512));
-  const auto rows = PackConversations(lengths, 512);
-  std::vector<int> seen(lengths.size());
-  for (const auto& row : rows) {
-    int64_t sum = 0;
-    for (const int64_t i : row) {
-      sum += lengths[i];
-      ++seen[i];
-    }
-    EXPECT_LE(sum, 512);
-  }
-  EXPECT_EQ(seen, std::vector<int>(lengths.size(), 1));
-  const int64_t total = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
-  EXPECT_LE(std::ssize(rows), total / 512 + total / 512 / 50) << "more than two percent of padding";
-  EXPECT_EQ(rows, PackConversations(lengths, 512));
 }
 
 }  // namespace

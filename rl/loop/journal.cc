@@ -29,7 +29,9 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder
 absl::Status Journal::Read(const std::string& path) {
   return ReadJsonLines(path, [&](const nlohmann::json& line, int64_t number) -> absl::Status {
     const std::string where = Concat(path, " line ", number);
-    ASSIGN_OR_RETURN(const int64_t problem, GetInt(line, "problem", where, 0));
+    // A number is what earlier versions wrote: a place in a file whose tests may be others by now.
+    if (HasJsonField(line, "problem") && line["problem"].is_number()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(std::string problem, GetString(line, "problem", where));
     ASSIGN_OR_RETURN(std::string answer, GetString(line, "answer", where));
     Judgement judgement;
     ASSIGN_OR_RETURN(judgement.verdict, GetString(line, "verdict", where));
@@ -41,24 +43,25 @@ absl::Status Journal::Read(const std::string& path) {
       *value = number_read;
     }
     judgement.depends_on_time = true;
-    known_.emplace(Key(static_cast<uint64_t>(problem), std::move(answer)), std::move(judgement));
+    known_.emplace(Key(std::move(problem), std::move(answer)), std::move(judgement));
     return absl::OkStatus();
   });
 }
 
-std::optional<Judgement> Journal::Find(uint64_t problem, const std::string& answer) const {
+std::optional<Judgement> Journal::Find(const std::string& fingerprint, const std::string& answer) const {
   std::lock_guard lock(mutex_);
-  const auto found = known_.find({problem, Sha256Hex(answer)});
+  const auto found = known_.find({fingerprint, Sha256Hex(answer)});
   if (found == known_.end()) return std::nullopt;
   return found->second;
 }
 
-absl::StatusOr<Judgement> Journal::Add(uint64_t problem, const std::string& answer,
+absl::StatusOr<Judgement> Journal::Add(const std::string& fingerprint, const std::string& answer,
                                        const Judgement& judgement) {
   std::lock_guard lock(mutex_);
-  Key key{problem, Sha256Hex(answer)};
+  Key key{fingerprint, Sha256Hex(answer)};
   if (const auto found = known_.find(key); found != known_.end()) return found->second;
-  nlohmann::ordered_json line{{"problem", problem}, {"answer", key.second}, {"verdict", judgement.verdict}};
+  nlohmann::ordered_json line{
+      {"problem", fingerprint}, {"answer", key.second}, {"verdict", judgement.verdict}};
   if (judgement.correct) line["correct"] = *judgement.correct;
   if (judgement.dense) line["dense"] = *judgement.dense;
   if (judgement.visible) line["visible"] = *judgement.visible;

@@ -1,9 +1,9 @@
 // Verdicts that depend on time, kept across restarts: a run that is killed and goes on from its last
-// checkpoint samples the same answers again and must not judge them differently. One file of JSON lines a
-// rank; all ranks' files are read, so that a run may go on in another layout.
+// checkpoint samples the same answers again and must not judge them differently. A verdict counts only for
+// the tests that it was given by (Problem::fingerprint). One file of JSON lines a rank; all ranks' files are
+// read, so that a run may go on in another layout.
 #pragma once
 
-#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,14 +23,15 @@ class Journal {
   // dropped.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& folder, int rank);
 
-  // Of an answer to a problem; any thread.
-  std::optional<Judgement> Find(uint64_t problem, const std::string& answer) const;
+  // Of an answer to the problem of this fingerprint; any thread.
+  std::optional<Judgement> Find(const std::string& fingerprint, const std::string& answer) const;
   // The first judgement of an answer stays: of several that were made at once the others are forgotten.
   // Returns the one that stays.
-  absl::StatusOr<Judgement> Add(uint64_t problem, const std::string& answer, const Judgement& judgement);
+  absl::StatusOr<Judgement> Add(const std::string& fingerprint, const std::string& answer,
+                                const Judgement& judgement);
 
  private:
-  using Key = std::pair<uint64_t, std::string>;  // problem, SHA-256 of the answer
+  using Key = std::pair<std::string, std::string>;  // fingerprint, SHA-256 of the answer
   Journal() = default;
   absl::Status Read(const std::string& path);
 

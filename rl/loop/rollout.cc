@@ -27,16 +27,13 @@ SampledAnswer AnswerOf(const RolloutSample& sample, uint64_t seed, uint64_t numb
 
 absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& problem,
                                     const SampledAnswer& answer, Journal* journal, bool again = false) {
-  // Where answers that were cut short are wrong without a look, the same text has two judgements.
-  const std::string text = Concat(again ? "again, " : "", answer.finished ? "whole: " : "cut: ", answer.text);
-  if (journal != nullptr) {
-    if (std::optional<Judgement> known = journal->Find(problem.index, text)) return *std::move(known);
-  }
+  const std::optional<std::string> extracted = tools.scorer.Extract(answer);
+  if (journal == nullptr || !extracted || problem.fingerprint.empty())
+    return tools.scorer.Judge(problem, answer);
+  const std::string text = Concat(again ? "again: " : "once: ", *extracted);
+  if (std::optional<Judgement> known = journal->Find(problem.fingerprint, text)) return *std::move(known);
   ASSIGN_OR_RETURN(Judgement judgement, tools.scorer.Judge(problem, answer));
-  if (judgement.depends_on_time && journal != nullptr) {
-    return journal->Add(problem.index, text, judgement);
-  }
-  return judgement;
+  return judgement.depends_on_time ? journal->Add(problem.fingerprint, text, judgement) : judgement;
 }
 
 template <typename From, typename To>

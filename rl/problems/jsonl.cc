@@ -83,7 +83,11 @@ class Jsonl final : public ProblemSet {
   Problem At(uint64_t index) const override {
     index %= lines_.size();
     const JsonlProblem& line = lines_[index];
-    Problem problem{.id = line.id, .messages = line.messages, .gold = line.gold, .index = index};
+    Problem problem{.id = line.id,
+                    .messages = line.messages,
+                    .gold = line.gold,
+                    .index = index,
+                    .fingerprint = line.fingerprint};
     if (!prompt_.empty()) {
       std::string& asked = problem.messages.back().content;
       asked = FillIn(prompt_, {{"question", asked}});

@@ -5,6 +5,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/hash.h"
 #include "core/io/json.h"
 #include "rl/problems/problem_kinds.h"
 
@@ -128,6 +129,7 @@ absl::Status ReadTests(const json& line, std::string_view text, const std::strin
   const sandbox::Value* tests = sandbox::Member(value, "tests");
   if (tests == nullptr) return Bad(where, "tests", "is missing");
   ASSIGN_OR_RETURN(problem->tests, sandbox::ReadTestSpec(*tests, where));
+  problem->fingerprint = Sha256Hex(text);
   return absl::OkStatus();
 }
 

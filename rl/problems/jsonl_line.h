@@ -31,6 +31,7 @@ struct JsonlProblem {
   int num_choices = 0;
   sandbox::Language language = sandbox::Language::kPython;
   sandbox::TestSpec tests;
+  std::string fingerprint;  // CODE: of the whole line
 
   // What is asked, whatever the wording around it: equal for lines that ask the same.
   std::string Key() const;

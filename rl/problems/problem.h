@@ -28,6 +28,8 @@ struct Problem {
   std::vector<ChatMessage> messages;  // the last is the user's
   std::string gold;                   // an answer that is right; "" for programs
   uint64_t index = 0;                 // its own in the set
+  // Of everything that a judgement which depends on time comes from, but the answer; "" where none does.
+  std::string fingerprint = {};
 };
 
 // What became of one answer.

@@ -101,15 +101,17 @@ absl::StatusOr<Scorer> Scorer::Make(const proto::Reward& reward, const proto::An
   return scorer;
 }
 
+std::optional<std::string> Scorer::Extract(const SampledAnswer& answer) const {
+  return IsCut(answer) ? std::nullopt : form_.Extract(answer.text);
+}
+
 absl::StatusOr<Judgement> Scorer::Judge(const Problem& problem, const SampledAnswer& answer) const {
   Judgement wrong{.correct = 0, .dense = std::nullopt, .verdict = "none"};
   if (problems_->has_dense()) wrong.dense = 0;
-  if (!answer.finished && unfinished_ == Unfinished::kWrong) {
-    wrong.verdict = "unfinished";
-    return wrong;
-  }
-  const std::optional<std::string> extracted = form_.Extract(answer.text);
-  return extracted ? problems_->Judge(problem, *extracted) : wrong;
+  const std::optional<std::string> extracted = Extract(answer);
+  if (extracted) return problems_->Judge(problem, *extracted);
+  if (IsCut(answer)) wrong.verdict = "unfinished";
+  return wrong;
 }
 
 Reward Scorer::Value(const Part& part, const Problem& problem, const SampledAnswer& answer,

@@ -54,7 +54,10 @@ class Scorer {
   // Combine(Judge()). A text without an answer is wrong: correct 0, dense 0.
   absl::StatusOr<ScoredAnswer> Score(const Problem& problem, const SampledAnswer& answer) const;
 
-  // The two halves, for who keeps a journal of judgements that depend on time.
+  // The two halves, for who keeps a journal of judgements that depend on time. Judge is a function of the
+  // problem and of Extract, the answer that is found in the text; nullopt where there is none, or where it
+  // was cut short and such answers are wrong without a look.
+  std::optional<std::string> Extract(const SampledAnswer& answer) const;
   absl::StatusOr<Judgement> Judge(const Problem& problem, const SampledAnswer& answer) const;
   ScoredAnswer Combine(const Problem& problem, const SampledAnswer& answer, const Judgement& judgement) const;
 
@@ -79,6 +82,10 @@ class Scorer {
   enum class Unfinished { kJudged, kWrong, kLeftOut };
 
   Scorer(AnswerForm form, const ProblemSet& problems) : form_(std::move(form)), problems_(&problems) {}
+  // Wrong without a look.
+  bool IsCut(const SampledAnswer& answer) const {
+    return !answer.finished && unfinished_ == Unfinished::kWrong;
+  }
   absl::StatusOr<Part> ReadPart(const proto::Reward& reward, int index) const;
   Reward Value(const Part& part, const Problem& problem, const SampledAnswer& answer,
                const Judgement& judgement) const;

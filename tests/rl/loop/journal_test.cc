@@ -15,7 +15,8 @@ Judgement Verdict(const std::string& verdict, std::optional<double> correct,
   return {.correct = correct, .dense = dense, .verdict = verdict, .depends_on_time = true};
 }
 
-void ExpectFound(const Journal& journal, uint64_t problem, const std::string& answer, const Judgement& want) {
+void ExpectFound(const Journal& journal, const std::string& problem, const std::string& answer,
+                 const Judgement& want) {
   const std::optional<Judgement> found = journal.Find(problem, answer);
   ASSERT_TRUE(found.has_value()) << answer;
   EXPECT_EQ(found->verdict, want.verdict);
@@ -33,19 +34,19 @@ TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
   const Judgement lost = Verdict("HARNESS", std::nullopt);
   {
     const auto journal = *Journal::Open(folder, 0);
-    EXPECT_FALSE(journal->Find(1, "print(1)").has_value());
-    ASSERT_TRUE(journal->Add(1, "print(1)", Verdict("OK", 1, 1)).ok());
-    ASSERT_TRUE(journal->Add(2, "print(1)", third).ok());
-    ASSERT_TRUE(journal->Add(7, odd, lost).ok());
-    ExpectFound(*journal, 2, "print(1)", third);
+    EXPECT_FALSE(journal->Find("p1", "print(1)").has_value());
+    ASSERT_TRUE(journal->Add("p1", "print(1)", Verdict("OK", 1, 1)).ok());
+    ASSERT_TRUE(journal->Add("p2", "print(1)", third).ok());
+    ASSERT_TRUE(journal->Add("p7", odd, lost).ok());
+    ExpectFound(*journal, "p2", "print(1)", third);
   }
   for (int again = 0; again < 2; ++again) {
     const auto journal = *Journal::Open(folder, 0);
-    ExpectFound(*journal, 1, "print(1)", Verdict("OK", 1, 1));
-    ExpectFound(*journal, 2, "print(1)", third);
-    ExpectFound(*journal, 7, odd, lost);
-    EXPECT_FALSE(journal->Find(3, "print(1)").has_value());
-    EXPECT_FALSE(journal->Find(1, "print(1) ").has_value());
+    ExpectFound(*journal, "p1", "print(1)", Verdict("OK", 1, 1));
+    ExpectFound(*journal, "p2", "print(1)", third);
+    ExpectFound(*journal, "p7", odd, lost);
+    EXPECT_FALSE(journal->Find("p3", "print(1)").has_value());
+    EXPECT_FALSE(journal->Find("p1", "print(1) ").has_value());
   }
 }
 
@@ -54,11 +55,11 @@ TEST(JournalTest, TheFirstVerdictStays) {
   for (int again = 0; again < 2; ++again) {
     const auto journal = *Journal::Open(scratch.folder(), 0);
     const absl::StatusOr<Judgement> kept =
-        journal->Add(1, "a", again == 0 ? Verdict("OK", 1) : Verdict("WALL", 0));
+        journal->Add("p1", "a", again == 0 ? Verdict("OK", 1) : Verdict("WALL", 0));
     ASSERT_TRUE(kept.ok());
     EXPECT_EQ(kept->verdict, "OK");
-    EXPECT_EQ(journal->Add(1, "a", Verdict("WRONG", 0))->verdict, "OK");
-    ExpectFound(*journal, 1, "a", Verdict("OK", 1));
+    EXPECT_EQ(journal->Add("p1", "a", Verdict("WRONG", 0))->verdict, "OK");
+    ExpectFound(*journal, "p1", "a", Verdict("OK", 1));
   }
   const std::string text = ReadRaw(scratch.path("verdicts-0.jsonl"));
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
@@ -69,35 +70,45 @@ TEST(JournalTest, DropsALineThatWasCutShort) {
   const std::string path = scratch.path("verdicts-0.jsonl");
   {
     const auto journal = *Journal::Open(scratch.folder(), 0);
-    ASSERT_TRUE(journal->Add(1, "a", Verdict("OK", 1)).ok());
-    ASSERT_TRUE(journal->Add(2, "b", Verdict("WRONG", 0)).ok());
+    ASSERT_TRUE(journal->Add("p1", "a", Verdict("OK", 1)).ok());
+    ASSERT_TRUE(journal->Add("p2", "b", Verdict("WRONG", 0)).ok());
   }
   const std::string text = ReadRaw(path);
   WriteRaw(path, text.substr(0, text.size() - 9));
   {
     const auto journal = *Journal::Open(scratch.folder(), 0);
-    ExpectFound(*journal, 1, "a", Verdict("OK", 1));
-    EXPECT_FALSE(journal->Find(2, "b").has_value());
-    ASSERT_TRUE(journal->Add(2, "b", Verdict("WALL", 0)).ok());
+    ExpectFound(*journal, "p1", "a", Verdict("OK", 1));
+    EXPECT_FALSE(journal->Find("p2", "b").has_value());
+    ASSERT_TRUE(journal->Add("p2", "b", Verdict("WALL", 0)).ok());
   }
-  ExpectFound(**Journal::Open(scratch.folder(), 0), 2, "b", Verdict("WALL", 0));
+  ExpectFound(**Journal::Open(scratch.folder(), 0), "p2", "b", Verdict("WALL", 0));
 }
 
 TEST(JournalTest, ReadsTheFilesOfAllRanks) {
   const Scratch scratch;
   for (int rank = 0; rank < 3; ++rank) {
     const auto journal = *Journal::Open(scratch.folder(), rank);
-    ASSERT_TRUE(journal->Add(rank, "x", Verdict(Concat("of ", rank), 1)).ok());
+    ASSERT_TRUE(journal->Add(Concat("p", rank), "x", Verdict(Concat("of ", rank), 1)).ok());
   }
   for (const int rank : {0, 2, 5}) {
     const auto journal = *Journal::Open(scratch.folder(), rank);
-    for (int of = 0; of < 3; ++of) ExpectFound(*journal, of, "x", Verdict(Concat("of ", of), 1));
+    for (int of = 0; of < 3; ++of) ExpectFound(*journal, Concat("p", of), "x", Verdict(Concat("of ", of), 1));
   }
+}
+
+// By its place in the file, which says nothing of the tests that gave the verdict.
+TEST(JournalTest, ForgetsVerdictsOfAProblemThatIsKnownByItsPlaceAlone) {
+  const Scratch scratch;
+  WriteRaw(scratch.path("verdicts-0.jsonl"),
+           "{\"problem\":1,\"answer\":\"a\",\"verdict\":\"OK\",\"correct\":1}\n");
+  const auto journal = Journal::Open(scratch.folder(), 0);
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  EXPECT_FALSE((*journal)->Find("1", "a").has_value());
 }
 
 TEST(JournalTest, NamesADamagedLine) {
   const Scratch scratch;
-  WriteRaw(scratch.path("verdicts-0.jsonl"), "{\"problem\":1,\"answer\":\"\"}\n");
+  WriteRaw(scratch.path("verdicts-0.jsonl"), "{\"problem\":\"p1\",\"answer\":\"\"}\n");
   const auto journal = Journal::Open(scratch.folder(), 0);
   ASSERT_FALSE(journal.ok());
   EXPECT_TRUE(Contains(journal.status(), "verdicts-0.jsonl line 1")) << Message(journal.status());

@@ -16,10 +16,15 @@ namespace {
 // Ten problems whose judge depends on time: problem 3's verdicts alternate.
 class Moody final : public ProblemSet {
  public:
+  explicit Moody(const std::string& tests = "") : tests_(tests) {}
   int64_t size() const override { return 10; }
   bool has_dense() const override { return false; }
   Problem At(uint64_t index) const override {
-    return {.id = Concat("moody/", index), .messages = {{"user", "?"}}, .gold = "", .index = index % 10};
+    return {.id = Concat("moody/", index),
+            .messages = {{"user", "?"}},
+            .gold = "",
+            .index = index % 10,
+            .fingerprint = Concat(index % 10, tests_)};
   }
   WorkedAnswer Demonstration(const Problem&, uint64_t) const override { return {}; }
   absl::StatusOr<Judgement> Judge(const Problem& problem, std::string_view) const override {
@@ -33,6 +38,7 @@ class Moody final : public ProblemSet {
   int64_t calls() const { return calls_; }
 
  private:
+  std::string tests_;
   mutable std::atomic<int64_t> calls_ = 0;
 };
 
@@ -73,6 +79,27 @@ TEST_F(ProgramWatchTest, AShareIsJudgedTwiceAndTheJournalRemembersBoth) {
   EXPECT_GT(twice, 40);
   EXPECT_LT(twice, 130);
   EXPECT_EQ(problems_.calls(), 800 + twice) << "nothing more where all of it is known";
+}
+
+// A file whose tests were edited, or another way to find the program in the same text, between two runs.
+TEST_F(ProgramWatchTest, TheJournalAnswersForTheSameTestsAndTheSameProgramAlone) {
+  std::vector<RolloutGroup> groups = MakeSamples({{0, 0}, {0, 0}});
+  for (RolloutGroup& g : groups) {
+    for (RolloutSample& s : g.samples) s.text = Concat("of ", g.problem, "\n", s.text);
+  }
+  const auto calls = [&](const Moody& problems, proto::Answer::Where where) {
+    proto::Answer answer;
+    answer.set_where(where);
+    const Scorer scorer = *Scorer::Make(proto::Reward(), answer, problems);
+    const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+    EXPECT_TRUE(ScoreSamples({problems, *codec_, scorer}, 5, 0, journal.get(), groups).ok());
+    return problems.calls();
+  };
+  EXPECT_EQ(calls(Moody(), proto::Answer::WHOLE), 4);
+  EXPECT_EQ(calls(Moody(), proto::Answer::WHOLE), 0);
+  EXPECT_EQ(calls(Moody(" edited"), proto::Answer::WHOLE), 4);
+  EXPECT_EQ(calls(Moody(), proto::Answer::LAST_LINE), 4);
+  EXPECT_EQ(calls(Moody(), proto::Answer::WHOLE), 0);
 }
 
 TEST_F(ProgramWatchTest, OnlyTheMoodyProblemDiffers) {

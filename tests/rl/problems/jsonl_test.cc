@@ -262,6 +262,22 @@ TEST_F(JsonlTest, ProgramsAreJudgedByTheirTests) {
   EXPECT_EQ(wrong.visible, std::nullopt) << "no test is marked";
 }
 
+// By which the journal tells whether a verdict was given by the same tests.
+TEST_F(JsonlTest, FingerprintsAreOfTheLineWhereverItStands) {
+  const auto sandbox =
+      sandbox::Sandbox::Start({.runner = {}, .recipe_allows_unsafe = true, .switch_allows_unsafe = true});
+  ASSERT_TRUE(sandbox.ok()) << sandbox.status();
+  std::string other = CodeLine();
+  other.replace(other.find("\"-6\""), 4, "\"-7\"");
+  const auto set = Read(CodeLine() + "\n" + other + "\n" + CodeLine(), proto::Problems::CODE, sandbox->get());
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_FALSE((*set)->At(0).fingerprint.empty());
+  EXPECT_NE((*set)->At(0).fingerprint, (*set)->At(1).fingerprint);
+  EXPECT_EQ((*set)->At(0).fingerprint, (*set)->At(2).fingerprint);
+  const auto exact = Read(R"({"question": "a", "answer": "1"})", proto::Problems::EXACT);
+  EXPECT_EQ((*exact)->At(0).fingerprint, "") << "judged the same at any time";
+}
+
 // Tests that the question shows are told apart where others are hidden.
 TEST_F(JsonlTest, VisibleTestsHaveAnOutcomeOfTheirOwn) {
   const auto sandbox =

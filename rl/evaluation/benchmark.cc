@@ -22,13 +22,6 @@ std::string ProtocolText(int64_t shots, Asking asking) {
   return Concat(shots, shots == 1 ? " shot, " : " shots, ", asking == Asking::kChat ? "chat" : "text");
 }
 
-std::string_view TrimmedText(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  const size_t first = text.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
-}
-
 std::vector<std::string> BenchmarkNames() {
   std::vector<std::string> names;
   for (const auto& [name, maker] : kMakers) names.emplace_back(name);

@@ -7,6 +7,7 @@
 #include "rl/evaluation/final_answer.h"
 #include "rl/evaluation/makers.h"
 #include "rl/evaluation/sources.h"
+#include "rl/reward/answer_text.h"
 
 namespace moebius {
 namespace {
@@ -32,7 +33,7 @@ class CodeGrader final : public Grader {
     std::vector<Graded> out(attempts.size());
     std::vector<size_t> of_job;
     for (size_t i = 0; i < attempts.size(); ++i) {
-      if (TrimmedText(attempts[i].answer).empty()) {
+      if (Trimmed(attempts[i].answer).empty()) {
         out[i] = {.outcome = Outcome::kNoAnswer, .verdict = "no answer"};
         continue;
       }
@@ -63,7 +64,7 @@ class CodeGrader final : public Grader {
  private:
   std::string Program(const CodeTest& test, std::string_view answer) const {
     if (asking_ == Asking::kText) return Concat(test.prefix, answer, "\n");
-    const std::string block = FindProgram(answer);
+    const std::string block = ProgramIn(WithoutThoughts(answer));
     if (test.entry_point.empty()) return block;
     if (block.find("def " + test.entry_point) != block.npos) return Concat(test.before_entry, "\n", block);
     return Concat(test.prefix, "\n", block);
@@ -97,12 +98,11 @@ absl::StatusOr<MbppRow> ReadMbppRow(const json& object, const std::string& where
                         ": test_list is empty; a program without tests cannot be judged; get the file again");
   }
   const std::string tests = WithoutCarriageReturns(Join(asserts, "\n"));
-  const std::string task =
-      Concat(TrimmedText(text), "\nThe program must pass these tests:\n\n", tests, "\n\n");
+  const std::string task = Concat(Trimmed(text), "\nThe program must pass these tests:\n\n", tests, "\n\n");
   MbppRow row{.question = {.id = Concat("mbpp/", number)}, .example = {}, .test = {}, .number = number};
   row.question.ask = chat ? task + "Give the whole program in one block between ``` lines."
                           : Concat("Task: ", task, "[BEGIN]");
-  const std::string program(TrimmedText(WithoutCarriageReturns(code)));
+  const std::string program(Trimmed(WithoutCarriageReturns(code)));
   row.example = {row.question.ask,
                  chat ? Concat(" ```python\n", program, "\n```") : Concat("\n", program, "\n[DONE]")};
   row.test.script = Concat(WithoutCarriageReturns(setup), "\n", tests, "\n");

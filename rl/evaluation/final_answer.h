@@ -12,10 +12,6 @@ namespace moebius {
 // is never closed.
 std::string_view WithoutThoughts(std::string_view text);
 
-// The last number of a text as digits with an optional sign and point: "1,234.50" gives "1234.50", "$-3."
-// gives "-3".
-std::optional<std::string> LastNumber(std::string_view text);
-
 // A number asked for by a word problem, from the first of: the last answer tag or box; what follows the last
 // "####" on its line; the number behind "the answer is"; the last number of the text.
 std::optional<std::string> FindNumberAnswer(std::string_view text);
@@ -27,8 +23,5 @@ std::optional<std::string> FindMathAnswer(std::string_view text);
 // the last line that is not blank.
 enum class AnswerLine { kFirst, kLast };
 std::optional<std::string> FindShortAnswer(std::string_view text, AnswerLine line);
-
-// A program in a chat answer: the last whole block between ``` lines, else the text itself.
-std::string FindProgram(std::string_view text);
 
 }  // namespace moebius

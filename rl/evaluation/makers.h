@@ -19,6 +19,5 @@ absl::StatusOr<Benchmark> MakeProcedural(const std::string& kind, const Benchmar
 
 // "5 shots, text", "0 shots, chat"
 std::string ProtocolText(int64_t shots, Asking asking);
-std::string_view TrimmedText(std::string_view text);
 
 }  // namespace moebius

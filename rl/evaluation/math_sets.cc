@@ -8,6 +8,7 @@
 #include "rl/evaluation/makers.h"
 #include "rl/evaluation/sources.h"
 #include "rl/math/equivalence.h"
+#include "rl/reward/answer_text.h"
 
 namespace moebius {
 namespace {
@@ -107,16 +108,6 @@ absl::StatusOr<std::string> TextOrInteger(const json& object, const char* field,
   return GetString(object, field, where);
 }
 
-// A rationale without the marks "<<16-3=13>>" of the calculator.
-std::string WithoutCalculator(std::string text) {
-  for (size_t open = text.find("<<"); open != text.npos; open = text.find("<<", open)) {
-    const size_t close = text.find(">>", open);
-    if (close == text.npos) break;
-    text.erase(open, close + 2 - open);
-  }
-  return text;
-}
-
 }  // namespace
 
 absl::StatusOr<Benchmark> MakeGsm8k(const BenchmarkOptions& options) {
@@ -138,7 +129,7 @@ absl::StatusOr<Benchmark> MakeGsm8k(const BenchmarkOptions& options) {
                      "\n\nThink step by step. Then write #### and behind it the answer as a number, and end.")
             : Concat("Question: ", question, "\nAnswer:");
     return ProblemRow{{.id = Concat("gsm8k/", index), .ask = ask, .gold = *gold},
-                      {ask, " " + WithoutCalculator(answer)}};
+                      {ask, " " + WithoutCalculatorMarks(answer)}};
   };
   ASSIGN_OR_RETURN(Benchmark out, MakeMathSet({.name = "gsm8k",
                                                .test_files = {"gsm8k/test.jsonl"},
@@ -206,7 +197,7 @@ absl::StatusOr<Benchmark> MakeAime(const BenchmarkOptions& options) {
                                       int64_t index) -> absl::StatusOr<ProblemRow> {
     ASSIGN_OR_RETURN(const std::string problem, GetString(object, "problem", where));
     ASSIGN_OR_RETURN(std::string gold, TextOrInteger(object, "answer", where));
-    gold = TrimmedText(gold);
+    gold = Trimmed(gold);
     const bool digits =
         !gold.empty() && gold.size() <= 3 && gold.find_first_not_of("0123456789") == gold.npos;
     if (!digits) {

@@ -7,6 +7,7 @@
 #include "rl/evaluation/final_answer.h"
 #include "rl/evaluation/makers.h"
 #include "rl/evaluation/sources.h"
+#include "rl/reward/answer_text.h"
 #include "rl/reward/choice.h"
 
 namespace moebius {
@@ -60,7 +61,7 @@ absl::StatusOr<std::vector<ChoiceRow>> ReadChoiceRows(SourceReader& reader, cons
       return DamagedError(Concat(where, ": has ", f.size(),
                                  " columns; a row is question, four options, answer; get the file again"));
     }
-    const std::string_view answer = TrimmedText(f.back());
+    const std::string_view answer = Trimmed(f.back());
     const size_t index =
         answer.size() == 1 ? std::string_view("0123ABCD").find(answer[0]) : std::string_view::npos;
     if (index == std::string_view::npos) {

@@ -6,8 +6,8 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "rl/math/extract.h"
-#include "rl/problems/problem_kinds.h"
 #include "rl/problems/problems.pb.h"
+#include "rl/reward/answer_text.h"
 
 namespace moebius {
 namespace {
@@ -16,24 +16,6 @@ constexpr size_t kNowhere = std::string_view::npos;
 
 std::string Opening(const std::string& tag) { return Concat('<', tag, '>'); }
 std::string Closing(const std::string& tag) { return Concat("</", tag, '>'); }
-
-// The last run of digits with what belongs to it: a sign that follows no digit or letter, commas between
-// groups of digits (left out of the result), a decimal point with digits behind it. "" where there is none.
-std::string LastNumber(std::string_view text) {
-  const auto digit = [&](size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '9'; };
-  size_t end = text.size();
-  while (end > 0 && !digit(end - 1)) --end;
-  size_t begin = end;
-  const auto joins = [&](size_t i) {
-    return (text[i] == '.' || text[i] == ',') && i > 0 && digit(i - 1) && digit(i + 1);
-  };
-  while (begin > 0 && (digit(begin - 1) || joins(begin - 1))) --begin;
-  const bool sign = begin > 0 && begin < end && text[begin - 1] == '-';
-  if (sign && (begin == 1 || !std::isalnum(static_cast<unsigned char>(text[begin - 2])))) --begin;
-  std::string number(text.substr(begin, end - begin));
-  std::erase(number, ',');
-  return number;
-}
 
 absl::Status CheckTag(std::string_view field, const std::string& tag) {
   const auto plain = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; };
@@ -114,7 +96,7 @@ std::optional<std::string> AnswerForm::Extract(std::string_view text) const {
       answer = Trimmed(text.substr(text.rfind('\n') + 1));
       break;
     case Where::kLastNumber:
-      answer = LastNumber(text);
+      answer = LastNumber(text).value_or("");
       break;
   }
   if (answer.empty()) return std::nullopt;

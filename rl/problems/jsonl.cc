@@ -13,6 +13,7 @@
 #include "rl/problems/problem_kinds.h"
 #include "rl/problems/problems.pb.h"
 #include "rl/reward/choice.h"
+#include "rl/reward/answer_text.h"
 #include "rl/sandbox/sandbox.h"
 
 namespace moebius {

@@ -7,7 +7,7 @@
 #include "core/base/strings.h"
 #include "core/io/hash.h"
 #include "core/io/json.h"
-#include "rl/problems/problem_kinds.h"
+#include "rl/reward/answer_text.h"
 
 namespace moebius {
 namespace {
@@ -94,17 +94,6 @@ absl::Status ReadChoice(const json& line, const std::string& where, JsonlProblem
   return absl::OkStatus();
 }
 
-// Without the calculator marks "<<48/2=24>>" that GSM8K puts into its worked answers.
-std::string WithoutCalculatorMarks(std::string_view text) {
-  std::string out;
-  while (true) {
-    const size_t open = text.find("<<"), close = text.find(">>", open);
-    if (open == std::string_view::npos || close == std::string_view::npos) return out.append(text);
-    out.append(text.substr(0, open));
-    text.remove_prefix(close + 2);
-  }
-}
-
 absl::Status ReadGold(const json& line, JsonlKind kind, const std::string& where, JsonlProblem* problem) {
   ASSIGN_OR_RETURN(const std::string answer, ReadAnswer(line, where));
   constexpr std::string_view kMark = "####";
@@ -169,25 +158,6 @@ absl::StatusOr<JsonlProblem> ReadJsonlProblem(std::string_view line, JsonlKind k
       break;
   }
   return problem;
-}
-
-std::string ProgramIn(std::string_view answer) {
-  std::string program;
-  bool inside = false, fenced = false;
-  for (std::string_view rest = answer; !rest.empty();) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    const size_t first = line.find_first_not_of(" \t");
-    if (first != std::string_view::npos && line.substr(first).starts_with("```")) {
-      inside = !inside;
-      fenced = true;
-      if (inside) program.clear();
-    } else if (inside) {
-      program.append(line).append("\n");
-    }
-  }
-  return fenced ? program : std::string(answer);
 }
 
 }  // namespace moebius

@@ -41,8 +41,4 @@ struct JsonlProblem {
 absl::StatusOr<JsonlProblem> ReadJsonlProblem(std::string_view line, JsonlKind kind,
                                               const std::string& where);
 
-// A program in a model's answer: the last block between lines of ``` (to the end of the text where the last
-// is not closed); all of it where there is no such line.
-std::string ProgramIn(std::string_view answer);
-
 }  // namespace moebius

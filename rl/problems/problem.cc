@@ -27,13 +27,6 @@ std::string FillIn(std::string_view text,
   return out;
 }
 
-std::string_view Trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  const size_t first = text.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
-}
-
 absl::StatusOr<std::unique_ptr<ProblemSet>> MakeProblemSet(const proto::Problems& problems, TaskSplit split,
                                                            sandbox::Sandbox* sandbox) {
   if (problems.jsonl().empty()) return MakeProcedural(problems, split);

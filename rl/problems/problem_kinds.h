@@ -20,7 +20,4 @@ absl::StatusOr<std::unique_ptr<ProblemSet>> MakeJsonl(const proto::Problems& pro
 std::string FillIn(std::string_view text,
                    const std::vector<std::pair<std::string_view, std::string>>& values);
 
-// Without blanks and line ends around it.
-std::string_view Trimmed(std::string_view text);
-
 }  // namespace moebius

@@ -318,14 +318,5 @@ TEST_F(JsonlTest, CodeWithoutTestsOrWithoutASandboxIsNeverAPass) {
   }
 }
 
-TEST(ProgramInTest, IsTheLastFencedBlockOrAllOfTheText) {
-  EXPECT_EQ(ProgramIn("print(1)\n"), "print(1)\n");
-  EXPECT_EQ(ProgramIn("a\n```python\nx = 1\ny\n```\nb"), "x = 1\ny\n");
-  EXPECT_EQ(ProgramIn("```\n1\n```\n  ```cpp\n2\n  ```"), "2\n");
-  EXPECT_EQ(ProgramIn("```\n1\n```\n```py\nunfinished"), "unfinished\n");
-  EXPECT_EQ(ProgramIn("```"), "");
-  EXPECT_EQ(ProgramIn(""), "");
-}
-
 }  // namespace
 }  // namespace moebius

@@ -22,23 +22,6 @@ std::string Found(const proto::Answer& answer, std::string_view text) {
   return (*AnswerForm::Make(answer)).Extract(text).value_or("(none)");
 }
 
-TEST(AnswerForm, TakesTheLastNumberOfAText) {
-  proto::Answer answer;
-  answer.set_where(proto::Answer::LAST_NUMBER);
-  const auto form = AnswerForm::Make(answer);
-  ASSERT_TRUE(form.ok()) << form.status();
-  for (const auto& [text, number] : {std::pair{"12 * 5 = 60.", "60"},
-                                     {"The answer is **1,234**!", "1234"},
-                                     {"-7", "-7"},
-                                     {"so x=-3.5, done", "-3.5"},
-                                     {"10-7", "7"},
-                                     {"3.", "3"},
-                                     {"7 and then eight", "7"}}) {
-    EXPECT_EQ(form->Extract(text), std::optional<std::string>(number)) << text;
-  }
-  EXPECT_EQ(form->Extract("no idea"), std::nullopt);
-}
-
 TEST(AnswerFormTest, FindsTheLastAnswerBehindTheThoughts) {
   struct Case {
     proto::Answer::Where where;
@@ -66,7 +49,9 @@ TEST(AnswerFormTest, FindsTheLastAnswerBehindTheThoughts) {
                          {A::LAST_LINE, "3+5=8?\n(3+5)*2\n\n", "(3+5)*2"},
                          {A::LAST_LINE, "42", "42"},
                          {A::LAST_LINE, "\n \n", "(none)"},
-                         {A::LAST_LINE, "<think>a\nb</think>c\nd", "d"}})
+                         {A::LAST_LINE, "<think>a\nb</think>c\nd", "d"},
+                         {A::LAST_NUMBER, "<think>3</think>12 * 5 = -$1,060.", "-1060"},
+                         {A::LAST_NUMBER, "no idea", "(none)"}})
     EXPECT_EQ(Found(FormOf(c.where), c.text), c.answer) << c.text;
 }
 

@@ -12,6 +12,8 @@
 #include "rl/loop/dpo_source.h"
 #include "rl/loop/policy_source.h"
 #include "rl/loop/rejection_source.h"
+#include "rl/loop/rl_options.h"
+#include "rl/loop/rollout.h"
 #include "rl/loop/sft_source.h"
 
 namespace moebius {
@@ -112,6 +114,7 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
     return UsageError(Concat("batch.sequences is ", r_.batch().sequences(), ", but every rank needs ",
                              training.trainer->GroupsAtLeast(), " in all; raise it"));
   }
+  RETURN_IF_ERROR(CheckProblems(context));
   std::unique_ptr<Journal> journal;
   if (!run_folder.empty() && (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)) {
     ASSIGN_OR_RETURN(journal,
@@ -151,8 +154,20 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
   return absl::OkStatus();
 }
 
+absl::Status TaskSource::CheckProblems(const SourceContext& context) const {
+  const RolloutOptions rollout = RolloutOptionsOf(r_.rl(), context.max_length, context.seed);
+  if (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)
+    RETURN_IF_ERROR(CheckPrompts(*problems_, *codec_, problems_->size(), rollout));
+  if (held_out_ == nullptr) return absl::OkStatus();
+  return CheckPrompts(*held_out_, *codec_, r_.evaluate().problems(), rollout);
+}
+
 absl::StatusOr<WorkedAnswers> TaskSource::OpenAnswers(const SourceContext& context) {
-  if (r_.sft().data().empty()) return WorkedAnswers(context, *problems_, *scorer_);
+  if (r_.sft().data().empty()) {
+    WorkedAnswers answers(context, *problems_, *scorer_);
+    RETURN_IF_ERROR(answers.CheckProblems());
+    return answers;
+  }
   const bool cut = r_.sft().too_long() == proto::Sft::CUT;
   ASSIGN_OR_RETURN(
       Conversations conversations,

@@ -45,6 +45,8 @@ class TaskSource {
   absl::Status OpenProblems(sandbox::Sandbox* sandbox);
   // `run_folder`: on every rank.
   absl::Status OpenSource(Training& training, const std::string& folder, const std::string& run_folder);
+  // Problems of files, each of which would end the run at the step that asks it.
+  absl::Status CheckProblems(const SourceContext& context) const;
   absl::StatusOr<WorkedAnswers> OpenAnswers(const SourceContext& context);
 
   const proto::Recipe& r_;

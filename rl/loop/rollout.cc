@@ -25,6 +25,17 @@ SampledAnswer AnswerOf(const RolloutSample& sample, uint64_t seed, uint64_t numb
           .sample = number};
 }
 
+absl::StatusOr<std::vector<int32_t>> PromptOf(const Problem& problem, const PromptCodec& codec,
+                                              const RolloutOptions& options) {
+  absl::StatusOr<std::vector<int32_t>> prompt = codec.Prompt(problem.messages);
+  RETURN_IF_ERROR(Annotate(prompt.status(), Concat("problem ", problem.id)));
+  const int64_t room = options.max_length - options.max_new;
+  if (std::ssize(*prompt) <= room) return prompt;
+  return UsageError(Concat("problem ", problem.id, ": its prompt has ", prompt->size(),
+                           " tokens, but batch.sequence_length ", options.max_length, " less rl.max_new ",
+                           options.max_new, " leaves ", room, "; raise batch.sequence_length"));
+}
+
 absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& problem,
                                     const SampledAnswer& answer, Journal* journal, bool again = false) {
   const std::optional<std::string> extracted = tools.scorer.Extract(answer);
@@ -121,6 +132,14 @@ std::pair<int64_t, int64_t> ShareOf(int64_t n, int rank, int ranks) {
   return {rank * n / ranks, (rank + 1) * n / ranks};
 }
 
+absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec, int64_t most,
+                          const RolloutOptions& options) {
+  for (int64_t i = 0; i < std::min(most, problems.size()); ++i) {
+    RETURN_IF_ERROR(PromptOf(problems.At(i), codec, options).status());
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const ProblemTools& tools,
                                                        const std::vector<uint64_t>& problems,
                                                        uint64_t first_group, const RolloutOptions& options) {
@@ -130,15 +149,7 @@ absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const P
     RolloutGroup& group = groups.emplace_back();
     const Problem problem = tools.problems.At(problems[i]);
     group.problem = problems[i];
-    absl::StatusOr<std::vector<int32_t>> prompt = tools.codec.Prompt(problem.messages);
-    RETURN_IF_ERROR(Annotate(prompt.status(), Concat("problem ", problem.id)));
-    group.prompt = *std::move(prompt);
-    const int64_t room = options.max_length - options.max_new;
-    if (std::ssize(group.prompt) > room) {
-      return UsageError(Concat("problem ", problem.id, ": its prompt has ", group.prompt.size(),
-                               " tokens, but batch.sequence_length ", options.max_length, " less rl.max_new ",
-                               options.max_new, " leaves ", room, "; raise batch.sequence_length"));
-    }
+    ASSIGN_OR_RETURN(group.prompt, PromptOf(problem, tools.codec, options));
     for (int64_t k = 0; k < options.group_size; ++k) {
       const uint64_t sequence = (first_group + i) * options.group_size + k;
       requests.push_back({.prompt = group.prompt,

@@ -56,6 +56,11 @@ struct ProblemTools {
   const Scorer& scorer;
 };
 
+// What SampleGroups would say of the first `most` problems of a file, without sampling; OK for an endless
+// set.
+absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec, int64_t most,
+                          const RolloutOptions& options);
+
 // Samples of this rank: group i is of problem `problems[i]`; its samples' random numbers are those of
 // sequences (first_group + i) * group_size + 0, 1, ... UsageError for a prompt that is too long.
 absl::StatusOr<std::vector<RolloutGroup>> SampleGroups(Decoder& decoder, const ProblemTools& tools,

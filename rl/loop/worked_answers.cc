@@ -59,6 +59,11 @@ absl::StatusOr<AnswerGroup> WorkedAnswers::At(uint64_t index) const {
   return ToAnswerGroup(*chat);
 }
 
+absl::Status WorkedAnswers::CheckProblems() const {
+  for (int64_t i = 0; problems_ != nullptr && i < problems_->size(); ++i) RETURN_IF_ERROR(At(i).status());
+  return absl::OkStatus();
+}
+
 absl::StatusOr<WorkedAnswers::Batch> WorkedAnswers::Next() const {
   Trainer& trainer = context_.trainer;
   const uint64_t first = trainer.state().sequences;

@@ -107,9 +107,23 @@ def refuse_files():
         refuse(f"a program with {what}", GRPO + batch + jsonl.format(
             lines("code.jsonl", {"prompt": "x", "tests": tests}), "CODE"), 65, "code.jsonl line 1", "test")
     # Found in the file, not at the step that first asks it.
-    long = lines("long.jsonl", fine, {"prompt": "x" * 80, "answer": "1"})
-    refuse("one prompt of many that is too long", GRPO + batch.replace("sequences: 2", "sequences: 1") +
-           jsonl.format(long, "EXACT"), 64, "batch.sequence_length 64")
+    one = batch.replace("sequences: 2", "sequences: 1")
+    long = lines("long.jsonl", fine, fine, {"prompt": "x" * 80, "answer": "1"})
+    longer = lines("longer.jsonl", fine, {"prompt": "x", "answer": "1" * 80})
+    later = 'evaluate { at_start: false }\n'
+    for what, recipe, words in (
+            ("one prompt of many that is too long", GRPO + one + jsonl.format(long, "EXACT"),
+             ("long.jsonl line 3", "batch.sequence_length 64")),
+            ("one held-out prompt that is too long", GRPO + one + later + 'problems { jsonl: "%s" jsonl_kind: EXACT '
+             'held_out_jsonl: "long.jsonl" }\n' % lines("short.jsonl", {"prompt": "y", "answer": "1"}),
+             ("long.jsonl line 3", "batch.sequence_length 64")),
+            ("one worked answer that is too long", MODEL + "task: SFT\n" + one + jsonl.format(longer, "EXACT"),
+             ("longer.jsonl line 2", "batch.sequence_length is 64")),
+            ("to keep answers to a prompt that is too long", MODEL + "task: REJECTION\n" + one + jsonl.format(long, "EXACT"),
+             ("long.jsonl line 3", "batch.sequence_length 64"))):
+        refuse(what, recipe, 64, *words)
+        rows = f"out{number}/metrics.jsonl"
+        check(not os.path.exists(rows) or not open(rows).read(), f"{what}: before the first step")
 
 
 def template_in_checkpoints():

@@ -29,7 +29,7 @@ struct BenchmarkOptions {
   std::string data = {};  // folder of the user's files; procedural sets need none
   Asking asking = Asking::kText;
   std::optional<int64_t> shots = {};  // worked examples; absent: its usual number
-  std::optional<int64_t> limit = {};  // first questions; absent: all, 500 of a procedural set
+  std::optional<int64_t> limit = {};  // first questions; absent: all, 500 (that differ) of a procedural set
   MmluMode mmlu = MmluMode::kLetter;
   std::optional<AnswerLine> answer_line = {};  // of procedural sets; absent: first of a text, last of a chat
   TaskOptions task = {};                       // knobs of procedural sets; `kind` and `split` are not read

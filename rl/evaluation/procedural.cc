@@ -2,6 +2,7 @@
 #include "core/base/strings.h"
 #include "rl/evaluation/final_answer.h"
 #include "rl/evaluation/makers.h"
+#include "rl/tasks/distinct.h"
 
 namespace moebius {
 namespace {
@@ -54,7 +55,8 @@ absl::StatusOr<Benchmark> MakeProcedural(const std::string& kind, const Benchmar
   // A sentence in a text needs a place where the answer begins; a terse prompt has its own.
   const std::string opening = chat || terse ? "" : "\nAnswer:", blank = chat || terse ? "" : " ";
   std::vector<TaskItem> items;
-  for (int64_t i = 0; i < options.limit.value_or(kItems); ++i) {
+  const int64_t most = options.limit.value_or(kItems);
+  for (const uint64_t i : DistinctDraws(most, [&](uint64_t draw) { return task->Item(draw).prompt; })) {
     items.push_back(task->Item(i));
     out.questions.push_back(
         {.id = Concat(kind, "/", i), .ask = items.back().prompt + opening, .gold = items.back().gold});

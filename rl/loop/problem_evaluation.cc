@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <set>
+#include <numeric>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "rl/loop/roll_out.h"
 #include "rl/objective/estimates.h"
+#include "rl/tasks/distinct.h"
 
 namespace moebius {
 namespace {
@@ -28,15 +29,13 @@ Right CountRight(const RolloutGroup& group) {
   return out;
 }
 
-// The first `most` of a file. Of a procedural task, which repeats itself where its knobs allow few problems,
-// the first `most` that differ, or as many as ten times so many draws find.
+// The first `most` of a file; of a procedural task, which repeats itself, those that differ.
 std::vector<uint64_t> ProblemsToAsk(const ProblemSet& problems, int64_t most) {
-  std::vector<uint64_t> asked;
-  std::set<std::string> seen;
-  const int64_t size = problems.size(), end = size > 0 ? std::min(most, size) : 10 * most;
-  for (int64_t i = 0; i < end && std::ssize(asked) < most; ++i) {
-    if (size > 0 || seen.insert(problems.At(i).messages.back().content).second) asked.push_back(i);
+  if (problems.size() == 0) {
+    return DistinctDraws(most, [&](uint64_t i) { return problems.At(i).messages.back().content; });
   }
+  std::vector<uint64_t> asked(std::min(most, problems.size()));
+  std::iota(asked.begin(), asked.end(), 0);
   return asked;
 }
 

@@ -164,6 +164,21 @@ TEST(Procedural, AsksHeldOutItemsAndGradesTheirGold) {
   }
 }
 
+// Each once: repeated, 22 products would have the interval of 500.
+TEST(Procedural, AsksEachItemOnceWhereThereAreFew) {
+  const Benchmark benchmark =
+      Make("multiply", {.task = {.held_out = 0.15, .multiply_low = 2, .multiply_high = 12}});
+  std::set<std::string> asked;
+  std::vector<std::string> golds;
+  for (const Question& question : benchmark.questions) {
+    EXPECT_TRUE(asked.insert(question.ask).second) << question.ask;
+    golds.push_back(question.gold);
+  }
+  EXPECT_GT(asked.size(), 5u);
+  EXPECT_LT(asked.size(), 40u);
+  for (const Graded& graded : Grade(benchmark, golds)) EXPECT_EQ(graded.outcome, Outcome::kRight);
+}
+
 TEST(Benchmarks, UnknownNamesGetTheNearest) {
   const absl::Status status = CheckBenchmarkName("humanevl");
   EXPECT_EQ(ExitCode(status), kExitUsage);

@@ -6,6 +6,7 @@
 
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
+#include "rl/tasks/distinct.h"
 #include "rl/tasks/task.h"
 
 namespace moebius {
@@ -171,6 +172,13 @@ TEST(TasksTest, KnobsOutOfRangeNameTheNearestValidOne) {
                      .multiply_high = 3})
                 .find("no item in its held-out split"),
             std::string::npos);
+}
+
+TEST(DistinctDrawsTest, LeavesOutRepetitionsAndEndsWhereThereAreNoMore) {
+  const auto thirds = [](uint64_t draw) { return Concat(draw / 3 % 4); };
+  EXPECT_EQ(DistinctDraws(2, thirds), (std::vector<uint64_t>{0, 3}));
+  EXPECT_EQ(DistinctDraws(100, thirds), (std::vector<uint64_t>{0, 3, 6, 9}));
+  EXPECT_TRUE(DistinctDraws(0, thirds).empty());
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
 #include "data/corpora/text_tree.h"
+#include "data/message_lines.h"
 
 namespace moebius {
 namespace {
@@ -22,18 +23,7 @@ constexpr const char* kForms =
     "\"completion\": \"...\"}; correct the file";
 
 absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const json& object, const std::string& where) {
-  std::vector<ChatMessage> messages;
-  if (HasJsonField(object, "messages")) {
-    ASSIGN_OR_RETURN(const json* list, GetArray(object, "messages", where));
-    for (size_t i = 0; i < list->size(); ++i) {
-      const std::string at = Concat(where, ": messages[", i, "]");
-      ChatMessage message;
-      ASSIGN_OR_RETURN(message.role, GetString((*list)[i], "role", at));
-      ASSIGN_OR_RETURN(message.content, GetString((*list)[i], "content", at));
-      messages.push_back(std::move(message));
-    }
-    return messages;
-  }
+  if (HasJsonField(object, "messages")) return ReadMessages(object, where);
   std::vector<std::string> answers;
   for (const char* field : kAnswerFields) {
     if (HasJsonField(object, field)) answers.emplace_back(field);
@@ -97,7 +87,7 @@ absl::StatusOr<Conversations> ReadConversations(const std::string& pattern,
       std::string_view line;
       ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
       if (!more) break;
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      if (IsBlankLine(line)) continue;
       ASSIGN_OR_RETURN(EncodedChat chat, EncodeLine(line, lines.Where(), encode));
       Add(std::move(chat), options, &out);
     }

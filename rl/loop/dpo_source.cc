@@ -9,6 +9,7 @@
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
 #include "core/model/score.h"
+#include "data/message_lines.h"
 #include "data/permutation.h"
 #include "rl/loop/loop.pb.h"
 #include "rl/loop/reference_model.h"
@@ -22,15 +23,7 @@ absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const nlohmann::json& line, 
     ASSIGN_OR_RETURN(std::string prompt, GetString(line, "prompt", where));
     return std::vector<ChatMessage>{{"user", std::move(prompt)}};
   }
-  const nlohmann::json& list = line["messages"];
-  if (!list.is_array() || list.empty()) return DamagedError(where + ": \"messages\" is no list of messages");
-  std::vector<ChatMessage> messages;
-  for (const nlohmann::json& m : list) {
-    ChatMessage& message = messages.emplace_back();
-    ASSIGN_OR_RETURN(message.role, GetString(m, "role", where));
-    ASSIGN_OR_RETURN(message.content, GetString(m, "content", where));
-  }
-  return messages;
+  return ReadMessages(line, where);
 }
 
 absl::StatusOr<PreferencePair> ReadPair(const nlohmann::json& line, const PromptCodec& codec,
@@ -65,7 +58,7 @@ absl::StatusOr<PreferencePairs> ReadPreferencePairs(const std::string& path, con
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, reader.Next(&text));
     if (!more) break;
-    if (text.empty()) continue;
+    if (IsBlankLine(text)) continue;
     const std::string where = reader.Where();
     ASSIGN_OR_RETURN(const nlohmann::json line, ParseJson(text, where));
     ASSIGN_OR_RETURN(PreferencePair pair, ReadPair(line, codec, where));

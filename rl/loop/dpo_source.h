@@ -21,8 +21,8 @@ struct PreferencePair {
 };
 
 // Lines {"prompt": "..." or "messages": [...], "chosen": "...", "rejected": "..."}. DamagedError naming file
-// and line for anything else and for two equal answers; pairs longer than `max_length` are left out and
-// counted.
+// and line for anything else and for two equal answers; empty lines are passed over, and pairs longer than
+// `max_length` are left out and counted.
 struct PreferencePairs {
   std::vector<PreferencePair> pairs;
   int64_t left_out = 0;

@@ -8,12 +8,13 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/line_reader.h"
+#include "data/message_lines.h"
 #include "rl/math/equivalence.h"
 #include "rl/problems/jsonl_line.h"
 #include "rl/problems/problem_kinds.h"
 #include "rl/problems/problems.pb.h"
-#include "rl/reward/choice.h"
 #include "rl/reward/answer_text.h"
+#include "rl/reward/choice.h"
 #include "rl/sandbox/sandbox.h"
 
 namespace moebius {
@@ -147,7 +148,7 @@ absl::StatusOr<std::vector<JsonlProblem>> ReadLines(const std::string& path, Jso
   while (true) {
     ASSIGN_OR_RETURN(const bool more, reader.Next(&line));
     if (!more) break;
-    if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+    if (IsBlankLine(line)) continue;
     ASSIGN_OR_RETURN(JsonlProblem problem, ReadJsonlProblem(line, kind, reader.Where()));
     lines.push_back(std::move(problem));
   }

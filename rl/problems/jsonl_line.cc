@@ -1,12 +1,12 @@
 #include "rl/problems/jsonl_line.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/hash.h"
 #include "core/io/json.h"
+#include "data/message_lines.h"
 #include "rl/reward/answer_text.h"
 
 namespace moebius {
@@ -17,25 +17,6 @@ using nlohmann::json;
 absl::Status Bad(const std::string& where, std::string_view field, std::string_view why) {
   return DamagedError(Concat(where, ": field \"", field, "\" ", why,
                              "; the form of a line is in rl/problems/jsonl_line.h; correct the file"));
-}
-
-absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const json& line, const std::string& where) {
-  ASSIGN_OR_RETURN(const json* array, GetArray(line, "messages", where));
-  std::vector<ChatMessage> messages;
-  for (const json& each : *array) {
-    const std::string at = Concat(where, ", message ", messages.size() + 1);
-    if (!each.is_object()) return DamagedError(Concat(at, " is ", DescribeJson(each), ", expected object"));
-    ChatMessage message;
-    ASSIGN_OR_RETURN(message.role, GetString(each, "role", at));
-    ASSIGN_OR_RETURN(message.content, GetString(each, "content", at));
-    const std::vector<std::string> roles = {"system", "user", "assistant"};
-    if (std::find(roles.begin(), roles.end(), message.role) == roles.end())
-      return Bad(at, "role", Concat("is \"", Printable(message.role), "\", not one of ", Join(roles)));
-    messages.push_back(std::move(message));
-  }
-  if (messages.empty() || messages.back().role != "user")
-    return Bad(where, "messages", "does not end with a message of role \"user\", so nothing is asked");
-  return messages;
 }
 
 absl::StatusOr<std::vector<std::string>> ReadChoices(const json& line, const std::string& where) {
@@ -58,6 +39,8 @@ absl::Status ReadAsked(const json& line, const std::vector<std::string>& choices
   const std::string& field = given[0];
   if (field == "messages") {
     ASSIGN_OR_RETURN(problem->messages, ReadMessages(line, where));
+    if (problem->messages.back().role != "user")
+      return Bad(where, field, "does not end with a message of role \"user\", so nothing is asked");
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(std::string text, GetString(line, field, where));

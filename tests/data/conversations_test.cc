@@ -43,7 +43,7 @@ TEST_F(ConversationsTest, BothFormsAndAllNamesOfAnAnswerAreRead) {
            R"({"prompt": "q", "completion": "a", "id": 7})"
            "\n"
            R"({"prompt": "q", "response": "a"})"
-           "\r\n"
+           "\r\n \t\r\n"
            R"({"prompt": "q", "answer": "a"})");
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->items.size(), 4u);
@@ -94,6 +94,7 @@ TEST_F(ConversationsTest, ErrorsNameFileAndLine) {
            {R"({"messages": "x"})", "field \"messages\""},
            {R"({"messages": []})", "no message"},
            {R"({"messages": [{"role": "user"}]})", "messages[0]: field \"content\""},
+           {R"({"messages": ["x"]})", "messages[0] is string \"x\""},
            {R"({"messages": [{"role": "tool", "content": "x"}]})", "role \"tool\""},
            {R"({"messages": [{"role": "assistant", "content": ""}]})", "message 1 is an empty answer"}}) {
     const auto read = Read(std::string(R"({"prompt": "q", "answer": "a"})") + "\n" + c.line + "\n");

@@ -182,7 +182,7 @@ TEST(PreferencePairsTest, ReadsPairsAndNamesWhatIsWrong) {
   SoloWorld world;
   TinyRun run(*world, {}, SortTwo(TinyDense()));
   const std::string path = scratch.path("pairs.jsonl");
-  WriteRaw(path, PairLine("sort 21=", "12", "21") + "\n" +
+  WriteRaw(path, PairLine("sort 21=", "12", "21") + "\n \t\n" +
                      "{\"messages\": [{\"role\": \"user\", \"content\": \"sort 43=\"}], \"chosen\": \"34\", "
                      "\"rejected\": \"4\"}\n" +
                      PairLine("sort 1111111111111=", "1111111111111", "1"));
@@ -200,6 +200,9 @@ TEST(PreferencePairsTest, ReadsPairsAndNamesWhatIsWrong) {
         {PairLine("sort 21=", "", "1"), "line 2"},
         {"{\"prompt\": \"sort 21=\", \"chosen\": \"1\"}\n", "rejected"},
         {"{\"messages\": [], \"chosen\": \"1\", \"rejected\": \"2\"}\n", "messages"},
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"1\"}], \"chosen\": \"1\", \"rejected\": "
+         "\"2\"}\n",
+         "messages[0]: role \"tool\""},
         {"{\"chosen\": \"1\", \"rejected\": \"2\"}\n", "prompt"},
         {"[1]\n", "line 2"},
         {"no json\n", "line 2"}}) {

@@ -160,7 +160,8 @@ TEST_F(JsonlTest, DamagedLinesNamePathLineAndField) {
       std::string::npos);
   EXPECT_NE(math(R"({"messages": [{"role": "boss", "content": "b"}], "answer": "1"})").find("\"boss\""),
             std::string::npos);
-  EXPECT_NE(math(R"({"messages": [{"role": "user"}], "answer": "1"})").find("message 1"), std::string::npos);
+  EXPECT_NE(math(R"({"messages": [{"role": "user"}], "answer": "1"})").find("messages[0]: field \"content\""),
+            std::string::npos);
   const auto choice = [&](const std::string& line) { return ErrorOf(line, proto::Problems::CHOICE); };
   EXPECT_NE(choice(R"({"question": "a", "answer": "A"})").find("\"choices\""), std::string::npos);
   EXPECT_NE(choice(R"({"question": "a", "choices": ["x"], "answer": "A"})").find("2 to 26"),

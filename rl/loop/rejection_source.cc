@@ -3,23 +3,30 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <set>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/file.h"
 #include "core/io/json.h"
+#include "data/message_lines.h"
 #include "rl/loop/loop.pb.h"
 #include "rl/loop/rl_options.h"
 
 namespace moebius {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
+Json ToJson(const std::vector<ChatMessage>& messages) {
+  Json out = Json::array();
+  for (const ChatMessage& m : messages) out.push_back({{"role", m.role}, {"content", m.content}});
+  return out;
+}
+
 std::string LineOf(int64_t step, const Problem& problem, const std::string& answer) {
-  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
-  for (const ChatMessage& m : problem.messages)
-    messages.push_back({{"role", m.role}, {"content", m.content}});
+  Json messages = ToJson(problem.messages);
   messages.push_back({{"role", "assistant"}, {"content", answer}});
-  return DumpJson(nlohmann::ordered_json{{"step", step}, {"messages", std::move(messages)}});
+  return DumpJson(Json{{"step", step}, {"messages", std::move(messages)}});
 }
 
 }  // namespace
@@ -43,6 +50,7 @@ absl::Status RejectionSource::Start(const std::string&) {
   absl::Status status;
   if (!kept_path_.empty()) {
     status = CutJsonLines(kept_path_, context_.trainer.state().step);
+    if (status.ok()) status = RecallKept();
     if (status.ok()) {
       absl::StatusOr<JsonLinesWriter> writer = JsonLinesWriter::Open(kept_path_);
       status = writer.status();
@@ -50,6 +58,24 @@ absl::Status RejectionSource::Start(const std::string&) {
     }
   }
   return context_.trainer.mesh().Agree(status);
+}
+
+absl::Status RejectionSource::RecallKept() {
+  kept_answers_.clear();
+  if (!FileExists(kept_path_)) return absl::OkStatus();
+  return ReadJsonLines(kept_path_, [&](const nlohmann::json& line, int64_t number) -> absl::Status {
+    const std::string where = Concat(kept_path_, " line ", number);
+    ASSIGN_OR_RETURN(std::vector<ChatMessage> messages, ReadMessages(line, where));
+    const std::string answer = std::move(messages.back().content);
+    messages.pop_back();
+    kept_answers_[DumpJson(ToJson(messages))].insert(answer);
+    return absl::OkStatus();
+  });
+}
+
+bool RejectionSource::Keeps(const Problem& problem, const std::string& answer) {
+  std::set<std::string>& kept = kept_answers_[DumpJson(ToJson(problem.messages))];
+  return std::ssize(kept) < options_.keep && kept.insert(answer).second;
 }
 
 absl::StatusOr<StepReport> RejectionSource::Step() {
@@ -77,13 +103,12 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   double right = 0, kept = 0, judged = 0, left_out = 0, tokens = 0;
   for (const RolloutGroup& group : groups) {
     const Problem problem = tools_.problems.At(group.problem);
-    std::set<std::string> texts;
     for (const RolloutSample& s : group.samples) {
       ++(s.score.correct ? judged : left_out);
       tokens += static_cast<double>(s.tokens.size());
       if (s.score.correct != 1.0 || !s.finished) continue;
       ++right;
-      if (std::ssize(texts) >= options_.keep || !texts.insert(s.text).second) continue;
+      if (!Keeps(problem, s.text)) continue;
       ++kept;
       if (kept_) status.Update(kept_->Append(LineOf(report.metrics.step, problem, s.text)));
       if (report.samples.size() < 8) {

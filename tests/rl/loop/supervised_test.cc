@@ -166,6 +166,31 @@ TEST(RejectionSourceTest, KeepsRightAnswersToLearnFrom) {
         return run.codec().Conversation(messages);
       });
   ASSERT_TRUE(kept.ok()) << kept.status();
+  // No question twice, in a run that goes on neither; and with room for more, no answer twice.
+  for (const int64_t keep : {1, 2}) {
+    SCOPED_TRACE(keep);
+    TinyRunOptions o = SortTwo(TinyDense());
+    const absl::Status status = OnRanks({}, o, [&](TinyRun& on, int) -> absl::Status {
+      SftSource sft(on.context(), on.problems(), on.scorer());
+      RETURN_IF_ERROR(RunSteps(sft, 25).status());
+      const std::string more = scratch.path(Concat("more-", keep, ".jsonl"));
+      for (int process = 0; process < 3; ++process) {
+        RejectionSource source(on.context(), on.problems(), on.scorer(), {.keep = keep}, nullptr, more);
+        RETURN_IF_ERROR(source.Start(""));
+        RETURN_IF_ERROR(RunSteps(source, 3).status());
+      }
+      std::map<std::string, std::set<std::string>> seen;
+      const auto count = [&](const std::vector<ChatMessage>& messages) {
+        EXPECT_TRUE(seen[messages[0].content].insert(messages[1].content).second) << messages[0].content;
+        EXPECT_LE(std::ssize(seen[messages[0].content]), keep) << messages[0].content;
+        return on.codec().Conversation(messages);
+      };
+      RETURN_IF_ERROR(ReadConversations(more, {.max_tokens = 24}, count).status());
+      EXPECT_GT(seen.size(), 10u);
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+  }
   // A run that goes on from an earlier step says its later steps again.
   RejectionSource again(run.context(), run.problems(), run.scorer(), {}, nullptr, path);
   ASSERT_TRUE(again.Start("").ok());

@@ -39,10 +39,6 @@ absl::Status CheckBenchmarkName(const std::string& name) {
 
 bool NeedsSandbox(const std::string& name) { return name == "humaneval" || name == "mbpp"; }
 
-bool ComparesOptions(const std::string& name, MmluMode mmlu) {
-  return name == "mmlu" && mmlu != MmluMode::kGenerate;
-}
-
 absl::StatusOr<Benchmark> MakeBenchmark(const std::string& name, const BenchmarkOptions& options) {
   RETURN_IF_ERROR(CheckBenchmarkName(name));
   if (NeedsSandbox(name) && options.sandbox == nullptr) {

@@ -112,9 +112,6 @@ std::vector<std::string> BenchmarkNames();
 absl::Status CheckBenchmarkName(const std::string& name);
 // Of a benchmark that runs programs.
 bool NeedsSandbox(const std::string& name);
-// The benchmark compares options, so that nothing is sampled.
-bool ComparesOptions(const std::string& name, MmluMode mmlu);
-
 // MissingError naming the file that is expected, DamagedError naming path and line, UsageError for options
 // that the benchmark does not have.
 absl::StatusOr<Benchmark> MakeBenchmark(const std::string& name, const BenchmarkOptions& options);

@@ -46,8 +46,8 @@ class PromptCodec {
 
   // Ids up to where the answer begins. The last message is the user's.
   absl::StatusOr<std::vector<int32_t>> Prompt(const std::vector<ChatMessage>& messages) const;
-  // Prompt(messages), then the answer (which may or may not begin with opening()) and its end marker.
-  // `is_answer` is set for these two and only these.
+  // Prompt(messages), then the answer (which may or may not begin with the opening that prompts end with) and
+  // its end marker. `is_answer` is set for these two and only these.
   absl::StatusOr<EncodedChat> Example(const std::vector<ChatMessage>& messages,
                                       std::string_view answer) const;
   // The ids of Example for a conversation that ends with an assistant's answer; earlier answers are set in
@@ -56,12 +56,9 @@ class PromptCodec {
 
   // End an answer, ascending: the template's end marker, the end-of-document token and the options' stop_ids.
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
-  // The text of sampled ids up to the first stop id, other special tokens included, without opening(). Bytes
-  // that are not UTF-8 are U+FFFD.
+  // The text of sampled ids up to the first stop id, other special tokens included, without the
+  // opening. Bytes that are not UTF-8 are U+FFFD.
   std::string AnswerText(std::span<const int32_t> ids) const;
-  // The part of an answer that prompts end with: open_answer, after "<think>\n" for templates that open the
-  // reasoning.
-  const std::string& opening() const { return opening_; }
 
  private:
   PromptCodec(const Tokenizer& tokenizer, PromptCodecOptions options);
@@ -74,7 +71,10 @@ class PromptCodec {
   PromptCodecOptions options_;
   AddedTokenMatcher opening_tokens_, answer_tokens_;
   std::array<bool, 256> has_byte_{};
-  std::string opening_, end_marker_;
+  // The part of an answer that prompts end with: open_answer, after "<think>\n" for templates that open the
+  // reasoning.
+  std::string opening_;
+  std::string end_marker_;
   std::vector<int32_t> stop_ids_;
 };
 

@@ -146,7 +146,6 @@ ScoredAnswer Scorer::Combine(const Problem& problem, const SampledAnswer& answer
                       .correct = judgement.correct,
                       .parts = {},
                       .verdict = judgement.verdict,
-                      .depends_on_time = judgement.depends_on_time,
                       .extracted = form_.Extract(answer.text).value_or(""),
                       .visible = judgement.visible};
   std::vector<RewardPart> weighted;

@@ -35,7 +35,6 @@ struct ScoredAnswer {
   std::optional<double> correct;
   std::vector<std::pair<std::string, double>> parts;  // values without weights, of those that were computed
   std::string verdict;  // of the judgement; "none": the text has no answer; "unfinished" (unfinished: WRONG)
-  bool depends_on_time = false;
   std::string extracted;                         // "": the text has no answer
   std::optional<double> visible = std::nullopt;  // Judgement's
   // Of answers that were judged twice: whether the second judgement was another.

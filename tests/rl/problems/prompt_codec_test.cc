@@ -158,7 +158,6 @@ TEST(PromptCodec, OnlyTheNamedTokensOfAnswersAndOpeningsAreTokens) {
                                     Ids("1</answer><|im_end|>"),
                                     {IdOf("<|im_end|>")}}));
   }
-  EXPECT_EQ(codec->opening(), "<think>");
   EXPECT_EQ(codec->AnswerText({{'a', IdOf("</think>"), IdOf("<answer>"), '1', IdOf("<|im_end|>")}}),
             "a</think><answer>1");
 }
@@ -167,7 +166,6 @@ TEST(PromptCodec, ReasoningOfR1BeginsInThePrompt) {
   const Tokenizer tokenizer = AllMarkers();
   const auto codec = PromptCodec::Create(tokenizer, {.chat = *ChatTemplateByName("deepseek-r1")});
   ASSERT_TRUE(codec.ok()) << codec.status();
-  EXPECT_EQ(codec->opening(), "<think>\n");
   const auto example = codec->Example({{"user", "q"}}, "t\n</think>\n\n4");
   ASSERT_TRUE(example.ok()) << example.status();
   EXPECT_EQ(

@@ -5,9 +5,10 @@
 //   "answer"  MATH: text or number; of one that ends in "#### 42" (GSM8K) what follows the mark
 //             EXACT: text or number      CHOICE: a letter, or a number counted from 0
 //   "choices" CHOICE: 2 to 26 texts; written below a "question", lettered; not below "prompt" and "messages"
-//   "tests"   CODE: what docs/sandbox.md says, "visible" for those that the question shows; "language":
-//   "python" (default) or "cpp" "solution", "id"  text; a worked answer (CODE: a program), and a name for
-//   logs
+//   "tests"   CODE: what docs/sandbox.md says, "visible" for those that the question shows
+//   "language"  CODE: "python" (default) or "cpp"
+//   "solution"  text; a worked answer (CODE: a program)
+//   "id"      text; a name for logs
 #pragma once
 
 #include <optional>

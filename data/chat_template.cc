@@ -147,9 +147,9 @@ absl::Status EncodeSegments(const Tokenizer& tokenizer, const std::vector<ChatSe
     if (!id) {
       return UsageError(
           Concat("the tokenizer has no token \"", segment.text,
-                 "\", which the chat template needs; the template is another model's; choose the "
-                 "model's own with chat_template: ",
-                 Join(ChatTemplateNames())));
+                 "\", which the chat template needs; the model was not made for this template; add "
+                 "the token (in a recipe new_token: \"",
+                 segment.text, "\"), or choose the model's own chat_template: ", Join(ChatTemplateNames())));
     }
     out->ids.push_back(*id);
     out->is_answer.push_back(segment.is_answer);

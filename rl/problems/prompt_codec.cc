@@ -89,7 +89,7 @@ absl::StatusOr<PromptCodec> PromptCodec::Create(const Tokenizer& tokenizer, Prom
     }
     return UsageError(Concat("answer token \"", Printable(name),
                              "\" is not known to the tokenizer; its added tokens do not have it; add it to "
-                             "the tokenizer or leave it out"));
+                             "the tokenizer (in a recipe: new_token) or leave it out"));
   }
   std::set<int32_t> added_ids;
   for (const AddedToken& token : added) added_ids.insert(token.id);
@@ -111,7 +111,7 @@ absl::Status PromptCodec::FindMarkers() {
     if (!end_of_document) {
       return UsageError(
           "the tokenizer has no end-of-document token, with which an answer ends; its special tokens have "
-          "other names; add <|endoftext|> to the tokenizer or choose a chat_template");
+          "other names; add one (in a recipe new_token: \"<|endoftext|>\"), or choose a chat_template");
     }
     end_marker_ = tokenizer_->TokenBytes(*end_of_document);
   } else {

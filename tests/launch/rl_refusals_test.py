@@ -110,11 +110,11 @@ def refuse_files():
     one = batch.replace("sequences: 2", "sequences: 1")
     long = lines("long.jsonl", fine, fine, {"prompt": "x" * 80, "answer": "1"})
     longer = lines("longer.jsonl", fine, {"prompt": "x", "answer": "1" * 80})
-    later = 'evaluate { at_start: false }\n'
+    last = GRPO.replace("evaluate { problems: 4 }", "evaluate { problems: 4 at_start: false }")
     for what, recipe, words in (
             ("one prompt of many that is too long", GRPO + one + jsonl.format(long, "EXACT"),
              ("long.jsonl line 3", "batch.sequence_length 64")),
-            ("one held-out prompt that is too long", GRPO + one + later + 'problems { jsonl: "%s" jsonl_kind: EXACT '
+            ("one held-out prompt that is too long", last + one + 'problems { jsonl: "%s" jsonl_kind: EXACT '
              'held_out_jsonl: "long.jsonl" }\n' % lines("short.jsonl", {"prompt": "y", "answer": "1"}),
              ("long.jsonl line 3", "batch.sequence_length 64")),
             ("one worked answer that is too long", MODEL + "task: SFT\n" + one + jsonl.format(longer, "EXACT"),
@@ -138,6 +138,23 @@ def template_in_checkpoints():
     chat = subprocess.run([moebius, "chat", "chat/checkpoints/latest", "--max-new", "2", "--json"], input="sort 21=\n",
                           capture_output=True, text=True, timeout=60)
     check(chat.returncode == 0 and '"user"' in chat.stdout, f"and moebius chat takes it {chat.stderr.strip()}")
+
+
+def refuse_templates():
+    """A model that was not made for a chat, or a template that nobody knows: what to set is in the message."""
+    sft = MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 64 }\n" + 'problems { kind: "sort" sort_length: 2 }\n' + RL
+    open("plain.textproto", "w").write(sft + 'tokenizer: "bytes"\n')
+    run = subprocess.run([moebius, "train", "plain.textproto", "--out", "plain"], capture_output=True, text=True, timeout=60)
+    check(run.returncode == 0, f"a model without markers is made {run.stderr.strip()}")
+    chat = sft.split("model {")[0] + sft.split("}", 1)[1] + 'init { from: "plain/checkpoints/latest" }\nchat_template: "chatml"\n'
+    refuse("a model without the template's tokens", chat, 64, 'no token "<|im_start|>"', 'new_token: "<|im_start|>"',
+           "chat_template: chatml")
+    refuse("with one of the two", chat + 'new_token: "<|im_start|>"\n', 64, 'new_token: "<|im_end|>"')
+    refuse("reinforcement of it", chat.replace("SFT", "GRPO"), 64, 'new_token: "<|im_start|>"')
+    refuse("an unknown chat template", chat.replace('"chatml"', '"chatmll"'), 64, 'chat_template "chatmll"', "chatml, ")
+    open("added.textproto", "w").write(chat + 'new_token: "<|im_start|>"\nnew_token: "<|im_end|>"\n')
+    run = subprocess.run([moebius, "train", "added.textproto", "--out", "added"], capture_output=True, text=True, timeout=60)
+    check(run.returncode == 0, f"with what the message says it trains {run.stderr.strip()}")
 
 
 def refuse_supervised():
@@ -187,6 +204,7 @@ with tempfile.TemporaryDirectory() as folder:
     refuse_reinforcement()
     refuse_files()
     refuse_supervised()
+    refuse_templates()
     refuse_distillation()
     template_in_checkpoints()
     os.chdir("/")

@@ -228,6 +228,9 @@ TEST(PromptCodec, NamesWhatTheTokenizerLacks) {
   EXPECT_TRUE(Contains(PromptCodec::Create(none, {}).status(), "no end-of-document token"));
   EXPECT_TRUE(Contains(PromptCodec::Create(end, {.chat = *ChatTemplateByName("chatml")}).status(),
                        "no token \"<|im_start|>\""));
+  EXPECT_TRUE(Contains(PromptCodec::Create(end, {.chat = *ChatTemplateByName("chatml")}).status(),
+                       "new_token: \"<|im_start|>\""));
+  EXPECT_TRUE(Contains(PromptCodec::Create(none, {}).status(), "new_token: \"<|endoftext|>\""));
   EXPECT_TRUE(Contains(PromptCodec::Create(end, {.answer_tokens = {"<answer>"}}).status(),
                        "answer token \"<answer>\""));
 }

@@ -279,6 +279,15 @@ def programs():
     first = next(row["rl/reward_mean"] for row in metrics("programs-turned") if row["step"] == 1)
     check(turned.returncode == 0 and abs(first - (1 - rewards[0])) < 1e-9, f"the journal counts: {first}, {rewards[0]}")
 
+    # But only for the tests that gave them: where the file asks for something else by now, all is judged anew.
+    with open("edited.jsonl", "w") as f:
+        f.write(open("programs.jsonl").read().replace("assert x == ", "assert x == 1000 + "))
+    shutil.copytree("programs-whole/journal", "programs-edited/journal")
+    edited = train("programs.textproto", "programs-edited", "--set", 'problems.jsonl="edited.jsonl"', "--set", "steps=3")
+    now = [row["rl/reward_mean"] for row in metrics("programs-edited") if "rl/reward_mean" in row]
+    check(edited.returncode == 0 and max(rewards[:3]) > 0 and now == [0, 0, 0],
+          f"verdicts of other tests do not count: {rewards[:3]}, then {now} {edited.stderr.strip()}")
+
     # Each rank journals what it judges.
     two = train("programs.textproto", "programs-two", "--ranks", "2")
     files = [os.path.getsize(p) for p in glob.glob("programs-two/journal/verdicts-[01].jsonl")]

@@ -6,7 +6,9 @@
 #include <sstream>
 
 #include "core/base/status.h"
+#include "core/io/file.h"
 #include "core/io/json.h"
+#include "launch/eval/task_knobs.h"
 #include "launch/thought_stream.h"
 #include "launch/verb_chat.h"
 #include "launch/verb_eval.h"
@@ -105,6 +107,13 @@ TEST_F(EvalVerb, PrintsATableWithHashesAndIntervals) {
   for (const char* part :
        {"pass@1 %", "letter, 5 shots, text", "terse, 0 shots, text", "seed 0", "95 %", "mmlu: ", "sha256 "})
     EXPECT_NE(out_.find(part), out_.npos) << part << "\n" << out_;
+}
+
+// eval --help sends to the page for them.
+TEST(TaskKnobs, AreAllOnThePageOfEvaluation) {
+  const absl::StatusOr<std::string> page = ReadFile(MOEBIUS_SOURCE_DIR "/docs/evaluation.md");
+  ASSERT_TRUE(page.ok()) << page.status();
+  for (const std::string& name : TaskKnobNames()) EXPECT_NE(page->find("`" + name + "="), page->npos) << name;
 }
 
 TEST_F(EvalVerb, RefusesWhatCannotWork) {

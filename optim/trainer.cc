@@ -31,6 +31,23 @@ double Mean(const std::vector<std::vector<int64_t>>& layers, double (*of)(const 
   return sum / static_cast<double>(layers.size());
 }
 
+void AddCounts(const std::vector<std::vector<int64_t>>& counts, std::vector<std::vector<int64_t>>& to) {
+  to.resize(counts.size());
+  for (size_t l = 0; l < counts.size(); ++l) {
+    to[l].resize(counts[l].size());
+    for (size_t e = 0; e < counts[l].size(); ++e) to[l][e] += counts[l][e];
+  }
+}
+
+void AddMeans(const std::vector<StepMetrics>& updates, StepMetrics& to) {
+  for (const auto member :
+       {&StepMetrics::loss, &StepMetrics::grad_norm, &StepMetrics::balance_loss, &StepMetrics::auxiliary_loss,
+        &StepMetrics::z_loss, &StepMetrics::entropy, &StepMetrics::divergence, &StepMetrics::agreement,
+        &StepMetrics::max_violation, &StepMetrics::load_entropy, &StepMetrics::bubble}) {
+    for (const StepMetrics& m : updates) to.*member += m.*member / static_cast<double>(updates.size());
+  }
+}
+
 }  // namespace
 
 double MaxViolation(const std::vector<int64_t>& counts) {
@@ -276,6 +293,7 @@ absl::StatusOr<StepMetrics> Trainer::Step(const StepBatch& batch) {
   m.tokens = batch.sequences * batch.length;
   state_.tokens += m.tokens;
   m.skipped = !Update(m);
+  CountStep(!m.skipped);
   RETURN_IF_ERROR(FinishStep(start, m));
   return m;
 }
@@ -287,26 +305,20 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
   sum.step = ++state_.step;
   sum.lr = LearningRate(config_.schedule, state_.step, config_.steps);
   state_.sequences += consumed;
+  std::vector<StepMetrics> good, bad;
   for (const GroupBatch& batch : updates) {
     ASSIGN_OR_RETURN(StepMetrics m, ForwardBackward(batch));
     for (const AnswerGroup& group : batch.groups) sum.tokens += group.Tokens();
     m.lr = sum.lr;
-    sum.skipped |= !Update(m);
-    const double share = 1.0 / static_cast<double>(updates.size());
-    for (const auto member : {&StepMetrics::loss, &StepMetrics::grad_norm, &StepMetrics::balance_loss,
-                              &StepMetrics::auxiliary_loss, &StepMetrics::z_loss, &StepMetrics::entropy,
-                              &StepMetrics::divergence, &StepMetrics::agreement, &StepMetrics::max_violation,
-                              &StepMetrics::load_entropy, &StepMetrics::bubble}) {
-      sum.*member += share * m.*member;
-    }
     sum.routes_given += m.routes_given;
     sum.routes_changed += m.routes_changed;
-    sum.expert_counts.resize(m.expert_counts.size());
-    for (size_t l = 0; l < m.expert_counts.size(); ++l) {
-      sum.expert_counts[l].resize(m.expert_counts[l].size());
-      for (size_t e = 0; e < m.expert_counts[l].size(); ++e) sum.expert_counts[l][e] += m.expert_counts[l][e];
-    }
+    AddCounts(m.expert_counts, sum.expert_counts);
+    (Update(m) ? good : bad).push_back(std::move(m));
   }
+  AddMeans(good.empty() ? bad : good, sum);
+  sum.skipped_updates = std::ssize(bad);
+  sum.skipped = good.empty();
+  CountStep(!sum.skipped);
   state_.tokens += sum.tokens;
   RETURN_IF_ERROR(FinishStep(start, sum));
   return sum;
@@ -321,21 +333,22 @@ StepMetrics Trainer::PassStep(int64_t consumed) {
 }
 
 // Moves everything, or, where numbers are bad, nothing.
-bool Trainer::Update(StepMetrics& m) {
+bool Trainer::Update(const StepMetrics& m) {
   const bool good = std::isfinite(m.loss) && std::isfinite(m.mtp_loss) && std::isfinite(m.grad_norm);
-  if (!good) {
-    ++state_.skipped_steps;
-    ++state_.bad_in_a_row;
-  } else {
+  if (good) {
     const double clip =
         config_.clip_norm > 0 ? std::min(1.0, config_.clip_norm / (m.grad_norm + kClipEpsilon)) : 1.0;
     optimizer_->Step(context_, m.lr, clip, ++state_.updates);
     buckets_->Gather(GradientBuckets::Share::kWeights);
     UpdateBiases(m.expert_counts);
-    state_.bad_in_a_row = 0;
   }
   if (!good || mesh_->all().size() > 1) buckets_->Clear(context_);
   return good;
+}
+
+void Trainer::CountStep(bool moved) {
+  state_.skipped_steps += moved ? 0 : 1;
+  state_.bad_in_a_row = moved ? 0 : state_.bad_in_a_row + 1;
 }
 
 // Waits for everything and adds what a step came to.

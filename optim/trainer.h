@@ -81,7 +81,8 @@ struct StepMetrics {
   double max_violation = 0;
   double load_entropy = 0;
   std::vector<std::vector<int64_t>> expert_counts;  // of each MoE layer, MTP modules last
-  bool skipped = false;                             // bad numbers: nothing moved
+  bool skipped = false;                             // bad numbers in all of its updates: nothing moved
+  int64_t skipped_updates = 0;                      // of a step of several; the others moved the model
   double seconds = 0;
   int64_t peak_bytes = 0;  // everything that a trainer holds from the backend: largest of the ranks
   int ranks = 1;
@@ -97,7 +98,7 @@ struct TrainerState {
   int64_t sequences = 0;  // consumed: the next global sample index
   int64_t tokens = 0;
   int64_t skipped_steps = 0;
-  int64_t bad_in_a_row = 0;
+  int64_t bad_in_a_row = 0;  // skipped steps since the last one that moved the model
   double best_val_loss = std::numeric_limits<double>::infinity();
   int64_t best_step = -1;  // -1: no validation yet
   double elapsed_s = 0;    // wall time of the run in all its processes
@@ -116,8 +117,9 @@ class Trainer {
   // An error is the world's failure; bad numbers are StepMetrics::skipped.
   absl::StatusOr<StepMetrics> Step(const StepBatch& batch);
   // One step of several optimizer updates, a batch each, at one learning rate; `consumed` data items
-  // (TrainerState::sequences). Metrics are means over the updates, counts their sums, a bad update is skipped
-  // alone. At least as many groups in each batch as GroupsAtLeast().
+  // (TrainerState::sequences). A bad update is skipped alone. Metrics are means over the updates that were
+  // not (over all, where none moved the model), counts the sums of all. At least as many groups in each batch
+  // as GroupsAtLeast().
   absl::StatusOr<StepMetrics> Step(std::span<const GroupBatch> updates, int64_t consumed);
   // A step that trains nothing and consumes data.
   StepMetrics PassStep(int64_t consumed);
@@ -171,7 +173,8 @@ class Trainer {
   absl::StatusOr<StepMetrics> Run(const Objective& objective, const Engine::Loader& load,
                                   const BatchSize& size);
   absl::Status AddUp(const Objective& objective, const BatchSize& size, StepSums& sums, StepMetrics& m);
-  bool Update(StepMetrics& m);
+  bool Update(const StepMetrics& m);
+  void CountStep(bool moved);
   absl::Status FinishStep(Clock::time_point start, StepMetrics& m);
   void UpdateBiases(const std::vector<std::vector<int64_t>>& counts);
   int64_t HeldBytes() const;

@@ -91,6 +91,9 @@ void RunOutputs::Update(const StepMetrics& m, const MetricsRow& row) {
   if (m.skipped) {
     Print(Concat("step ", m.step, " skipped: loss ", m.loss, ", gradient norm ", m.grad_norm,
                  "; nothing was changed"));
+  } else if (m.skipped_updates > 0) {
+    Print(Concat("step ", m.step, ": ", m.skipped_updates,
+                 " of its updates gave NaN or infinity and changed nothing"));
   }
   using Keys = std::vector<std::pair<std::string, std::string>>;
   const auto text_of = [&](const Keys& keys) {

@@ -344,6 +344,56 @@ TEST(TrainerGroupsAtLeast, EveryScheduleRunsAnyNumberOfGroupsFromThereOn) {
   }
 }
 
+// Groups whose answers have fixed weights: an update that moves the model, and one of bad numbers.
+std::vector<AnswerGroup> PlainGroups() {
+  std::vector<AnswerGroup> groups;
+  for (int32_t g = 0; g < 4; ++g) {
+    groups.push_back({.prompt = {1 + g, 2}, .answers = {{.tokens = {3, 4 + g, 5}, .weights = {1, 1, 1}}}});
+  }
+  return groups;
+}
+
+TEST(TrainerGroupSteps, AreSkippedAndCountedOnlyWhereNoneOfTheirUpdatesMovedTheModel) {
+  const std::vector<AnswerGroup> groups = PlainGroups();
+  const GroupBatch good{.groups = groups, .predictions = 12, .scale = 1.0 / 12};
+  GroupBatch bad = good;
+  bad.scale = NAN;
+  TrainConfig config;
+  config.schedule.lr = 1e-2;
+  Training t(config);
+  const TrainerState& state = t.trainer->state();
+  const auto step = [&](const std::vector<GroupBatch>& updates) {
+    absl::StatusOr<StepMetrics> m = t.trainer->Step(updates, 4);
+    EXPECT_TRUE(m.ok()) << m.status();
+    return *m;
+  };
+  const std::vector<float> first = t.Weights();
+  StepMetrics m = step({bad, bad, bad});
+  EXPECT_TRUE(m.skipped);
+  EXPECT_EQ(m.skipped_updates, 3);
+  EXPECT_TRUE(std::isnan(m.grad_norm));
+  EXPECT_EQ(state.skipped_steps, 1);
+  EXPECT_EQ(state.bad_in_a_row, 1) << "a step, whatever the number of its updates";
+  EXPECT_EQ(t.Weights(), first);
+  step({bad, bad});
+  EXPECT_EQ(state.bad_in_a_row, 2);
+  EXPECT_EQ(state.updates, 0);
+
+  for (const std::vector<GroupBatch>& updates :
+       {std::vector<GroupBatch>{bad, good}, std::vector<GroupBatch>{good, bad}}) {
+    const std::vector<float> before = t.Weights();
+    m = step(updates);
+    EXPECT_FALSE(m.skipped) << "one of two moved the weights";
+    EXPECT_EQ(m.skipped_updates, 1);
+    EXPECT_TRUE(std::isfinite(m.loss) && m.grad_norm > 0) << m.loss << " " << m.grad_norm;
+    EXPECT_NE(t.Weights(), before);
+    EXPECT_EQ(state.bad_in_a_row, 0);
+    EXPECT_EQ(state.skipped_steps, 2);
+  }
+  EXPECT_EQ(state.updates, 2);
+  EXPECT_EQ(state.step, 4);
+}
+
 using TrainerGroupsDeathTest = testing::Test;
 
 TEST_F(TrainerGroupsDeathTest, FewerGroupsAreACallersError) {

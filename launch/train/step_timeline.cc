@@ -97,6 +97,11 @@ absl::Status StepTimeline::Begin() {
   return absl::OkStatus();
 }
 
+void StepTimeline::StopListening() {
+  trainer_.set_timeline(nullptr);
+  trainer_.mesh().world().SetTrace(nullptr);
+}
+
 std::string StepTimeline::MineAsText() const {
   std::string out;
   char times[64];
@@ -118,8 +123,7 @@ std::string StepTimeline::MineAsText() const {
 
 absl::Status StepTimeline::EndAndWrite(const std::string& path) {
   Mesh& mesh = trainer_.mesh();
-  trainer_.set_timeline(nullptr);
-  mesh.world().SetTrace(nullptr);
+  StopListening();
   ASSIGN_OR_RETURN(const std::vector<std::string> texts, mesh.GatherText(MineAsText()));
   absl::Status status;
   if (mesh.all().rank() == 0) {

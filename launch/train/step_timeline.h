@@ -13,7 +13,11 @@ namespace moebius {
 
 class StepTimeline {
  public:
+  // The trainer must outlive it.
   explicit StepTimeline(Trainer& trainer) : trainer_(trainer) {}
+  ~StepTimeline() { StopListening(); }  // also where the step failed
+  StepTimeline(const StepTimeline&) = delete;
+  StepTimeline& operator=(const StepTimeline&) = delete;
 
   // Collective, before and after the step. Clocks are set by a barrier, which is as good as the network's
   // latency.
@@ -26,6 +30,7 @@ class StepTimeline {
     double start, end;
     bool reduction;
   };
+  void StopListening();
   std::string MineAsText() const;
 
   Trainer& trainer_;

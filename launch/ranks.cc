@@ -66,7 +66,25 @@ int Rank::Threads(int64_t asked) const {
   return static_cast<int>(std::max<int64_t>(1, threads / sharers));
 }
 
+bool EndsTogether(const absl::Status& status) {
+  return status.ok() || ExitCode(status) == kExitStopped ||
+         (ExitCode(status) == kExitBadNumbers && IsAgreed(status));
+}
+
 namespace {
+
+bool Repeats(const absl::Status& status, const absl::Status& other) {
+  return status.message().find(other.message()) != std::string_view::npos;
+}
+
+// Whether this rank is the one to say why it failed. What it has only heard of (the world's failure) is said
+// by the rank that it comes from, and so is what that one found out for itself at the same time.
+bool Speaks(World& world, const absl::Status& status, const absl::Status& world_status) {
+  if (world_status.ok() || IsAgreed(status)) return IsSpeaker(world.all(), status);
+  if (Repeats(status, world_status)) return false;
+  const bool mine = world_status.message().find(Concat("rank ", world.rank(), ":")) == 0;
+  return mine || !Repeats(world_status, status);
+}
 
 absl::Status RunProcessRank(const RankOptions& options, const std::function<absl::Status(Rank&)>& body) {
   if (options.ranks > 1) {
@@ -83,14 +101,15 @@ absl::Status RunProcessRank(const RankOptions& options, const std::function<absl
     Rank rank{*world, watchdog, 1};
     status = body(rank);
     world_status = world->status();
-    const bool together = status.ok() || ExitCode(status) == kExitStopped;
-    if (!together || !world_status.ok()) {
+    if (!EndsTogether(status) || !world_status.ok()) {
       if (status.ok()) status = world_status;
-      // The world's failure was said by the rank that caused it.
-      const bool speaks = world_status.ok() ? IsSpeaker(world->all(), status) : process->rank() == 0;
-      if (speaks) LogLine(Concat("error: ", std::string(status.message())));
-      // The first rank that exits ends all: let the one that speaks be it, or nobody may have spoken.
-      if (!speaks && world_status.ok()) std::this_thread::sleep_for(std::chrono::seconds(1));
+      const bool speaks = Speaks(*world, status, world_status);
+      // The first rank that exits ends all: let the one that speaks be it, or nobody may have spoken. Of what
+      // all ranks find out at once rank 0 is the first to speak. Where no rank has for so long (it was
+      // killed), rank 0 says what it heard; mpirun takes a second to end it, moebius-processes two.
+      const int wait_ms = !speaks ? 1600 : process->rank() == 0 || IsAgreed(status) ? 0 : 100;
+      std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
+      if (speaks || process->rank() == 0) LogLine(Concat("error: ", std::string(status.message())));
       std::fflush(nullptr);
       process->Exit(ExitCode(status) == 0 ? kExitInternal : ExitCode(status));
     }

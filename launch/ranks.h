@@ -56,8 +56,13 @@ struct RankOptions {
 // For an error that a process has before there are ranks (its recipe): under MPI one rank reports it for all.
 absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& status);
 
-// Runs `body` on every rank. The first error ends all ranks and is returned (under MPI the process ends here,
-// with the error's exit code for the whole job; StoppedError and OK return on all ranks).
+// Whether all ranks leave `body` with this status at the same place, with nothing under way between them:
+// OK, StoppedError, and bad numbers that they have agreed on.
+bool EndsTogether(const absl::Status& status);
+
+// Runs `body` on every rank. The first error ends all ranks and is returned. Where ranks are processes, what
+// ends together returns on all of them; with any other error the process ends here, with the error's exit
+// code for the whole job, and the rank that knows why says so.
 absl::Status RunAsRanks(const RankOptions& options, const std::function<absl::Status(Rank&)>& body);
 
 }  // namespace moebius

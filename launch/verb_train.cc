@@ -96,8 +96,12 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   });
   status = RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals, options);
   rank.watchdog.Forget();
-  // Stopping is something that all ranks do together.
-  if (status.ok() || ExitCode(status) == kExitStopped) guard.Dismiss();
+  if (EndsTogether(status)) {
+    guard.Dismiss();
+  } else {
+    // The others hear why, not only that this rank has left.
+    world.Abort(Annotate(status, Concat("rank ", world.rank())));
+  }
   RETURN_IF_ERROR(status);
   if (folder)
     std::printf("run folder: %s   report: %s\n", folder->path().c_str(), folder->report_path().c_str());

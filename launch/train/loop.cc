@@ -76,6 +76,7 @@ class TrainingLoop {
     return source_ != nullptr && source_->needs_reference() &&
            Due(r_.rl().reference_refresh_steps(), state().step);
   }
+  bool TooManyBadSteps() const { return state().bad_in_a_row >= r_.max_bad_steps(); }
   bool OutOfTime() const { return r_.max_minutes() > 0 && SecondsSince(started_) >= 60 * r_.max_minutes(); }
   TrainerState& state() { return trainer_.state(); }
   const TrainerState& state() const { return trainer_.state(); }
@@ -353,16 +354,16 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
     ASSIGN_OR_RETURN(const StepReport report, state().step + 1 == pictured ? Pictured(next) : next());
     const StepMetrics& m = report.metrics;
     RETURN_IF_ERROR(AfterStep(report));
-    if (state().bad_in_a_row >= r_.max_bad_steps()) {
-      return BadNumbersError(Concat("training stopped at step ", m.step, "; ", state().bad_in_a_row,
-                                    " steps in a row gave NaN or infinity (loss ", m.loss, ", gradient norm ",
-                                    m.grad_norm, "); lower optimizer.lr or go back with fork { from: \"",
-                                    leads() ? folder_->path() : "",
-                                    "\" }; the last good checkpoint is kept"));
+    if (TooManyBadSteps()) {
+      return mesh_.Agree(
+          BadNumbersError(Concat("training stopped at step ", m.step, "; ", state().bad_in_a_row,
+                                 " steps in a row gave NaN or infinity (loss ", m.loss, ", gradient norm ",
+                                 m.grad_norm, "); lower optimizer.lr or go back with fork { from: \"",
+                                 leads() ? folder_->path() : "", "\" }; the last good checkpoint is kept")));
     }
     if (!report.stop.ok()) {
       RETURN_IF_ERROR(Save());
-      return report.stop;
+      return mesh_.Agree(report.stop);
     }
     if (IsLast()) break;
     ASSIGN_OR_RETURN(const bool stop, ShouldStop());

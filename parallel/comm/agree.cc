@@ -62,6 +62,8 @@ absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine
   return absl::OkStatus();
 }
 
+bool IsAgreed(const absl::Status& status) { return status.GetPayload(kSpeaker).has_value(); }
+
 bool IsSpeaker(const Communicator& group, const absl::Status& status) {
   const auto speaker = status.GetPayload(kSpeaker);
   return !speaker || *speaker == std::to_string(group.rank());

@@ -16,6 +16,7 @@ absl::StatusOr<std::vector<std::string>> GatherText(Communicator& group, Stream&
 // OK when all ranks are; else a rank's own error, or, on the others, that of the first rank that has one.
 // That rank is the one to tell the user.
 bool IsSpeaker(const Communicator& group, const absl::Status& status);  // true for what no Agree has returned
+bool IsAgreed(const absl::Status& status);  // an Agree has returned it, and so all ranks leave with an error
 absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine);
 
 }  // namespace moebius

@@ -286,8 +286,10 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   }
   for (const std::string& note : report.notes) Print(Concat("step ", m.step, "  ", note));
   std::vector<ShownSample> samples = report.samples;
-  // A bad step is neither judged nor saved: what is kept is the last good state.
-  if (!m.skipped) {
+  // A bad step is neither judged nor saved: what is kept is the last good state. Where the run ends with it,
+  // it is that state which is judged and kept.
+  const bool kept = !m.skipped || (IsLast() && !TooManyBadSteps());
+  if (kept) {
     if (validation_ && (IsLast() || Due(r_.validate().every_steps(), m.step)))
       RETURN_IF_ERROR(Validate(&row));
     if (source_ != nullptr && (IsLast() || Due(r_.evaluate().every_steps(), m.step)))
@@ -299,7 +301,7 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   RETURN_IF_ERROR(mesh_.Agree(WriteSamples(samples)));
   // Before a checkpoint: a run that goes on from there has the rows up to it.
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
-  if (m.skipped) return absl::OkStatus();
+  if (!kept) return absl::OkStatus();
   const bool best = r_.checkpoint().keep_best() && state().best_step == m.step;
   if (best || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
     RETURN_IF_ERROR(Save());

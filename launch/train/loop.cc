@@ -168,7 +168,14 @@ absl::Status TrainingLoop::LoadStart() {
   std::string warning;
   RETURN_IF_ERROR(LoadCheckpoint(told[0].substr(1), trainer_, instruction_set_, &warning));
   if (!warning.empty()) LogLine("warning: " + warning);
-  elapsed_before_ = resumed ? state().elapsed_s : 0;
+  if (!resumed) {
+    // What the parent's weights came to is no measure of this run's, whose folder does not have them.
+    const TrainerState begins;
+    state().best_val_loss = begins.best_val_loss;
+    state().best_step = begins.best_step;
+    state().elapsed_s = begins.elapsed_s;
+  }
+  elapsed_before_ = state().elapsed_s;
   saved_step_ = resumed ? state().step : -1;
   // What the run said of its first weights it will say again.
   const int64_t kept = state().step > 0 ? state().step : -1;

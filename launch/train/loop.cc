@@ -50,6 +50,7 @@ class TrainingLoop {
  private:
   absl::Status OpenData();
   absl::Status OpenTexts();
+  absl::Status OpenSampler();
   absl::StatusOr<std::string> FindStart(bool* resumed) const;
   absl::Status LoadStart();
   absl::Status StartSource();
@@ -99,7 +100,7 @@ class TrainingLoop {
   std::unique_ptr<TaskSource> source_;  // of everything else
   double bits_per_nat_ = 0;             // of the training text; 0: not known
   std::optional<Validation> validation_;
-  std::unique_ptr<PromptSampler> sampler_;
+  std::unique_ptr<PromptSampler> sampler_;  // where sample.every_steps asks for one
   TokenizerFiles tokenizer_;
   std::string instruction_set_;
   std::unique_ptr<RunOutputs> outputs_;
@@ -112,6 +113,12 @@ absl::Status TrainingLoop::OpenData() {
   ASSIGN_OR_RETURN(source_,
                    TaskSource::Make(r_, training_, leads() ? folder_->path() : "", options_.sandbox));
   tokenizer_ = source_->files();
+  return mesh_.Agree(OpenSampler());
+}
+
+absl::Status TrainingLoop::OpenSampler() {
+  if (r_.sample().every_steps() == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(sampler_, PromptSampler::Make(r_, training_, tokenizer_));
   return absl::OkStatus();
 }
 
@@ -128,7 +135,7 @@ absl::Status TrainingLoop::OpenTexts() {
                                                    config_.vocab_size, r_.validate().max_tokens()));
   }
   ASSIGN_OR_RETURN(tokenizer_, FindTokenizer(*loader_, r_.init().from()));
-  return absl::OkStatus();
+  return OpenSampler();
 }
 
 // The checkpoint that rank 0 sees; "" for none.
@@ -202,9 +209,6 @@ absl::Status TrainingLoop::Validate(MetricsRow* row) {
 }
 
 absl::Status TrainingLoop::Sample() {
-  if (sampler_ == nullptr) {
-    ASSIGN_OR_RETURN(sampler_, PromptSampler::Make(r_, training_, tokenizer_));
-  }
   ASSIGN_OR_RETURN(const std::vector<SampleRow> rows, sampler_->Run(state().step));
   absl::Status status;
   if (leads()) {

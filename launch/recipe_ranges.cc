@@ -52,7 +52,7 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"model.mlp_only_layers", 0, 10000},
       {"data.mixture.weight", 0, 1e9},
       {"data.fim_rate", 0, 1},
-      {"data.prefetch_batches", 0, 1024},
+      {"data.prefetch_batches", 1, 1024},
       {"batch.sequences", 1, 1 << 24},
       {"batch.sequence_length", 2, 1 << 24},
       {"batch.microbatch_sequences", 0, 1 << 24},

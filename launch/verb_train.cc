@@ -130,6 +130,39 @@ std::string StageFolder(const proto::Recipe& r, const std::string& path, int i) 
   return JoinPath(path, number + r.stage(i).name());
 }
 
+// A recipe field that the processes of a job are set up with, before any stage begins.
+struct JobSetting {
+  const char* field;
+  bool given;  // else `value` is the default
+  double value;
+};
+
+std::vector<JobSetting> JobSettings(const proto::Recipe& r) {
+  const proto::Parallel& p = r.parallel();
+  const proto::Link &within = p.within_node(), &between = p.between_nodes();
+  return {
+      {"parallel.ranks_per_node", p.has_ranks_per_node(), static_cast<double>(p.ranks_per_node())},
+      {"parallel.hang_limit_s", p.has_hang_limit_s(), p.hang_limit_s()},
+      {"parallel.within_node.gigabytes_per_s", within.has_gigabytes_per_s(), within.gigabytes_per_s()},
+      {"parallel.within_node.latency_us", within.has_latency_us(), within.latency_us()},
+      {"parallel.between_nodes.gigabytes_per_s", between.has_gigabytes_per_s(), between.gigabytes_per_s()},
+      {"parallel.between_nodes.latency_us", between.has_latency_us(), between.latency_us()},
+  };
+}
+
+// UsageError where a stage asks for another setting than the pipeline's, which all stages get.
+absl::Status CheckJobSettings(const proto::Recipe& pipeline, const proto::Recipe& stage,
+                              const std::string& name) {
+  const std::vector<JobSetting> whole = JobSettings(pipeline), asked = JobSettings(stage);
+  for (size_t i = 0; i < whole.size(); ++i) {
+    if (!asked[i].given || asked[i].value == whole[i].value) continue;
+    return UsageError(Concat("stage ", name, ": ", asked[i].field, " is ", asked[i].value,
+                             ", of the pipeline ", whole[i].value,
+                             "; all stages run in the same processes; set it in the pipeline's recipe"));
+  }
+  return absl::OkStatus();
+}
+
 // The recipe of stage i, with {NAME} of earlier stages replaced by their folders.
 absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& recipe_path,
                                  const std::string& path, int i) {
@@ -159,6 +192,7 @@ absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& reci
       stage.recipe().starts_with("/") ? stage.recipe() : JoinPath(folder, stage.recipe());
   absl::StatusOr<Recipe> loaded = Recipe::Load(file, sets);
   RETURN_IF_ERROR(Annotate(loaded.status(), Concat("stage ", stage.name())));
+  RETURN_IF_ERROR(CheckJobSettings(r, loaded->proto(), stage.name()));
   return loaded;
 }
 

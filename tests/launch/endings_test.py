@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""How runs of `moebius train` end, on one rank and on several: what is saved, which rank says why, what is refused before
+the first step. Usage: endings_test.py MOEBIUS [MPIRUN MOEBIUS_PROCESSES]"""
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+moebius = os.path.abspath(sys.argv[1])
+mpirun, processes = (os.path.abspath(path) for path in sys.argv[2:4]) if len(sys.argv) > 2 else (None, None)
+failures = []
+MODEL = """
+model {
+  model_type: "qwen3" hidden_size: 16 intermediate_size: 32 num_hidden_layers: 1
+  num_attention_heads: 2 num_key_value_heads: 1 head_dim: 8 max_position_embeddings: 64 %s
+}
+precision { compute: FP32 }
+threads: 1
+checkpoint { every_steps: 0 }
+log { every_steps: 1 }
+"""
+TEXTS = MODEL % "vocab_size: 300" + """
+name: "texts" task: PRETRAIN seed: 3
+data { train: "data/train.h5" validation: "data/val.h5" }
+batch { sequences: 4 sequence_length: 32 }
+steps: 8
+optimizer { lr: 1e-3 }
+validate { max_tokens: 256 }
+"""
+# Decay that throws the weights so far in steps 4 to 7 that step 8 overflows.
+OVERFLOW = """
+optimizer {
+  schedule: V3_PIECEWISE weight_decay: 100
+  phase { steps: 3 from_lr: 1e-3 to_lr: 1e-3 } phase { steps: 10 from_lr: 100 to_lr: 100 }
+}
+"""
+SORT = MODEL % "" + """
+tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 2 }
+batch { sequences: 4 sequence_length: 16 }
+rl { group_size: 4 max_new: 3 no_signal_steps: 3 }
+evaluate { problems: 4 }
+steps: 8
+"""
+# No answer repeats itself: all rewards are equal.
+NO_SIGNAL = SORT + 'task: GRPO reward { part { name: "repetition" } }\n'
+
+
+def check(condition, text):
+    print(("ok    " if condition else "FAIL  ") + text, flush=True)
+    if not condition:
+        failures.append(text)
+
+
+def overflow():
+    return TEXTS.replace("optimizer { lr: 1e-3 }", OVERFLOW)
+
+
+def write(name, text):
+    with open(name, "w") as file:
+        file.write(text)
+    return name
+
+
+def run(command, **kwargs):
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
+
+
+def train(recipe, out, *extra, ranks=()):
+    return run([*ranks, moebius, "train", recipe, "--out", out, *extra])
+
+
+def errors(result):
+    return [line for line in result.stderr.splitlines() if "error:" in line]
+
+
+def checkpoints(out):
+    return sorted(os.path.basename(path) for path in glob.glob(f"{out}/checkpoints/step-*"))
+
+
+def rows_of(out):
+    return [json.loads(line) for line in open(f"{out}/metrics.jsonl")]
+
+
+def ways(ranks):
+    """How several ranks are started as processes."""
+    return {"mpirun": [mpirun, "--oversubscribe", "--allow-run-as-root", "--quiet", "-np", str(ranks)],
+            "moebius-processes": [processes, str(ranks)]} if mpirun else {}
+
+
+def last_step_is_bad():
+    recipe = write("overflow.textproto", overflow())
+    done = train(recipe, "bad")
+    check("step 8 skipped" in done.stdout + done.stderr, "the last of 8 steps gives NaN")
+    check(done.returncode == 0 and checkpoints("bad") == ["step-00000008"] and os.path.exists("bad/checkpoints/latest"),
+          f"a run whose last step is bad keeps the last good state: exit {done.returncode} {checkpoints('bad')}")
+    rows = rows_of("bad")
+    check("val/loss" in rows[-1], f"and judges it: {sorted(rows[-1])}")
+    weights = run([moebius, "inspect", "bad/checkpoints/latest"])
+    check(weights.returncode == 0, f"the checkpoint is whole {weights.stderr.strip()}")
+    enough = train(recipe, "enough", "--set", "max_bad_steps=1")
+    check(enough.returncode == 76 and checkpoints("enough") == [],
+          f"one bad step too many ends with 76 and is not kept: exit {enough.returncode} {checkpoints('enough')}")
+
+
+def fork_has_a_best_of_its_own():
+    recipe = write("fork.textproto", TEXTS)
+    parent = train(recipe, "parent", "--set", "optimizer.lr=0.01")
+    check(parent.returncode == 0, f"a parent {parent.stderr.strip()}")
+    # Worse than the parent ever was.
+    fork = train(recipe, "fork", "--set", "fork.from=parent", "--set", "steps=10", "--set", "optimizer.lr=1",
+                 "--set", "checkpoint.keep_best=true")
+    best = [rows_of(out)[-1]["val/loss"] for out in ("parent", "fork")]
+    check(fork.returncode == 0 and best[1] > best[0], f"a fork that is worse than its parent: {best} {fork.stderr.strip()}")
+    check(os.path.exists("fork/checkpoints/best"), "has a best checkpoint of its own")
+
+
+def refused_at_the_start():
+    refused = train(write("prefetch.textproto", TEXTS.replace("data {", "data { prefetch_batches: 0")), "prefetch")
+    check(refused.returncode == 64 and "data.prefetch_batches" in refused.stderr,
+          f"no batch ahead of time: exit {refused.returncode} {refused.stderr.strip()[:200]}")
+
+    # A token file that carries no tokenizer, and samples that want one.
+    os.makedirs("plain", exist_ok=True)
+    for name in ("train.h5", "val.h5"):
+        content = open(f"data/{name}", "rb").read()
+        check(content.count(b"tokenizer_json") > 0, f"{name} carries a tokenizer")
+        open(f"plain/{name}", "wb").write(content.replace(b"tokenizer_json", b"tokenizer_xxxx"))
+    sample = TEXTS.replace("data/", "plain/") + 'sample { every_steps: 100 prompts: "A" }'
+    refused = train(write("sample.textproto", sample), "sample")
+    check(refused.returncode == 64 and "no tokenizer is known" in refused.stderr and "step 1" not in refused.stdout,
+          f"samples without a tokenizer: exit {refused.returncode} before the first step: {refused.stderr.strip()}"
+          f"{refused.stdout[-300:]}")
+
+
+def pipelines():
+    write("stage.textproto", SORT + "task: SFT\n")
+    both = 'task: PIPELINE %s stage { name: "one" recipe: "stage.textproto" } ' \
+           'stage { name: "two" recipe: "stage.textproto" %s }'
+    for field, here in (("hang_limit_s", 5), ("ranks_per_node", 1), ("within_node.latency_us", 3),
+                        ("between_nodes.gigabytes_per_s", 2)):
+        out = f"pipe-{field}"
+        other = f'set: "parallel.{field}={here}"'
+        refused = train(write("pipe.textproto", both % ("", other)), out)
+        check(refused.returncode == 64 and "stage two" in refused.stderr and f"parallel.{field}" in refused.stderr and
+              not glob.glob(f"{out}/*/metrics.jsonl"),
+              f"a stage with another {field}: exit {refused.returncode} before any stage: {refused.stderr.strip()}")
+    same = train(write("pipe.textproto", both % ("parallel { hang_limit_s: 5 }", 'set: "parallel.hang_limit_s=5"')), "pipe")
+    check(same.returncode == 0, f"a stage that says what the pipeline says {same.stderr.strip()}")
+
+
+def all_ranks_fail_together():
+    for recipe, words in ((write("signal.textproto", NO_SIGNAL), "no signal"),
+                          (write("bad.textproto", overflow() + "max_bad_steps: 1"), "NaN")):
+        for way, ranks in ways(2).items():
+            out = f"{recipe}-{way}"
+            ended = train(recipe, out, ranks=ranks)
+            check(ended.returncode == 76 and len(errors(ended)) == 1 and words in errors(ended)[0],
+                  f"{words}, {way}: exit {ended.returncode}, one rank says so: {errors(ended)}")
+            check(os.path.exists(f"{out}/report.html"), "and rank 0 finished its report")
+
+
+def one_rank_fails():
+    """Rank 3 stands in a folder whose token file breaks off in the middle of the run."""
+    recipe = write("alone.textproto", TEXTS)
+    os.makedirs("broken/data", exist_ok=True)
+    for name in ("train.h5", "val.h5"):
+        content = bytearray(open(f"data/{name}", "rb").read())
+        if name == "train.h5":
+            for i in range(len(content) // 2, len(content) // 2 + 4096):
+                content[i] ^= 0x5A
+        open(f"broken/data/{name}", "wb").write(content)
+    path, out = os.path.abspath(recipe), os.path.abspath("alone")
+    start = write("start.sh", '[ "${OMPI_COMM_WORLD_RANK:-$MOEBIUS_RANK}" = 3 ] && cd broken\nexec "$@"\n')
+    for way, ranks in ways(4).items():
+        ended = run([*ranks, "sh", start, moebius, "train", path, "--out", f"{out}-{way}", "--set", "steps=100000", "--set", "data.shuffle=false"])
+        said = errors(ended)
+        check(ended.returncode == 65 and said and all("train.h5" in line for line in said),
+              f"an error of rank 3 alone, {way}: exit {ended.returncode}: {said} {ended.stderr.strip()[-300:]}")
+        check(len(said) <= 2, "that rank says so, and rank 0 at most once more")
+
+
+def main():
+    text = "".join(f"Sentence {i} says {'xyzab'[i % 5] * (i % 7 + 1)} and no more. " for i in range(1500))
+    os.makedirs("text")
+    for k in range(4):
+        write(f"text/{k}.txt", text[k * 9000:(k + 1) * 9000])
+    built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--vocab-size", "300", "--out",
+                 "data"])
+    check(built.returncode == 0, f"data build: {built.stderr.strip()}")
+    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, pipelines,
+                 all_ranks_fail_together, one_rank_fails):
+        part()
+
+
+# Some clusters set it; a test inside an allocation must not look like a rank.
+for name in list(os.environ):
+    if re.match(r"OMPI_COMM_|PMI|SLURM_|MOEBIUS_(RANK|WORLD_SIZE|MASTER)", name):
+        del os.environ[name]
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    main()
+    os.chdir("/")
+print(f"{len(failures)} failures")
+sys.exit(1 if failures else 0)

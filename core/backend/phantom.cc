@@ -56,7 +56,7 @@ class Phantom final : public PhantomBackend {
   std::string Name() const override { return "phantom"; }
   std::string InstructionSet() const override { return "none"; }
   DType AutoCompute() const override { return options_.auto_compute; }
-  bool batch_invariant() const override { return false; }
+  bool batch_invariant() const override { return options_.batch_invariant; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return options_.piece_bytes; }
   int64_t free_bytes() const override { return 0; }

@@ -13,6 +13,7 @@ namespace moebius {
 struct PhantomOptions {
   DType auto_compute = DType::kBF16;  // of the device that it stands for; likewise:
   int64_t piece_bytes = 0;
+  bool batch_invariant = false;
 };
 
 class PhantomBackend : public Backend {

@@ -5,10 +5,12 @@
 #include "core/backend/phantom.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/model/score.h"
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
 #include "parallel/comm/solo_world.h"
+#include "rl/loop/rl_options.h"
 
 namespace moebius {
 namespace {
@@ -39,18 +41,99 @@ absl::StatusOr<Beside> RunBeside(const std::string& folder, const Context& conte
   return out;
 }
 
+// The largest groups that the task may train on: conversations and pairs of answers that fill
+// batch.sequence_length, prompts that leave room for rl.max_new and whose answers all are as long.
+std::vector<AnswerGroup> LargestGroups(const proto::Recipe& r, int64_t count) {
+  const int64_t length = r.batch().sequence_length();
+  const bool asks = r.task() == proto::GRPO || r.task() == proto::REJECTION;
+  const int64_t answer = asks ? std::clamp<int64_t>(r.rl().max_new(), 1, length - 1) : length - 1;
+  AnswerGroup group{.prompt = std::vector<int32_t>(length - answer), .answers = {}};
+  group.answers.resize(asks ? r.rl().group_size() : r.task() == proto::DPO ? 2 : 1);
+  for (AnswerGroup::Answer& a : group.answers) a.tokens.resize(answer);
+  return std::vector<AnswerGroup>(count, group);
+}
+
+// A decoder with its caches, as sampling and evaluation leave it; null where the task asks no problems.
+std::unique_ptr<Decoder> DecodeBeside(const proto::Recipe& r, const Trainer& trainer) {
+  if (!r.has_problems()) return nullptr;
+  const bool samples = r.task() == proto::GRPO || r.task() == proto::REJECTION;
+  const int64_t sampled = samples ? r.batch().sequences() * r.rl().group_size() : 0;
+  const int64_t evaluated = r.evaluate().problems() * std::max<int64_t>(1, r.evaluate().samples());
+  const int64_t slots = std::min(r.rl().max_batch(), std::max(sampled, evaluated));
+  const int64_t length = r.batch().sequence_length();
+  const Context& c = trainer.context();
+  auto decoder =
+      std::make_unique<Decoder>(trainer.model(), c.backend, c.stream, DecoderOptionsOf(r.rl(), trainer));
+  decoder->Reserve(slots, length);
+  const std::vector<int32_t> prompt(std::max<int64_t>(1, length - r.rl().max_new()));
+  const int64_t at_once = decoder->options().prefill_tokens / std::ssize(prompt) + 1;
+  decoder->Prefill(std::vector<std::span<const int32_t>>(std::min(slots, at_once), prompt));
+  while (decoder->live() < slots) decoder->Fork(0);
+  decoder->Step(std::vector<int32_t>(slots));
+  return decoder;
+}
+
+// What of the policies that a step compares stays; scoring their tokens comes and goes.
+std::unique_ptr<Model> ScoreBeside(const proto::Recipe& r, const Trainer& trainer) {
+  const bool kl = r.task() == proto::GRPO && r.rl().kl() != proto::Rl::NO_KL;
+  const bool proximal =
+      r.task() == proto::GRPO && r.rl().rollout() != proto::Rl::EXACT && r.rl().updates() > 1;
+  const Context& c = trainer.context();
+  const auto score = [&](const Model& model) {
+    Microbatch microbatch(c.backend, model.num_slots());
+    constexpr int64_t kTokens = 8192;  // that ScoreGroups runs at once
+    const int64_t count = 2 + kTokens / LargestGroups(r, 1)[0].Tokens();
+    ScoreGroups(model, c, microbatch, LargestGroups(r, std::min(r.batch().sequences(), count)), 1, kTokens);
+  };
+  if (proximal) score(trainer.model());
+  if (!kl && r.task() != proto::DPO) return nullptr;
+  const ModelOptions& trained = trainer.model().options();
+  auto reference =
+      std::make_unique<Model>(trainer.model_config(), c.backend, c.stream,
+                              ModelOptions{.storage = {.act = trained.storage.act, .training = false},
+                                           .max_positions = r.batch().sequence_length(),
+                                           .mtp = false});
+  score(*reference);
+  return reference;
+}
+
+// One step of reinforcement or preferences, in the order in which memory is taken.
+absl::Status StepOnGroups(const proto::Recipe& r, Trainer& trainer) {
+  const std::unique_ptr<Decoder> decoder = DecodeBeside(r, trainer);
+  if (r.task() == proto::REJECTION) return absl::OkStatus();
+  const std::unique_ptr<Model> reference = ScoreBeside(r, trainer);
+  const int64_t updates = r.task() == proto::GRPO ? r.rl().updates() : 1;
+  const int64_t each = r.batch().microbatch_sequences();
+  int64_t count = (r.batch().sequences() + updates - 1) / updates;
+  // As in PredictPeakBytes.
+  if (each > 0) count = std::min(count, 2 * each);
+  const std::vector<AnswerGroup> groups = LargestGroups(r, std::max(count, trainer.GroupsAtLeast()));
+  GroupBatch batch{.groups = groups, .predictions = 1, .scale = 1};
+  batch.entropies = r.task() == proto::GRPO;
+  batch.weigh = [](int64_t, int64_t, std::span<const float>, std::span<float>) {};
+  return trainer.Step(std::span<const GroupBatch>(&batch, 1), 1).status();
+}
+
 }  // namespace
 
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
                                          const Backend& stands_for) {
   const std::unique_ptr<PhantomBackend> phantom =
-      MakePhantomBackend({.auto_compute = stands_for.AutoCompute(), .piece_bytes = stands_for.piece_bytes()});
+      MakePhantomBackend({.auto_compute = stands_for.AutoCompute(),
+                          .piece_bytes = stands_for.piece_bytes(),
+                          .batch_invariant = stands_for.batch_invariant()});
   SoloWorld world;
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, 1));
   const std::unique_ptr<Stream> stream = phantom->NewStream(StreamKind::kCompute);
   const ModelOptions options = ModelOptionsOf(recipe, config, ComputeOf(recipe, *phantom));
   ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                    Trainer::New(*world, *phantom, *stream, config, options, layout, TrainConfigOf(recipe)));
+  const auto task = recipe.task();
+  if (task == proto::GRPO || task == proto::DPO || task == proto::REJECTION) {
+    RETURN_IF_ERROR(StepOnGroups(recipe, *trainer));
+    return phantom->peak_bytes();
+  }
+  const std::unique_ptr<Decoder> decoder = task == proto::PRETRAIN ? nullptr : DecodeBeside(recipe, *trainer);
   int64_t sequences = recipe.batch().sequences();
   for (const auto& point : recipe.batch().ramp()) {
     sequences = std::max<int64_t>(sequences, point.to_sequences());
@@ -60,7 +143,7 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   if (each > 0) sequences = std::min(sequences, 2 * each);
   const int64_t length = recipe.batch().sequence_length();
   Beside teacher;
-  if (recipe.task() == proto::DISTILL) {
+  if (task == proto::DISTILL) {
     const int64_t at_once = each > 0 ? std::min(sequences, each) : sequences;
     ASSIGN_OR_RETURN(teacher, RunBeside(recipe.distill().teacher(), trainer->context(), options.storage.act,
                                         at_once, length));
@@ -80,10 +163,12 @@ absl::Status CheckMemory(const proto::Recipe& recipe, const ModelConfig& config,
   if (needed <= free) return absl::OkStatus();
   const int64_t each = recipe.batch().microbatch_sequences() > 0 ? recipe.batch().microbatch_sequences()
                                                                  : recipe.batch().sequences();
+  const bool asks = recipe.task() == proto::GRPO || recipe.task() == proto::REJECTION;
   return UnavailableError(
       Concat("the run needs ", HumanBytes(static_cast<double>(needed)), " at its peak, ", backend.Name(),
              " has ", HumanBytes(static_cast<double>(free)), " free; ",
              each > 1 ? Concat("set batch.microbatch_sequences below ", each, ", or ") : std::string(),
+             asks ? "set rl.max_batch or rl.max_new lower, or " : "",
              "set recompute { policy: BLOCKS }, optimizer { moments: BF16 }, or use more ranks"));
 }
 

@@ -60,6 +60,93 @@ TEST(MemoryTest, ThePredictionIsWhatTheTrainerHoldsAndTheRestOfItsBlocks) {
   }
 }
 
+// A step on groups of answers is not one on rows of batch.sequence_length.
+constexpr char kAnswers[] = R"(
+task: GRPO
+model {
+  model_type: "qwen3" hidden_size: 64 intermediate_size: 128 num_hidden_layers: 2 num_attention_heads: 4
+  num_key_value_heads: 4 head_dim: 16 max_position_embeddings: 256
+}
+tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 3 }
+batch { sequences: 16 sequence_length: 128 }
+rl { group_size: 16 max_new: 96 max_batch: 16 }
+dpo { data: "pairs.jsonl" }
+precision { compute: FP32 }
+)";
+
+Prepared LoadAnswers(const std::vector<std::string>& sets) {
+  absl::StatusOr<Recipe> recipe = Recipe::FromText(kAnswers, "answers.textproto", sets);
+  CHECK(recipe.ok()) << std::string(recipe.status().message());
+  absl::StatusOr<ModelConfig> config = ResolveModel(*recipe);
+  CHECK(config.ok()) << std::string(config.status().message());
+  return {*std::move(recipe), *std::move(config)};
+}
+
+int64_t Predict(const Prepared& run) {
+  const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1, .batch_invariant = true});
+  const absl::StatusOr<int64_t> predicted = PredictPeakBytes(run.recipe.proto(), run.config, *cpu);
+  CHECK(predicted.ok()) << std::string(predicted.status().message());
+  return *predicted;
+}
+
+// Of `count` prompts with answers that are as long as they can be.
+int64_t HeldForGroups(const Prepared& run, int64_t count, int64_t prompt, int64_t answers, int64_t tokens) {
+  SoloWorld world;
+  absl::StatusOr<Training> training = BuildTraining(run.recipe.proto(), run.config, *world, 1);
+  CHECK(training.ok()) << std::string(training.status().message());
+  training->trainer->InitializeWeights(1);
+  AnswerGroup group{.prompt = std::vector<int32_t>(prompt, 1), .answers = {}};
+  group.answers.assign(answers, {.tokens = std::vector<int32_t>(tokens, 2), .weights = {}});
+  const std::vector<AnswerGroup> groups(count, group);
+  GroupBatch batch{.groups = groups, .predictions = count * answers * tokens, .scale = 1e-4};
+  batch.entropies = run.recipe.proto().task() == proto::GRPO;
+  const absl::StatusOr<StepMetrics> m =
+      training->trainer->Step(std::span<const GroupBatch>(&batch, 1), count);
+  CHECK(m.ok()) << std::string(m.status().message());
+  CHECK(training->trainer->Close().ok());
+  return m->peak_bytes;
+}
+
+constexpr int64_t kSlack = 8 * (int64_t{16} << 20);  // blocks of arenas, the decoder's among them
+
+TEST(MemoryTest, OfReinforcementGroupsOfWholeAnswersCount) {
+  // Keys and values of 16 sequences of 128 tokens in two layers.
+  const int64_t caches = int64_t{2} * 16 * 128 * 2 * 64 * 4;
+  for (const std::vector<std::string>& sets :
+       {std::vector<std::string>{}, {"batch.microbatch_sequences=2"}, {"rl.updates=4"}}) {
+    SCOPED_TRACE(sets.empty() ? "as it is" : sets[0]);
+    const Prepared run = LoadAnswers(sets);
+    const int64_t updates = run.recipe.proto().rl().updates();
+    const int64_t held = HeldForGroups(run, 16 / updates, 32, 16, 96), predicted = Predict(run);
+    EXPECT_GE(predicted, held + caches);
+    EXPECT_LE(predicted, held + caches + kSlack);
+  }
+}
+
+TEST(MemoryTest, OfPreferencesBothAnswersAndTheReferenceCount) {
+  const Prepared run = LoadAnswers({"task=DPO"});
+  const int64_t held = HeldForGroups(run, 16, 1, 2, 127), predicted = Predict(run);
+  EXPECT_GE(predicted, held);
+  EXPECT_LE(predicted, held + kSlack);
+}
+
+TEST(MemoryTest, WhatStandsBesideReinforcementCounts) {
+  const std::vector<std::string> wide = {"model.hidden_size=512", "model.intermediate_size=2048",
+                                         "batch.sequences=1"};
+  const auto with = [&wide](const char* more) {
+    std::vector<std::string> sets = wide;
+    sets.emplace_back(more);
+    return Predict(LoadAnswers(sets));
+  };
+  const int64_t alone = Predict(LoadAnswers(wide));
+  // Two layers of three 512 x 2048 matrices in fp32, without a gradient or moments.
+  EXPECT_GT(with("rl.kl=K3"), alone + int64_t{2} * 3 * 512 * 2048 * 4) << "a reference policy";
+  // An evaluation of 500 problems decodes as many at once as it may.
+  EXPECT_EQ(with("rl.max_batch=512"), with("rl.max_batch=500")) << "and no more than it asks";
+  EXPECT_GT(with("rl.max_batch=500"), alone + int64_t{400} * 128 * 2 * 2 * 64 * 4) << "more caches";
+}
+
 TEST(MemoryTest, ARunThatDoesNotFitIsRefusedWithTheNumbersBeforeAnythingIsAllocated) {
   const Prepared run = Load({"batch.sequences=32768"});
   const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});

@@ -19,6 +19,7 @@
 #include "launch/train/validation.h"
 #include "optim/checkpoint.h"
 #include "rl/loop/policy_watch.h"
+#include "rl/sandbox/sandbox.h"
 
 namespace moebius {
 namespace {
@@ -69,6 +70,8 @@ class TrainingLoop {
   absl::Status Sample();
   absl::Status Save();
   absl::StatusOr<bool> ShouldStop();
+  std::vector<RunFact> Circumstances() const;
+  bool RunsUnsafePrograms() const { return options_.sandbox != nullptr && !options_.sandbox->isolated(); }
   bool leads() const { return folder_ != nullptr; }
   bool IsLast() const { return state().step >= r_.steps(); }
   static bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
@@ -291,6 +294,7 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   if (outputs_ != nullptr) {
     row = outputs_->RowOf(m, state(), bits_per_nat_);
     for (const auto& [name, value] : report.values) row.Set(name, value);
+    if (RunsUnsafePrograms()) row.Set("rl/unsafe_sandbox", 1);
     outputs_->Update(m, row);
     for (const std::string& warning : watch_.Observe(m.step, row.values))
       Print(Concat("step ", m.step, "  ", warning));
@@ -414,12 +418,31 @@ absl::Status TrainingLoop::RecallMetrics() {
   return absl::OkStatus();
 }
 
+// What a reader of the results must know, and no metric says: a fact and a sentence for the person who
+// watches.
+std::vector<RunFact> TrainingLoop::Circumstances() const {
+  std::vector<RunFact> facts;
+  if (RunsUnsafePrograms()) {
+    facts.push_back(
+        {"sandbox", "none",
+         "warning: programs run without isolation, as the recipe and --unsafe allow; a verdict may "
+         "be forged, and this machine is not protected from them"});
+  }
+  if (r_.task() == proto::GRPO && config_.selection_bias) {
+    const bool frozen = r_.rl().router_bias() == proto::Rl::FROZEN;
+    facts.push_back({"router_bias", frozen ? "FROZEN" : "MOVING",
+                     frozen ? "selection biases of routers stay as they are (rl.router_bias: FROZEN)"
+                            : "selection biases of routers go on moving (rl.router_bias: MOVING)"});
+  }
+  return facts;
+}
+
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
   absl::Status opened;
   if (leads()) {
-    auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step);
+    auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step, Circumstances());
     opened = outputs.status();
     if (outputs.ok()) outputs_ = std::move(*outputs);
     if (opened.ok()) opened = RecallMetrics();

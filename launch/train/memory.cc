@@ -129,6 +129,8 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                    Trainer::New(*world, *phantom, *stream, config, options, layout, TrainConfigOf(recipe)));
   const auto task = recipe.task();
+  // What a decoder cannot be made for.
+  if (task != proto::PRETRAIN) RETURN_IF_ERROR(CheckRl(recipe.rl(), config));
   if (task == proto::GRPO || task == proto::DPO || task == proto::REJECTION) {
     RETURN_IF_ERROR(StepOnGroups(recipe, *trainer));
     return phantom->peak_bytes();

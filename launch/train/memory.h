@@ -14,7 +14,7 @@ namespace moebius {
 // live microbatches, scratch; a teacher or reference model; the caches of sampling and evaluation. Of texts
 // of batch.sequence_length, of groups of prompts and answers as long as the recipe allows: shorter ones take
 // less. What libraries keep for themselves comes on top, and PRETRAIN's `sample`. Seconds, whatever the
-// model's size.
+// model's size. UsageError for an `rl` that the model cannot run (CheckRl).
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
                                          const Backend& stands_for);
 

@@ -18,7 +18,8 @@ namespace moebius {
 
 absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recipe, const ModelConfig& config,
                                                              const Training& training, RunFolder& folder,
-                                                             int64_t first_step) {
+                                                             int64_t first_step,
+                                                             const std::vector<RunFact>& facts) {
   const proto::Recipe& r = recipe.proto();
   std::unique_ptr<RunOutputs> out(new RunOutputs(r, config, folder));
   const ModelCost cost = CostOf(config, r.batch().sequence_length());
@@ -38,6 +39,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
               "; FLOPs of ", out->flops_per_token_ / 1e9,
               " GFLOP a token (causal attention, MTP included)")}};
   if (layout.ranks() > 1) more.push_back({"layout", ToText(layout)});
+  for (const RunFact& fact : facts) more.emplace_back(fact.name, fact.value);
   RETURN_IF_ERROR(folder.WriteEnvironment(EnvironmentJson(ReadEnvironment(), more)));
   ASSIGN_OR_RETURN(out->metrics_, JsonLinesWriter::Open(folder.metrics_path()));
   ASSIGN_OR_RETURN(out->loads_, JsonLinesWriter::Open(folder.expert_load_path()));
@@ -53,6 +55,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
       " active a token), ", training.backend->Name(), ", ", ComputeText(r, act),
       layout.ranks() > 1 ? Concat(", ", layout.ranks(), " ranks (", ToText(layout), ")") : std::string(),
       first_step > 0 ? Concat(", going on after step ", first_step) : std::string()));
+  for (const RunFact& fact : facts) out->Print(fact.line);
   return out;
 }
 

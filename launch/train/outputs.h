@@ -16,12 +16,18 @@
 
 namespace moebius {
 
+// What environment.json says beside the machine, and a line about it.
+struct RunFact {
+  std::string name, value, line;
+};
+
 class RunOutputs {
  public:
   // `first_step`: done before this process began. Measures the product peak for perf/mfu.
   static absl::StatusOr<std::unique_ptr<RunOutputs>> Open(const Recipe& recipe, const ModelConfig& config,
                                                           const Training& training, RunFolder& folder,
-                                                          int64_t first_step);
+                                                          int64_t first_step,
+                                                          const std::vector<RunFact>& facts);
 
   // The row of a step; validation adds to it before Write.
   MetricsRow RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const;

@@ -110,11 +110,13 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
                               .held_out_scorer = held_out_scorer_ ? &*held_out_scorer_ : nullptr,
                               .evaluate = r_.evaluate(),
                               .rl = r_.rl()};
-  if (r_.batch().sequences() < training.trainer->GroupsAtLeast()) {
-    return UsageError(Concat("batch.sequences is ", r_.batch().sequences(), ", but every rank needs ",
-                             training.trainer->GroupsAtLeast(), " in all; raise it"));
+  const int64_t updates = r_.task() == proto::GRPO ? r_.rl().updates() : 1;
+  const int64_t least = updates * training.trainer->GroupsAtLeast();
+  if (r_.batch().sequences() < least) {
+    return UsageError(Concat("batch.sequences is ", r_.batch().sequences(),
+                             ", but every rank needs some in each of ", updates, " updates (rl.updates), ",
+                             least, " in all; raise it"));
   }
-  RETURN_IF_ERROR(CheckProblems(context));
   std::unique_ptr<Journal> journal;
   if (!run_folder.empty() && (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)) {
     ASSIGN_OR_RETURN(journal,

@@ -125,8 +125,8 @@ TEST(MemoryTest, OfReinforcementGroupsOfWholeAnswersCount) {
 }
 
 TEST(MemoryTest, OfPreferencesBothAnswersAndTheReferenceCount) {
-  const Prepared run = LoadAnswers({"task=DPO"});
-  const int64_t held = HeldForGroups(run, 16, 1, 2, 127), predicted = Predict(run);
+  const Prepared run = LoadAnswers({"task=DPO", "batch.sequences=128"});
+  const int64_t held = HeldForGroups(run, 128, 1, 2, 127), predicted = Predict(run);
   EXPECT_GE(predicted, held);
   EXPECT_LE(predicted, held + kSlack);
 }

@@ -92,8 +92,14 @@ TEST(TallyVerdicts, HasNoConsensusForOneSampleAndSplitsSubjects) {
 
 TEST(PercentText, SaysTheRuleOfThreeWhereTheNormalApproximationIsBlind) {
   EXPECT_EQ(PercentText({{0.25, 0.05}, 100}), "25.0 +- 5.0");
-  EXPECT_EQ(PercentText({{0, 0}, 50}), "0.0 (below 6.0)");
-  EXPECT_EQ(PercentText({{1, 0}, 100}), "100.0 (above 97.0)");
+  const auto alike = [](double score, size_t n) {
+    const std::vector<double> scores(n, score);
+    return PercentText({MeanOverPrompts(scores), static_cast<int64_t>(n)});
+  };
+  EXPECT_EQ(alike(0, 50), "0.0 (below 6.0)");
+  EXPECT_EQ(alike(1, 100), "100.0 (above 97.0)");
+  EXPECT_EQ(alike(1, 2), "100.0 (above 0.0)");
+  EXPECT_EQ(alike(0.5, 10), "50.0");
   EXPECT_EQ(PercentText({{0, 0}, 0}), "-");
 }
 

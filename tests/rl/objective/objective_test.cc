@@ -322,6 +322,10 @@ TEST_F(ObjectiveTest, EstimatesAreAsComputedElsewhere) {
   const Estimate estimate = MeanOverPrompts(Doubles{0, 1, 1, 0});
   EXPECT_EQ(estimate.mean, 0.5);
   EXPECT_NEAR(estimate.half_width, 1.96 * std::sqrt(1.0 / 3 / 4), 1e-12);
+  // Where nothing differs the normal approximation says nothing.
+  EXPECT_DOUBLE_EQ(MeanOverPrompts(Doubles(60, 1.0)).half_width, 0.05);
+  EXPECT_DOUBLE_EQ(MeanOverPrompts(Doubles(2, 0.0)).half_width, 1);
+  EXPECT_EQ(MeanOverPrompts(Doubles{}).half_width, 0);
 }
 
 }  // namespace

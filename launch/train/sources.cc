@@ -117,6 +117,7 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
                              ", but every rank needs some in each of ", updates, " updates (rl.updates), ",
                              least, " in all; raise it"));
   }
+  RETURN_IF_ERROR(CheckProblems(context));
   std::unique_ptr<Journal> journal;
   if (!run_folder.empty() && (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)) {
     ASSIGN_OR_RETURN(journal,

@@ -11,6 +11,7 @@
 #include "data/message_lines.h"
 #include "rl/loop/loop.pb.h"
 #include "rl/loop/rl_options.h"
+#include "rl/loop/roll_out.h"
 
 namespace moebius {
 namespace {
@@ -80,26 +81,19 @@ bool RejectionSource::Keeps(const Problem& problem, const std::string& answer) {
 
 absl::StatusOr<StepReport> RejectionSource::Step() {
   Trainer& trainer = context_.trainer;
-  Mesh& mesh = trainer.mesh();
   const auto start = std::chrono::steady_clock::now();
   const uint64_t first = trainer.state().sequences;
-  const auto [begin, end] = ShareOf(context_.sequences, mesh.all().rank(), mesh.all().size());
-  std::vector<uint64_t> problems(end - begin);
-  std::iota(problems.begin(), problems.end(), first + begin);
-  RETURN_IF_ERROR(policy_.Get().status());
-  absl::StatusOr<std::vector<RolloutGroup>> mine = std::vector<RolloutGroup>();
-  if (!problems.empty()) {
-    mine = SampleGroups(policy_.FreeDecoder(decoder_), tools_, problems, first + begin, rollout_);
-  }
-  absl::Status status = mine.status();
-  if (status.ok()) {
-    status =
-        ScoreSamples(tools_, context_.seed, (first + begin) * rollout_.group_size, journal_.get(), *mine);
-  }
-  RETURN_IF_ERROR(mesh.Agree(status));
-  ASSIGN_OR_RETURN(const std::vector<RolloutGroup> groups, GatherGroups(mesh, *mine));
+  std::vector<uint64_t> problems(context_.sequences);
+  std::iota(problems.begin(), problems.end(), first);
+  ASSIGN_OR_RETURN(const std::vector<RolloutGroup> groups, RollOut(trainer, policy_, tools_, problems,
+                                                                   {.rollout = rollout_,
+                                                                    .decoder = decoder_,
+                                                                    .seed = context_.seed,
+                                                                    .first_group = first,
+                                                                    .journal = journal_.get()}));
   StepReport report;
   report.metrics = trainer.PassStep(context_.sequences);
+  absl::Status status;
   double right = 0, kept = 0, judged = 0, left_out = 0, tokens = 0;
   for (const RolloutGroup& group : groups) {
     const Problem problem = tools_.problems.At(group.problem);
@@ -120,7 +114,7 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
       }
     }
   }
-  RETURN_IF_ERROR(mesh.Agree(status));
+  RETURN_IF_ERROR(trainer.mesh().Agree(status));
   report.metrics.tokens = static_cast<int64_t>(tokens);
   report.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (judged > 0) report.values.emplace_back("rl/accuracy", right / judged);

@@ -1,0 +1,52 @@
+// From a recipe to what a trainer is told.
+#include "launch/train/setup.h"
+
+#include "core/base/status.h"
+#include "data/tokenizer/byte_tokenizer.h"
+#include "gtest/gtest.h"
+#include "launch/recipe.h"
+#include "launch/recipe.pb.h"
+
+namespace moebius {
+namespace {
+
+constexpr const char* kExperts =
+    R"(name: "t" task: GRPO tokenizer: "symbols:0123456789sort =" problems { kind: "sort" }
+model { model_type: "deepseek_v3" hidden_size: 32 intermediate_size: 48 moe_intermediate_size: 16
+  num_hidden_layers: 2 num_attention_heads: 2 n_shared_experts: 1 n_routed_experts: 4 num_experts_per_tok: 2
+  n_group: 1 topk_group: 1 first_k_dense_replace: 1 kv_lora_rank: 16 q_lora_rank: 16 qk_rope_head_dim: 8
+  qk_nope_head_dim: 8 v_head_dim: 8 max_position_embeddings: 64 }
+batch { sequences: 8 sequence_length: 32 } steps: 4 balance { bias_update_speed: 0.01 })";
+
+Recipe Experts(const std::vector<std::string>& sets) {
+  absl::StatusOr<Recipe> recipe = Recipe::FromText(kExperts, "t.textproto", sets);
+  CHECK(recipe.ok()) << std::string(recipe.status().message());
+  return *std::move(recipe);
+}
+
+// Reinforcement leaves selection biases alone unless it is told otherwise; other tasks go on moving them.
+TEST(TrainConfigOf, RouterBiasesOfReinforcementAreAChoice) {
+  EXPECT_EQ(TrainConfigOf(Experts({}).proto()).bias_update_speed, 0);
+  EXPECT_EQ(TrainConfigOf(Experts({"rl.router_bias=MOVING"}).proto()).bias_update_speed, 0.01);
+  EXPECT_EQ(TrainConfigOf(Experts({"task=SFT"}).proto()).bias_update_speed, 0.01);
+}
+
+// A model that is made for a tokenizer has a row for each of its tokens, and ends its texts as it does.
+TEST(ResolveModel, TakesSizeAndEndFromTheTokenizer) {
+  Recipe recipe = Experts({});
+  const absl::StatusOr<ModelConfig> config = ResolveModel(recipe);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const Tokenizer tokenizer = *MakeTokenizer("symbols:0123456789sort =");
+  EXPECT_EQ(config->vocab_size, tokenizer.vocab_size());
+  ASSERT_GE(config->eos_token_id, 0);
+  const std::vector<int32_t> end = {static_cast<int32_t>(config->eos_token_id)};
+  EXPECT_EQ(tokenizer.Decode(end), kEndOfText);
+  Recipe other = Experts({"model.eos_token_id=3", "model.vocab_size=40"});
+  const absl::StatusOr<ModelConfig> given = ResolveModel(other);
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->eos_token_id, 3);
+  EXPECT_EQ(given->vocab_size, 40);
+}
+
+}  // namespace
+}  // namespace moebius

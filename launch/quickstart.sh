@@ -39,4 +39,4 @@ launch/compare_compressors.sh "$data" "$out"
 
 echo "== 6. where to look"
 $moebius report "$out"
-echo "sample:   $moebius generate $out/checkpoints/latest --prompt 'It was' --max-new 60"
+echo "sample:   $moebius generate $out --prompt 'It was' --max-new 60"

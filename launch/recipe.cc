@@ -13,6 +13,7 @@
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "launch/recipe.pb.h"
+#include "launch/run_folder.h"
 
 namespace moebius {
 namespace {
@@ -327,6 +328,10 @@ absl::Status Recipe::Finish(const std::string& path, const std::vector<std::stri
   if (!proto_->has_name()) {
     proto_->set_name(RecipeStem(path));
     origins_["name"] = "name of the recipe's file";
+  }
+  if (proto_->init().has_from()) proto_->mutable_init()->set_from(ModelFolderOf(proto_->init().from()));
+  if (proto_->distill().has_teacher()) {
+    proto_->mutable_distill()->set_teacher(ModelFolderOf(proto_->distill().teacher()));
   }
   CheckRanges(*proto_, origins_, RecipeRanges(), &errors);
   Checker(*proto_, path, origins_, &errors).CheckAll();

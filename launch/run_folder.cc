@@ -177,4 +177,14 @@ absl::Status RunFolder::CutBackTo(int64_t step) const {
   return absl::OkStatus();
 }
 
+bool IsRunFolder(const std::string& path) {
+  return FolderExists(path) && (FileExists(JoinPath(path, "metrics.jsonl")) ||
+                                FileExists(JoinPath(path, "recipe.resolved.textproto")));
+}
+
+std::string ModelFolderOf(const std::string& path) {
+  const bool run = IsRunFolder(path) && !FileExists(JoinPath(path, "config.json"));
+  return run ? JoinPath(path, "checkpoints/latest") : path;
+}
+
 }  // namespace moebius

@@ -71,4 +71,10 @@ class RunFolder {
 std::optional<int64_t> StepOfName(std::string_view name);
 std::string StepName(int64_t step);
 
+// Whether `path` looks like a folder that moebius train wrote.
+bool IsRunFolder(const std::string& path);
+// The folder with the model that `path` names: a run folder stands for its latest checkpoint, anything else
+// for itself.
+std::string ModelFolderOf(const std::string& path);
+
 }  // namespace moebius

@@ -6,6 +6,7 @@
 #include "core/io/file.h"
 #include "core/model/import_gguf.h"
 #include "data/tokenizer/gguf_tokenizer.h"
+#include "launch/run_folder.h"
 #include "optim/checkpoint.h"
 #include "optim/stored_slices.h"
 
@@ -30,7 +31,7 @@ absl::StatusOr<ConvertResult> ConvertFile(const std::string& from, const std::st
 }
 
 absl::Status Convert(const ParsedArgs& args, bool manifest) {
-  const std::string& from = args.positional()[0];
+  const std::string from = ModelFolderOf(args.positional()[0]);
   const std::string& to = args.positional()[1];
   ConvertOptions options{.dtype = std::nullopt, .manifest = manifest};
   if (args.Text("dtype") == "fp32") options.dtype = DType::kF32;
@@ -73,7 +74,7 @@ std::vector<Verb> ConvertVerbs() {
                  {.name = "average",
                   .kind = FlagKind::kSwitch,
                   .help = "the moving averages of the weights (optimizer.ema_decay) instead of the weights"}},
-       .examples = {"moebius export runs/quickstart/checkpoints/latest exported",
+       .examples = {"moebius export runs/quickstart exported",
                     "moebius export runs/quickstart/checkpoints/best exported --dtype bf16"},
        .min_positional = 2,
        .max_positional = 2,

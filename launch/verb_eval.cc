@@ -16,6 +16,7 @@
 #include "launch/eval/task_knobs.h"
 #include "launch/model_flags.h"
 #include "launch/progress.h"
+#include "launch/run_folder.h"
 #include "rl/evaluation/evaluate.h"
 
 namespace moebius {
@@ -94,7 +95,7 @@ absl::StatusOr<Evaluation> RunBenchmark(LanguageModel& model, const Benchmark& b
 }
 
 absl::Status RunEval(const ParsedArgs& args) {
-  const std::string& folder = args.positional()[0];
+  const std::string folder = ModelFolderOf(args.positional()[0]);
   const std::vector<std::string> names(args.positional().begin() + 1, args.positional().end());
   for (const std::string& name : names) RETURN_IF_ERROR(CheckBenchmarkName(name));
   ASSIGN_OR_RETURN(const EvaluateOptions evaluate, ReadEvaluateOptions(args));
@@ -221,7 +222,7 @@ std::vector<Verb> EvalVerbs() {
        .flags = EvalFlags(),
        .examples =
            {"moebius eval models/smollm2 gsm8k mmlu --data ~/benchmarks --limit 50 --out samples.jsonl",
-            "moebius eval runs/add/checkpoints/latest add --knob add_digits=2 --samples 16 --temperature 1"},
+            "moebius eval runs/add/02-grpo add --knob add_digits=2 --samples 16 --temperature 1"},
        .min_positional = 2,
        .max_positional = 64,
        .details = Concat("Tasks: ", Join(BenchmarkNames()),

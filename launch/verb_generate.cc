@@ -15,6 +15,7 @@
 #include "core/model/weights.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/model_flags.h"
+#include "launch/run_folder.h"
 
 namespace moebius {
 namespace {
@@ -177,7 +178,7 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
 }
 
 absl::Status RunGenerate(const ParsedArgs& args) {
-  const std::string& folder = args.positional()[0];
+  const std::string folder = ModelFolderOf(args.positional()[0]);
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend(DeviceOf(args)));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
@@ -283,7 +284,7 @@ std::vector<Verb> GenerateVerbs() {
                 {.temperature = "1", .top_p = "1", .reproduces = "the same seed gives the same text"}),
             ModelFlags()}),
        .examples =
-           {"moebius generate runs/quickstart/checkpoints/latest --prompt \"It is a truth\" --max-new 64",
+           {"moebius generate runs/quickstart --prompt \"It is a truth\" --max-new 64",
             "moebius generate some-model --batch prompts.jsonl --temperature 0.7 --top-p 0.95 --samples 8"},
        .min_positional = 1,
        .max_positional = 1,

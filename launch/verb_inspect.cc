@@ -19,11 +19,6 @@ struct Kind {
   absl::Status (*print)(const std::string& path);
 };
 
-bool IsRun(const std::string& path) {
-  return FolderExists(path) && (FileExists(JoinPath(path, "metrics.jsonl")) ||
-                                FileExists(JoinPath(path, "recipe.resolved.textproto")));
-}
-
 absl::Status PrintRun(const std::string& path) {
   ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::OpenForReading(path));
   ASSIGN_OR_RETURN(const RunData run, ReadRun(path));
@@ -49,7 +44,7 @@ absl::Status PrintRun(const std::string& path) {
 }
 
 const std::vector<Kind>& Kinds() {
-  static const std::vector<Kind> kinds = {{"a run folder", IsRun, PrintRun},
+  static const std::vector<Kind> kinds = {{"a run folder", IsRunFolder, PrintRun},
                                           {"a checkpoint or model folder", IsModelFolder, PrintModelFolder},
                                           {"a recipe", IsRecipeFile, PrintRecipeFile},
                                           {"a token file", IsTokenFile, PrintTokenFile}};

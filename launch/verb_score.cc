@@ -9,6 +9,7 @@
 #include "core/io/line_reader.h"
 #include "core/model/score.h"
 #include "core/model/weights.h"
+#include "launch/run_folder.h"
 
 namespace moebius {
 namespace {
@@ -29,6 +30,7 @@ void PrintScores(const std::vector<std::vector<float>>& rows) {
 }
 
 absl::Status RunScore(const ParsedArgs& args) {
+  const std::string folder = ModelFolderOf(args.positional()[0]);
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
                    MakeBackend({.device = *DeviceFromName(args.Text("device")),
                                 .threads = static_cast<int>(args.Integer("threads"))}));
@@ -40,7 +42,7 @@ absl::Status RunScore(const ParsedArgs& args) {
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = false;
-  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(args.positional()[0], *backend, *stream, options));
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(folder, *backend, *stream, options));
   Arena scratch(*backend);
   const Context context{*backend, *stream, scratch};
   Microbatch microbatch(*backend, loaded.model->num_slots());
@@ -94,7 +96,7 @@ std::vector<Verb> ScoreVerbs() {
                   .choices = {"fp32", "bf16", "auto"}},
                  DeviceFlag(),
                  ThreadsFlag()},
-       .examples = {"moebius score runs/quickstart/checkpoints/latest --tokens sequences.jsonl",
+       .examples = {"moebius score runs/quickstart --tokens sequences.jsonl",
                     "echo '{\"ids\":[5,6,7]}' | moebius score some-model"},
        .min_positional = 1,
        .max_positional = 1,

@@ -112,5 +112,16 @@ TEST(RunFolder, ReadsStepsFromNames) {
   }
 }
 
+TEST(RunFolder, StandsForItsLatestCheckpointWhereAModelIsAsked) {
+  const TempFolder temp;
+  EXPECT_EQ(ModelFolderOf("no/such/model"), "no/such/model");
+  const auto run = RunFolder::Open(temp.path());
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(ModelFolderOf(temp.path()), temp.path()) << "nothing of a run in it yet";
+  ASSERT_TRUE(run->WriteRecipe("name: \"tiny\"").ok());
+  EXPECT_EQ(ModelFolderOf(temp.path()), temp.File("checkpoints/latest"));
+  EXPECT_EQ(ModelFolderOf(run->checkpoint_path(7)), run->checkpoint_path(7));
+}
+
 }  // namespace
 }  // namespace moebius

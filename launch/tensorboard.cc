@@ -78,7 +78,7 @@ Message Event(double wall_time_s, int64_t step) {
   return Message().Double(1, wall_time_s).Varint(2, static_cast<uint64_t>(step));
 }
 
-double Now() {
+double WallSeconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
@@ -93,7 +93,7 @@ uint32_t Crc32c(std::string_view bytes) {
 
 absl::StatusOr<TensorboardWriter> TensorboardWriter::Open(const std::string& folder, int64_t first_step) {
   RETURN_IF_ERROR(MakeDirs(folder));
-  const double now = Now();
+  const double now = WallSeconds();
   char host[256] = "host";
   gethostname(host, sizeof host - 1);
   // TensorBoard reads the files of a folder in the order of their names; the counter orders those of one

@@ -5,14 +5,13 @@
 #include <iterator>
 #include <string>
 
+#include "absl/strings/ascii.h"
 namespace moebius::math {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
 size_t DigitRun(std::string_view text) {
   size_t n = 0;
-  while (n < text.size() && IsDigit(text[n])) ++n;
+  while (n < text.size() && absl::ascii_isdigit(text[n])) ++n;
   return n;
 }
 
@@ -119,7 +118,7 @@ size_t LexNumber(std::string_view text, bool commas, Token* token) {
   if (const size_t used = LexPrefixedNumber(text, token)) return used;
   size_t at = DigitRun(text);
   std::string whole(text.substr(0, at)), fraction, repeat;
-  if (at == 0 && !(text.size() > 1 && text[0] == '.' && IsDigit(text[1]))) return 0;
+  if (at == 0 && !(text.size() > 1 && text[0] == '.' && absl::ascii_isdigit(text[1]))) return 0;
   if (at >= 1 && at <= 3 && (whole[0] != '0' || at > 1)) {
     size_t end = at;
     std::string grouped = whole;
@@ -179,10 +178,10 @@ size_t LexNumber(std::string_view text, bool commas, Token* token) {
 
 size_t LexBasedNumber(std::string_view text, Token* token) {
   size_t n = 0;
-  while (n < text.size() && (IsDigit(text[n]) || (text[n] >= 'A' && text[n] <= 'Z'))) ++n;
+  while (n < text.size() && (absl::ascii_isdigit(text[n]) || (text[n] >= 'A' && text[n] <= 'Z'))) ++n;
   if (n == 0 || n >= text.size() || text[n] != '_') return 0;
   const std::string_view digits = text.substr(0, n);
-  if (std::none_of(digits.begin(), digits.end(), IsDigit) && n < 2) return 0;
+  if (std::none_of(digits.begin(), digits.end(), absl::ascii_isdigit) && n < 2) return 0;
   std::string_view rest = text.substr(n + 1);
   size_t used = n + 1;
   int base = 0;
@@ -214,7 +213,7 @@ size_t LexBasedNumber(std::string_view text, Token* token) {
   }
   if (base < 2 || base > 36) return 0;
   for (char c : digits) {
-    const int digit = IsDigit(c) ? c - '0' : c - 'A' + 10;
+    const int digit = absl::ascii_isdigit(c) ? c - '0' : c - 'A' + 10;
     if (digit >= base) return 0;
   }
   token->kind = TokenKind::kNumber;

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "rl/math/clean.h"
 #include "rl/math/lex_number.h"
 #include "rl/math/lex_tables.h"
@@ -13,7 +14,6 @@ namespace moebius::math {
 namespace {
 
 bool IsAlpha(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 template <typename T>
 bool Has(const T& list, std::string_view name) {
@@ -45,10 +45,10 @@ class Lexer {
       } else if (c == '$') {
         ++at_;
         // Escaped or alone before a number it is money; otherwise it opens or closes mathematics.
-        if (lone_dollar && at_ < text_.size() && (IsDigit(text_[at_]) || text_[at_] == '.'))
+        if (lone_dollar && at_ < text_.size() && (absl::ascii_isdigit(text_[at_]) || text_[at_] == '.'))
           Push(TokenKind::kCommand, "$");
         space_ = true;
-      } else if (IsDigit(c) || c == '.') {
+      } else if (absl::ascii_isdigit(c) || c == '.') {
         if (!Number()) return Fail("a number too long or a stray point", why);
       } else if (IsAlpha(c)) {
         Letters();
@@ -217,7 +217,8 @@ class Lexer {
     if (!rest.starts_with("^")) return "";
     const bool group = rest.starts_with("^{");
     const size_t digit = group ? 2 : 1;
-    if (digit >= rest.size() || !IsDigit(rest[digit]) || (group && rest.substr(digit + 1, 1) != "}"))
+    if (digit >= rest.size() || !absl::ascii_isdigit(rest[digit]) ||
+        (group && rest.substr(digit + 1, 1) != "}"))
       return "";
     at_ += digit + (group ? 2 : 1);
     return "^" + std::string(1, rest[digit]);

@@ -2,13 +2,12 @@
 
 #include <cctype>
 
+#include "absl/strings/ascii.h"
 #include "rl/math/clean.h"
 #include "rl/math/identity.h"
 
 namespace moebius::math {
 namespace {
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 std::string_view Trim(std::string_view text) {
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
@@ -28,8 +27,8 @@ bool TakeWord(std::string_view* text, std::string_view lower_word) {
 // One or two digits.
 std::optional<int> TakeNumber(std::string_view* text, size_t min_digits) {
   size_t n = 0;
-  while (n < text->size() && n < 2 && IsDigit((*text)[n])) ++n;
-  if (n < min_digits || (n < text->size() && IsDigit((*text)[n]))) return std::nullopt;
+  while (n < text->size() && n < 2 && absl::ascii_isdigit((*text)[n])) ++n;
+  if (n < min_digits || (n < text->size() && absl::ascii_isdigit((*text)[n]))) return std::nullopt;
   int value = 0;
   for (size_t i = 0; i < n; ++i) value = 10 * value + ((*text)[i] - '0');
   text->remove_prefix(n);

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cctype>
 
+#include "absl/strings/ascii.h"
 namespace moebius {
 namespace {
 
 constexpr std::string_view kBlanks = " \t\r\n";
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetterOrDigit(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
 
 // What follows the ``` of a line that begins or ends a block; nullopt for every other line. Code between
@@ -33,9 +33,9 @@ std::optional<std::string> LastNumber(std::string_view text) {
   if (last == std::string_view::npos) return std::nullopt;
   size_t begin = last;
   const auto joins = [&](size_t i) {  // a comma or point between digits
-    return (text[i] == ',' || text[i] == '.') && i > 0 && IsDigit(text[i - 1]);
+    return (text[i] == ',' || text[i] == '.') && i > 0 && absl::ascii_isdigit(text[i - 1]);
   };
-  while (begin > 0 && (IsDigit(text[begin - 1]) || joins(begin - 1))) --begin;
+  while (begin > 0 && (absl::ascii_isdigit(text[begin - 1]) || joins(begin - 1))) --begin;
   constexpr std::string_view kBeforePoint = " \t\r\n$-+=*:<>~([{";
   if (begin > 0 && text[begin - 1] == '.' &&
       (begin == 1 || kBeforePoint.find(text[begin - 2]) != std::string_view::npos))

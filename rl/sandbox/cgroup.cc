@@ -14,8 +14,6 @@
 namespace moebius::sandbox {
 namespace {
 
-constexpr int64_t kMiB = 1 << 20;
-
 std::string Read(const std::string& path) {
   absl::StatusOr<std::string> text = ReadFile(path, 1 << 20);
   return text.ok() ? *text : "";

@@ -6,13 +6,12 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "absl/strings/ascii.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 
 namespace moebius::sandbox {
 namespace {
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // Bytes of the UTF-8 character at text[i], 0 when it is none (overlong forms and surrogates too).
 size_t Utf8Length(std::string_view text, size_t i) {
@@ -105,23 +104,23 @@ class Parser {
   bool ParseNumber(Value* value) {
     const size_t begin = at_;
     if (Peek() == '-') ++at_;
-    if (!IsDigit(Peek())) return Fail("no JSON value");
-    if (Peek() == '0' && at_ + 1 < text_.size() && IsDigit(text_[at_ + 1]))
+    if (!absl::ascii_isdigit(Peek())) return Fail("no JSON value");
+    if (Peek() == '0' && at_ + 1 < text_.size() && absl::ascii_isdigit(text_[at_ + 1]))
       return Fail("a number starts with 0");
-    while (IsDigit(Peek())) ++at_;
+    while (absl::ascii_isdigit(Peek())) ++at_;
     value->kind = Value::Kind::kInteger;
     if (Peek() == '.') {
       value->kind = Value::Kind::kReal;
       ++at_;
-      if (!IsDigit(Peek())) return Fail("no digit after the point");
-      while (IsDigit(Peek())) ++at_;
+      if (!absl::ascii_isdigit(Peek())) return Fail("no digit after the point");
+      while (absl::ascii_isdigit(Peek())) ++at_;
     }
     if (Peek() == 'e' || Peek() == 'E') {
       value->kind = Value::Kind::kReal;
       ++at_;
       if (Peek() == '+' || Peek() == '-') ++at_;
-      if (!IsDigit(Peek())) return Fail("no digit in the exponent");
-      while (IsDigit(Peek())) ++at_;
+      if (!absl::ascii_isdigit(Peek())) return Fail("no digit in the exponent");
+      while (absl::ascii_isdigit(Peek())) ++at_;
     }
     value->text = text_.substr(begin, at_ - begin);
     if (value->kind == Value::Kind::kReal && !std::isfinite(std::strtod(value->text.c_str(), nullptr)))
@@ -134,7 +133,7 @@ class Parser {
     *code = 0;
     for (int i = 0; i < 4; ++i, ++at_) {
       const char c = Peek();
-      const int digit = IsDigit(c)             ? c - '0'
+      const int digit = absl::ascii_isdigit(c) ? c - '0'
                         : c >= 'a' && c <= 'f' ? c - 'a' + 10
                         : c >= 'A' && c <= 'F' ? c - 'A' + 10
                                                : -1;

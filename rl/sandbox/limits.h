@@ -5,6 +5,8 @@
 
 namespace moebius::sandbox {
 
+inline constexpr int64_t kMiB = 1 << 20;
+
 struct Limits {
   double cpu_s = 2;     // all processes and threads together
   double wall_s = 5;    // from the start of the program

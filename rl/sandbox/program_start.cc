@@ -24,7 +24,6 @@
 namespace moebius::sandbox {
 namespace {
 
-constexpr int64_t kMiB = 1 << 20;
 constexpr int kStartFailed = 127;
 
 bool Limit(int resource, uint64_t soft, uint64_t hard) {

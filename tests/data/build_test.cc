@@ -186,7 +186,7 @@ TEST_F(BuildTest, FillInTheMiddleIsRefusedWithoutItsTokens) {
   recipe_.set_fim_rate(0.5);
   const auto report = Build();
   EXPECT_EQ(ExitCode(report.status()), kExitUsage);
-  EXPECT_NE(Message(report.status()).find("no fill-in-the-middle tokens"), std::string::npos)
+  EXPECT_NE(MessageOf(report.status()).find("no fill-in-the-middle tokens"), std::string::npos)
       << report.status();
   EXPECT_FALSE(fs::exists(scratch_.path("out"))) << "nothing is left of a build that failed";
 }
@@ -227,7 +227,7 @@ TEST_F(BuildTest, MistakesInTheRecipeNameTheField) {
   const auto expect = [&](int code, const std::string& text) {
     const auto report = Build();
     EXPECT_EQ(ExitCode(report.status()), code) << report.status();
-    EXPECT_NE(Message(report.status()).find(text), std::string::npos) << report.status();
+    EXPECT_NE(MessageOf(report.status()).find(text), std::string::npos) << report.status();
     EXPECT_FALSE(fs::exists(scratch_.path("out")));
   };
   const proto::DataBuild good = recipe_;
@@ -266,7 +266,7 @@ TEST_F(BuildTest, UnreadableTextIsNamedOrReplacedNeverDropped) {
   WriteRaw(scratch_.path("text/doc5.bin"), "ab\xFF\xFE");
   const auto refused = Build();
   EXPECT_EQ(ExitCode(refused.status()), kExitDamaged);
-  EXPECT_NE(Message(refused.status()).find("text/doc5.bin: byte 2"), std::string::npos) << refused.status();
+  EXPECT_NE(MessageOf(refused.status()).find("text/doc5.bin: byte 2"), std::string::npos) << refused.status();
   recipe_.set_invalid_text(proto::DataBuild::REPLACE);
   const auto report = Build();
   ASSERT_TRUE(report.ok()) << report.status();
@@ -282,7 +282,7 @@ TEST_F(BuildTest, TextWithoutTextIsMissing) {
   recipe_.clear_held_out();
   const auto report = Build();
   EXPECT_EQ(ExitCode(report.status()), kExitMissing);
-  EXPECT_NE(Message(report.status()).find("no text in any source"), std::string::npos) << report.status();
+  EXPECT_NE(MessageOf(report.status()).find("no text in any source"), std::string::npos) << report.status();
 }
 
 TEST_F(BuildTest, AFolderWithOtherThingsIsNotReplaced) {
@@ -290,7 +290,7 @@ TEST_F(BuildTest, AFolderWithOtherThingsIsNotReplaced) {
   WriteRaw(scratch_.path("out/thesis.tex"), "years of work");
   const auto report = Build();
   EXPECT_EQ(ExitCode(report.status()), kExitCannotWrite);
-  EXPECT_NE(Message(report.status()).find("thesis.tex"), std::string::npos) << report.status();
+  EXPECT_NE(MessageOf(report.status()).find("thesis.tex"), std::string::npos) << report.status();
   EXPECT_EQ(ReadRaw(scratch_.path("out/thesis.tex")), "years of work");
 }
 

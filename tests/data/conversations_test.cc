@@ -10,7 +10,7 @@
 namespace moebius {
 namespace {
 
-constexpr int32_t kStart = kFirstSpecialId, kEnd = kFirstSpecialId + 1;
+constexpr int32_t kTurnStart = kFirstSpecialId, kTurnEnd = kFirstSpecialId + 1;
 
 class ConversationsTest : public testing::Test {
  protected:
@@ -49,9 +49,9 @@ TEST_F(ConversationsTest, BothFormsAndAllNamesOfAnAnswerAreRead) {
   ASSERT_EQ(read->items.size(), 4u);
   for (const EncodedChat& item : read->items) {
     EXPECT_EQ(item.ids, read->items[0].ids);
-    EXPECT_EQ(AnswerIds(item), (std::vector<int32_t>{'a', kEnd}));
+    EXPECT_EQ(AnswerIds(item), (std::vector<int32_t>{'a', kTurnEnd}));
   }
-  EXPECT_EQ(read->items[0].ids.front(), kStart);
+  EXPECT_EQ(read->items[0].ids.front(), kTurnStart);
   EXPECT_EQ(read->cut + read->left_out, 0);
 }
 
@@ -119,8 +119,8 @@ TEST_F(ConversationsTest, ReadsCompressedFilesOfAFolderInOrder) {
   const auto read = ReadConversations(scratch_.folder(), {.max_tokens = 100}, encoder_);
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->items.size(), 2u);
-  EXPECT_EQ(AnswerIds(read->items[0]), (std::vector<int32_t>{'a', kEnd}));
-  EXPECT_EQ(AnswerIds(read->items[1]), (std::vector<int32_t>{'b', kEnd}));
+  EXPECT_EQ(AnswerIds(read->items[0]), (std::vector<int32_t>{'a', kTurnEnd}));
+  EXPECT_EQ(AnswerIds(read->items[1]), (std::vector<int32_t>{'b', kTurnEnd}));
 }
 
 }  // namespace

@@ -131,8 +131,8 @@ TEST(Loader, AVocabularyLargerThanTheModelsIsRefusedWithBothNumbers) {
   const std::string path = WriteTokens(scratch.path("t.h5"), {50}, 0, 4096);
   const auto loader = Loader::Open({.parts = {{path}}, .sequence_length = 10, .vocab_size = 512});
   EXPECT_EQ(ExitCode(loader.status()), kExitUsage);
-  EXPECT_NE(Message(loader.status()).find("4096"), std::string::npos);
-  EXPECT_NE(Message(loader.status()).find("512"), std::string::npos);
+  EXPECT_NE(MessageOf(loader.status()).find("4096"), std::string::npos);
+  EXPECT_NE(MessageOf(loader.status()).find("512"), std::string::npos);
   EXPECT_TRUE(Loader::Open({.parts = {{path}}, .sequence_length = 10, .vocab_size = 4096}).ok());
   EXPECT_EQ(ExitCode(EvaluationPass::Open(path, 10, 512).status()), kExitUsage);
 }
@@ -144,7 +144,7 @@ TEST(Loader, WrongUsesSayWhatAndWhere) {
   const auto message = [&](const LoaderOptions& options, int code) {
     const auto loader = Loader::Open(options);
     EXPECT_EQ(ExitCode(loader.status()), code) << loader.status();
-    return Message(loader.status());
+    return MessageOf(loader.status());
   };
   EXPECT_NE(message({.parts = {{path}}, .sequence_length = 50}, kExitUsage).find("50 tokens are too few"),
             std::string::npos);
@@ -166,7 +166,7 @@ TEST(Loader, FillInTheMiddleNeedsItsTokens) {
   const std::string without = WriteTokens(scratch.path("t.h5"), {50}, 0, 300, plain.json());
   const auto refused = Loader::Open({.parts = {{without}}, .sequence_length = 5, .fim_rate = 0.5});
   EXPECT_EQ(ExitCode(refused.status()), kExitUsage);
-  EXPECT_NE(Message(refused.status()).find("no fill-in-the-middle tokens"), std::string::npos)
+  EXPECT_NE(MessageOf(refused.status()).find("no fill-in-the-middle tokens"), std::string::npos)
       << refused.status();
   const std::string unknown = WriteTokens(scratch.path("u.h5"), {50}, 0, 300);
   EXPECT_EQ(ExitCode(Loader::Open({.parts = {{unknown}}, .sequence_length = 5, .fim_rate = 0.5}).status()),
@@ -239,7 +239,7 @@ TEST(Prefetcher, ShutsDownWhileFullAndWhileNobodyAsked) {
 
 TEST(LoaderOptionsFrom, ReadsTheRecipeAndNamesItsMistakes) {
   proto::Data data;
-  EXPECT_NE(Message(LoaderOptionsFrom(data, 8, 0, 1).status()).find("data.train"), std::string::npos);
+  EXPECT_NE(MessageOf(LoaderOptionsFrom(data, 8, 0, 1).status()).find("data.train"), std::string::npos);
   data.set_train("a.h5");
   auto options = LoaderOptionsFrom(data, 8, 100, 9);
   ASSERT_TRUE(options.ok());
@@ -258,7 +258,7 @@ TEST(LoaderOptionsFrom, ReadsTheRecipeAndNamesItsMistakes) {
   EXPECT_EQ(options->parts[0].weight, 1);
   EXPECT_EQ(options->packing, Packing::kDocuments);
   data.mutable_mixture(0)->clear_path();
-  EXPECT_NE(Message(LoaderOptionsFrom(data, 8, 0, 1).status()).find("data.mixture[0].path"),
+  EXPECT_NE(MessageOf(LoaderOptionsFrom(data, 8, 0, 1).status()).find("data.mixture[0].path"),
             std::string::npos);
 }
 

@@ -139,8 +139,8 @@ TEST(TokenFile, FlawsAreNamedWithFileAndField) {
     const auto file = TokenFile::Open(path);
     ASSERT_FALSE(file.ok()) << flaw.what;
     EXPECT_EQ(ExitCode(file.status()), kExitDamaged) << file.status();
-    EXPECT_NE(Message(file.status()).find(path), std::string::npos) << file.status();
-    EXPECT_NE(Message(file.status()).find(flaw.what), std::string::npos) << file.status();
+    EXPECT_NE(MessageOf(file.status()).find(path), std::string::npos) << file.status();
+    EXPECT_NE(MessageOf(file.status()).find(flaw.what), std::string::npos) << file.status();
   }
 }
 
@@ -169,13 +169,13 @@ TEST(TokenFile, DamageAnywhereNeverCrashesAndTheManifestFindsIt) {
   EXPECT_FALSE(TokenFile::Open(path).ok());
   WriteRaw(scratch.path("manifest.json"), manifest);
   const auto cut = TokenFile::Open(path);
-  EXPECT_NE(Message(cut.status()).find(Concat(hash.bytes)), std::string::npos) << cut.status();
+  EXPECT_NE(MessageOf(cut.status()).find(Concat(hash.bytes)), std::string::npos) << cut.status();
   WriteRaw(path, good);
   EXPECT_TRUE(TokenFile::Open(path).ok());
   WriteRaw(scratch.path("manifest.json"), "{\"outputs\": {\"t.h5\": {\"bytes\": \"many\"}}}");
   const auto bad = TokenFile::Open(path);
   EXPECT_EQ(ExitCode(bad.status()), kExitDamaged);
-  EXPECT_NE(Message(bad.status()).find("manifest.json"), std::string::npos) << bad.status();
+  EXPECT_NE(MessageOf(bad.status()).find("manifest.json"), std::string::npos) << bad.status();
 }
 
 TEST(TokenView, RearrangesDocumentsWithoutLosingTokens) {

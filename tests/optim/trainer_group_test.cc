@@ -227,16 +227,16 @@ void ExpectEqual(const Outcome& got, const Outcome& want) {
   }
 }
 
-struct Case {
+struct GroupCase {
   const char* model;
   Weighing weighing;
   bool replays = false;
 };
 
-class TrainerGroupTest : public testing::TestWithParam<Case> {
+class TrainerGroupTest : public testing::TestWithParam<GroupCase> {
  protected:
   static GroupSetup SetupOf(int64_t groups = 16) {
-    const Case& c = GetParam();
+    const GroupCase& c = GetParam();
     return {.model = std::string(c.model) == "dense" ? DenseConfig() : MoeConfig(),
             .weighing = c.weighing,
             .groups = groups,
@@ -295,15 +295,15 @@ TEST_P(TrainerGroupTest, StepsUpdateOnceABatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TrainerGroupTest,
-                         testing::Values(Case{"dense", Weighing::kKnown}, Case{"dense", Weighing::kGspo},
-                                         Case{"moe", Weighing::kKnown}, Case{"moe", Weighing::kGspo},
-                                         Case{"moe", Weighing::kGspo, true}),
-                         [](const auto& info) {
-                           return Concat(info.param.model,
-                                         info.param.weighing == Weighing::kKnown ? "_known" : "_gspo",
-                                         info.param.replays ? "_replayed" : "");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, TrainerGroupTest,
+    testing::Values(GroupCase{"dense", Weighing::kKnown}, GroupCase{"dense", Weighing::kGspo},
+                    GroupCase{"moe", Weighing::kKnown}, GroupCase{"moe", Weighing::kGspo},
+                    GroupCase{"moe", Weighing::kGspo, true}),
+    [](const auto& info) {
+      return Concat(info.param.model, info.param.weighing == Weighing::kKnown ? "_known" : "_gspo",
+                    info.param.replays ? "_replayed" : "");
+    });
 
 absl::StatusOr<int64_t> LeastOf(const Layout& layout) {
   int64_t least = 0;

@@ -84,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, EqualityTest, testing::ValuesIn(Layouts()),
                          [](const auto& info) { return NameOf(info.param); });
 
 // Other models and batches, each on the layouts that could break it.
-struct Case {
+struct OtherModel {
   const char* name;
   void (*change)(VerifyConfig& c);
   std::vector<Layout> layouts;
@@ -128,8 +128,8 @@ const Layout kDualPipeV{.pipeline = 2, .expert = 2, .schedule = "dualpipev"};
 const Layout kZbv{.pipeline = 2, .data = 2, .schedule = "zbv"};
 const Layout kZbH1{.pipeline = 4, .schedule = "zb_h1"};
 
-const std::vector<Case>& Cases() {
-  static const std::vector<Case> cases = {
+const std::vector<OtherModel>& Cases() {
+  static const std::vector<OtherModel> cases = {
       {"gqa_softmax", MakeQwen3Moe, {kPp2DpEp, kEp4, kDualPipeV}},
       {"gqa_softmax_tied",
        [](VerifyConfig& c) {
@@ -213,7 +213,7 @@ const std::vector<Case>& Cases() {
   return cases;
 }
 
-VerifyConfig ConfigOf(const Case& which) {
+VerifyConfig ConfigOf(const OtherModel& which) {
   VerifyConfig c = Config();
   c.steps = c.train.steps = 2;
   which.change(c);
@@ -221,7 +221,7 @@ VerifyConfig ConfigOf(const Case& which) {
 }
 
 struct CaseOnLayout {
-  const Case* which;
+  const OtherModel* which;
   Layout layout;
 };
 
@@ -229,7 +229,7 @@ class OtherModelsTest : public testing::TestWithParam<CaseOnLayout> {};
 
 TEST_P(OtherModelsTest, GiveGradientsCountsAndLossesOfOneRank) {
   static std::map<std::string, Reference> references;
-  const Case& which = *GetParam().which;
+  const OtherModel& which = *GetParam().which;
   auto found = references.find(which.name);
   if (found == references.end()) found = references.emplace(which.name, ConfigOf(which)).first;
   ExpectEqual(found->second, GetParam().layout, which.bounds);
@@ -237,7 +237,7 @@ TEST_P(OtherModelsTest, GiveGradientsCountsAndLossesOfOneRank) {
 
 std::vector<CaseOnLayout> AllCases() {
   std::vector<CaseOnLayout> out;
-  for (const Case& each : Cases()) {
+  for (const OtherModel& each : Cases()) {
     for (const Layout& layout : each.layouts) out.push_back({&each, layout});
   }
   return out;

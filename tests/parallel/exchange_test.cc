@@ -15,7 +15,7 @@
 namespace moebius {
 namespace {
 
-using Route = std::function<std::vector<int32_t>(int, int64_t)>;
+using Routing = std::function<std::vector<int32_t>(int, int64_t)>;
 
 ExchangeCase Case(const std::string& name, int ranks, int ranks_per_node) {
   ExchangeCase c;
@@ -28,7 +28,7 @@ ExchangeCase Case(const std::string& name, int ranks, int ranks_per_node) {
 }
 
 // K experts from `first` on.
-Route From(int32_t first, int64_t top_k) {
+Routing From(int32_t first, int64_t top_k) {
   return [=](int, int64_t) {
     std::vector<int32_t> out;
     for (int64_t k = 0; k < top_k; ++k) out.push_back(first + static_cast<int32_t>(top_k - 1 - k));

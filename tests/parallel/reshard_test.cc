@@ -46,7 +46,7 @@ TrainConfig SmallTraining() {
 }
 
 // The eight of bar c, and the same numbers of ranks in other shapes.
-const std::vector<Layout>& Layouts() {
+const std::vector<Layout>& SavedLayouts() {
   static const std::vector<Layout> layouts = {
       {},
       {.data = 2},
@@ -232,8 +232,9 @@ const Saved& SavedBy(size_t index) {
   if (!saved.contains(index)) {
     const std::string folder = scratch.path(Concat("from", index));
     Saved* const out = &saved[index];  // once: ranks are threads
-    const absl::Status status = OnRanks(
-        Layouts()[index], [&](World& world) { return SaveUnder(world, Layouts()[index], folder, out); });
+    const absl::Status status = OnRanks(SavedLayouts()[index], [&](World& world) {
+      return SaveUnder(world, SavedLayouts()[index], folder, out);
+    });
     CHECK(status.ok()) << std::string(status.message());
   }
   return saved[index];
@@ -247,8 +248,8 @@ TEST_P(ReshardTest, LoadsEveryByteAndGoesOnAlike) {
   const auto [from, to] = GetParam();
   const Saved& saved = SavedBy(from);
   Saved loaded;
-  const absl::Status status =
-      OnRanks(Layouts()[to], [&](World& w) { return LoadUnder(w, Layouts()[to], saved.folder, &loaded); });
+  const absl::Status status = OnRanks(
+      SavedLayouts()[to], [&](World& w) { return LoadUnder(w, SavedLayouts()[to], saved.folder, &loaded); });
   ASSERT_TRUE(status.ok()) << Text(status);
   ASSERT_EQ(loaded.tensors.size(), saved.tensors.size());
   for (const auto& [name, bytes] : saved.tensors) {
@@ -274,8 +275,8 @@ std::string Digits(const Layout& l) { return Concat("pp", l.pipeline, "dp", l.da
 INSTANTIATE_TEST_SUITE_P(Pairs, ReshardTest,
                          testing::Combine(testing::Range<size_t>(0, 8), testing::Range<size_t>(0, 8)),
                          [](const auto& info) {
-                           return Concat(Digits(Layouts()[std::get<0>(info.param)]), "_to_",
-                                         Digits(Layouts()[std::get<1>(info.param)]));
+                           return Concat(Digits(SavedLayouts()[std::get<0>(info.param)]), "_to_",
+                                         Digits(SavedLayouts()[std::get<1>(info.param)]));
                          });
 
 // In bf16 a rank's step moves the masters of its own slices alone.
@@ -313,7 +314,7 @@ TEST(ReshardTest, AnyLayoutsCheckpointIsAModelFolderWithTheRunsScores) {
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   Arena scratch(*backend);
-  for (size_t i = 0; i < Layouts().size(); ++i) {
+  for (size_t i = 0; i < SavedLayouts().size(); ++i) {
     ModelOptions options;
     options.max_positions = kLength + 1;
     options.storage.training = false;
@@ -321,7 +322,7 @@ TEST(ReshardTest, AnyLayoutsCheckpointIsAModelFolderWithTheRunsScores) {
     const absl::StatusOr<LoadedModel> loaded = LoadModel(SavedBy(i).folder, *backend, *stream, options);
     ASSERT_TRUE(loaded.ok()) << Text(loaded.status());
     const std::vector<float> scores = Scores(*loaded->model, Context{*backend, *stream, scratch});
-    EXPECT_EQ(scores, SavedBy(i).scores) << ToText(Layouts()[i]);
+    EXPECT_EQ(scores, SavedBy(i).scores) << ToText(SavedLayouts()[i]);
     for (size_t t = 0; t < scores.size(); ++t) EXPECT_NEAR(scores[t], SavedBy(0).scores[t], 1e-5);
   }
 }
@@ -416,7 +417,7 @@ TEST(ReshardTest, RefusesSlicesThatAreNotTheTensorAndNamesFileAndTensor) {
   };
   for (const Damage& damage : damages) {
     const std::string folder = Rewritten(scratch, from, damage.change);
-    for (const Layout& layout : {Layouts()[0], Layouts()[5]}) {
+    for (const Layout& layout : {SavedLayouts()[0], SavedLayouts()[5]}) {
       Saved loaded;
       const absl::Status status =
           OnRanks(layout, [&](World& w) { return LoadUnder(w, layout, folder, &loaded); });

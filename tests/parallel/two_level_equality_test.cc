@@ -8,7 +8,7 @@ namespace moebius {
 namespace {
 
 // deepseek_v3 in small, as in equality_test.cc, with fewer layers and more choices.
-VerifyConfig Config() {
+VerifyConfig TwoNodes() {
   VerifyConfig c;
   c.model = TinyConfig();
   c.model.num_hidden_layers = 4;
@@ -25,13 +25,13 @@ VerifyConfig Config() {
   return c;
 }
 
-struct Reference {
-  Reference() : config(Config()), result(*RunReference(config, 2, 1e-6, 20)) {}
+struct OnOneRank {
+  OnOneRank() : config(TwoNodes()), result(*RunReference(config, 2, 1e-6, 20)) {}
   VerifyConfig config;
   LayoutResult result;
 };
-const Reference& OneRank() {
-  static const Reference reference;
+const OnOneRank& TwoNodesOnOneRank() {
+  static const OnOneRank reference;
   return reference;
 }
 
@@ -63,9 +63,9 @@ INSTANTIATE_TEST_SUITE_P(Layouts, TwoLevelEqualityTest,
 
 TEST_P(TwoLevelEqualityTest, GivesGradientsCountsAndLossesOfOneRankAndTheBitsOfFlat) {
   const auto& [layout, ranks_per_node] = GetParam();
-  const VerifyConfig& config = OneRank().config;
+  const VerifyConfig& config = TwoNodesOnOneRank().config;
   const LayoutResult two = RunOn(config, layout, ranks_per_node, {.kind = ExchangeKind::kTwoLevel});
-  const LayoutDifference d = Compare(two, OneRank().result);
+  const LayoutDifference d = Compare(two, TwoNodesOnOneRank().result);
   EXPECT_LE(d.gradient, 1e-5) << d.tensor;
   EXPECT_EQ(d.counts, 0);
   EXPECT_LE(d.loss, 1e-5) << "step " << d.step;
@@ -82,19 +82,20 @@ TEST(TwoLevelEqualityTest, RoundedRowsKeepTheBitsOfFlatAndComeCloseToOneRank) {
       .kind = ExchangeKind::kTwoLevel, .dispatch = WireFormat::kF8, .combine = WireFormat::kBF16};
   ExchangeOptions flat = rounded;
   flat.kind = ExchangeKind::kFlat;
-  const VerifyConfig& config = OneRank().config;
+  const VerifyConfig& config = TwoNodesOnOneRank().config;
   const LayoutResult a = RunOn(config, Layout{.expert = 4}, 2, rounded);
   const LayoutResult b = RunOn(config, Layout{.expert = 4}, 2, flat);
   EXPECT_EQ(a.gradients, b.gradients);
   // Tokens whose choice hangs on a rounding may go elsewhere, so this is no bound of the rounding itself.
-  EXPECT_GT(Compare(a, OneRank().result).gradient, 1e-5);
+  EXPECT_GT(Compare(a, TwoNodesOnOneRank().result).gradient, 1e-5);
   for (size_t i = 0; i < a.steps.size(); ++i) {
-    EXPECT_NEAR(a.steps[i].loss, OneRank().result.steps[i].loss, 0.02 * OneRank().result.steps[i].loss);
+    EXPECT_NEAR(a.steps[i].loss, TwoNodesOnOneRank().result.steps[i].loss,
+                0.02 * TwoNodesOnOneRank().result.steps[i].loss);
   }
 }
 
 TEST(TwoLevelEqualityTest, ChunksOfExpertsUnderSkewGiveGradientsOfOneRank) {
-  VerifyConfig config = Config();
+  VerifyConfig config = TwoNodes();
   config.selection_bias.assign(8, 0.0f);
   for (int e = 0; e < 4; ++e) config.selection_bias[e] = 10;  // every token to the experts of node 0
   const LayoutResult whole = *RunReference(config, 2, 1e-6, 20);
@@ -109,7 +110,7 @@ TEST(TwoLevelEqualityTest, ChunksOfExpertsUnderSkewGiveGradientsOfOneRank) {
 TEST(TwoLevelEqualityTest, UnevenNodesAreRefused) {
   Layout layout{.expert = 4};
   layout.exchange.kind = ExchangeKind::kTwoLevel;
-  const absl::StatusOr<LayoutResult> result = RunLayout(Config(), layout, {.ranks_per_node = 3}, 1);
+  const absl::StatusOr<LayoutResult> result = RunLayout(TwoNodes(), layout, {.ranks_per_node = 3}, 1);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument) << result.status();
 }

@@ -16,7 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-inline void PutElement(const MatVecArgs& args, int64_t row, int64_t column, float sum) {
+HWY_NOINLINE void PutElement(const MatVecArgs& args, int64_t row, int64_t column, float sum) {
   const int64_t at = row * args.ldy + column;
   if (args.bias != nullptr) sum += args.bias[column];
   if (args.y_dtype == DType::kBF16) {

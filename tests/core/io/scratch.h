@@ -25,7 +25,7 @@ std::string ReadRaw(const std::string& path);  // "" when absent
 
 std::string TestData(const std::string& name);  // the path of a file in tests/core/io/testdata
 bool Contains(const absl::Status& status, const std::string& part);
-inline std::string Message(const absl::Status& status) { return std::string(status.message()); }
+inline std::string MessageOf(const absl::Status& status) { return std::string(status.message()); }
 
 // What `body` returned in a child process; 128 + n when signal n ended it.
 int InChild(const std::function<int()>& body);

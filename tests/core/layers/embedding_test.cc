@@ -6,19 +6,19 @@
 namespace moebius {
 namespace {
 
-constexpr int64_t kVocab = 7, kHidden = 20;
+constexpr int64_t kVocab = 7, kWidth = 20;
 
 class EmbeddingSubject final : public Subject {
  public:
   EmbeddingSubject(Bench& bench, ParameterSet& set, SlotCounter& slots)
-      : embedding_(slots, AddParameter(set, "table", {kVocab, kHidden})) {
+      : embedding_(slots, AddParameter(set, "table", {kVocab, kWidth})) {
     std::vector<int32_t> ids(32);
     for (size_t i = 0; i < ids.size(); ++i)
       ids[i] = static_cast<int32_t>((i * i + 3) % kVocab);  // repeats, gaps
     ids_ = bench.Ints(ids);
   }
   std::vector<int64_t> input_widths() const override { return {}; }
-  std::vector<int64_t> output_widths() const override { return {kHidden}; }
+  std::vector<int64_t> output_widths() const override { return {kWidth}; }
   void Forward(const Pass& pass, std::span<const TensorView>, std::span<const TensorView> y) const override {
     embedding_.Forward(pass, ids_.view().Rows(0, y[0].rows()), y[0]);
   }

@@ -6,17 +6,11 @@
 #include "core/io/hdf5_file.h"
 #include "gtest/gtest.h"
 #include "tests/core/io/scratch.h"
+#include "tests/rl/loop/archived.h"
 #include "tests/rl/loop/samples.h"
 
 namespace moebius {
 namespace {
-
-template <typename T>
-std::vector<T> ReadAll(const Hdf5File& file, const char* name) {
-  std::vector<T> out((*file.Find(name)).length);
-  EXPECT_TRUE(file.Read(name, 0, std::span<T>(out)).ok()) << name;
-  return out;
-}
 
 TEST(ArchiveTest, HoldsEverySample) {
   const Scratch scratch;

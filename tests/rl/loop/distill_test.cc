@@ -41,8 +41,8 @@ std::string SaveTeacher(const Scratch& scratch, const TinyRunOptions& options = 
   return folder;
 }
 
-proto::Distill Options(const std::string& teacher, double temperature = 1, double hard_weight = 0,
-                       proto::Distill::Divergence divergence = proto::Distill::FORWARD) {
+proto::Distill DistillOptions(const std::string& teacher, double temperature = 1, double hard_weight = 0,
+                              proto::Distill::Divergence divergence = proto::Distill::FORWARD) {
   proto::Distill o;
   o.set_teacher(teacher);
   o.set_temperature(temperature);
@@ -135,8 +135,9 @@ TEST(DistillSourceTest, TheLossIsTheFormula) {
   const Scratch scratch;
   const std::string folder = SaveTeacher(scratch);
   for (const proto::Distill& o :
-       {Options(folder), Options(folder, 2.5), Options(folder, 2.5, 0.3), Options(folder, 1, 1),
-        Options(folder, 1, 0, proto::Distill::REVERSE), Options(folder, 0.7, 0.2, proto::Distill::REVERSE)}) {
+       {DistillOptions(folder), DistillOptions(folder, 2.5), DistillOptions(folder, 2.5, 0.3),
+        DistillOptions(folder, 1, 1), DistillOptions(folder, 1, 0, proto::Distill::REVERSE),
+        DistillOptions(folder, 0.7, 0.2, proto::Distill::REVERSE)}) {
     SoloWorld world;
     TinyRun run(*world, {}, SortTwo(TinyMoe()));
     const Context& context = run.trainer().context();
@@ -198,8 +199,8 @@ std::vector<Gradient> GradientsOf(TinyRun& run, const std::vector<AnswerGroup>& 
 TEST(DistillSourceTest, TheGradientIsThatOfTheLoss) {
   const Scratch scratch;
   const std::string folder = SaveTeacher(scratch);
-  for (const proto::Distill& o :
-       {Options(folder), Options(folder, 2, 0.4), Options(folder, 1.5, 0, proto::Distill::REVERSE)}) {
+  for (const proto::Distill& o : {DistillOptions(folder), DistillOptions(folder, 2, 0.4),
+                                  DistillOptions(folder, 1.5, 0, proto::Distill::REVERSE)}) {
     SoloWorld world;
     TinyRun run(*world, {}, SortTwo(TinyDense()));
     const Context& context = run.trainer().context();
@@ -239,7 +240,7 @@ TEST(DistillSourceTest, AStudentThatIsItsTeacherStays) {
     const std::string folder = SaveTeacher(scratch, same);
     SoloWorld world;
     TinyRun run(*world, {}, same);
-    const proto::Distill o = Options(folder, 2, 0, divergence);
+    const proto::Distill o = DistillOptions(folder, 2, 0, divergence);
     DistillSource source(run.context(), AnswersOf(run), o);
     ASSERT_TRUE(source.Start("").ok());
     const std::vector<float> before = run.Weights();
@@ -257,7 +258,7 @@ TEST(DistillSourceTest, DrawsTheStudentToTheTeacher) {
   const std::string folder = SaveTeacher(scratch);
   SoloWorld world;
   TinyRun run(*world, {}, SortTwo(TinyDense()));
-  const proto::Distill o = Options(folder, 2);
+  const proto::Distill o = DistillOptions(folder, 2);
   DistillSource source(run.context(), AnswersOf(run), o);
   ASSERT_TRUE(source.Start("").ok());
   const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(source, 120);
@@ -267,15 +268,15 @@ TEST(DistillSourceTest, DrawsTheStudentToTheTeacher) {
   EXPECT_EQ(run.trainer().state().sequences, 120u * 16);
 }
 
-struct Outcome {
+struct DistilledRun {
   std::vector<double> losses, norms, agreements;
 };
 
-Outcome RunOn(const Layout& layout, int64_t microbatch_sequences, const proto::Distill& options) {
+DistilledRun RunOn(const Layout& layout, int64_t microbatch_sequences, const proto::Distill& options) {
   TinyRunOptions o = SortTwo(TinyMoe());
   o.model.num_hidden_layers = 4;
   o.microbatch_sequences = microbatch_sequences;
-  Outcome out;
+  DistilledRun out;
   const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int rank) -> absl::Status {
     DistillSource source(run.context(), AnswersOf(run), options);
     RETURN_IF_ERROR(source.Start(""));
@@ -294,13 +295,13 @@ Outcome RunOn(const Layout& layout, int64_t microbatch_sequences, const proto::D
 
 TEST(DistillSourceTest, LayoutsAndMicrobatchesChangeNothing) {
   const Scratch scratch;
-  const proto::Distill options = Options(SaveTeacher(scratch), 2, 0.25);
-  const Outcome want = RunOn({}, 0, options);
+  const proto::Distill options = DistillOptions(SaveTeacher(scratch), 2, 0.25);
+  const DistilledRun want = RunOn({}, 0, options);
   for (const Layout& layout :
        {Layout{}, Layout{.data = 2}, Layout{.data = 4}, Layout{.expert = 2}, Layout{.pipeline = 2},
         Layout{.pipeline = 2, .data = 2}, Layout{.pipeline = 2, .schedule = "dualpipev"}}) {
     for (const int64_t each : {0, 3, 1}) {
-      const Outcome got = RunOn(layout, each, options);
+      const DistilledRun got = RunOn(layout, each, options);
       ASSERT_EQ(got.losses.size(), want.losses.size());
       for (size_t i = 0; i < want.losses.size(); ++i) {
         const std::string where = Concat(ToText(layout), ", microbatches of ", each, ", step ", i);

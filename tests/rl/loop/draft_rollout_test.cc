@@ -7,7 +7,7 @@
 namespace moebius {
 namespace {
 
-TinyRunOptions Options(bool drafts) {
+TinyRunOptions WithDrafts(bool drafts) {
   ModelConfig model = TinyMoe();
   model.num_nextn_predict_layers = 1;
   TinyRunOptions o = SortTwo(model);
@@ -20,19 +20,19 @@ TinyRunOptions Options(bool drafts) {
   return o;
 }
 
-struct Outcome {
+struct DraftedRun {
   std::vector<std::string> answers;
   std::vector<float> weights;
   double acceptance = -1;
 };
 
-Outcome RunOne(bool drafts) {
+DraftedRun RunOne(bool drafts) {
   SoloWorld world;
-  TinyRun run(*world, {}, Options(drafts));
+  TinyRun run(*world, {}, WithDrafts(drafts));
   const auto source = run.NewPolicySource();
   const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(*source, 3);
   EXPECT_TRUE(reports.ok()) << reports.status();
-  Outcome out;
+  DraftedRun out;
   for (const StepReport& report : *reports) {
     for (const auto& sample : report.samples) out.answers.push_back(sample.text);
   }
@@ -44,7 +44,7 @@ Outcome RunOne(bool drafts) {
 }
 
 TEST(DraftRollouts, AnswersAndWeightsAreThoseWithoutDrafts) {
-  const Outcome with = RunOne(true), without = RunOne(false);
+  const DraftedRun with = RunOne(true), without = RunOne(false);
   EXPECT_FALSE(with.answers.empty());
   EXPECT_EQ(with.answers, without.answers);
   EXPECT_EQ(with.weights, without.weights);
@@ -55,9 +55,9 @@ TEST(DraftRollouts, AnswersAndWeightsAreThoseWithoutDrafts) {
 
 // Where the policy is gathered for rollouts, its module is too.
 TEST(DraftRollouts, LayoutsThatCutTheModelAcceptTheSameDrafts) {
-  const Outcome whole = RunOne(true);
+  const DraftedRun whole = RunOne(true);
   for (const Layout& layout : {Layout{.pipeline = 2}, Layout{.expert = 2}}) {
-    const absl::Status status = OnRanks(layout, Options(true), [&](TinyRun& run, int) -> absl::Status {
+    const absl::Status status = OnRanks(layout, WithDrafts(true), [&](TinyRun& run, int) -> absl::Status {
       const auto source = run.NewPolicySource();
       ASSIGN_OR_RETURN(const StepReport report, source->Step());
       EXPECT_EQ(ValueOf(report, "rl/draft_acceptance"), whole.acceptance);

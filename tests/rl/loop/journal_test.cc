@@ -111,7 +111,7 @@ TEST(JournalTest, NamesADamagedLine) {
   WriteRaw(scratch.path("verdicts-0.jsonl"), "{\"problem\":\"p1\",\"answer\":\"\"}\n");
   const auto journal = Journal::Open(scratch.folder(), 0);
   ASSERT_FALSE(journal.ok());
-  EXPECT_TRUE(Contains(journal.status(), "verdicts-0.jsonl line 1")) << Message(journal.status());
+  EXPECT_TRUE(Contains(journal.status(), "verdicts-0.jsonl line 1")) << MessageOf(journal.status());
   EXPECT_TRUE(Contains(journal.status(), "verdict"));
 }
 

@@ -11,7 +11,7 @@
 namespace moebius {
 namespace {
 
-constexpr std::optional<double> kNone = std::nullopt;
+constexpr std::optional<double> kNoReward = std::nullopt;
 
 std::optional<double> Find(const NamedValues& values, const std::string& name) {
   for (const auto& [key, value] : values) {
@@ -28,7 +28,7 @@ NamedValues FiguresOf(const std::vector<RolloutGroup>& groups) {
 
 TEST(SampleFigures, AreMeansOfWhatWasJudged) {
   const std::vector<RolloutGroup> groups =
-      MakeSamples({{1, 0, kNone}, {1, 1, 1}, {0, 0, 0}, {kNone, kNone, kNone}});
+      MakeSamples({{1, 0, kNoReward}, {1, 1, 1}, {0, 0, 0}, {kNoReward, kNoReward, kNoReward}});
   const NamedValues values = FiguresOf(groups);
   EXPECT_DOUBLE_EQ(*Find(values, "rl/reward_mean"), 0.5);
   EXPECT_DOUBLE_EQ(*Find(values, "rl/reward_std"), 0.5);
@@ -40,7 +40,7 @@ TEST(SampleFigures, AreMeansOfWhatWasJudged) {
 
 // Nothing is not the same as 0.
 TEST(SampleFigures, OfNothingThereAreNone) {
-  const NamedValues values = FiguresOf(MakeSamples({{kNone, kNone}, {kNone, kNone}}));
+  const NamedValues values = FiguresOf(MakeSamples({{kNoReward, kNoReward}, {kNoReward, kNoReward}}));
   for (const char* name : {"rl/reward_mean", "rl/reward_std", "rl/accuracy", "rl/zero_variance_groups",
                            "rl/response_tokens_right", "rl/draft_acceptance"}) {
     EXPECT_FALSE(Find(values, name)) << name;

@@ -8,12 +8,13 @@
 #include "parallel/comm/solo_world.h"
 #include "rl/loop/archive.h"
 #include "tests/core/io/scratch.h"
+#include "tests/rl/loop/archived.h"
 #include "tests/rl/loop/tiny_run.h"
 
 namespace moebius {
 namespace {
 
-TinyRunOptions Options(bool replays) {
+TinyRunOptions WithReplay(bool replays) {
   TinyRunOptions o = SortTwo(TinyMoe());
   proto::Reward::Part& part = *o.reward.add_part();
   part.set_name("dense");
@@ -22,12 +23,12 @@ TinyRunOptions Options(bool replays) {
   return o;
 }
 
-struct Steps {
+struct ReplayedRun {
   std::vector<StepReport> reports;
   std::vector<float> weights;
 };
 
-Steps RunAlone(const TinyRunOptions& options, int64_t steps) {
+ReplayedRun RunAlone(const TinyRunOptions& options, int64_t steps) {
   SoloWorld world;
   TinyRun run(*world, {}, options);
   const auto source = run.NewPolicySource();
@@ -38,9 +39,9 @@ Steps RunAlone(const TinyRunOptions& options, int64_t steps) {
 
 TEST(RoutingReplay, ChangesNoBitOfAnExactStep) {
   for (const DType act : {DType::kF32, DType::kBF16}) {
-    TinyRunOptions with = Options(true), without = Options(false);
+    TinyRunOptions with = WithReplay(true), without = WithReplay(false);
     with.act = without.act = act;
-    const Steps got = RunAlone(with, 4), want = RunAlone(without, 4);
+    const ReplayedRun got = RunAlone(with, 4), want = RunAlone(without, 4);
     EXPECT_EQ(got.weights, want.weights);
     for (size_t i = 0; i < 4; ++i) {
       EXPECT_EQ(ValueOf(got.reports[i], "rl/route_mismatch"), 0);
@@ -58,7 +59,7 @@ TEST(RoutingReplay, ChangesNoBitWhateverTheLayoutAndTheTrainersWork) {
     for (const auto& [recompute, each] : {std::pair{RecomputePolicy{}, 1}, {parts, 3}, {blocks, 5}}) {
       std::vector<double> norms[2];
       for (const bool replays : {false, true}) {
-        TinyRunOptions o = Options(replays);
+        TinyRunOptions o = WithReplay(replays);
         o.recompute = recompute;
         o.microbatch_sequences = each;
         const absl::Status status = OnRanks(layout, o, [&](TinyRun& run, int rank) -> absl::Status {
@@ -86,13 +87,13 @@ TEST(RoutingReplay, ChangesNoBitWhateverTheLayoutAndTheTrainersWork) {
 // Later updates of a step find weights that have moved since the rollout.
 TEST(RoutingReplay, HoldsTheRolloutsExpertsWhileTheWeightsMove) {
   for (const auto rollout : {proto::Rl::EXACT, proto::Rl::FAST}) {
-    TinyRunOptions with = Options(true), without = Options(false);
+    TinyRunOptions with = WithReplay(true), without = WithReplay(false);
     for (TinyRunOptions* o : {&with, &without}) {
       o->rl.set_rollout(rollout);
       o->rl.set_updates(4);
       o->lr = 0.02;
     }
-    const Steps got = RunAlone(with, 3), want = RunAlone(without, 3);
+    const ReplayedRun got = RunAlone(with, 3), want = RunAlone(without, 3);
     EXPECT_GT(ValueOf(got.reports[0], "rl/route_mismatch"), 0.001);
     EXPECT_LT(ValueOf(got.reports[0], "rl/route_mismatch"), 0.9);
     EXPECT_NE(got.weights, want.weights);
@@ -112,25 +113,15 @@ TEST(RoutingReplay, IsRefusedWithoutExperts) {
   EXPECT_EQ(ExitCode(CheckRl(rl, dense_layers)), 64);
 }
 
-template <typename T>
-std::vector<T> ReadAll(const Hdf5File& file, const char* name) {
-  const auto found = file.Find(name);
-  EXPECT_TRUE(found.ok()) << name;
-  if (!found.ok()) return {};
-  std::vector<T> out(found->length);
-  EXPECT_TRUE(file.Read(name, 0, std::span<T>(out)).ok()) << name;
-  return out;
-}
-
 // Whether updates replay them or not. Archiving itself moves no bit.
 TEST(RoutesInTheArchive, AreThereForModelsWithExperts) {
   for (const auto rollout : {proto::Rl::EXACT, proto::Rl::FAST}) {
     for (const bool experts : {false, true}) {
       const Scratch scratch;
-      TinyRunOptions o = Options(false);
+      TinyRunOptions o = WithReplay(false);
       if (!experts) o.model = TinyDense();
       o.rl.set_rollout(rollout);
-      const Steps want = RunAlone(o, 2);
+      const ReplayedRun want = RunAlone(o, 2);
       o.rl.set_archive_every_steps(2);
       SoloWorld world;
       TinyRun run(*world, {}, o);

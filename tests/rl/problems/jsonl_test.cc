@@ -34,7 +34,7 @@ class JsonlTest : public testing::Test {
     if (set.ok()) return "";
     EXPECT_EQ(ExitCode(set.status()), kExitDamaged) << set.status();
     EXPECT_TRUE(Contains(set.status(), path() + " line 2")) << set.status();
-    return Message(set.status());
+    return MessageOf(set.status());
   }
   std::string path() const { return scratch_.path("problems.jsonl"); }
 

@@ -4,7 +4,7 @@
     tokenizer_bench.py --bench build/cpu/tests/tokenizer_bench [--moebius build/cpu/launch/moebius] \
         --tokenizer DIR/tokenizer.json... --text FILE...
 
-Needs PyPI's tokenizers. Prints encoding speeds and their ratio for every tokenizer and text (the number of tokens
+Needs PyPI's tokenizers and the target tokenizer_bench. Prints encoding speeds and their ratio for every tokenizer and text (the number of tokens
 must agree), then times on hostile text of growing length, and with --train N the time of training N tokens."""
 import argparse
 import json

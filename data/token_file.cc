@@ -126,6 +126,9 @@ absl::StatusOr<FileHash> TokenFileWriter::Finish(const TokenFileInfo& info) {
 // ---- reading
 
 absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& path) {
+  if (!FileExists(path)) {
+    return MissingError(Concat(path, ": no such token file; moebius data build makes them; check the path"));
+  }
   ASSIGN_OR_RETURN(const int64_t size, FileSize(path));
   ASSIGN_OR_RETURN(const std::optional<FileHash> listed, HashInManifest(path));
   Hdf5File::Options options;

@@ -1,4 +1,5 @@
 // The program: one explicit list of verbs. What a verb needs at start-up is paid for by that verb alone.
+#include <csignal>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@
 
 int main(int argc, char** argv) {
   using moebius::Verb;
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // a file above the limit (ulimit -f) is then an error of write, which says so
   std::vector<Verb> verbs;
   // Each launch/verb_NAME.h declares a function that returns its verbs; they are listed here in the order of
   // help.

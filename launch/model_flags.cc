@@ -1,6 +1,9 @@
 #include "launch/model_flags.h"
 
 #include "core/base/strings.h"
+#include "core/io/file.h"
+#include "launch/run_folder.h"
+#include "optim/checkpoint.h"
 
 namespace moebius {
 
@@ -42,6 +45,12 @@ std::vector<Flag> ModelFlags() {
            .choices = {"auto", "fp32", "bf16"}},
           DeviceFlag(),
           ThreadsFlag()};
+}
+
+absl::StatusOr<std::string> VerifiedModelFolder(const std::string& path) {
+  const std::string folder = ModelFolderOf(path);
+  if (FileExists(JoinPath(folder, "manifest.json"))) RETURN_IF_ERROR(VerifyCheckpoint(folder));
+  return folder;
 }
 
 DeviceOptions DeviceOf(const ParsedArgs& args) {

@@ -105,8 +105,12 @@ absl::StatusOr<std::optional<std::string>> RunFolder::LatestCheckpoint() const {
   const std::string link = File("checkpoints/latest");
   const absl::StatusOr<std::string> target = ReadSymlink(link);
   if (!target.ok()) {
-    if (ExitCode(target.status()) == kExitMissing) return std::nullopt;
-    return target.status();
+    if (ExitCode(target.status()) != kExitMissing) return target.status();
+    // Some copies of a folder lose its links.
+    if (!FolderExists(File("checkpoints"))) return std::nullopt;
+    ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps());
+    if (steps.empty()) return std::nullopt;
+    return checkpoint_path(steps.back());
   }
   const std::string checkpoint = File("checkpoints/" + *target);
   if (!FolderExists(checkpoint)) {

@@ -41,7 +41,8 @@ class RunFolder {
   absl::Status WriteEnvironment(std::string_view json) const;
   absl::Status WriteSamples(int64_t step, const std::vector<SampleRow>& rows) const;
 
-  // Where `checkpoints/latest` points. nullopt when there is none yet; 65 when it points to nothing.
+  // Where `checkpoints/latest` points; without that link the last checkpoint. nullopt when there is none yet;
+  // 65 when it points to nothing.
   absl::StatusOr<std::optional<std::string>> LatestCheckpoint() const;
   // The steps of all complete checkpoints, rising.
   absl::StatusOr<std::vector<int64_t>> CheckpointSteps() const;

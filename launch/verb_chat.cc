@@ -14,7 +14,6 @@
 #include "core/io/json.h"
 #include "launch/model_flags.h"
 #include "launch/progress.h"
-#include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/thought_stream.h"
 
@@ -220,7 +219,7 @@ absl::Status RunChat(const ParsedArgs& args) {
   if (UnderMpi()) {
     return UsageError("chat under mpirun; ranks have no terminal; run moebius chat by itself");
   }
-  const std::string folder = ModelFolderOf(args.positional()[0]);
+  ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chosen, ChatTemplateOfFlag(folder, args.Text("chat")));
   if (!chosen) {
     return UsageError(Concat(folder,

@@ -17,7 +17,9 @@ Flag DTypeFlag() {
   return {.name = "dtype",
           .placeholder = "TYPE",
           .fallback = "keep",
-          .help = "type of the written weights; keep: as stored, FP8 becomes bf16, quantised GGUF fp32",
+          .help =
+              "type of the written weights; keep: as stored; FP8 and quantised GGUF become fp32, which loses "
+              "nothing",
           .choices = {"keep", "fp32", "bf16"}};
 }
 

@@ -16,7 +16,6 @@
 #include "launch/eval/task_knobs.h"
 #include "launch/model_flags.h"
 #include "launch/progress.h"
-#include "launch/run_folder.h"
 #include "rl/evaluation/evaluate.h"
 
 namespace moebius {
@@ -95,7 +94,7 @@ absl::StatusOr<Evaluation> RunBenchmark(LanguageModel& model, const Benchmark& b
 }
 
 absl::Status RunEval(const ParsedArgs& args) {
-  const std::string folder = ModelFolderOf(args.positional()[0]);
+  ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   const std::vector<std::string> names(args.positional().begin() + 1, args.positional().end());
   for (const std::string& name : names) RETURN_IF_ERROR(CheckBenchmarkName(name));
   ASSIGN_OR_RETURN(const EvaluateOptions evaluate, ReadEvaluateOptions(args));

@@ -15,7 +15,6 @@
 #include "core/model/weights.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/model_flags.h"
-#include "launch/run_folder.h"
 
 namespace moebius {
 namespace {
@@ -178,7 +177,7 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
 }
 
 absl::Status RunGenerate(const ParsedArgs& args) {
-  const std::string folder = ModelFolderOf(args.positional()[0]);
+  ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend(DeviceOf(args)));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));

@@ -1,5 +1,7 @@
 #include "launch/verb_score.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -9,7 +11,7 @@
 #include "core/io/line_reader.h"
 #include "core/model/score.h"
 #include "core/model/weights.h"
-#include "launch/run_folder.h"
+#include "launch/model_flags.h"
 
 namespace moebius {
 namespace {
@@ -21,16 +23,22 @@ struct Sequences {
   std::vector<int32_t> starts = {0};
 };
 
-void PrintScores(const std::vector<std::vector<float>>& rows) {
+absl::Status PrintScores(const std::vector<std::vector<float>>& rows) {
   for (const auto& row : rows) {
+    if (!std::all_of(row.begin(), row.end(), [](float x) { return std::isfinite(x); })) {
+      return BadNumbersError(
+          "a log-probability is not finite; the weights hold NaN, infinity or far too large numbers; "
+          "score an earlier checkpoint");
+    }
     std::fputs("{\"logprobs\":[", stdout);
     for (size_t i = 0; i < row.size(); ++i) std::printf(i > 0 ? ",%.7g" : "%.7g", row[i]);
     std::fputs("]}\n", stdout);
   }
+  return absl::OkStatus();
 }
 
 absl::Status RunScore(const ParsedArgs& args) {
-  const std::string folder = ModelFolderOf(args.positional()[0]);
+  ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
                    MakeBackend({.device = *DeviceFromName(args.Text("device")),
                                 .threads = static_cast<int>(args.Integer("threads"))}));
@@ -49,10 +57,11 @@ absl::Status RunScore(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(LineReader lines,
                    LineReader::Open(args.Text("tokens") == "-" ? "/dev/stdin" : args.Text("tokens")));
   Sequences batch;
-  const auto flush = [&] {
-    if (batch.ids.empty()) return;
-    PrintScores(ScoreSequences(*loaded.model, context, microbatch, batch.ids, batch.starts));
+  const auto flush = [&]() -> absl::Status {
+    if (batch.ids.empty()) return absl::OkStatus();
+    RETURN_IF_ERROR(PrintScores(ScoreSequences(*loaded.model, context, microbatch, batch.ids, batch.starts)));
     batch = Sequences();
+    return absl::OkStatus();
   };
   std::string_view line;
   while (true) {
@@ -70,12 +79,11 @@ absl::Status RunScore(const ParsedArgs& args) {
                                  " tokens; the model's max_position_embeddings is ",
                                  loaded.config.max_position_embeddings, "; split the sequence"));
     }
-    if (static_cast<int64_t>(batch.ids.size()) + n > kTokensAtOnce) flush();
+    if (static_cast<int64_t>(batch.ids.size()) + n > kTokensAtOnce) RETURN_IF_ERROR(flush());
     batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
     batch.starts.push_back(static_cast<int32_t>(batch.ids.size()));
   }
-  flush();
-  return absl::OkStatus();
+  return flush();
 }
 
 }  // namespace

@@ -103,8 +103,9 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
     world.Abort(Annotate(status, Concat("rank ", world.rank())));
   }
   RETURN_IF_ERROR(status);
-  if (folder)
+  if (folder && FileExists(folder->report_path())) {
     std::printf("run folder: %s   report: %s\n", folder->path().c_str(), folder->report_path().c_str());
+  }
   return absl::OkStatus();
 }
 

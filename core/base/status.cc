@@ -67,6 +67,8 @@ absl::Status ErrnoError(int error_number, std::string_view what, bool writing) {
     case ENOTDIR:
       return MissingError(message);
     case EACCES:
+    case EPERM:
+      return MissingError(message + "; this user may not read it; ask for read permission");
     case EROFS:
     case ENOSPC:
     case EDQUOT:

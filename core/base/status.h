@@ -37,8 +37,8 @@ int ExitCode(const absl::Status& status);
 // The same error with `context` and ": " before its message; OK stays OK.
 absl::Status Annotate(const absl::Status& status, std::string_view context);
 
-// "open /a/b: No such file or directory" as MissingError (ENOENT, ENOTDIR) or CannotWriteError (EACCES,
-// EROFS, ENOSPC, EDQUOT, and every other value when `writing`), else DamagedError.
+// "open /a/b: No such file or directory" as MissingError (ENOENT, ENOTDIR, EACCES, EPERM) or CannotWriteError
+// (EROFS, ENOSPC, EDQUOT, and every value when `writing`), else DamagedError.
 absl::Status ErrnoError(int error_number, std::string_view what, bool writing = false);
 
 }  // namespace moebius

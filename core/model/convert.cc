@@ -7,6 +7,7 @@
 #include "core/base/strings.h"
 #include "core/io/atomic_file.h"
 #include "core/io/json.h"
+#include "core/model/model_folder.h"
 #include "core/model/weights.h"
 
 namespace moebius {
@@ -19,9 +20,8 @@ constexpr const char* kCompanions[] = {"tokenizer.json", "tokenizer_config.json"
 DType StoredAs(DType source) {
   switch (source) {
     case DType::kBF16:
-    case DType::kF8E4M3:
       return DType::kBF16;
-    default:
+    default:  // a scaled FP8 number needs more bits than bf16 has
       return DType::kF32;
   }
 }
@@ -132,6 +132,14 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
   for (const char* name : kCompanions) {
     if (!FileExists(JoinPath(from, name))) continue;
     ASSIGN_OR_RETURN(content.companions[name], ReadFile(JoinPath(from, name), int64_t{256} << 20));
+  }
+  if (!content.companions.contains("generation_config.json")) {
+    // config.json of ours has room for one.
+    ASSIGN_OR_RETURN(const std::vector<int32_t> ends, EndOfTextIds(from, config));
+    if (ends.size() > 1) {
+      content.companions["generation_config.json"] =
+          DumpJson(nlohmann::ordered_json{{"eos_token_id", ends}}, 2) + "\n";
+    }
   }
   ASSIGN_OR_RETURN(ConvertResult result, WriteCheckpointFolder(to, content));
   result.mtp_dropped = mtp_dropped;

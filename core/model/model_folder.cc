@@ -1,5 +1,6 @@
 #include "core/model/model_folder.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base/strings.h"
@@ -10,18 +11,25 @@ namespace moebius {
 
 absl::StatusOr<std::vector<int32_t>> EndOfTextIds(const std::string& folder, const ModelConfig& config) {
   std::vector<int32_t> ids;
-  if (config.eos_token_id >= 0) ids.push_back(static_cast<int32_t>(config.eos_token_id));
-  const std::string path = JoinPath(folder, "generation_config.json");
-  if (!FileExists(path)) return ids;
-  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{1} << 20));
-  if (!HasJsonField(json, "eos_token_id")) return ids;
-  std::vector<int64_t> more;
-  if (json["eos_token_id"].is_array()) {
-    ASSIGN_OR_RETURN(more, GetIntArray(json, "eos_token_id", path, 0, config.vocab_size - 1));
-  } else {
-    ASSIGN_OR_RETURN(more.emplace_back(), GetInt(json, "eos_token_id", path, 0, config.vocab_size - 1));
+  const auto add = [&ids](int64_t id) {
+    if (id >= 0 && std::find(ids.begin(), ids.end(), id) == ids.end())
+      ids.push_back(static_cast<int32_t>(id));
+  };
+  add(config.eos_token_id);
+  for (const char* name : {"config.json", "generation_config.json"}) {
+    const std::string path = JoinPath(folder, name);
+    if (!FileExists(path)) continue;
+    ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, int64_t{16} << 20));
+    if (!HasJsonField(json, "eos_token_id")) continue;
+    if (json["eos_token_id"].is_array()) {
+      ASSIGN_OR_RETURN(const std::vector<int64_t> more,
+                       GetIntArray(json, "eos_token_id", path, 0, config.vocab_size - 1));
+      for (const int64_t id : more) add(id);
+    } else if (!json["eos_token_id"].is_null()) {
+      ASSIGN_OR_RETURN(const int64_t one, GetInt(json, "eos_token_id", path, 0, config.vocab_size - 1));
+      add(one);
+    }
   }
-  ids.insert(ids.end(), more.begin(), more.end());
   return ids;
 }
 

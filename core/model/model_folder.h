@@ -12,7 +12,7 @@
 
 namespace moebius {
 
-// Ids that end a text: the config's eos_token_id and those of generation_config.json (one or a list), where
+// Ids that end a text: those of config.json and of generation_config.json (one or a list each), where
 // they are; in this order. DamagedError for a generation_config.json that is not in order.
 absl::StatusOr<std::vector<int32_t>> EndOfTextIds(const std::string& folder, const ModelConfig& config);
 

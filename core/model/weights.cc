@@ -98,6 +98,12 @@ void SetMeanRows(int64_t first, int64_t wanted, int64_t columns, std::vector<flo
 
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
+  if (!FileExists(path)) {
+    return MissingError(
+        Concat(folder, FolderExists(folder) ? " has no config.json" : ": no such folder",
+               "; a model is a Hugging Face folder or a checkpoint of a run that has saved one; check the "
+               "path"));
+  }
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, int64_t{16} << 20));
   return ConfigFromJson(text, path);
 }

@@ -70,6 +70,7 @@ class TrainingLoop {
   absl::Status Sample();
   absl::Status Save();
   absl::StatusOr<bool> ShouldStop();
+  std::string WayBack() const;
   std::vector<RunFact> Circumstances() const;
   bool RunsUnsafePrograms() const { return options_.sandbox != nullptr && !options_.sandbox->isolated(); }
   bool leads() const { return folder_ != nullptr; }
@@ -137,6 +138,14 @@ absl::Status TrainingLoop::OpenTexts() {
     ASSIGN_OR_RETURN(validation_, Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
                                                    config_.vocab_size, r_.validate().max_tokens()));
   }
+  if (validation_ && validation_->file().info().tokenizer_sha256 != file.tokenizer_sha256) {
+    return UsageError(Concat("data.validation: ", validation_->file().path(),
+                             " was made with another tokenizer than ", loader_->file(0).path(),
+                             "; its ids are other text; build both in one run of moebius data build"));
+  }
+  if (!r_.init().random()) {
+    RETURN_IF_ERROR(CheckSameTokenizer(file.tokenizer_json, loader_->file(0).path(), r_.init().from()));
+  }
   ASSIGN_OR_RETURN(tokenizer_, FindTokenizer(*loader_, r_.init().from()));
   return OpenSampler();
 }
@@ -166,6 +175,7 @@ absl::Status TrainingLoop::LoadStart() {
   if (leads()) {
     absl::StatusOr<std::string> found = FindStart(&resumed);
     status = found.status();
+    if (found.ok()) status = CheckSameTokenizer(tokenizer_.tokenizer_json, "the run's data", *found);
     if (found.ok() && !found->empty()) start = Concat(resumed ? "r" : "f", *found);
   }
   RETURN_IF_ERROR(mesh_.Agree(status));
@@ -325,6 +335,14 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   return mesh_.Agree(leads() ? folder_->MarkBest(m.step) : absl::OkStatus());
 }
 
+// Out of bad numbers.
+std::string TrainingLoop::WayBack() const {
+  const bool has_checkpoint = leads() && folder_->LatestCheckpoint().value_or(std::nullopt).has_value();
+  return has_checkpoint ? Concat("lower optimizer.lr or go back with fork { from: \"", folder_->path(),
+                                 "\" }; the last good checkpoint is kept")
+                        : "lower optimizer.lr";
+}
+
 // A signal may reach any rank; rank 0's clock counts.
 absl::StatusOr<bool> TrainingLoop::ShouldStop() {
   double stop = signals_.stop_requested() || (mesh_.all().rank() == 0 && OutOfTime());
@@ -375,8 +393,7 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
       return mesh_.Agree(
           BadNumbersError(Concat("training stopped at step ", m.step, "; ", state().bad_in_a_row,
                                  " steps in a row gave NaN or infinity (loss ", m.loss, ", gradient norm ",
-                                 m.grad_norm, "); lower optimizer.lr or go back with fork { from: \"",
-                                 leads() ? folder_->path() : "", "\" }; the last good checkpoint is kept")));
+                                 m.grad_norm, "); ", WayBack())));
     }
     if (!report.stop.ok()) {
       RETURN_IF_ERROR(Save());
@@ -440,6 +457,13 @@ std::vector<RunFact> TrainingLoop::Circumstances() const {
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
+  if (IsLast()) {
+    if (leads()) {
+      std::printf("nothing to do: step %lld of %lld is done; raise steps to go on\n",
+                  static_cast<long long>(state().step), static_cast<long long>(r_.steps()));
+    }
+    return absl::OkStatus();
+  }
   absl::Status opened;
   if (leads()) {
     auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step, Circumstances());
@@ -448,10 +472,6 @@ absl::Status TrainingLoop::Run() {
     if (opened.ok()) opened = RecallMetrics();
   }
   RETURN_IF_ERROR(mesh_.Agree(opened));
-  if (IsLast()) {
-    Print(Concat("nothing to do: step ", state().step, " of ", r_.steps(), " is done; raise steps to go on"));
-    return absl::OkStatus();
-  }
   absl::Status status = source_ == nullptr ? RunOnTexts() : RunOnSource();
   const absl::Status finished = outputs_ != nullptr ? outputs_->Finish() : absl::OkStatus();
   return status.ok() ? finished : status;

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "core/base/strings.h"
+#include "core/io/file.h"
 #include "core/model/cost.h"
 #include "core/model/weights.h"
 #include "data/build_options.h"
@@ -12,6 +13,7 @@
 #include "launch/recipe.pb.h"
 #include "launch/train/memory.h"
 #include "launch/train/sources.h"
+#include "optim/checkpoint.h"
 #include "parallel/node_map.h"
 
 namespace moebius {
@@ -248,6 +250,9 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
   if (recipe.init().has_from() && !recipe.init().random()) {
     absl::StatusOr<std::optional<int64_t>> first_new_token = FirstNewToken(recipe);
     absl::Status status = first_new_token.status();
+    if (t.trainer->mesh().all().rank() == 0 && FileExists(JoinPath(recipe.init().from(), "manifest.json"))) {
+      status.Update(VerifyCheckpoint(recipe.init().from()));
+    }
     for (Model* model : t.trainer->stages().models()) {
       if (!status.ok()) break;
       const LoadOptions load{.first_new_token = *first_new_token};

@@ -1,7 +1,9 @@
 #include "launch/train/tokenizer_files.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
 #include "data/special_tokens.h"
@@ -51,6 +53,24 @@ absl::StatusOr<TokenizerFiles> FindTokenizer(const Loader& loader, const std::st
   }
   if (json.empty()) return TokenizerFiles();
   return TokenizerFilesFrom(std::move(json), source, init_from);
+}
+
+absl::Status CheckSameTokenizer(const std::string& json, const std::string& source,
+                                const std::string& folder) {
+  const std::string path = JoinPath(folder, "tokenizer.json");
+  if (json.empty() || folder.empty() || !FileExists(path)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string other, ReadFile(path, int64_t{256} << 20));
+  if (other == json) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Tokenizer a, Tokenizer::FromJson(json, source));
+  ASSIGN_OR_RETURN(const Tokenizer b, Tokenizer::FromJson(other, path));
+  int32_t id = 0;
+  const int32_t size = std::min(a.vocab_size(), b.vocab_size());
+  while (id < size && a.TokenBytes(id) == b.TokenBytes(id)) ++id;
+  if (id == size && a.vocab_size() == b.vocab_size()) return absl::OkStatus();
+  return UsageError(Concat(source, " has another tokenizer than ", path, " (", a.vocab_size(), " and ",
+                           b.vocab_size(), " tokens, the first difference at id ", id,
+                           "); the model knows ids of the one only; build the data with --tokenizer ", path,
+                           ", or start a run of its own"));
 }
 
 }  // namespace moebius

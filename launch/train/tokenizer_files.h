@@ -21,4 +21,9 @@ absl::StatusOr<TokenizerFiles> TokenizerFilesFrom(std::string tokenizer_json, co
 
 absl::StatusOr<TokenizerFiles> FindTokenizer(const Loader& loader, const std::string& init_from);
 
+// UsageError unless the folder's tokenizer.json gives every id the token that `json` (of `source`) gives it;
+// ids of another tokenizer are other text. OK where one of the two is not known.
+absl::Status CheckSameTokenizer(const std::string& json, const std::string& source,
+                                const std::string& folder);
+
 }  // namespace moebius

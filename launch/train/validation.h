@@ -14,6 +14,8 @@ class Validation {
   static absl::StatusOr<Validation> Open(const std::string& path, int64_t sequence_length, int64_t vocab_size,
                                          int64_t max_tokens);
 
+  const TokenFile& file() const { return pass_.file(); }
+
   struct Result {
     double loss = 0;           // mean cross-entropy of the predicted tokens, nats
     double bits_per_byte = 0;  // of the whole file's text; an estimate when only a part was read

@@ -90,7 +90,8 @@ std::optional<BuildReport> UpToDate(const std::string& out, const Json& settings
   for (const char* field : {"settings", "sources", "outputs", "train", "held_out", "tokenizer"}) {
     if (!manifest->contains(field)) return std::nullopt;
   }
-  if (manifest->value("format_version", 0) != kManifestVersion ||
+  const auto version = GetInt(*manifest, "format_version", "manifest.json");
+  if (!version.ok() || *version != kManifestVersion ||
       DumpJson((*manifest)["settings"]) != DumpJson(nlohmann::json(settings)) ||
       DumpJson((*manifest)["sources"]) != DumpJson(nlohmann::json(sources)) ||
       !(*manifest)["outputs"].is_object()) {

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "core/base/memory.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
@@ -37,8 +38,6 @@ std::string Field(const std::string& text, const std::string& key, char separato
   }
   return "";
 }
-
-int64_t KibibytesOf(const std::string& value) { return std::strtoll(value.c_str(), nullptr, 10) * 1024; }
 
 // "max 100000" or "150000 100000": quota and period of cgroup version 2. 0: no quota.
 double CgroupCores() {
@@ -104,15 +103,9 @@ Environment ReadEnvironment() {
   e.cpu_features = FeaturesThatMatter(flags);
   e.logical_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   e.usable_cores = UsableCores();
-  const std::string memory = ReadOrEmpty("/proc/meminfo");
-  e.memory_bytes = KibibytesOf(Field(memory, "MemTotal", ':'));
-  e.available_memory_bytes = KibibytesOf(Field(memory, "MemAvailable", ':'));
-  const int64_t limit = std::strtoll(ReadOrEmpty("/sys/fs/cgroup/memory.max").c_str(), nullptr, 10);
-  if (limit > 0) {
-    e.memory_bytes = std::min(e.memory_bytes, limit);
-    const int64_t used = std::strtoll(ReadOrEmpty("/sys/fs/cgroup/memory.current").c_str(), nullptr, 10);
-    e.available_memory_bytes = std::min(e.available_memory_bytes, std::max<int64_t>(0, limit - used));
-  }
+  const MachineMemory memory = ReadMachineMemory();
+  e.memory_bytes = memory.total;
+  e.available_memory_bytes = memory.available;
   return e;
 }
 

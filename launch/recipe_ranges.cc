@@ -48,7 +48,7 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"model.initializer_range", 0, 10},
       {"model.bos_token_id", -1, 1 << 24},
       {"model.eos_token_id", -1, 1 << 24},
-      {"model.decoder_sparse_step", 0, 10000},
+      {"model.decoder_sparse_step", 1, 10000},
       {"model.mlp_only_layers", 0, 10000},
       {"data.mixture.weight", 0, 1e9},
       {"data.fim_rate", 0, 1},

@@ -17,6 +17,7 @@
 namespace moebius {
 namespace {
 
+constexpr const char* kRemoving = ".removing-";  // before the name of a checkpoint that goes
 constexpr const char* kSubfolders[] = {"checkpoints", "log", "samples", "tensorboard"};
 
 // The process that holds the lock, as it wrote it itself; "" when unreadable.
@@ -70,6 +71,12 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
   }
   for (const std::string& folder : {path, run.File("checkpoints"), run.samples_path()}) {
     if (absl::Status status = RemoveStaleTemporaries(folder); !status.ok()) return CannotUse(path, status);
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(run.File("checkpoints")));
+  for (const std::string& name : names) {
+    if (!name.starts_with(kRemoving)) continue;
+    if (absl::Status status = RemoveTree(run.File("checkpoints/" + name)); !status.ok())
+      return CannotUse(path, status);
   }
   return run;
 }
@@ -159,7 +166,7 @@ absl::Status RunFolder::PruneCheckpoints(int64_t keep) const {
   for (size_t i = 0; i < surplus; ++i) {
     if (marked.contains(StepName(steps[i]))) continue;
     // Under another name first: a half-removed checkpoint must not look like one.
-    const std::string doomed = File(Concat("checkpoints/.removing-", StepName(steps[i])));
+    const std::string doomed = File(Concat("checkpoints/", kRemoving, StepName(steps[i])));
     if (rename(checkpoint_path(steps[i]).c_str(), doomed.c_str()) != 0) {
       return ErrnoError(errno, "rename " + checkpoint_path(steps[i]), /*writing=*/true);
     }

@@ -114,6 +114,7 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], sets));
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
   const proto::Recipe& r = recipe.proto();
+  if (r.steps() < 1) return UsageError("steps is 0; there is nothing to time; set it to 1 or more");
   const RankOptions options{.ranks = static_cast<int>(args.Integer("ranks")), .world = WorldOptionsOf(r)};
   return RunAsRanks(options, [&](Rank& rank) { return BenchTrainRank(r, config, args.On("kernels"), rank); });
 }

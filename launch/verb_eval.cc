@@ -111,16 +111,16 @@ absl::Status RunEval(const ParsedArgs& args) {
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(benchmarks.emplace_back(), MakeBenchmark(name, options));
   }
+  if (args.Given("out") && FolderExists(args.Text("out"))) {
+    return CannotWriteError(
+        Concat(args.Text("out"), " is a folder; samples go into a file; give --out FILE.jsonl"));
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model, LoadAsked(args, folder, chat));
   std::optional<JsonLinesWriter> out;
-  if (args.Given("out")) {
-    if (FolderExists(args.Text("out"))) {
-      return CannotWriteError(
-          Concat(args.Text("out"), " is a folder; samples go into a file; give --out FILE.jsonl"));
-    }
+  if (args.Given("out")) {  // an earlier evaluation's samples go when there is a model to evaluate
     RETURN_IF_ERROR(RemoveTree(args.Text("out")));
     ASSIGN_OR_RETURN(out, JsonLinesWriter::Open(args.Text("out")));
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model, LoadAsked(args, folder, chat));
   std::vector<EvalRow> rows;
   for (Benchmark& benchmark : benchmarks) {
     EvalRow row{.model = folder,

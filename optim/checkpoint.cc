@@ -145,11 +145,15 @@ absl::Status WriteSet(const std::string& folder, const std::string& stem, Traine
 
 absl::Status LoadMoments(const std::string& folder, Trainer& trainer) {
   ASSIGN_OR_RETURN(const StoredSlices stored, StoredSlices::Open(folder));
+  // A fork may begin to average what its parent did not.
+  const bool averages = stored.HasKind("ema.");
   for (const MomentSlice& wanted : MomentSlices(trainer.optimizer())) {
+    if (!averages && wanted.tensor.starts_with("ema.")) continue;
     ASSIGN_OR_RETURN(const std::vector<float> values,
                      stored.Read(wanted.tensor, wanted.shape.elements(), wanted.first, wanted.last));
     WriteView(trainer.context(), wanted.view, values);
   }
+  if (!averages) trainer.optimizer().ResetEma(trainer.context());
   return absl::OkStatus();
 }
 
@@ -230,8 +234,11 @@ absl::Status WriteSmallFiles(const std::string& temporary, const Trainer& traine
 // A rank's part of a checkpoint, in a folder that is there.
 absl::Status WriteParts(const std::string& temporary, Trainer& trainer, const CheckpointOptions& options,
                         std::vector<WrittenFile>& files) {
-  RETURN_IF_ERROR(WriteSet(temporary, "model", trainer, OwnedWeights(trainer), files));
-  RETURN_IF_ERROR(WriteSet(temporary, "optimizer", trainer, OwnedMoments(trainer.optimizer()), files));
+  // Each is collective: a rank whose disk is full must not leave the others in the second.
+  Mesh& mesh = trainer.mesh();
+  RETURN_IF_ERROR(mesh.Agree(WriteSet(temporary, "model", trainer, OwnedWeights(trainer), files)));
+  RETURN_IF_ERROR(
+      mesh.Agree(WriteSet(temporary, "optimizer", trainer, OwnedMoments(trainer.optimizer()), files)));
   if (trainer.mesh().all().rank() != 0) return absl::OkStatus();
   return WriteSmallFiles(temporary, trainer, options, files);
 }

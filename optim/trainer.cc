@@ -156,6 +156,7 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
   Objective objective = MakeObjective(size);
   const int64_t modules = model_config().num_nextn_predict_layers;
   if (modules > 0) objective.mtp_scale = static_cast<float>(config_.mtp_loss_weight / (modules * tokens));
+  CHECK_EQ(batch.sequences % layout.batch_shards(), 0);
   const int64_t share = batch.sequences / layout.batch_shards();
   const int64_t first = mesh_->at().batch_shard(layout) * share;
   const int64_t each = config_.microbatch_sequences > 0 ? config_.microbatch_sequences : share;

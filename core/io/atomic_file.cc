@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -25,19 +26,26 @@ constexpr size_t kBufferBytes = 256 * 1024;
 constexpr std::string_view kInfix = ".tmp-";
 constexpr int kMaxAttempts = 10000;
 
-std::string TemporaryName(const std::string& path, int attempt) {
-  return JoinPath(ParentPath(path), Concat(".", FileName(path), kInfix, getpid(), "-", attempt));
+// Tells processes apart, also those that had the same number one after the other (in a container all are
+// process 1).
+int64_t ProcessTag() {
+  static const int64_t seconds = std::time(nullptr);
+  return seconds << 22 | getpid();  // process numbers have 22 bits at most
 }
 
-// The pid in ".NAME.tmp-PID-N", or nothing.
-std::optional<int64_t> PidOfTemporary(std::string_view name) {
+std::string TemporaryName(const std::string& path, int attempt) {
+  return JoinPath(ParentPath(path), Concat(".", FileName(path), kInfix, ProcessTag(), "-", attempt));
+}
+
+// The tag in ".NAME.tmp-TAG-N", or nothing.
+std::optional<int64_t> TagOfTemporary(std::string_view name) {
   const size_t infix = name.rfind(kInfix);
   if (name.empty() || name[0] != '.' || infix == std::string_view::npos || infix < 2) return std::nullopt;
   const std::string_view rest = name.substr(infix + kInfix.size());
-  int64_t pid = 0;
-  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), pid);
+  int64_t tag = 0;
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), tag);
   if (error != std::errc() || end == rest.data() + rest.size() || *end != '-') return std::nullopt;
-  return pid;
+  return tag;
 }
 
 absl::Status SyncPath(const std::string& path) {
@@ -205,13 +213,13 @@ absl::Status AtomicDirectory::Commit(OnExisting on_existing) {
   return RemoveTree(std::exchange(temporary_, ""));  // what was at path_ before
 }
 
-bool IsTemporaryName(std::string_view name) { return PidOfTemporary(name).has_value(); }
+bool IsTemporaryName(std::string_view name) { return TagOfTemporary(name).has_value(); }
 
 absl::Status RemoveStaleTemporaries(const std::string& folder) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
   for (const std::string& name : names) {
-    const std::optional<int64_t> pid = PidOfTemporary(name);
-    if (pid.has_value() && *pid != getpid()) RETURN_IF_ERROR(RemoveTree(JoinPath(folder, name)));
+    const std::optional<int64_t> tag = TagOfTemporary(name);
+    if (tag.has_value() && *tag != ProcessTag()) RETURN_IF_ERROR(RemoveTree(JoinPath(folder, name)));
   }
   return absl::OkStatus();
 }

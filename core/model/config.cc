@@ -153,7 +153,8 @@ absl::Status Validate(const ModelConfig& c, const std::string& source) {
   CheckAttention(c, p);
   CheckExperts(c, p);
   bool any_dense = c.n_routed_experts == 0;
-  for (int64_t l = 0; l < std::min<int64_t>(c.num_hidden_layers, 4096); ++l) any_dense |= !c.IsMoe(l);
+  const int64_t layers = c.decoder_sparse_step < 1 ? 0 : std::min<int64_t>(c.num_hidden_layers, 4096);
+  for (int64_t l = 0; l < layers; ++l) any_dense |= !c.IsMoe(l);
   if (any_dense) p.Range("intermediate_size", c.intermediate_size, 1, kMaxWidth);
   if (c.rope_scaling.kind != RopeScalingKind::kNone) {
     p.Require(c.rope_scaling.factor >= 1,

@@ -36,14 +36,18 @@ bool LacksMtp(const ModelConfig& config, const SafetensorsFolder& files) {
   });
 }
 
-// The tensor of `files` that holds `name`: itself, or what it is a copy of.
-std::string SourceOf(const std::string& name, const SafetensorsFolder& files, const ModelConfig& config) {
-  if (files.Has(name)) return name;
+// What `name` is a copy of in an MTP module; itself where it is none.
+std::string OriginalOf(const std::string& name, const ModelConfig& config) {
   if (name.ends_with(".embed_tokens.weight")) return "model.embed_tokens.weight";
   if (name.ends_with(".shared_head.head.weight")) {
     return config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
   }
   return name;
+}
+
+// The tensor of `files` that holds `name`: itself, or what it is a copy of.
+std::string SourceOf(const std::string& name, const SafetensorsFolder& files, const ModelConfig& config) {
+  return files.Has(name) ? name : OriginalOf(name, config);
 }
 
 float Rounded(float value, DType dtype) {
@@ -117,7 +121,8 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
   CheckpointContent content{
       .config = config, .tensors = specs, .read = nullptr, .manifest = options.manifest};
   content.read = [&](const std::string& name) -> absl::StatusOr<std::vector<float>> {
-    const std::string source = SourceOf(name, files, config);
+    // Averages are kept of originals only.
+    const std::string source = options.weights ? OriginalOf(name, config) : SourceOf(name, files, config);
     if (options.weights) {
       ASSIGN_OR_RETURN(std::vector<float> values, options.weights(source));
       if (!values.empty() && static_cast<int64_t>(values.size()) != files.Find(source)->elements()) {

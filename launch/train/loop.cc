@@ -30,6 +30,20 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Of a token of the mixture: 1 / (ln 2 x mean bytes of a token). 0 where a part does not say how long its
+// text is.
+double BitsPerNat(const Loader& loader, const LoaderOptions& options) {
+  double bytes = 0, weights = 0;
+  for (size_t i = 0; i < options.parts.size(); ++i) {
+    const TokenFile& file = loader.file(static_cast<int>(i));
+    if (file.info().bytes <= 0) return 0;
+    bytes += options.parts[i].weight * static_cast<double>(file.info().bytes) /
+             static_cast<double>(file.num_tokens());
+    weights += options.parts[i].weight;
+  }
+  return weights / bytes / M_LN2;
+}
+
 // All ranks run this; what only rank 0 has (folder, outputs) is null on the others, and what only rank 0 can
 // know (where to start, when to stop) it tells them.
 class TrainingLoop {
@@ -74,6 +88,8 @@ class TrainingLoop {
   std::vector<RunFact> Circumstances() const;
   bool RunsUnsafePrograms() const { return options_.sandbox != nullptr && !options_.sandbox->isolated(); }
   bool leads() const { return folder_ != nullptr; }
+  bool IsBest() const { return r_.checkpoint().keep_best() && state().best_step == state().step; }
+  absl::Status MarkBest() const { return IsBest() ? folder_->MarkBest(state().step) : absl::OkStatus(); }
   bool IsLast() const { return state().step >= r_.steps(); }
   static bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   // Whether the reference policy becomes the present one once this step is saved.
@@ -130,10 +146,7 @@ absl::Status TrainingLoop::OpenTexts() {
   ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r_, config_));
   ASSIGN_OR_RETURN(loader_, Loader::Open(options));
   const TokenFileInfo& file = loader_->file(0).info();
-  if (file.bytes > 0) {
-    bits_per_nat_ =
-        static_cast<double>(loader_->file(0).num_tokens()) / static_cast<double>(file.bytes) / M_LN2;
-  }
+  bits_per_nat_ = BitsPerNat(*loader_, options);
   if (!r_.data().validation().empty()) {
     ASSIGN_OR_RETURN(validation_, Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
                                                    config_.vocab_size, r_.validate().max_tokens()));
@@ -199,7 +212,10 @@ absl::Status TrainingLoop::LoadStart() {
   saved_step_ = resumed ? state().step : -1;
   // What the run said of its first weights it will say again.
   const int64_t kept = state().step > 0 ? state().step : -1;
-  return mesh_.Agree(leads() ? folder_->CutBackTo(kept) : absl::OkStatus());
+  absl::Status cut = leads() ? folder_->CutBackTo(kept) : absl::OkStatus();
+  // Again where a run was killed between the checkpoint and its mark.
+  if (leads() && resumed) cut.Update(MarkBest());
+  return mesh_.Agree(cut);
 }
 
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
@@ -208,14 +224,21 @@ absl::Status TrainingLoop::Validate(MetricsRow* row) {
   ASSIGN_OR_RETURN(const Validation::Result result, validation_->Run(trainer_, extent));
   row->Set("val/loss", result.loss);
   row->Set("val/bpb", result.bits_per_byte);
-  const bool best = result.loss < state().best_val_loss;
+  // Steps are compared by the same part of the text.
+  double judged = result.loss;
+  if (extent == Validation::Extent::kWholeFile) {
+    ASSIGN_OR_RETURN(const Validation::Result part,
+                     validation_->Run(trainer_, Validation::Extent::kUpToMaxTokens));
+    judged = part.loss;
+  }
+  const bool best = judged < state().best_val_loss;
   char line[160];
   std::snprintf(line, sizeof line, "step %lld  validation loss %.4f  bits per byte %.4f%s%s",
                 static_cast<long long>(state().step), result.loss, result.bits_per_byte,
                 result.whole_file ? "" : " (estimate on a part)", best ? "  (best so far)" : "");
   Print(line);
   if (best) {
-    state().best_val_loss = result.loss;
+    state().best_val_loss = judged;
     state().best_step = state().step;
   }
   return absl::OkStatus();
@@ -243,6 +266,7 @@ absl::Status TrainingLoop::Save() {
   absl::Status status;
   if (leads()) {
     status = folder_->MarkLatest(state().step);
+    if (status.ok()) status = MarkBest();
     if (status.ok()) status = folder_->PruneCheckpoints(r_.checkpoint().keep());
   }
   return mesh_.Agree(status);
@@ -327,12 +351,9 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   // Before a checkpoint: a run that goes on from there has the rows up to it.
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (!kept) return absl::OkStatus();
-  const bool best = r_.checkpoint().keep_best() && state().best_step == m.step;
-  if (best || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
+  if (IsBest() || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
     RETURN_IF_ERROR(Save());
-  if (MovesReference()) RETURN_IF_ERROR(StartSource());
-  if (!best) return absl::OkStatus();
-  return mesh_.Agree(leads() ? folder_->MarkBest(m.step) : absl::OkStatus());
+  return MovesReference() ? StartSource() : absl::OkStatus();
 }
 
 // Out of bad numbers.

@@ -204,14 +204,22 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
   int64_t smallest = recipe.batch().sequences();
   for (const auto& point : recipe.batch().ramp())
     smallest = std::min<int64_t>(smallest, point.to_sequences());
-  return FitLayout({.pipeline = static_cast<int>(p.pipeline()),
-                    .data = static_cast<int>(p.data()),
-                    .expert = static_cast<int>(p.expert()),
-                    .schedule = p.schedule(),
-                    .chunks = static_cast<int>(p.chunks()),
-                    .exchange = ExchangeOf(p)},
-                   ranks, config,
-                   {.sequences = smallest, .microbatch_sequences = recipe.batch().microbatch_sequences()});
+  const Layout wanted{.pipeline = static_cast<int>(p.pipeline()),
+                      .data = static_cast<int>(p.data()),
+                      .expert = static_cast<int>(p.expert()),
+                      .schedule = p.schedule(),
+                      .chunks = static_cast<int>(p.chunks()),
+                      .exchange = ExchangeOf(p)};
+  const auto fit = [&](int64_t sequences) {
+    return FitLayout(wanted, ranks, config,
+                     {.sequences = sequences, .microbatch_sequences = recipe.batch().microbatch_sequences()});
+  };
+  RETURN_IF_ERROR(fit(recipe.batch().sequences()).status());
+  for (const auto& point : recipe.batch().ramp()) {
+    RETURN_IF_ERROR(
+        Annotate(fit(point.to_sequences()).status(), Concat("batch.ramp at step ", point.at_step())));
+  }
+  return fit(smallest);
 }
 
 DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int threads) {

@@ -257,7 +257,8 @@ absl::Status Engine::RunStep(const Schedule& schedule, const Objective& objectiv
 }
 
 absl::Status Engine::RunForward(const Schedule& schedule, const Loader& load, std::vector<float>& losses) {
-  const Objective objective{.gradients = false};
+  // Without a backward pass nothing inside a block is needed again.
+  const Objective objective{.recompute = {.blocks = true}, .gradients = false};
   StepSums sums;
   Run run{schedule, objective, load, sums, {}};
   losses.clear();

@@ -136,6 +136,56 @@ def refused_at_the_start():
           f"{refused.stdout[-300:]}")
 
 
+def another_tokenizer():
+    recipe = write("same.textproto", TEXTS)
+    first = train(recipe, "same", "--set", "steps=4")
+    built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--vocab-size", "280", "--out",
+                 "other"])
+    check(first.returncode == 0 and built.returncode == 0, f"a run, and data of another tokenizer {built.stderr.strip()}")
+    before = sorted(os.listdir("same/checkpoints"))
+    other = ["--set", 'data.train="other/train.h5"', "--set", 'data.validation="other/val.h5"']
+    os.rename("data", "data-kept")
+    os.rename("other", "data")  # as data build does that is run again with another vocabulary
+    resumed = train(recipe, "same")
+    os.rename("data", "other")
+    os.rename("data-kept", "data")
+    check(resumed.returncode == 64 and "another tokenizer" in resumed.stderr and sorted(os.listdir("same/checkpoints")) == before,
+          f"going on with it: exit {resumed.returncode} {resumed.stderr.strip()}")
+    begun = train(recipe, "begun", "--set", 'init.from="same"', *other)
+    check(begun.returncode == 64 and "another tokenizer" in begun.stderr,
+          f"beginning from weights of another: exit {begun.returncode} {begun.stderr.strip()}")
+    judged = train(recipe, "judged", "--set", 'data.validation="other/val.h5"')
+    check(judged.returncode == 64 and "data.validation" in judged.stderr,
+          f"validating with another: exit {judged.returncode} {judged.stderr.strip()}")
+
+
+def lost_marks():
+    recipe = write("marks.textproto", TEXTS)
+    keep = ["--set", "checkpoint.keep_best=true", "--set", "validate.every_steps=2", "--set", "optimizer.lr=0.01"]
+    first = train(recipe, "marks", "--set", "steps=4", *keep)
+    check(first.returncode == 0 and os.readlink("marks/checkpoints/best") == "step-00000004", "a run and its best step")
+    done = train(recipe, "marks", "--set", "steps=4", *keep)
+    check(done.returncode == 0 and "nothing to do" in done.stdout and "report:" in done.stdout, f"nothing to do: {done.stdout}")
+    # As a copy without links has it, and as a kill between the checkpoint and its marks leaves it.
+    os.remove("marks/checkpoints/latest")
+    os.remove("marks/checkpoints/best")
+    resumed = train(recipe, "marks", "--set", "steps=5", "--set", "validate.every_steps=0",
+                    "--set", "data.validation=\"\"", *keep[:2])
+    check(resumed.returncode == 0 and "step 5/5" in resumed.stdout and "step 1/" not in resumed.stdout,
+          f"goes on from step 4: {resumed.stdout} {resumed.stderr}")
+    check(os.path.islink("marks/checkpoints/best") and os.readlink("marks/checkpoints/best") == "step-00000004",
+          "and marks the best step again")
+
+
+def ramp_that_does_not_divide():
+    recipe = write("ramp.textproto", TEXTS.replace("sequence_length: 32 }", "sequence_length: 32 ramp { at_step: 3 to_sequences: 7 } }"))
+    one = train(recipe, "ramp-one")
+    four = train(recipe, "ramp-four", "--ranks", "4")
+    check(one.returncode == 0, f"a batch of 7 on one rank {one.stderr.strip()}")
+    check(four.returncode == 64 and "ramp" in four.stderr and "step 1" not in four.stdout,
+          f"not on 4, and said before the first step: exit {four.returncode} {four.stderr.strip()}")
+
+
 def pipelines():
     write("stage.textproto", SORT + "task: SFT\n")
     both = 'task: PIPELINE %s stage { name: "one" recipe: "stage.textproto" } ' \
@@ -191,7 +241,8 @@ def main():
     built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--vocab-size", "300", "--out",
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
-    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, pipelines,
+    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, another_tokenizer, lost_marks,
+                 ramp_that_does_not_divide, pipelines,
                  all_ranks_fail_together, one_rank_fails):
         part()
 

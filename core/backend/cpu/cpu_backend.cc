@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "core/backend/exchange_thread.h"
 #include "core/backend/host_event.h"
 #include "core/base/check.h"
+#include "core/base/memory.h"
 #include "core/base/strings.h"
 
 namespace moebius {
@@ -83,14 +83,7 @@ std::string CpuBackend::Name() const {
                 num_threads() == 1 ? " thread)" : " threads)");
 }
 
-int64_t CpuBackend::free_bytes() const {
-  std::ifstream file("/proc/meminfo");
-  for (std::string word; file >> word;) {
-    int64_t kibibytes = 0;
-    if (word == "MemAvailable:" && file >> kibibytes) return kibibytes << 10;
-  }
-  return 0;
-}
+int64_t CpuBackend::free_bytes() const { return ReadMachineMemory().available; }
 
 std::string CpuBackend::InstructionSet() const {
   return Concat(InstructionSetName(), batch_invariant_ ? " batch-invariant" : "");

@@ -159,6 +159,7 @@ absl::StatusOr<ConvertResult> WriteCheckpointFolder(const std::string& to, const
     result.bytes += spec.bytes();
     wide = wide || (spec.dtype != DType::kBF16 && !IsSelectionBias(spec));
   }
+  RETURN_IF_ERROR(MakeDirs(ParentPath(to)));
   ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(to));
   const std::string& temporary = directory.temporary_path();
   ASSIGN_OR_RETURN(std::vector<WrittenFile> written,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/strings.h"
 #include "core/io/atomic_file.h"
@@ -72,8 +73,10 @@ absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpe
   return absl::OkStatus();
 }
 
-absl::Status CheckShapes(const std::string& from, const SafetensorsFolder& files, const ModelConfig& config,
-                         const std::vector<TensorSpec>& specs) {
+// Every tensor is there in its shape, and none would be dropped.
+absl::Status CheckTensors(const std::string& from, const SafetensorsFolder& files, const ModelConfig& config,
+                          const std::vector<TensorSpec>& specs) {
+  std::set<std::string> wanted;
   for (const TensorSpec& spec : specs) {
     const std::string source = SourceOf(spec.name, files, config);
     const TensorInfo* info = files.Find(source);
@@ -81,13 +84,14 @@ absl::Status CheckShapes(const std::string& from, const SafetensorsFolder& files
       return DamagedError(
           Concat(from, ": tensor ", source, " is missing; the checkpoint is incomplete or of another model"));
     }
+    wanted.insert({spec.name, source});
     if (info->shape != spec.shape) {
       return DamagedError(Concat(from, ": tensor ", source,
                                  " does not have the shape that config.json asks for; the weights "
                                  "belong to another model"));
     }
   }
-  return absl::OkStatus();
+  return CheckAllWanted(from, files, config, wanted);
 }
 
 bool IsSelectionBias(const TensorSpec& spec) { return spec.name.ends_with("e_score_correction_bias"); }
@@ -113,7 +117,7 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
     mtp_dropped = true;
   }
   std::vector<TensorSpec> specs = CheckpointTensors(config, options.dtype.value_or(DType::kF32));
-  RETURN_IF_ERROR(CheckShapes(from, files, config, specs));
+  RETURN_IF_ERROR(CheckTensors(from, files, config, specs));
   for (TensorSpec& spec : specs) {
     const TensorInfo& info = *files.Find(SourceOf(spec.name, files, config));
     if (!options.dtype && !IsSelectionBias(spec)) spec.dtype = StoredAs(info.dtype.value_or(DType::kF32));

@@ -54,14 +54,13 @@ absl::StatusOr<std::vector<float>> Dequantise(const SafetensorsFolder& folder, c
   return out;
 }
 
-// Names in a folder that no parameter wants and that a reader may pass over.
-bool MayBeIgnored(const std::string& name, const ModelConfig& config, const std::set<std::string>& aliases) {
-  if (name.ends_with("_scale_inv") || name.ends_with("rotary_emb.inv_freq")) return true;
-  if (name == "lm_head.weight" && config.tie_word_embeddings) return true;
-  if (aliases.contains(name)) return true;
-  // MTP layers: left out by ModelOptions, or present while the config says none.
+// True for a tensor of an MTP module, which a model may leave out; other layers beyond the config's are no
+// modules: the config is of another model.
+bool IsOfMtpModule(const std::string& name, const SafetensorsFolder& files, const ModelConfig& config) {
   const std::string prefix = "model.layers.";
-  return name.starts_with(prefix) && std::atoll(name.c_str() + prefix.size()) >= config.num_hidden_layers;
+  if (!name.starts_with(prefix)) return false;
+  const int64_t layer = std::atoll(name.c_str() + prefix.size());
+  return layer >= config.num_hidden_layers && files.Has(Concat(prefix, layer, ".eh_proj.weight"));
 }
 
 absl::Status CheckShape(const std::string& source, const TensorInfo& info, const Shape& wanted) {
@@ -142,13 +141,13 @@ absl::StatusOr<std::vector<float>> ReadElementsF32(const SafetensorsFolder& fold
 absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model,
                          const LoadOptions& load) {
   ASSIGN_OR_RETURN(const SafetensorsFolder files, SafetensorsFolder::Open(folder));
-  std::set<std::string> wanted, aliases;
+  std::set<std::string> wanted;
   const ModelOptions& options = model.options();
   const bool whole = options.stage.embedding && options.stage.head && options.experts.count < 0;
   if (!whole) {
     for (const TensorSpec& spec : CheckpointTensors(model.config(), DType::kF32)) wanted.insert(spec.name);
   }
-  for (const PieceAlias& alias : model.aliases()) aliases.insert(alias.name);
+  for (const PieceAlias& alias : model.aliases()) wanted.insert(alias.name);
   for (const auto& parameter : model.parameters().all()) {
     for (const Piece& piece : parameter->spec().pieces) {
       wanted.insert(piece.name);
@@ -162,14 +161,29 @@ absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& st
       SetParameter(backend, stream, *parameter, piece.offset, values);
     }
   }
+  return CheckAllWanted(folder, files, model.config(), wanted);
+}
+
+absl::Status CheckAllWanted(const std::string& folder, const SafetensorsFolder& files,
+                            const ModelConfig& config, const std::set<std::string>& wanted) {
+  constexpr std::string_view kScales = "_scale_inv";
+  constexpr size_t kShown = 3;
+  std::vector<std::string> shown;
+  size_t unwanted = 0;
   for (const std::string& name : files.names()) {
-    if (!wanted.contains(name) && !MayBeIgnored(name, model.config(), aliases)) {
-      return DamagedError(Concat(folder, ": tensor ", Printable(name), " has no place in a model of type ",
-                                 model.config().model_type,
-                                 " with this config.json; the weights belong to another model"));
-    }
+    const bool scales = name.ends_with(kScales);
+    if (wanted.contains(scales ? name.substr(0, name.size() - kScales.size()) : name)) continue;
+    if (name.ends_with("rotary_emb.inv_freq") || IsOfMtpModule(name, files, config)) continue;
+    if (name == "lm_head.weight" && config.tie_word_embeddings) continue;
+    if (++unwanted <= kShown) shown.push_back(Printable(name));
   }
-  return absl::OkStatus();
+  if (unwanted == 0) return absl::OkStatus();
+  return DamagedError(Concat(folder, ": tensor", unwanted > 1 ? "s " : " ", Join(shown),
+                             unwanted > kShown ? Concat(" and ", unwanted - kShown, " more") : "",
+                             unwanted > 1 ? " have" : " has", " no place in a model of type ",
+                             config.model_type,
+                             " with this config.json; the weights belong to another model; "
+                             "fetch the config.json that came with them"));
 }
 
 absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, Backend& backend, Stream& stream,

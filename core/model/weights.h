@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,11 @@ struct LoadOptions {
 // rotary buffers) is not.
 absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& stream, Model& model,
                          const LoadOptions& load = {});
+
+// OK where every tensor of the folder is one of `wanted`, the block scales of one, or what a model may leave
+// out: whole MTP modules, the head of a tied model, rotary buffers. Else DamagedError with number and names.
+absl::Status CheckAllWanted(const std::string& folder, const SafetensorsFolder& files,
+                            const ModelConfig& config, const std::set<std::string>& wanted);
 
 // Config and weights together.
 struct LoadedModel {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/io/file.h"
+#include "core/model/convert.h"
 #include "tests/core/io/scratch.h"
 #include "tests/core/model/tiny_models.h"
 
@@ -117,6 +119,25 @@ TEST_P(NewRowsTest, OtherShapesStayErrors) {
   const absl::Status loaded = Load(folder, wider, {.first_new_token = wider.vocab_size});
   EXPECT_EQ(ExitCode(loaded), kExitDamaged);
   EXPECT_TRUE(Contains(loaded, "has shape")) << loaded;
+}
+
+TEST_P(NewRowsTest, LayersBeyondTheConfigAreRefusedMtpModulesAreNot) {
+  ModelConfig config = TinyConfig(GetParam());
+  const std::string folder = Saved(config), out = scratch_.path("folders/to/make");
+  config.num_nextn_predict_layers = 0;
+  ASSERT_TRUE(WriteConfig(folder, config, DType::kF32).ok());
+  EXPECT_TRUE(Load(folder, config, {}).ok());
+  const auto without = ConvertCheckpoint(folder, out, {.dtype = std::nullopt});
+  EXPECT_TRUE(without.ok()) << without.status();
+  config.num_hidden_layers -= 1;
+  ASSERT_TRUE(WriteConfig(folder, config, DType::kF32).ok());
+  const std::string first = Concat("model.layers.", config.num_hidden_layers, ".");
+  for (const absl::Status& status :
+       {Load(folder, config, {}), ConvertCheckpoint(folder, out + "2", {.dtype = std::nullopt}).status()}) {
+    EXPECT_EQ(ExitCode(status), kExitDamaged);
+    EXPECT_TRUE(Contains(status, folder + ": tensors " + first)) << status;
+    EXPECT_TRUE(Contains(status, " more have no place in a model")) << status;
+  }
 }
 
 // Untied; tied; with MTP modules that copy the embedding and the head.

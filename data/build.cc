@@ -162,7 +162,11 @@ absl::StatusOr<Tokenizer> TrainTokenizer(const proto::DataBuild& recipe, const D
     return absl::OkStatus();
   }));
   count();
-  return trainer->Train();
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, trainer->Train());
+  if (const std::string note = trainer->Shortfall(tokenizer); !note.empty()) {
+    say(Concat("tokenizer: ", WithCommas(tokenizer.vocab_size()), " tokens, ", note));
+  }
+  return tokenizer;
 }
 
 absl::Status CheckRecipe(const proto::DataBuild& recipe) {

@@ -207,10 +207,8 @@ absl::Status RunTokenizerTrain(const ParsedArgs& args) {
   std::printf("%s: %s tokens from %s of text in %s\n", args.Text("out").c_str(),
               WithCommas(tokenizer.vocab_size()).c_str(),
               HumanBytes(static_cast<double>(trainer.bytes())).c_str(), HumanSeconds(took.count()).c_str());
-  if (tokenizer.vocab_size() < options.vocab_size) {
-    std::printf(
-        "fewer than the %s asked for: no pair of tokens is left that occurs %s times; give more text\n",
-        WithCommas(options.vocab_size).c_str(), WithCommas(options.min_count).c_str());
+  if (const std::string note = trainer.Shortfall(tokenizer); !note.empty()) {
+    std::printf("%s\n", note.c_str());
   }
   return absl::OkStatus();
 }

@@ -44,6 +44,8 @@ class BpeTrainer {
   // the smaller right id. Ends early, with a smaller vocabulary, when no pair has min_count. DamagedError
   // when no text was added.
   absl::StatusOr<Tokenizer> Train();
+  // For people: why `tokenizer`, which Train gave, is smaller than asked for; "" when it is not.
+  std::string Shortfall(const Tokenizer& tokenizer) const;
 
  private:
   explicit BpeTrainer(const BpeTrainerOptions& options)

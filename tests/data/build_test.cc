@@ -75,6 +75,12 @@ TEST_F(BuildTest, WritesEveryDocumentEndedAndInItsSplit) {
   EXPECT_LT((*file)->num_tokens(), report->train_bytes / 2);
 }
 
+TEST_F(BuildTest, SaysThatATokenizerIsSmallerThanAskedFor) {
+  recipe_.set_vocab_size(100000);
+  ASSERT_TRUE(Build().ok());
+  EXPECT_NE(lines_.find(" tokens, fewer than the 100,000 asked for"), std::string::npos) << lines_;
+}
+
 TEST_F(BuildTest, TheManifestTellsSourcesAndHashes) {
   ASSERT_TRUE(Build().ok());
   const auto manifest = nlohmann::json::parse(ReadRaw(scratch_.path("out/manifest.json")));

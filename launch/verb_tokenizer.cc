@@ -15,6 +15,7 @@
 #include "core/io/byte_source.h"
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
+#include "data/corpora/document.h"
 #include "data/tokenizer/bpe_trainer.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -151,6 +152,7 @@ absl::Status AddJsonLines(const std::string& path, const std::string& field, Bpe
     if (line.find_first_not_of(" \t\r") == line.npos) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, reader.Where()));
     ASSIGN_OR_RETURN(std::string text, GetString(object, field, reader.Where()));
+    RETURN_IF_ERROR(CheckText(text, reader.Where()));
     bytes += text.size();
     texts.push_back(std::move(text));
     if (bytes >= kBatchBytes) flush();
@@ -166,6 +168,7 @@ absl::Status AddPlainText(const std::string& path, bool cuttable, BpeTrainer* tr
                    OpenByteSource(path == "-" ? "/dev/stdin" : path));
   std::string buffer;
   size_t filled = 0;
+  int64_t offset = 0;  // of the buffer in the file
   for (;;) {
     if (filled == buffer.size()) buffer.resize(std::max(kBufferBytes, filled * 2));
     ASSIGN_OR_RETURN(const size_t n, source->Read(std::span(buffer.data() + filled, buffer.size() - filled)));
@@ -174,9 +177,11 @@ absl::Status AddPlainText(const std::string& path, bool cuttable, BpeTrainer* tr
     const std::string_view text(buffer.data(), filled);
     const size_t cut = n == 0 ? filled : PreTokenizer::SafeCut(text, filled - 1);
     const std::string_view document = text.substr(0, cut);
+    RETURN_IF_ERROR(CheckText(document, path, offset));
     trainer->AddDocuments(std::span(&document, 1));
     if (n == 0) return absl::OkStatus();
     buffer.erase(0, cut);
+    offset += static_cast<int64_t>(cut);
     filled -= cut;
     buffer.resize(kBufferBytes);
   }

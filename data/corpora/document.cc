@@ -49,19 +49,30 @@ size_t FirstBad(std::string_view text, size_t start) {
   return text.size();
 }
 
+absl::Status NotText(std::string_view origin, int64_t at, char byte, std::string_view advice) {
+  return DamagedError(Concat(origin, ": byte ", at, " (value ",
+                             static_cast<int>(static_cast<unsigned char>(byte)), ") is not valid text; ",
+                             byte == 0 ? "the file seems to be binary; " : "the file is not UTF-8 text; ",
+                             advice));
+}
+
 }  // namespace
+
+absl::Status CheckText(std::string_view text, std::string_view origin, int64_t offset) {
+  const size_t bad = FirstBad(text, 0);
+  if (bad == text.size()) return absl::OkStatus();
+  return NotText(origin, offset + static_cast<int64_t>(bad), text[bad],
+                 "convert it (iconv -t utf-8) or leave it out");
+}
 
 absl::StatusOr<int64_t> MakeValidUtf8(InvalidText policy, Document* document) {
   const std::string_view text = document->text;
   size_t bad = FirstBad(text, 0);
   if (bad == text.size()) return 0;
   if (policy == InvalidText::kRefuse) {
-    const unsigned char byte = text[bad];
-    const char* why = byte == 0 ? "; the file seems to be binary" : "; the file is not UTF-8 text";
-    return DamagedError(Concat(document->origin, ": byte ", bad, " (value ", static_cast<int>(byte),
-                               ") is not valid text", why,
-                               "; convert it (iconv -t utf-8), leave it out, or say invalid_text: REPLACE "
-                               "(--invalid-text replace)"));
+    return NotText(document->origin, static_cast<int64_t>(bad), text[bad],
+                   "convert it (iconv -t utf-8), leave it out, or say invalid_text: REPLACE "
+                   "(--invalid-text replace)");
   }
   std::string out;
   out.reserve(text.size());

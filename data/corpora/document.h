@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace moebius {
@@ -39,9 +40,13 @@ class FunctionReader : public DocumentReader {
   Function next_;
 };
 
+// OK where `text`, which begins at byte `offset` of `origin`, is UTF-8 text (well-formed, no NUL byte), else
+// an error (65) naming origin and byte.
+absl::Status CheckText(std::string_view text, std::string_view origin, int64_t offset = 0);
+
 enum class InvalidText { kRefuse, kReplace };
 
-// Checks that document->text is UTF-8 text (well-formed, no NUL byte). With kRefuse anything else is an error
+// Checks that document->text is UTF-8 text, as CheckText does. With kRefuse anything else is an error
 // (65) naming origin and byte; with kReplace every maximal bad run becomes one U+FFFD. Returns the runs
 // replaced.
 absl::StatusOr<int64_t> MakeValidUtf8(InvalidText policy, Document* document);

@@ -92,6 +92,9 @@ TEST_F(TokenizerVerb, TrainsATokenizerThatLoads) {
   EXPECT_EQ(Run({"tokenizer", "train", "--input", Path("none"), "--out", out}), kExitMissing);
   EXPECT_EQ(Run({"tokenizer", "train", "--input", book, "--vocab-size", "257", "--out", out}), kExitUsage);
   EXPECT_EQ(Run({"tokenizer", "train", "--input", book, "--out", Path("no/folder")}), kExitCannotWrite);
+  const std::string bad = Write("bad.txt", "plain text\n\xff\xfe");
+  EXPECT_EQ(Run({"tokenizer", "train", "--input", bad, "--out", out}), kExitDamaged);
+  EXPECT_NE(error_.find(bad + ": byte 11 (value 255) is not valid text"), error_.npos) << error_;
   EXPECT_TRUE(Tokenizer::Load(out).ok()) << "failed runs leave the earlier file alone";
 }
 

@@ -160,7 +160,8 @@ std::vector<Verb> DataVerbs() {
        .usage = "[RECIPE] [--corpus NAME]... [--text PATH]... [--jsonl FILE]... --out DIR [flags]",
        .flags = {repeated("corpus", "NAME", "add a named corpus (see --list)"),
                  repeated("text", "PATH",
-                          "add a file, a folder or a glob (** crosses folders); every file is a document"),
+                          "add a file, a folder or a glob of *, ? and ** (which crosses folders); a file is "
+                          "a document"),
                  repeated("jsonl", "FILE", "add lines of {\"text\": ...}, also .gz and .zst; a file or glob"),
                  {.name = "out",
                   .placeholder = "DIR",

@@ -39,6 +39,13 @@ bool Matches(std::string_view pattern, std::string_view path) {
   return Matches(pattern.substr(1), path.substr(1));
 }
 
+// What to do about a path that names nothing.
+std::string Advice(const std::string& pattern) {
+  return pattern.find_first_of("[{") == std::string::npos
+             ? "correct the path or glob"
+             : "only *, ? and ** are patterns, not [...] and {...}; correct the path or glob";
+}
+
 bool Hidden(std::string_view relative) {
   return relative.starts_with(".") || relative.find("/.") != std::string_view::npos;
 }
@@ -73,7 +80,7 @@ absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& pattern)
   const size_t wildcard = pattern.find_first_of("*?");
   const bool folder = FolderExists(pattern);
   if (!folder && wildcard == std::string::npos) {
-    return MissingError(Concat("no file or folder '", Printable(pattern, 500), "'; correct the path"));
+    return MissingError(Concat("no file or folder '", Printable(pattern, 500), "'; ", Advice(pattern)));
   }
   std::string base = pattern;
   if (!folder) {
@@ -88,8 +95,7 @@ absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& pattern)
     if (folder ? !Hidden(name) : Matches(pattern, path)) files.push_back(path);
   }
   if (files.empty()) {
-    return MissingError(
-        Concat("'", Printable(pattern, 500), "' names no regular file; correct the path or glob"));
+    return MissingError(Concat("'", Printable(pattern, 500), "' names no regular file; ", Advice(pattern)));
   }
   return files;
 }

@@ -158,6 +158,9 @@ TEST_F(CorporaTest, GlobsStopAtSlashesUnlessTheStarIsDoubled) {
   EXPECT_NE(names("/*.pdf").find("names no regular file"), std::string::npos);
   EXPECT_EQ(ExitCode(ExpandFiles(folder_ + "/*.pdf").status()), kExitMissing);
   EXPECT_EQ(ExitCode(ExpandFiles(folder_ + "/absent").status()), kExitMissing);
+  for (const char* glob : {"/[a-c].txt", "/d/[e]/*.txt", "/{a,b}.txt"}) {
+    EXPECT_NE(names(glob).find("only *, ? and ** are patterns"), std::string::npos) << names(glob);
+  }
 }
 
 TEST_F(CorporaTest, TextOfASingleFileIsNamedByIt) {

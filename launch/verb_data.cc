@@ -64,10 +64,34 @@ absl::Status ApplyFlags(const ParsedArgs& args, proto::DataBuild* recipe, Origin
   add_source("jsonl",
              [](proto::DataBuild::Source* source, const std::string& value) { source->set_jsonl(value); });
   for (const std::string& value : args.All("held-out")) recipe->add_held_out(value);
-  for (const std::string& value : args.All("special-token")) recipe->add_special_token(value);
+  for (const std::string& value : args.All("special-token")) {
+    (*origins)[Concat("special_token[", recipe->special_token_size(), "]")] = "--special-token";
+    recipe->add_special_token(value);
+  }
   for (const std::string& assignment : args.All("set"))
     RETURN_IF_ERROR(ApplyOverride(assignment, recipe, origins));
   return absl::OkStatus();
+}
+
+// Refuses what only a tokenizer that is trained here can have, beside a given one. What the recipe's file
+// says stands below --tokenizer and gives way to it.
+absl::Status CheckTokenizerFields(const proto::DataBuild& recipe, const Origins& origins) {
+  if (!recipe.has_tokenizer()) return absl::OkStatus();
+  const auto on_command_line = [](const std::string& origin) { return origin.starts_with("--"); };
+  const auto tokenizer = origins.find("tokenizer");
+  const bool file_gives_way = tokenizer != origins.end() && on_command_line(tokenizer->second);
+  std::vector<std::string> given;
+  for (const auto& [field, origin] : origins) {
+    const bool of_training =
+        field == "vocab_size" || field == "pre_tokenizer" || field.starts_with("special_token[");
+    if (of_training && (on_command_line(origin) || !file_gives_way)) {
+      given.push_back(Concat(field, " (", origin, ")"));
+    }
+  }
+  if (given.empty()) return absl::OkStatus();
+  return UsageError(Concat(Join(given), given.size() > 1 ? " are" : " is", " given beside the tokenizer ",
+                           Printable(recipe.tokenizer()),
+                           "; they are of a tokenizer that is trained here; leave them out"));
 }
 
 void ListCorpora() {
@@ -103,6 +127,7 @@ absl::Status RunDataBuild(const ParsedArgs& args) {
     std::fputs(PrintTextproto(recipe, origins).c_str(), stdout);
     return absl::OkStatus();
   }
+  RETURN_IF_ERROR(CheckTokenizerFields(recipe, origins));
   if (args.On("list-documents")) return ListDocuments(recipe);
   const int threads = args.Integer("threads") > 0 ? static_cast<int>(args.Integer("threads")) : UsableCores();
   const auto start = std::chrono::steady_clock::now();

@@ -7,7 +7,9 @@
 
 #include "core/backend/device.h"
 #include "core/backend/measure.h"
+#include "core/base/nearest.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "launch/bench/kernel_cases.h"
 
 namespace moebius {
@@ -73,11 +75,28 @@ void PrintJson(const KernelCase& test, const Measured& m, const Limits& limits) 
   std::fflush(stdout);
 }
 
+// The cases of kernels whose names begin with `only`, in the order of the table.
+absl::StatusOr<std::vector<KernelCase>> CasesOf(const KernelSizes& sizes, const std::string& only) {
+  std::vector<KernelCase> cases;
+  std::vector<std::string> names;
+  for (const auto& list : {FlatCases(sizes), RowCases(sizes), RoutingCases(sizes), ProductCases(sizes)}) {
+    for (const KernelCase& test : list) {
+      if (std::find(names.begin(), names.end(), test.kernel) == names.end()) names.push_back(test.kernel);
+      if (test.kernel.starts_with(only)) cases.push_back(test);
+    }
+  }
+  if (!cases.empty()) return cases;
+  const std::string nearest = Nearest(only, names);
+  return UsageError(Concat("--only ", Printable(only), "; no kernel's name begins so; ",
+                           nearest.empty() ? "choose of " + Join(names) : "did you mean " + nearest + "?"));
+}
+
 absl::Status RunBenchKernels(const ParsedArgs& args) {
   const Device device = *DeviceFromName(args.Text("device"));
+  const bool gpu = device == Device::kCuda;
+  ASSIGN_OR_RETURN(const std::vector<KernelCase> cases, CasesOf(SizesOf(gpu), args.Text("only")));
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
                    MakeBackend({.device = device, .threads = static_cast<int>(args.Integer("threads"))}));
-  const bool gpu = device == Device::kCuda;
   const Limits limits{.copy = MeasureCopyBandwidth(*backend),
                       .fp32 = MeasureProductPeak(*backend, DType::kF32),
                       .bf16 = MeasureProductPeak(*backend, DType::kBF16)};
@@ -91,13 +110,9 @@ absl::Status RunBenchKernels(const ParsedArgs& args) {
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   Arena scratch(*backend), arena(*backend, int64_t{1} << (gpu ? 30 : 24));
   KernelInputs inputs(*backend, *stream, scratch, arena);
-  const KernelSizes sizes = SizesOf(gpu);
-  for (const auto& list : {FlatCases(sizes), RowCases(sizes), RoutingCases(sizes), ProductCases(sizes)}) {
-    for (const KernelCase& test : list) {
-      if (!test.kernel.starts_with(args.Text("only"))) continue;
-      const Measured measured = Measure(test, inputs, arena, int64_t{gpu ? 512 : 128} << 20);
-      json ? PrintJson(test, measured, limits) : Print(test, measured, limits);
-    }
+  for (const KernelCase& test : cases) {
+    const Measured measured = Measure(test, inputs, arena, int64_t{gpu ? 512 : 128} << 20);
+    json ? PrintJson(test, measured, limits) : Print(test, measured, limits);
   }
   return absl::OkStatus();
 }

@@ -53,6 +53,14 @@ def check_unknown_words():
     expect(code == 66 and "/no/such/run" in err, f"missing run: {code} {err!r}")
 
 
+def check_contradictions():
+    code, out, err = run("bench", "kernels", "--only", "RmsNrom")
+    expect(code == 64 and not out and "did you mean RmsNorm" in err, f"bench kernels --only RmsNrom: {code} {err!r}")
+    for flag, value in (("--vocab-size", "400"), ("--pre-tokenizer", "gpt2"), ("--special-token", "<x>")):
+        code, _, err = run("data", "build", "--text", "x", "--out", "y", "--tokenizer", "t.json", flag, value)
+        expect(code == 64 and flag in err and "leave them out" in err, f"--tokenizer with {flag}: {code} {err!r}")
+
+
 def check_plans_say_what_is_fp8():
     for words in (("plan", QUICKSTART), ("train", QUICKSTART, "--dry-run")):
         for precision, says in (("FP8", True), ("FP32", False)):
@@ -79,6 +87,7 @@ expect(len(names) >= 3, f"verbs: {names}")
 for name in names:
     check_help(name)
 check_unknown_words()
+check_contradictions()
 check_plans_say_what_is_fp8()
 if "--no-timing" not in sys.argv:
     check_start_up_time()

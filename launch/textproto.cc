@@ -210,10 +210,12 @@ class Layer {
   Origins* origins_;
 };
 
-absl::Status ReadLayer(const std::string& path, int depth, pb::Message* message, Origins* origins);
+// `included_at`: "FILE:LINE" of what includes the file, "" for the one that a person named.
+absl::Status ReadLayer(const std::string& path, const std::string& included_at, int depth,
+                       pb::Message* message, Origins* origins);
 
-absl::Status ReadIncludes(const pb::Message& layer, const std::string& path, int depth, pb::Message* message,
-                          Origins* origins) {
+absl::Status ReadIncludes(const pb::Message& layer, const pb::TextFormat::ParseInfoTree& tree,
+                          const std::string& path, int depth, pb::Message* message, Origins* origins) {
   const Field* include = layer.GetDescriptor()->FindFieldByName("include");
   if (include == nullptr || !include->is_repeated() || include->cpp_type() != Field::CPPTYPE_STRING) {
     return absl::OkStatus();
@@ -225,7 +227,8 @@ absl::Status ReadIncludes(const pb::Message& layer, const std::string& path, int
       return UsageError(Concat(path, ": include '", Printable(name), "' goes more than ", kMaxIncludeDepth,
                                " files deep; a recipe may include itself; remove the circle"));
     }
-    RETURN_IF_ERROR(ReadLayer(JoinPath(ParentPath(path), name), depth + 1, message, origins));
+    const std::string place = Concat(path, ":", tree.GetLocation(include, i).line + 1);
+    RETURN_IF_ERROR(ReadLayer(JoinPath(ParentPath(path), name), place, depth + 1, message, origins));
   }
   return absl::OkStatus();
 }
@@ -251,23 +254,26 @@ absl::Status ParseLayer(std::string_view text, std::string_view name, pb::Messag
                                     "correct the file"));
 }
 
-absl::Status ReadLayer(const std::string& path, int depth, pb::Message* message, Origins* origins) {
+absl::Status ReadLayer(const std::string& path, const std::string& included_at, int depth,
+                       pb::Message* message, Origins* origins) {
+  const std::string from = included_at.empty() ? "" : included_at + ": include: ";
   if (FolderExists(path)) {
-    return UsageError(Concat(path, " is a folder; a recipe is a file of protobuf text; name the file"));
+    return UsageError(Concat(from, path, " is a folder; a recipe is a file of protobuf text; name the file"));
   }
   absl::StatusOr<std::string> text = ReadFile(path, kMaxFileBytes);
   if (!text.ok()) {
     if (ExitCode(text.status()) == kExitDamaged) {
-      return UsageError(Concat(path, ": cannot be read as a recipe (", text.status().message(),
+      return UsageError(Concat(from, path, ": cannot be read as a recipe (", text.status().message(),
                                "); is this the right file?"));
     }
-    return MissingError(Concat("cannot read the recipe ", path, "; ", text.status().message(),
-                               "; check the name, which is relative to the current folder"));
+    return MissingError(Concat(from, "cannot read the recipe ", path, "; ", text.status().message(),
+                               "; check the name, which is relative to ",
+                               from.empty() ? "the current folder" : "the file that includes it"));
   }
   std::unique_ptr<pb::Message> layer(message->New());
   pb::TextFormat::ParseInfoTree tree;
   RETURN_IF_ERROR(ParseLayer(*text, path, layer.get(), &tree));
-  RETURN_IF_ERROR(ReadIncludes(*layer, path, depth, message, origins));
+  RETURN_IF_ERROR(ReadIncludes(*layer, tree, path, depth, message, origins));
   Layer(path, origins).MergeInto(message, layer.get(), &tree, "");
   return absl::OkStatus();
 }
@@ -308,7 +314,7 @@ const pb::Descriptor* TypeAt(const pb::Descriptor& root, const std::string& path
 }  // namespace
 
 absl::Status ReadTextproto(const std::string& path, pb::Message* message, Origins* origins) {
-  RETURN_IF_ERROR(ReadLayer(path, 0, message, origins));
+  RETURN_IF_ERROR(ReadLayer(path, "", 0, message, origins));
   DropIncludes(message, origins);
   return absl::OkStatus();
 }

@@ -90,7 +90,11 @@ class Override {
     if (!Split(text, &part))
       return Fail(Concat("'", Printable(text), "' is no field name"), "write NAME or NAME[0]");
     const Field* field = message_->GetDescriptor()->FindFieldByName(part.name);
-    if (field == nullptr || (at_.empty() && part.name == "include")) {
+    if (field != nullptr && at_.empty() && part.name == "include") {
+      return Fail("include cannot be set; files are included before --set is applied",
+                  "write the include into the recipe");
+    }
+    if (field == nullptr) {
       return Fail(
           Concat(SuggestField(*root_.GetDescriptor(), plain_, part.name),
                  plain_.empty() ? "the recipe" : plain_, " has no field '", Printable(part.name), "'"),

@@ -176,6 +176,7 @@ TEST(Recipe, SuggestsForWrongOverrides) {
   ExpectHas(ErrorOf(kMinimal, {"optimizer.lrr=1"}), "did you mean optimizer.lr? ");
   ExpectHas(ErrorOf(kMinimal, {"lr=1"}), "did you mean optimizer.lr? ");
   ExpectHas(ErrorOf(kMinimal, {"optimzer.lr=1"}), "did you mean optimizer? ");
+  ExpectHas(ErrorOf(kMinimal, {"include=nope"}), "include cannot be set; ");
   ExpectHas(ErrorOf(kMinimal, {"optimizer.lr"}), "not of the form FIELD=VALUE");
   ExpectHas(ErrorOf(kMinimal, {"steps=1.5"}), "whole number");
   ExpectHas(ErrorOf(kMinimal, {"steps.x=1"}), "steps is a value");
@@ -251,6 +252,9 @@ TEST_F(Folder, EndsCirclesOfIncludesAndNamesMissingFiles) {
   const auto missing = Recipe::Load((path_ / "none.textproto").string(), {});
   EXPECT_EQ(ExitCode(missing.status()), kExitMissing);
   ExpectHas(std::string(missing.status().message()), "none.textproto");
+  const auto include = Recipe::Load(Write("b.textproto", "steps: 1\ninclude: \"none.textproto\""), {});
+  EXPECT_EQ(ExitCode(include.status()), kExitMissing);
+  ExpectHas(std::string(include.status().message()), "b.textproto:2: include: ");
   EXPECT_EQ(ExitCode(Recipe::Load(path_.string(), {}).status()), kExitUsage);
 }
 

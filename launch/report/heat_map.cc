@@ -86,7 +86,7 @@ double Violation(const LayerLoad& load) {
   return *std::max_element(load.times.back().begin(), load.times.back().end()) - 1.0;
 }
 
-std::string RenderLayer(const std::vector<ExpertLoadRow>& rows, size_t layer) {
+std::string RenderLayer(const std::vector<ExpertLoadRow>& rows, size_t layer, const std::string& name) {
   const LayerLoad load = Columns(rows, layer);
   if (load.times.empty()) return "";
   const size_t columns = load.times.size(), experts = load.times.front().size();
@@ -94,13 +94,13 @@ std::string RenderLayer(const std::vector<ExpertLoadRow>& rows, size_t layer) {
   char worst[40];
   std::snprintf(worst, sizeof worst, "%+.0f %%", 100 * Violation(load));
   return Concat(
-      "<figure class='heat'><figcaption>MoE layer ", layer, " <span class='unit'>fullest expert ", worst,
+      "<figure class='heat'><figcaption>", name, " <span class='unit'>fullest expert ", worst,
       "</span></figcaption><div class='heatrow'><div class='experts'><span>0</span><span>expert</span><span>",
       experts - 1, "</span></div><svg viewBox='0 0 ", columns, " ", experts,
       "' preserveAspectRatio='none' height='", height,
-      "' shape-rendering='crispEdges' role='img' aria-label='expert load of MoE layer ", layer,
-      "' data-heat='", CellValues(load), "' data-steps='", StepsText(load), "' data-experts='", experts, "'>",
-      Cells(load), "</svg></div><div class='steps'><span>",
+      "' shape-rendering='crispEdges' role='img' aria-label='expert load, ", name, "' data-heat='",
+      CellValues(load), "' data-steps='", StepsText(load), "' data-experts='", experts, "'>", Cells(load),
+      "</svg></div><div class='steps'><span>",
       FormatNumber(static_cast<double>(load.steps.front()), NumberStyle::kCount),
       "</span><span>step</span><span>",
       FormatNumber(static_cast<double>(load.steps.back()), NumberStyle::kCount), "</span></div></figure>\n");
@@ -123,7 +123,8 @@ std::string RenderLoadScale() {
   return Concat("<div class='scale'><b>share of tokens</b>", scale, "</div>");
 }
 
-std::string RenderExpertLoads(const std::vector<ExpertLoadRow>& rows, size_t max_layers) {
+std::string RenderExpertLoads(const std::vector<ExpertLoadRow>& rows, const std::vector<std::string>& names,
+                              size_t max_layers) {
   if (rows.empty() || rows.back().load.empty()) return "";
   const size_t layers = rows.back().load.size(), shown = std::min(layers, max_layers);
   std::string out;
@@ -132,7 +133,9 @@ std::string RenderExpertLoads(const std::vector<ExpertLoadRow>& rows, size_t max
   out += "<div class='heats'>";
   for (size_t i = 0; i < shown; ++i) {
     const size_t layer = shown == 1 ? 0 : i * (layers - 1) / (shown - 1);
-    if (!rows.back().load[layer].empty()) out += RenderLayer(rows, layer);
+    if (rows.back().load[layer].empty()) continue;
+    out += RenderLayer(
+        rows, layer, layers <= names.size() ? names[layer] : Concat("MoE layer ", layer + 1, " of ", layers));
   }
   return out + "</div>\n";
 }

@@ -10,6 +10,7 @@
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
+#include "core/model/config.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
 #include "launch/run_folder.h"
@@ -42,6 +43,16 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ReadEnvironment
     return text.find("\"" + a.first + "\"") < text.find("\"" + b.first + "\"");
   });
   return out;
+}
+
+// Names of the layers whose experts are counted, in that order: numbers as in "model.layers.3".
+std::vector<std::string> MoeLayerNames(const ModelConfig& config) {
+  std::vector<std::string> names;
+  for (int64_t l = 0; l < config.num_hidden_layers + config.num_nextn_predict_layers; ++l) {
+    const int64_t module = l - config.num_hidden_layers + 1;
+    if (config.IsMoe(l)) names.push_back(module > 0 ? Concat("MTP ", module) : Concat("Layer ", l));
+  }
+  return names;
 }
 
 }  // namespace
@@ -100,6 +111,9 @@ absl::StatusOr<RunData> ReadRun(const std::string& path) {
     ASSIGN_OR_RETURN(const Recipe recipe, Recipe::LoadUnchecked(folder.recipe_path()));
     run.recipe = recipe.Values();
     if (auto form = AnswerForm::Make(recipe.proto().answer()); form.ok()) run.answer_form = *std::move(form);
+    if (const auto config = ConfigFromProto(recipe.proto().model()); config.ok()) {
+      run.load_layers = MoeLayerNames(*config);
+    }
     ASSIGN_OR_RETURN(run.recipe_text, ReadFile(folder.recipe_path(), 4 << 20));
     if (const std::string name = run.RecipeValue("name"); !name.empty() && run.name.empty()) run.name = name;
   }

@@ -24,6 +24,8 @@ struct RunData {
   std::string path;
   std::vector<MetricsRow> metrics;
   std::vector<ExpertLoadRow> loads;
+  std::vector<std::string>
+      load_layers;  // their names: "Layer 3", "MTP 1"; empty when the recipe has no model
   std::vector<SampleRow> samples;
   std::map<std::string, std::string>
       recipe;  // leaf path -> value as protobuf text; empty when the file is missing

@@ -109,7 +109,7 @@ std::string ExpertCharts(const Runs& runs) {
   AddSmoothed(runs, {"moe/load_entropy", "entropy", 2}, &entropy);
   std::string out = Grid(RenderChart(violation) + RenderChart(entropy));
   for (const RunData& run : runs) {
-    const std::string maps = RenderExpertLoads(run.loads, runs.size() == 1 ? 16 : 4);
+    const std::string maps = RenderExpertLoads(run.loads, run.load_layers, runs.size() == 1 ? 16 : 4);
     if (maps.empty()) continue;
     if (out.find("class='scale'") == std::string::npos) out += RenderLoadScale();
     if (runs.size() > 1) out += "<h3>" + EscapeHtml(run.name) + "</h3>";

@@ -46,14 +46,30 @@ TEST(Report, ShowsEveryKindOfDataOfARunWithoutNetwork) {
   ASSERT_TRUE(WriteReport({folder.File("tiny")}, folder.File("report.html")).ok());
   const std::string html = folder.Read("report.html");
   for (const char* part : {"Cross-entropy", "Bits per byte", "Learning rate", "Gradient norm", "Throughput",
-                           "Load violation", "MoE layer 1", "Samples over time", " upon a time", "steps: 60",
-                           "1.00 GiB", "avx2 fma", "nats a token"}) {
+                           "Load violation", "MoE layer 1 of 2", "Samples over time", " upon a time",
+                           "steps: 60", "1.00 GiB", "avx2 fma", "nats a token"}) {
     EXPECT_TRUE(Has(html, part)) << part;
   }
   for (const char* part : {"http:", "https:", "src=", "href=", "url(", "@import"})
     EXPECT_FALSE(Has(html, part)) << part;
   EXPECT_FALSE(Has(html, "<script>alert")) << "text of a model is no HTML";
   EXPECT_TRUE(Has(html, "Once &lt;script&gt;"));
+}
+
+TEST(Report, NamesLayersOfExpertsAsTheModelDoes) {
+  const TempFolder folder;
+  WriteRun(folder, "r", 10, "x");
+  folder.Write("r/recipe.resolved.textproto",
+               "model { model_type: \"deepseek_v3\" vocab_size: 280 hidden_size: 32 intermediate_size: 48 "
+               "moe_intermediate_size: 16 num_hidden_layers: 2 num_attention_heads: 2 n_shared_experts: 1 "
+               "n_routed_experts: 2 num_experts_per_tok: 1 n_group: 1 topk_group: 1 first_k_dense_replace: 1 "
+               "kv_lora_rank: 16 q_lora_rank: 16 qk_rope_head_dim: 8 qk_nope_head_dim: 8 v_head_dim: 8 "
+               "num_nextn_predict_layers: 1 }\n");
+  const auto run = ReadRun(folder.File("r"));
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->load_layers, (std::vector<std::string>{"Layer 1", "MTP 1"}));
+  const std::string svg = RenderExpertLoads(run->loads, run->load_layers);
+  EXPECT_TRUE(Has(svg, "<figcaption>Layer 1 ") && Has(svg, "<figcaption>MTP 1 ")) << svg;
 }
 
 TEST(Report, ComparesRunsAndTheirRecipes) {
@@ -152,7 +168,7 @@ TEST(HeatMap, ColoursByTimesTheFairShare) {
   EXPECT_EQ(LoadLevel(100), 8);
   EXPECT_EQ(LoadLevel(0), 0);
   EXPECT_EQ(LoadLevel(NAN), 0);
-  const std::string svg = RenderExpertLoads({{.step = 5, .load = {{0.5, 0.25, 0.25, 0.0}}}});
+  const std::string svg = RenderExpertLoads({{.step = 5, .load = {{0.5, 0.25, 0.25, 0.0}}}}, {});
   EXPECT_TRUE(Has(svg, "<path class='h6' d='M0 0h1v1h-1z'/>")) << svg;
   EXPECT_TRUE(Has(svg, "<path class='h4' d='M0 1h1v1h-1zM0 2h1v1h-1z'/>"));
   EXPECT_TRUE(Has(svg, "<path class='h0' d='M0 3h1v1h-1z'/>"));
@@ -162,10 +178,10 @@ TEST(HeatMap, ColoursByTimesTheFairShare) {
 TEST(HeatMap, ShowsAnEvenChoiceOfManyLayersAndSurvivesOddRows) {
   std::vector<ExpertLoadRow> rows = {{.step = 1, .load = {}},
                                      {.step = 2, .load = std::vector<std::vector<double>>(58, {0.5, 0.5})}};
-  const std::string svg = RenderExpertLoads(rows, 4);
+  const std::string svg = RenderExpertLoads(rows, {}, 4);
   EXPECT_TRUE(Has(svg, "4 of 58 MoE layers"));
-  EXPECT_TRUE(Has(svg, "MoE layer 0 ") && Has(svg, "MoE layer 57 "));
-  EXPECT_EQ(RenderExpertLoads({}), "");
+  EXPECT_TRUE(Has(svg, "MoE layer 1 of 58 ") && Has(svg, "MoE layer 58 of 58 "));
+  EXPECT_EQ(RenderExpertLoads({}, {}), "");
 }
 
 }  // namespace

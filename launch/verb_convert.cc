@@ -50,6 +50,10 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
         "note: %s has no tensors of the MTP modules that its config.json promises; written without them\n",
         from.c_str());
   }
+  if (result.mtp_unnamed) {
+    std::printf("note: %s has MTP modules that its config.json does not name; written without them\n",
+                from.c_str());
+  }
   std::printf("%s: %s tensors, %s, verified\n", to.c_str(), WithCommas(result.tensors).c_str(),
               HumanBytes(static_cast<double>(result.bytes)).c_str());
   return absl::OkStatus();

@@ -37,6 +37,11 @@ bool LacksMtp(const ModelConfig& config, const SafetensorsFolder& files) {
   });
 }
 
+int64_t NumMtpModules(const SafetensorsFolder& files) {
+  return std::count_if(files.names().begin(), files.names().end(),
+                       [](const std::string& name) { return name.ends_with(".eh_proj.weight"); });
+}
+
 // What `name` is a copy of in an MTP module; itself where it is none.
 std::string OriginalOf(const std::string& name, const ModelConfig& config) {
   if (name.ends_with(".embed_tokens.weight")) return "model.embed_tokens.weight";
@@ -152,6 +157,7 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
   }
   ASSIGN_OR_RETURN(ConvertResult result, WriteCheckpointFolder(to, content));
   result.mtp_dropped = mtp_dropped;
+  result.mtp_unnamed = NumMtpModules(files) > config.num_nextn_predict_layers;
   return result;
 }
 

@@ -87,6 +87,10 @@ absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& pattern)
     const size_t slash = pattern.rfind('/', wildcard);
     base = slash == std::string::npos ? "." : slash == 0 ? "/" : pattern.substr(0, slash);
   }
+  if (!FolderExists(base)) {
+    return MissingError(Concat("no folder '", Printable(base, 500), "' for '", Printable(pattern, 500), "'; ",
+                               Advice(pattern)));
+  }
   auto names = ListTree(base);
   if (!names.ok()) return Annotate(names.status(), Concat("files of '", Printable(pattern, 500), "'"));
   std::vector<std::string> files;

@@ -128,7 +128,8 @@ TEST_P(NewRowsTest, LayersBeyondTheConfigAreRefusedMtpModulesAreNot) {
   ASSERT_TRUE(WriteConfig(folder, config, DType::kF32).ok());
   EXPECT_TRUE(Load(folder, config, {}).ok());
   const auto without = ConvertCheckpoint(folder, out, {.dtype = std::nullopt});
-  EXPECT_TRUE(without.ok()) << without.status();
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_EQ(without->mtp_unnamed, GetParam() == "deepseek_v3_mtp");
   config.num_hidden_layers -= 1;
   ASSERT_TRUE(WriteConfig(folder, config, DType::kF32).ok());
   const std::string first = Concat("model.layers.", config.num_hidden_layers, ".");

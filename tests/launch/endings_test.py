@@ -170,7 +170,7 @@ def lost_marks():
     os.remove("marks/checkpoints/latest")
     os.remove("marks/checkpoints/best")
     resumed = train(recipe, "marks", "--set", "steps=5", "--set", "validate.every_steps=0",
-                    "--set", "data.validation=\"\"", *keep[:2])
+                    "--set", "data.validation=\"\"", *keep[:2], *keep[4:])
     check(resumed.returncode == 0 and "step 5/5" in resumed.stdout and "step 1/" not in resumed.stdout,
           f"goes on from step 4: {resumed.stdout} {resumed.stderr}")
     check(os.path.islink("marks/checkpoints/best") and os.readlink("marks/checkpoints/best") == "step-00000004",

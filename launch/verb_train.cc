@@ -30,18 +30,19 @@ absl::StatusOr<Recipe> LoadRecipe(const ParsedArgs& args) {
 }
 
 absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
-  if (recipe.proto().task() == proto::PIPELINE) {
-    for (const auto& stage : recipe.proto().stage()) {
-      std::printf("%s: %s\n", stage.name().c_str(), stage.recipe().c_str());
-    }
-    return absl::OkStatus();
-  }
+  const proto::Recipe& r = recipe.proto();
   SoloWorld world;
-  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                   MakeBackend(DeviceOf(recipe.proto(), *world, static_cast<int>(recipe.proto().threads()))));
-  const DType act = ComputeOf(recipe.proto(), *backend);
-  std::fputs(DescribePlan(recipe.proto(), config, *backend, MeasureProductPeak(*backend, act)).c_str(),
-             stdout);
+  absl::StatusOr<std::unique_ptr<Backend>> backend =
+      MakeBackend(DeviceOf(r, *world, static_cast<int>(r.threads())));
+  double peak = 0;
+  if (!backend.ok() && r.device() == proto::CUDA) {
+    std::printf("note: %s; planned without it\n", std::string(backend.status().message()).c_str());
+    backend = MakeCpuBackend({.threads = static_cast<int>(r.threads())});
+  } else {
+    RETURN_IF_ERROR(backend.status());
+    peak = MeasureProductPeak(**backend, ComputeOf(r, **backend));
+  }
+  std::fputs(DescribePlan(r, config, **backend, peak).c_str(), stdout);
   return absl::OkStatus();
 }
 
@@ -197,6 +198,25 @@ absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& reci
   return loaded;
 }
 
+// Of each stage whose model is known before the others have run.
+absl::Status PrintStagePlans(const Recipe& pipeline, const std::string& recipe_path,
+                             const std::string& path) {
+  const proto::Recipe& r = pipeline.proto();
+  for (int i = 0; i < r.stage_size(); ++i) {
+    ASSIGN_OR_RETURN(Recipe recipe, LoadStage(pipeline, recipe_path, path, i));
+    const std::string& from = recipe.proto().init().from();
+    std::printf("%sstage %d of %d: %s (%s)\n", i > 0 ? "\n" : "", i + 1, r.stage_size(),
+                r.stage(i).name().c_str(), r.stage(i).recipe().c_str());
+    if (!from.empty() && from.starts_with(path + "/") && !FolderExists(from)) {
+      std::printf("model        of an earlier stage, %s\n", from.c_str());
+      continue;
+    }
+    ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
+    RETURN_IF_ERROR(PrintPlan(recipe, config));
+  }
+  return absl::OkStatus();
+}
+
 // One stage after the other; those that are done find nothing to do.
 absl::Status TrainStages(const Recipe& pipeline, const std::string& recipe_path, const std::string& path,
                          const StopSignals& signals, const LoopOptions& options, Rank& rank) {
@@ -256,11 +276,14 @@ absl::Status RunTrain(const ParsedArgs& args) {
     std::fputs(recipe.ToText().c_str(), stdout);
     return absl::OkStatus();
   }
-  if (args.On("dry-run")) return PrintPlan(recipe, config);
   const proto::Recipe& r = recipe.proto();
   options.world = WorldOptionsOf(r);
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
+  if (args.On("dry-run")) {
+    return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)
+                                       : PrintPlan(recipe, config);
+  }
   const StopSignals signals;
   absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> programs =
       StartSandbox(recipe, args.positional()[0], path, args.On("unsafe"));

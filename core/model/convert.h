@@ -13,7 +13,7 @@
 namespace moebius {
 
 struct ConvertOptions {
-  // Type of the written tensors; nothing: as stored (FP8 becomes BF16, F16 becomes F32).
+  // Type of the written tensors; nothing: as stored (FP8 and F16 become F32).
   std::optional<DType> dtype;
   bool manifest = false;  // write manifest.json, which marks a folder as ours
   // Where given, asked for every tensor first; where it answers with nothing, the folder's own is written.

@@ -107,9 +107,25 @@ double BiasSpeedOf(const proto::Recipe& r) {
   return frozen ? 0 : r.balance().bias_update_speed();
 }
 
-}  // namespace
+// The checkpoint's config is what others read its limits from.
+absl::Status CheckLimits(const proto::Recipe& r, const ModelConfig& config) {
+  if (r.batch().sequence_length() > config.max_position_embeddings) {
+    return UsageError(
+        Concat("batch.sequence_length is ", r.batch().sequence_length(),
+               " and model.max_position_embeddings ", config.max_position_embeddings,
+               "; score and generate will not take longer texts than that; raise the second or shorten the "
+               "sequences"));
+  }
+  for (const auto& [name, id] :
+       {std::pair("bos", config.bos_token_id), std::pair("eos", config.eos_token_id)}) {
+    if (id < config.vocab_size) continue;
+    return UsageError(Concat("model.", name, "_token_id is ", id, " of ", config.vocab_size,
+                             " tokens; ids end before model.vocab_size; correct it"));
+  }
+  return absl::OkStatus();
+}
 
-absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
+absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
   if (recipe.proto().init().has_from()) {
     ASSIGN_OR_RETURN(const ModelConfig from, LoadConfig(recipe.proto().init().from()));
     proto::Model model;
@@ -129,6 +145,14 @@ absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
   }
   ASSIGN_OR_RETURN(ModelConfig config, ConfigFromProto(recipe.proto().model()));
   config.vocab_size = std::max<int64_t>(config.vocab_size, tokenizer.vocab_size());
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
+  ASSIGN_OR_RETURN(ModelConfig config, ModelOf(recipe));
+  RETURN_IF_ERROR(CheckLimits(recipe.proto(), config));
   return config;
 }
 
@@ -303,8 +327,10 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
                 peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
                           : std::string(),
                 HumanBytes(state), " for weights, gradients and moments, the rest for activations");
-  out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
-                static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
+  if (peak_flops > 0) {
+    out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
+                  static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
+  }
   out += Concat("\nbackend      ", backend.Name(), ", computing in ", ComputeText(r, act), "\n");
   return out;
 }

@@ -64,7 +64,11 @@ def refuse_reinforcement():
            "batch.sequence_length 16", ranks=2)
     refuse("a symbol without a token", GRPO + 'tokenizer: "symbols:0123456789sort"\n' + SORT + RL, 64, "sort/", "=")
     refuse("no problems", GRPO + TOKENIZER + "batch { sequences: 4 sequence_length: 16 }\n" + RL, 64, "problems")
-    refuse("an unknown task", GRPO + TOKENIZER + 'problems { kind: "sorting" }\n' + RL, 64, "sorting")
+    refuse("sequences longer than the model's positions", GRPO + TOKENIZER + SORT.replace("16", "100") + RL, 64,
+           "batch.sequence_length", "max_position_embeddings")
+    refuse("an end that is no token", GRPO.replace("head_dim: 8", "head_dim: 8 eos_token_id: 999") + TOKENIZER + SORT + RL,
+           64, "eos_token_id")
+    refuse("an unknown task", GRPO + TOKENIZER + SORT.replace('"sort"', '"sorting"') + RL, 64, "sorting")
     refuse("an empty split", GRPO + TOKENIZER + 'problems { kind: "sort" held_out: 1 }\n' + RL, 64, "held_out")
     refuse("no tokenizer", GRPO + SORT + RL, 64, "tokenizer")
     refuse("a tokenizer that is not there", GRPO + 'tokenizer: "nothing.json"\n' + SORT + RL, 66, "nothing.json")

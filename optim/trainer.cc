@@ -393,7 +393,8 @@ void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {
   }
 }
 
-absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts) {
+absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts,
+                                         std::span<const int32_t> attention_starts) {
   const Layout& layout = mesh_->layout();
   const int64_t n = static_cast<int64_t>(starts.size()) - 1, shards = layout.batch_shards();
   const int64_t shard = mesh_->at().batch_shard(layout);
@@ -402,11 +403,15 @@ absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span
   const bool counts = first < last;
   if (!counts) first = 0, last = 1;
   std::vector<int32_t> mine(starts.begin() + first, starts.begin() + last + 1);
+  std::vector<int32_t> attention;
+  for (const int32_t start : attention_starts) {
+    if (start >= starts[first] && start <= starts[last]) attention.push_back(start - starts[first]);
+  }
   for (int32_t& start : mine) start -= starts[first];
   const std::span<const int32_t> tokens = ids.subspan(starts[first], mine.back());
   std::vector<float> losses;
   RETURN_IF_ERROR(engine_->RunForward(
-      shape_, [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine); }, losses));
+      shape_, [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine, attention); }, losses));
   double sum = 0;
   for (const float loss : losses) sum += counts ? loss : 0;
   RETURN_IF_ERROR(mesh_->Sum(std::span<double>(&sum, 1)));

@@ -130,7 +130,9 @@ class Trainer {
   absl::StatusOr<StepMetrics> ForwardBackward(const GroupBatch& batch);
   void ClearGradients() { buckets_->Clear(context_); }
   // Sum of cross-entropies in nats over all tokens of sequences of any lengths: starts [n + 1] into ids.
-  absl::StatusOr<double> Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts);
+  // attention_starts as in Microbatch::LoadRagged.
+  absl::StatusOr<double> Evaluate(std::span<const int32_t> ids, std::span<const int32_t> starts,
+                                  std::span<const int32_t> attention_starts = {});
 
   // Masters and weights of this rank's parameters, replicas alike, from the seed.
   void InitializeWeights(uint64_t seed);

@@ -109,10 +109,12 @@ void Microbatch::Load(Stream& stream, std::span<const int32_t> tokens, int64_t s
   }
 }
 
-void Microbatch::LoadRagged(Stream& stream, std::span<const int32_t> all, std::span<const int32_t> starts) {
+void Microbatch::LoadRagged(Stream& stream, std::span<const int32_t> all, std::span<const int32_t> starts,
+                            std::span<const int32_t> attention_starts) {
   Begin();
+  const std::span<const int32_t> attention = attention_starts.empty() ? starts : attention_starts;
   layout.sequence_starts.assign(starts.begin(), starts.end());
-  layout.attention_starts = layout.sequence_starts;
+  layout.attention_starts.assign(attention.begin(), attention.end());
   layout.positions = Put(stream, 0, Positions(layout.sequence_starts));
   std::vector<int32_t> next(all.size(), -1);
   for (size_t s = 0; s + 1 < starts.size(); ++s) {

@@ -41,8 +41,10 @@ class Microbatch {
   void Load(Stream& stream, std::span<const int32_t> tokens, int64_t sequences, int64_t length, int depths,
             const std::vector<std::vector<int32_t>>& document_starts = {});
   // For scoring: sequences of any lengths, starts [n + 1] into ids; the target of each sequence's last token
-  // is -1.
-  void LoadRagged(Stream& stream, std::span<const int32_t> ids, std::span<const int32_t> starts);
+  // is -1. attention_starts: under a document mask also where documents start, in ids, rising, `starts` among
+  // them; else empty.
+  void LoadRagged(Stream& stream, std::span<const int32_t> ids, std::span<const int32_t> starts,
+                  std::span<const int32_t> attention_starts = {});
 
   // Groups one after another; a group is one sequence to balance losses, a copy of the prompt with an answer
   // is one to attention. Predictions: of every answer's tokens that count, in order. No MTP depths.

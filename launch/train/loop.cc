@@ -149,7 +149,8 @@ absl::Status TrainingLoop::OpenTexts() {
   bits_per_nat_ = BitsPerNat(*loader_, options);
   if (!r_.data().validation().empty()) {
     ASSIGN_OR_RETURN(validation_, Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
-                                                   config_.vocab_size, r_.validate().max_tokens()));
+                                                   config_.vocab_size, r_.validate().max_tokens(),
+                                                   r_.data().document_mask()));
   }
   if (validation_ && validation_->file().info().tokenizer_sha256 != file.tokenizer_sha256) {
     return UsageError(Concat("data.validation: ", validation_->file().path(),

@@ -10,9 +10,10 @@ namespace moebius {
 
 class Validation {
  public:
-  // max_tokens: stop after that many labels, 0 for the whole file.
+  // max_tokens: stop after that many labels, 0 for the whole file. document_mask: documents do not see one
+  // another.
   static absl::StatusOr<Validation> Open(const std::string& path, int64_t sequence_length, int64_t vocab_size,
-                                         int64_t max_tokens);
+                                         int64_t max_tokens, bool document_mask);
 
   const TokenFile& file() const { return pass_.file(); }
 
@@ -25,12 +26,16 @@ class Validation {
   absl::StatusOr<Result> Run(Trainer& trainer, Extent extent) const;
 
  private:
-  Validation(EvaluationPass pass, int64_t sequence_length, int64_t max_tokens)
-      : pass_(std::move(pass)), sequence_length_(sequence_length), max_tokens_(max_tokens) {}
+  Validation(EvaluationPass pass, int64_t sequence_length, int64_t max_tokens, bool document_mask)
+      : pass_(std::move(pass)),
+        sequence_length_(sequence_length),
+        max_tokens_(max_tokens),
+        document_mask_(document_mask) {}
 
   EvaluationPass pass_;
   int64_t sequence_length_;
   int64_t max_tokens_;
+  bool document_mask_;
 };
 
 }  // namespace moebius

@@ -195,5 +195,26 @@ TEST(Balance, MetricsHaveTheirExtremes) {
   EXPECT_EQ(LoadEntropy({20, 0, 0, 0}), 0);
 }
 
+// What a document's first tokens are moves the losses of its own tokens and of the next document's first one,
+// which is foretold from its end; under the mask no others.
+TEST(Trainer, EvaluationUnderADocumentMaskDoesNotSeeTheDocumentBefore) {
+  Training t(Config());
+  for (int i = 0; i < 5; ++i) t.Step(i);
+  const std::vector<int32_t> a = {3, 1, 4, 1, 5}, other = {9, 2, 6, 5, 5}, b = {8, 9, 7, 9, 3};
+  const auto joined = [](std::vector<int32_t> x, const std::vector<int32_t>& y) {
+    x.insert(x.end(), y.begin(), y.end());
+    return x;
+  };
+  const std::vector<int32_t> whole = {0, 10}, split = {0, 5, 10}, first = {0, 6};
+  const auto change = [&](std::span<const int32_t> mask) {
+    return *t.trainer->Evaluate(joined(other, b), whole, mask) -
+           *t.trainer->Evaluate(joined(a, b), whole, mask);
+  };
+  const double own =
+      *t.trainer->Evaluate(joined(other, {b[0]}), first) - *t.trainer->Evaluate(joined(a, {b[0]}), first);
+  EXPECT_NEAR(change(split), own, 1e-4);
+  EXPECT_GT(std::abs(change({}) - own), 1e-3);
+}
+
 }  // namespace
 }  // namespace moebius

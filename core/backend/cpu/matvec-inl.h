@@ -129,8 +129,8 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 // dots[r * kCols + c] = x row r · w row c, both of k elements. Every dot is one vector of partial sums over
 // ascending k, then the same tree over its lanes, whatever kRows and kCols are.
 template <class Step, int kRows, int kCols, typename X, typename W>
-HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w, int64_t ldw,
-                        float* dots) {
+HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w,
+                          int64_t ldw, float* dots) {
   VF sums[kRows * kCols];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kCols; ++i) sums[i] = Set(0);
@@ -213,7 +213,7 @@ inline float ToFloat(BF16 x) { return x.ToFloat(); }
 // Rows [0, kRows) of sums += x [kRows, kTerms] · w [kTerms, n].
 template <int kRows, int kTerms, typename X, typename W>
 HWY_NOINLINE void AddTerms(int64_t n, const X* x, int64_t ldx, const W* w, int64_t ldw,
-                         float* HWY_RESTRICT sums, int64_t ld) {
+                           float* HWY_RESTRICT sums, int64_t ld) {
   VF factors[kRows][kTerms];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {

@@ -227,7 +227,7 @@ absl::Status TrainingLoop::Validate(MetricsRow* row) {
   row->Set("val/bpb", result.bits_per_byte);
   // Steps are compared by the same part of the text.
   double judged = result.loss;
-  if (extent == Validation::Extent::kWholeFile) {
+  if (extent == Validation::Extent::kWholeFile && r_.validate().max_tokens() > 0) {
     ASSIGN_OR_RETURN(const Validation::Result part,
                      validation_->Run(trainer_, Validation::Extent::kUpToMaxTokens));
     judged = part.loss;

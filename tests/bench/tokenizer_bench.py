@@ -4,8 +4,9 @@
     tokenizer_bench.py --bench build/cpu/tests/tokenizer_bench [--moebius build/cpu/launch/moebius] \
         --tokenizer DIR/tokenizer.json... --text FILE...
 
-Needs PyPI's tokenizers and the target tokenizer_bench. Prints encoding speeds and their ratio for every tokenizer and text (the number of tokens
-must agree), then times on hostile text of growing length, and with --train N the time of training N tokens."""
+Needs PyPI's tokenizers and the target tokenizer_bench. Prints the seconds of loading each tokenizer, encoding speeds and their ratio for every
+tokenizer and text (the number of tokens must agree), then times on hostile text of growing length, and with --train N the time of training
+N tokens."""
 import argparse
 import json
 import os
@@ -102,7 +103,12 @@ def main():
     parser.add_argument("--train", type=int, default=0, help="also train this many tokens (needs --moebius)")
     args = parser.parse_args()
     for path in args.tokenizer:
+        start = time.process_time()
         tokenizer = Tokenizer.from_file(path)
+        their_load_s = time.process_time() - start
+        our_load_s = min(ours(args.bench, path, args.text[0], args.piece_bytes, 0)["load_s"] for _ in range(3))
+        print("%-45s ours %7.3f s, HF %6.3f s, ratio %.1f" %
+              (os.path.basename(os.path.dirname(path)) + ", loading", our_load_s, their_load_s, their_load_s / our_load_s))
         for text in args.text:
             a, b = ours(args.bench, path, text, args.piece_bytes), theirs(tokenizer, text, args.piece_bytes)
             name = "%s %s" % (os.path.basename(os.path.dirname(path)), os.path.basename(text))

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
+#include "core/backend/cpu/amx-inl.h"
 #include "core/backend/cpu/attention.h"
 #include "core/backend/cpu/pack.h"
 #include "core/backend/cpu/tile-inl.h"
@@ -21,8 +23,16 @@ inline constexpr int64_t kKeyBlock = 256;
 inline constexpr int64_t kScoreStride =
     kKeyBlock + 16;  // not a multiple of 1 KiB: columns would share cache sets
 
-// Beyond the last key that a row sees, strips of tile products still read this many elements, as zeros.
-inline constexpr int64_t kZeros = kStrip + 2;
+template <class Unit>
+inline constexpr bool kAmx = std::is_same_v<Unit, AmxPair>;
+
+// Queries of a tile product.
+template <class Unit>
+inline constexpr int64_t kQueries = kAmx<Unit> ? 64 : kQueryBlock;
+// Beyond the last key that a row sees, tile products still read this many elements, as zeros: of rows of the
+// same strip or block that see more keys, and to the end of a step of the reduction.
+template <class Unit>
+inline constexpr int64_t kZeros = kAmx<Unit> ? kTileBlock + kTileDepth : kStrip + 2;
 
 HWY_INLINE void ConvertRow(const float* from, float* to, int64_t n) {
   std::memcpy(to, from, n * sizeof(float));
@@ -50,7 +60,14 @@ void CopyRows(const RowsOf& x, int64_t first, int64_t step, int64_t count, int64
   }
 }
 
-// Zeroes columns [cols, ld), and one more row when pairs along the rows need it.
+// Rows of a reduction over rows: `count` and what is to be zeros after them.
+template <class Unit>
+int64_t WholeSteps(int64_t count) {
+  constexpr int64_t kStep = kAmx<Unit> ? kTileDepth : kElements<Unit>;
+  return (count + kStep - 1) / kStep * kStep;
+}
+
+// Zeroes columns [cols, ld), and the rows that a reduction along them reads after the last.
 template <class Unit>
 void PadRows(Unit* out, int64_t count, int64_t cols, int64_t ld) {
   const int64_t size = sizeof(Unit) / kElements<Unit>;
@@ -58,13 +75,15 @@ void PadRows(Unit* out, int64_t count, int64_t cols, int64_t ld) {
   if (cols < ld) {
     for (int64_t r = 0; r < count; ++r) std::memset(base + (r * ld + cols) * size, 0, (ld - cols) * size);
   }
-  if (kElements<Unit> == 2 && count % 2 != 0) std::memset(base + count * ld * size, 0, ld * size);
+  std::memset(base + count * ld * size, 0, (WholeSteps<Unit>(count) - count) * ld * size);
 }
 
 // The B form for a reduction over the rows of x [count, ld elements]: fp32 rows serve as they lie, so `out`
 // is x; of bf16 two rows are interleaved. Row distance of the result: ld units.
 inline void PairRows(const float* x, int64_t, int64_t, float* out) { CHECK(out == x); }
-inline void PairRows(const BF16Pair* x, int64_t count, int64_t ld, BF16Pair* out) {
+template <class Unit>
+void PairRows(const Unit* x, int64_t num_rows, int64_t ld, Unit* out) {
+  const int64_t count = WholeSteps<Unit>(num_rows);
   const uint16_t* rows = reinterpret_cast<const uint16_t*>(x);
   for (int64_t r = 0; r < count; r += 2) {
     const uint16_t* low = rows + r * ld;
@@ -106,9 +125,10 @@ HWY_INLINE hn::Vec<HalfWidthTag> RoundToBF16(VF v) {
 #endif
 }
 
+// Units of a reduction over `elements`, which are padded with zeros to Padded(elements).
 template <class Unit>
 int64_t UnitsOf(int64_t elements) {
-  return (elements + kElements<Unit> - 1) / kElements<Unit>;
+  return WholeSteps<Unit>(elements) / kElements<Unit>;
 }
 
 }  // namespace HWY_NAMESPACE

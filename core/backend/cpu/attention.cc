@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/backend/cpu/amx.h"
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/instruction_set.h"
 
@@ -27,8 +28,8 @@ struct ForwardScratch {
     keys_transposed = carver.Take<Unit>(kKeyBlock * ldd);
     values = carver.Take<Unit>(kKeyBlock * ldv);
     values_paired = TakePaired(carver, values, kKeyBlock * ldv);
-    queries = carver.Take<Unit>(kQueryBlock * ldd);
-    scores = carver.Take<float>(kQueryBlock * kScoreStride);
+    queries = carver.Take<Unit>(kQueries<Unit> * ldd);
+    scores = carver.Take<float>(kQueries<Unit> * kScoreStride);
     out = carver.Take<float>(kQueryChunk * ldv);
     max = carver.Take<float>(kQueryChunk);
     sum = carver.Take<float>(kQueryChunk);
@@ -38,8 +39,8 @@ struct ForwardScratch {
   Unit* keys_transposed;  // for the scores
   Unit* values;           // [kKeyBlock, ldv]
   Unit* values_paired;    // for the output
-  Unit* queries;          // [kQueryBlock, ldd]
-  float* scores;          // [kQueryBlock, kScoreStride], then the probabilities in the same place
+  Unit* queries;          // [kQueries, ldd]
+  float* scores;          // [kQueries, kScoreStride], then the probabilities in the same place
   float* out;             // [kQueryChunk, ldv], not yet divided by
   float* sum;             // [kQueryChunk]
   float* max;             // [kQueryChunk], of unscaled scores
@@ -74,7 +75,7 @@ HWY_INLINE float ExpRow(float* row, int64_t valid, float scale, float max) {
     store(p, i);
     i += kLanes;
   }
-  for (; i < std::min(valid + kZeros, kScoreStride - kLanes); i += kLanes) store(hn::Zero(d), i);
+  for (; i < std::min(valid + kZeros<Unit>, kScoreStride - kLanes); i += kLanes) store(hn::Zero(d), i);
   return Sum(sum);
 }
 
@@ -174,8 +175,8 @@ void ForwardTask(const AttentionProblem& p, const ForwardOutputs& out, const Att
   for (int64_t key = 0; key < task.end; key += kKeyBlock) {
     const int64_t num_keys = std::min(kKeyBlock, task.end - key);
     LoadBlock(p, task.start + key, num_keys, group, s);
-    for (int64_t query = task.begin; query < task.end; query += kQueryBlock) {
-      const int64_t end = std::min(query + kQueryBlock, task.end);
+    for (int64_t query = task.begin; query < task.end; query += kQueries<Unit>) {
+      const int64_t end = std::min(query + kQueries<Unit>, task.end);
       const int64_t first = std::max(query, key);
       if (first >= end) continue;
       const QueryRows rows{(task.start + first) * p.heads + task.head, p.heads, end - first,
@@ -212,15 +213,25 @@ void ForwardTaskPairs(const AttentionProblem& p, const ForwardOutputs& out, cons
                       void* memory) {
   ForwardTask<BF16Pair>(p, out, task, memory);
 }
+void ForwardTaskAmx(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
+                    void* memory) {
+  const TilesInUse tiles;
+  ForwardTask<AmxPair>(p, out, task, memory);
+}
 void NewestTaskF32(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
   NewestTask<float>(p, queries, o, memory);
 }
 void NewestTaskPairs(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
   NewestTask<BF16Pair>(p, queries, o, memory);
 }
+void NewestTaskAmx(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
+  const TilesInUse tiles;
+  NewestTask<AmxPair>(p, queries, o, memory);
+}
 int64_t ForwardBytes(const AttentionProblem& p) {
-  return std::max(ForwardScratch<float>(p, nullptr).carver.bytes(),
-                  ForwardScratch<BF16Pair>(p, nullptr).carver.bytes());
+  return std::max({ForwardScratch<float>(p, nullptr).carver.bytes(),
+                   ForwardScratch<BF16Pair>(p, nullptr).carver.bytes(),
+                   ForwardScratch<AmxPair>(p, nullptr).carver.bytes()});
 }
 
 }  // namespace HWY_NAMESPACE
@@ -232,8 +243,10 @@ namespace moebius {
 
 HWY_EXPORT(ForwardTaskF32);
 HWY_EXPORT(ForwardTaskPairs);
+HWY_EXPORT(ForwardTaskAmx);
 HWY_EXPORT(NewestTaskF32);
 HWY_EXPORT(NewestTaskPairs);
+HWY_EXPORT(NewestTaskAmx);
 HWY_EXPORT(ForwardBytes);
 
 int64_t ForwardScratchBytes(const AttentionProblem& problem) {
@@ -242,19 +255,25 @@ int64_t ForwardScratchBytes(const AttentionProblem& problem) {
 
 void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const ForwardOutputs& out,
                     const AttentionTask& task, void* memory) {
-  if (unit == UnitKind::kBF16Pair) {
-    HWY_DYNAMIC_DISPATCH(ForwardTaskPairs)(problem, out, task, memory);
-  } else {
-    HWY_DYNAMIC_DISPATCH(ForwardTaskF32)(problem, out, task, memory);
+  switch (unit) {
+    case UnitKind::kFloat:
+      return HWY_DYNAMIC_DISPATCH(ForwardTaskF32)(problem, out, task, memory);
+    case UnitKind::kBF16Pair:
+      return HWY_DYNAMIC_DISPATCH(ForwardTaskPairs)(problem, out, task, memory);
+    case UnitKind::kAmxPair:
+      return HWY_DYNAMIC_DISPATCH(ForwardTaskAmx)(problem, out, task, memory);
   }
 }
 
 void RunNewestTask(UnitKind unit, const AttentionProblem& problem, const NewestQueries& queries,
                    const RowsOf& o, void* memory) {
-  if (unit == UnitKind::kBF16Pair) {
-    HWY_DYNAMIC_DISPATCH(NewestTaskPairs)(problem, queries, o, memory);
-  } else {
-    HWY_DYNAMIC_DISPATCH(NewestTaskF32)(problem, queries, o, memory);
+  switch (unit) {
+    case UnitKind::kFloat:
+      return HWY_DYNAMIC_DISPATCH(NewestTaskF32)(problem, queries, o, memory);
+    case UnitKind::kBF16Pair:
+      return HWY_DYNAMIC_DISPATCH(NewestTaskPairs)(problem, queries, o, memory);
+    case UnitKind::kAmxPair:
+      return HWY_DYNAMIC_DISPATCH(NewestTaskAmx)(problem, queries, o, memory);
   }
 }
 
@@ -300,7 +319,8 @@ void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work 
 UnitKind ChooseUnit(DType act) {
   // Highway must have chosen its AVX3 code too: that holds the instruction.
   const bool has_bf16 = HasBF16Products() && (hwy::SupportedTargets() & HWY_AVX3) != 0;
-  return act == DType::kBF16 && has_bf16 ? UnitKind::kBF16Pair : UnitKind::kFloat;
+  if (act != DType::kBF16 || !has_bf16) return UnitKind::kFloat;
+  return HasAmx() ? UnitKind::kAmxPair : UnitKind::kBF16Pair;
 }
 
 void CpuBackend::Attention(Stream&, const AttentionArgs& args) {

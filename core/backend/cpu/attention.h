@@ -52,9 +52,9 @@ enum class Work { kGrows, kFalls };
 void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work work,
                  std::vector<AttentionTask>& tasks);
 
-// How products are formed: fp32 units, or pairs of bf16 for the instruction of AVX512-BF16.
-enum class UnitKind { kFloat, kBF16Pair };
-// kBF16Pair where the operands are bf16 and the processor multiplies them.
+// How products are formed: fp32 units, or pairs of bf16 for the instructions of AVX512-BF16 or of AMX.
+enum class UnitKind { kFloat, kBF16Pair, kAmxPair };
+// Of pairs where the operands are bf16 and the processor multiplies them.
 UnitKind ChooseUnit(DType act);
 
 // The kernels themselves (attention.cc, attention_backward.cc), for the backend and for tests of a unit kind.
@@ -88,7 +88,8 @@ void RunBackwardTask(UnitKind unit, const AttentionProblem& problem, const Backw
                      const AttentionTask& task, void* memory);
 
 inline constexpr int64_t kQueryChunk = 512;  // queries of a forward task
-inline constexpr int64_t kQueryBlock = 48;   // of them, those of a tile product
+inline constexpr int64_t kQueryBlock =
+    48;  // of them, those of a tile product (AMX: kQueries of attention-inl.h)
 
 // Keys of a backward task: all of a sequence of up to 1024, else a part, at most four of them, so that the
 // partial sums of dq stay bounded. A function of the length alone, so results do not depend on threads.

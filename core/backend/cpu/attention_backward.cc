@@ -1,3 +1,4 @@
+#include "core/backend/cpu/amx.h"
 #include "core/backend/cpu/attention.h"
 #include "core/backend/cpu/cpu_backend.h"
 
@@ -10,6 +11,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
+
+// Units from row to row of dS in bf16: room for the keys of a block and, for AMX, an odd number of cache
+// lines.
+inline constexpr int64_t kRoundedStride = kKeyBlock / 2 + 16;
 
 // One chunk of keys of one key/value head: over its query heads in order, its key blocks, and the query
 // blocks that see them. Probabilities are computed again from lse (FlashAttention-2, algorithm 2):
@@ -24,15 +29,17 @@ struct BackwardScratch {
     keys_paired = TakePaired(carver, keys, kKeyBlock * ldd);
     keys_transposed = carver.Take<Unit>(kKeyBlock * ldd);
     values_transposed = carver.Take<Unit>(kKeyBlock * ldv);
-    queries = carver.Take<Unit>(kQueryBlock * ldd);
-    queries_paired = TakePaired(carver, queries, kQueryBlock * ldd);
-    d_out = carver.Take<Unit>(kQueryBlock * ldv);
-    d_out_paired = TakePaired(carver, d_out, kQueryBlock * ldv);
-    p_tile = carver.Take<float>(kQueryBlock * kScoreStride);
-    ds_tile = carver.Take<float>(kQueryBlock * kScoreStride);
-    p_paired = carver.Take<Unit>(kElements<Unit> == 2 ? kQueryBlock / 2 * kScoreStride : 0);
-    ds_paired = carver.Take<Unit>(kElements<Unit> == 2 ? kQueryBlock / 2 * kScoreStride : 0);
-    ds_rows = carver.Take<Unit>(kElements<Unit> == 2 ? kQueryBlock * kScoreStride / 2 : 0);
+    queries = carver.Take<Unit>(kQueries<Unit> * ldd);
+    queries_paired = TakePaired(carver, queries, kQueries<Unit> * ldd);
+    d_out = carver.Take<Unit>(kQueries<Unit> * ldv);
+    d_out_paired = TakePaired(carver, d_out, kQueries<Unit> * ldv);
+    p_tile = carver.Take<float>(kQueries<Unit> * kScoreStride);
+    ds_tile = carver.Take<float>(kQueries<Unit> * kScoreStride);
+    p_paired = carver.Take<Unit>(kElements<Unit> == 2 ? kQueries<Unit> / 2 * kScoreStride : 0);
+    ds_paired = carver.Take<Unit>(kElements<Unit> == 2 ? kQueries<Unit> / 2 * kScoreStride : 0);
+    ds_rows = carver.Take<Unit>(kElements<Unit> == 2 ? kQueries<Unit> * kRoundedStride : 0);
+    p_turned = carver.Take<Unit>(kAmx<Unit> ? kKeyBlock * kTileBlock : 0);
+    ds_turned = carver.Take<Unit>(kAmx<Unit> ? kKeyBlock * kTileBlock : 0);
     delta = carver.Take<float>(queries_in_all);
     dq = carver.Take<float>(queries_in_all * ldd);
     dk = carver.Take<float>(keys_in_all * ldd);
@@ -45,22 +52,25 @@ struct BackwardScratch {
   Unit* keys_paired;        // for dQ
   Unit* keys_transposed;    // for S
   Unit* values_transposed;  // for dO Vᵀ
-  Unit* queries;            // [kQueryBlock, ldd]
+  Unit* queries;            // [kQueries, ldd]
   Unit* queries_paired;     // for dK
-  Unit* d_out;              // [kQueryBlock, ldv]
+  Unit* d_out;              // [kQueries, ldv]
   Unit* d_out_paired;       // for dV
-  float* p_tile;            // [kQueryBlock, kScoreStride]: scores, then probabilities
+  float* p_tile;            // [kQueries, kScoreStride]: scores, then probabilities
   float* ds_tile;           // the same: dO Vᵀ, then dS
   Unit* p_paired;           // bf16 only: two rows interleaved
   Unit* ds_paired;
-  Unit* ds_rows;  // bf16 only: [kQueryBlock, kScoreStride] bf16
-  float* delta;   // [queries]
-  float* dq;      // [queries, ldd], of one head
-  float* dk;      // [keys of the task, ldd]
-  float* dv;      // [keys of the task, ldv]
+  Unit* ds_rows;   // bf16 only: [kQueries, kRoundedStride]
+  Unit* p_turned;  // AMX only: p_paired with keys as rows, in panels of kPanel pairs of queries
+  Unit* ds_turned;
+  float* delta;  // [queries]
+  float* dq;     // [queries, ldd], of one head
+  float* dk;     // [keys of the task, ldd]
+  float* dv;     // [keys of the task, ldv]
 };
 
 // Scores to probabilities and dO Vᵀ to dS, in place, for the first `valid` keys of a row; zeros after them.
+template <class Unit>
 HWY_INLINE void GradientRow(float* p_row, float* ds_row, int64_t valid, float scale, float lse, float delta) {
   const F32 d;
   const auto vscale = hn::Set(d, scale);
@@ -84,7 +94,7 @@ HWY_INLINE void GradientRow(float* p_row, float* ds_row, int64_t valid, float sc
     hn::StoreU(hn::IfThenElseZero(mask, ds), d, ds_row + i);
     i += kLanes;
   }
-  for (; i < std::min(valid + kZeros, kScoreStride - kLanes); i += kLanes) {
+  for (; i < std::min(valid + kZeros<Unit>, kScoreStride - kLanes); i += kLanes) {
     hn::StoreU(hn::Zero(d), d, p_row + i);
     hn::StoreU(hn::Zero(d), d, ds_row + i);
   }
@@ -149,8 +159,8 @@ void BackwardBlock(const AttentionProblem& p, const BackwardOutputs& io, const A
   const float* lse = static_cast<const float*>(io.lse.data) + head * io.lse.stride + task.start + first_query;
   const float* delta = s.delta + first_query - task.begin;
   for (int64_t r = 0; r < num_queries; ++r) {
-    GradientRow(s.p_tile + r * kScoreStride, s.ds_tile + r * kScoreStride,
-                std::min(num_keys, r + diagonal + 1), p.scale, lse[r], delta[r]);
+    GradientRow<Unit>(s.p_tile + r * kScoreStride, s.ds_tile + r * kScoreStride,
+                      std::min(num_keys, r + diagonal + 1), p.scale, lse[r], delta[r]);
   }
 
   const Unit* p_columns = reinterpret_cast<const Unit*>(s.p_tile);
@@ -164,25 +174,36 @@ void BackwardBlock(const AttentionProblem& p, const BackwardOutputs& io, const A
         std::fill_n(s.p_tile + (r + 1) * kScoreStride, kScoreStride, 0.0f);
         std::fill_n(s.ds_tile + (r + 1) * kScoreStride, kScoreStride, 0.0f);
       }
-      const int64_t n = std::min(std::min(num_keys, r + diagonal + 2) + kZeros, kScoreStride);
+      const int64_t n = std::min(std::min(num_keys, r + diagonal + 2) + kZeros<Unit>, kScoreStride);
       const int64_t at = r * kScoreStride;
+      uint16_t* const out = rows + r * 2 * kRoundedStride;
       RoundRows(s.p_tile + at, s.p_tile + at + kScoreStride, n, s.p_paired + at / 2, nullptr, nullptr);
-      RoundRows(s.ds_tile + at, s.ds_tile + at + kScoreStride, n, s.ds_paired + at / 2, rows + at,
-                rows + at + kScoreStride);
+      RoundRows(s.ds_tile + at, s.ds_tile + at + kScoreStride, n, s.ds_paired + at / 2, out,
+                out + 2 * kRoundedStride);
     }
     p_columns = s.p_paired;
     ds_columns = s.ds_paired;
     ds_rows = s.ds_rows;
-    ds_stride = kScoreStride / 2;
+    ds_stride = kRoundedStride;
+  }
+  int64_t key_step = 1, query_step = kScoreStride;
+  if constexpr (kAmx<Unit>) {
+    const int64_t pairs = (num_queries + 1) / 2;
+    PackTransposed(s.p_paired, pairs, num_keys, kScoreStride, s.p_turned);
+    PackTransposed(s.ds_paired, pairs, num_keys, kScoreStride, s.ds_turned);
+    p_columns = s.p_turned;
+    ds_columns = s.ds_turned;
+    key_step = kPanel;
+    query_step = 1;
   }
   const int64_t key_at = first_key - task.begin;
   TileProduct<Bound::kReduceFrom>(
-      Tile<Unit>{num_keys, p.dv, num_queries, p_columns, 1, kScoreStride, s.d_out_paired, kPanel, s.ldv,
-                 s.dv + key_at * s.ldv, s.ldv, true},
+      Tile<Unit>{num_keys, p.dv, num_queries, p_columns, key_step, query_step, s.d_out_paired, kPanel, s.ldv,
+                 s.dv + key_at * s.ldv, s.ldv, true, num_keys * kPanel},
       diagonal);
   TileProduct<Bound::kReduceFrom>(
-      Tile<Unit>{num_keys, p.d(), num_queries, ds_columns, 1, kScoreStride, s.queries_paired, kPanel, s.ldd,
-                 s.dk + key_at * s.ldd, s.ldd, true},
+      Tile<Unit>{num_keys, p.d(), num_queries, ds_columns, key_step, query_step, s.queries_paired, kPanel,
+                 s.ldd, s.dk + key_at * s.ldd, s.ldd, true, num_keys * kPanel},
       diagonal);
   TileProduct<Bound::kReduceTo>(
       Tile<Unit>{num_queries, p.d(), num_keys, ds_rows, ds_stride, 1, s.keys_paired, kPanel, s.ldd,
@@ -235,8 +256,8 @@ void BackwardTask(const AttentionProblem& p, const BackwardOutputs& io, const At
     for (int64_t key = task.begin; key < task.end; key += kKeyBlock) {
       const int64_t num_keys = std::min(kKeyBlock, task.end - key);
       LoadKeyBlock(p, task, key, num_keys, s);
-      for (int64_t query = key; query < task.length; query += kQueryBlock) {
-        const int64_t count = std::min(kQueryBlock, task.length - query);
+      for (int64_t query = key; query < task.length; query += kQueries<Unit>) {
+        const int64_t count = std::min(kQueries<Unit>, task.length - query);
         LoadQueryBlock(p, io, task.start + query, head, count, s);
         BackwardBlock(p, io, task, head, key, num_keys, query, count, s);
       }
@@ -258,9 +279,15 @@ void BackwardTaskPairs(const AttentionProblem& p, const BackwardOutputs& io, con
                        void* memory) {
   BackwardTask<BF16Pair>(p, io, task, memory);
 }
+void BackwardTaskAmx(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
+                     void* memory) {
+  const TilesInUse tiles;
+  BackwardTask<AmxPair>(p, io, task, memory);
+}
 int64_t BackwardBytes(const AttentionProblem& p, int64_t queries, int64_t keys) {
-  return std::max(BackwardScratch<float>(p, queries, keys, nullptr).carver.bytes(),
-                  BackwardScratch<BF16Pair>(p, queries, keys, nullptr).carver.bytes());
+  return std::max({BackwardScratch<float>(p, queries, keys, nullptr).carver.bytes(),
+                   BackwardScratch<BF16Pair>(p, queries, keys, nullptr).carver.bytes(),
+                   BackwardScratch<AmxPair>(p, queries, keys, nullptr).carver.bytes()});
 }
 
 // Row `row` of `to` = the sum of `count` fp32 pieces of n elements, in order, each `distance` after the last.
@@ -291,6 +318,7 @@ namespace moebius {
 
 HWY_EXPORT(BackwardTaskF32);
 HWY_EXPORT(BackwardTaskPairs);
+HWY_EXPORT(BackwardTaskAmx);
 HWY_EXPORT(BackwardBytes);
 HWY_EXPORT(SumPiecesInto);
 
@@ -300,10 +328,13 @@ int64_t BackwardScratchBytes(const AttentionProblem& problem, int64_t queries, i
 
 void RunBackwardTask(UnitKind unit, const AttentionProblem& problem, const BackwardOutputs& out,
                      const AttentionTask& task, void* memory) {
-  if (unit == UnitKind::kBF16Pair) {
-    HWY_DYNAMIC_DISPATCH(BackwardTaskPairs)(problem, out, task, memory);
-  } else {
-    HWY_DYNAMIC_DISPATCH(BackwardTaskF32)(problem, out, task, memory);
+  switch (unit) {
+    case UnitKind::kFloat:
+      return HWY_DYNAMIC_DISPATCH(BackwardTaskF32)(problem, out, task, memory);
+    case UnitKind::kBF16Pair:
+      return HWY_DYNAMIC_DISPATCH(BackwardTaskPairs)(problem, out, task, memory);
+    case UnitKind::kAmxPair:
+      return HWY_DYNAMIC_DISPATCH(BackwardTaskAmx)(problem, out, task, memory);
   }
 }
 

@@ -12,10 +12,14 @@ namespace moebius {
 struct BF16Pair {
   uint32_t bits = 0;
 };
+// The same for AMX, which multiplies them by tiles (amx-inl.h).
+struct AmxPair : BF16Pair {};
 template <class Unit>
 inline constexpr int64_t kElements = 1;
 template <>
 inline constexpr int64_t kElements<BF16Pair> = 2;
+template <>
+inline constexpr int64_t kElements<AmxPair> = 2;
 
 // Columns and rows of scratch tiles are padded to this many elements: whole panels on every target.
 inline constexpr int64_t kPad = 32;

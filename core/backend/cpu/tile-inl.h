@@ -119,6 +119,7 @@ struct Tile {
   float* c;
   int64_t ldc;
   bool accumulate;
+  int64_t a_panel = kPanel;  // AMX only: units from the kPanel columns of A that lie side by side to the next
 };
 
 template <Bound kBound, class Unit>

@@ -2,10 +2,13 @@
 #include "core/backend/cpu/attention.h"
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <ostream>
 #include <vector>
 
+#include "core/backend/cpu/amx.h"
+#include "tests/core/backend/amx_anywhere.h"
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/attention_reference.h"
 #include "tests/core/backend/test_backend.h"
@@ -86,29 +89,34 @@ TEST_P(AttentionTest, MeetsDoublePrecisionInBf16WithinItsRounding) {
   ExpectReference(p, ToleranceOf(DType::kBF16).attention);
 }
 
-// The CPU alone: machines without AVX512-BF16 run the same layout with the instruction's arithmetic by
-// shifts.
-TEST_P(AttentionTest, PairsOfBf16MeetDoublePrecision) {
+// NaN everywhere: what a kernel reads without having written it shows.
+Tensor NanBytes(Backend& backend, int64_t bytes) {
+  Tensor memory(backend, DType::kU8, {bytes});
+  std::memset(memory.view().data, 0xFF, bytes);
+  return memory;
+}
+
+void ExpectUnitsMeetReference(const Case& shape, UnitKind unit) {
   const auto backend = MakeCpuBackend({.threads = 1});
-  Problem p(*backend, GetParam(), DType::kBF16);
+  Problem p(*backend, shape, DType::kBF16);
   const AttentionProblem problem(p.args.forward);
   std::vector<AttentionTask> queries, keys;
-  for (size_t s = 0; s + 1 < GetParam().starts.size(); ++s) {
-    const int64_t start = GetParam().starts[s], end = GetParam().starts[s + 1];
+  for (size_t s = 0; s + 1 < shape.starts.size(); ++s) {
+    const int64_t start = shape.starts[s], end = shape.starts[s + 1];
     CutSequence(start, end, problem.heads, kQueryChunk, Work::kGrows, queries);
     CutSequence(start, end, problem.groups, std::max<int64_t>(end - start, 1), Work::kFalls, keys);
   }
-  const Tensor memory(*backend, DType::kU8, {ForwardScratchBytes(problem)});
+  const Tensor memory = NanBytes(*backend, ForwardScratchBytes(problem));
   for (const AttentionTask& task : queries) {
-    RunForwardTask(UnitKind::kBF16Pair, problem, {RowsOf(p.os), RowsOf(p.lses)}, task, memory.view().data);
+    RunForwardTask(unit, problem, {RowsOf(p.os), RowsOf(p.lses)}, task, memory.view().data);
   }
   const Tensor shared(*backend, DType::kF32, {problem.groups, p.tokens, std::max<int64_t>(problem.dr, 1)});
   for (const AttentionTask& task : keys) {
-    const Tensor scratch(*backend, DType::kU8, {BackwardScratchBytes(problem, task.length, task.length)});
+    const Tensor scratch = NanBytes(*backend, BackwardScratchBytes(problem, task.length, task.length));
     const BackwardOutputs out{RowsOf(p.os),      RowsOf(p.d_os),    RowsOf(p.lses),
                               RowsOf(p.args.dq), RowsOf(p.args.dk), RowsOf(shared.view().Index(task.head)),
                               RowsOf(p.args.dv)};
-    RunBackwardTask(UnitKind::kBF16Pair, problem, out, task, scratch.view().data);
+    RunBackwardTask(unit, problem, out, task, scratch.view().data);
   }
   for (int64_t r = 0; problem.dr > 0 && r < p.tokens; ++r) {
     for (int64_t c = 0; c < problem.dr; ++c) {
@@ -119,6 +127,41 @@ TEST_P(AttentionTest, PairsOfBf16MeetDoublePrecision) {
   }
   ExpectReference(p, ToleranceOf(DType::kBF16).attention);
 }
+
+// The CPU alone: machines without AVX512-BF16 run the same layout with the instruction's arithmetic by
+// shifts.
+TEST_P(AttentionTest, PairsOfBf16MeetDoublePrecision) {
+  ExpectUnitsMeetReference(GetParam(), UnitKind::kBF16Pair);
+}
+
+TEST_P(AttentionTest, TilesOfAmxMeetDoublePrecision) {
+  if (!AmxAnywhere::Works()) GTEST_SKIP() << "needs x86-64 with AVX2";
+  const AmxAnywhere amx;
+  const long trapped = TrappedInstructions();
+  ExpectUnitsMeetReference(GetParam(), UnitKind::kAmxPair);
+  EXPECT_EQ(TrappedInstructions() > trapped, !HasAmx());
+}
+
+#if defined(__x86_64__)
+TEST(AmxTest, GivesBackTheConfigurationThatItFound) {
+  const AmxAnywhere amx;
+  const auto load = [](const uint8_t* config) { asm volatile("ldtilecfg (%0)" : : "r"(config) : "memory"); };
+  alignas(64) uint8_t config[64] = {1}, after[64];
+  config[16] = 32;  // bytes of a row of tile 0
+  config[48] = 7;   // its rows
+  load(config);
+  {
+    const TilesInUse outer;
+    const TilesInUse inner;
+    const std::vector<float> ones(256, 1);
+    LoadTile<7>(ones.data(), 64);
+  }
+  asm volatile("sttilecfg (%0)" : : "r"(after) : "memory");
+  EXPECT_EQ(std::memcmp(config, after, 64), 0);
+  config[0] = 0;
+  load(config);
+}
+#endif
 
 TEST_P(AttentionTest, GivesTheSameBitsForAnyNumberOfThreads) {
   const std::vector<std::unique_ptr<Backend>> backends = NewTestBackends();

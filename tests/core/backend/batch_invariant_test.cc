@@ -6,6 +6,7 @@
 
 #include "core/backend/cpu/attention.h"
 #include "core/backend/device.h"
+#include "tests/core/backend/amx_anywhere.h"
 #include "tests/core/backend/arrays.h"
 
 namespace moebius {
@@ -232,7 +233,8 @@ TEST_P(InvariantAttention, AStepGivesTheBitsOfTheWholeSequence) {
     EXPECT_TRUE(SameBits(o.view().Index(b), whole.o.view().Index(lengths[b] - 1))) << lengths[b] << " tokens";
   }
   if (act() != DType::kBF16) return;
-  // As processors with AVX512-BF16 do it.
+  // As processors with AVX512-BF16 do it, and those with AMX.
+  const AmxAnywhere amx;
   const Tensor lse(*backend_, DType::kF32, {h.heads, kTokens}),
       want(*backend_, act(), {kTokens, h.heads, h.dv});
   const int32_t starts[] = {0, kTokens};
@@ -247,18 +249,21 @@ TEST_P(InvariantAttention, AStepGivesTheBitsOfTheWholeSequence) {
   const Tensor memory(*backend_, DType::kU8, {ForwardScratchBytes(problem)});
   std::vector<AttentionTask> tasks;
   CutSequence(0, kTokens, h.heads, kQueryChunk, Work::kGrows, tasks);
-  for (const AttentionTask& task : tasks) {
-    RunForwardTask(UnitKind::kBF16Pair, problem, {RowsOf(want), RowsOf(lse)}, task, memory.view().data);
-  }
   const int64_t per_group = h.heads / h.groups;
-  for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t head = 0; head < h.heads; ++head) {
-      RunNewestTask(UnitKind::kBF16Pair, AttentionProblem(args, b, head / per_group),
-                    {.first = b * h.heads + head, .count = 1, .keys = lengths[b]}, RowsOf(o),
-                    memory.view().data);
+  for (const UnitKind unit : {UnitKind::kBF16Pair, UnitKind::kAmxPair}) {
+    if (unit == UnitKind::kAmxPair && !AmxAnywhere::Works()) continue;
+    for (const AttentionTask& task : tasks) {
+      RunForwardTask(unit, problem, {RowsOf(want), RowsOf(lse)}, task, memory.view().data);
     }
-    EXPECT_TRUE(SameBits(o.view().Index(b), want.view().Index(lengths[b] - 1)))
-        << lengths[b] << " tokens, pairs";
+    for (int64_t b = 0; b < batch; ++b) {
+      for (int64_t head = 0; head < h.heads; ++head) {
+        RunNewestTask(unit, AttentionProblem(args, b, head / per_group),
+                      {.first = b * h.heads + head, .count = 1, .keys = lengths[b]}, RowsOf(o),
+                      memory.view().data);
+      }
+      EXPECT_TRUE(SameBits(o.view().Index(b), want.view().Index(lengths[b] - 1)))
+          << lengths[b] << " tokens, " << (unit == UnitKind::kAmxPair ? "tiles" : "pairs");
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/backend/cpu/amx.h"
 #include "core/backend/cpu/compute_stream.h"
 #include "core/backend/cpu/instruction_set.h"
 #include "core/backend/cpu/products.h"
@@ -86,7 +87,8 @@ std::string CpuBackend::Name() const {
 int64_t CpuBackend::free_bytes() const { return ReadMachineMemory().available; }
 
 std::string CpuBackend::InstructionSet() const {
-  return Concat(InstructionSetName(), batch_invariant_ ? " batch-invariant" : "");
+  return Concat(InstructionSetName(), HasAmx() ? " with AMX" : "",
+                batch_invariant_ ? " batch-invariant" : "");
 }
 
 DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 : DType::kF32; }

@@ -266,7 +266,7 @@ absl::Status ReadLayer(const std::string& path, const std::string& included_at, 
       return UsageError(Concat(from, path, ": cannot be read as a recipe (", text.status().message(),
                                "); is this the right file?"));
     }
-    return MissingError(Concat(from, "cannot read the recipe ", path, "; ", text.status().message(),
+    return MissingError(Concat(from, "cannot read ", path, "; ", text.status().message(),
                                "; check the name, which is relative to ",
                                from.empty() ? "the current folder" : "the file that includes it"));
   }

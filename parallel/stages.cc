@@ -11,16 +11,10 @@ namespace {
 
 constexpr int64_t kTypicalLength = 4096;  // attention's share of a layer's cost
 
-// FLOPs of layer `layer`, embedding and head apart: what a model grows by when it gets that layer.
+// Trained FLOPs of a layer.
 double LayerFlops(const ModelConfig& config, bool moe, int64_t length) {
-  ModelConfig one = config;
-  one.num_nextn_predict_layers = 0;
-  one.num_hidden_layers = 2;
-  one.first_k_dense_replace = moe ? 0 : 2;
-  ModelConfig none = one;
-  none.num_hidden_layers = 1;
-  none.first_k_dense_replace = moe ? 0 : 1;
-  return CostOf(one, length).train_flops - CostOf(none, length).train_flops;
+  const LayerCost cost = LayerCostOf(config, moe, length);
+  return 3 * (cost.dense + cost.experts + cost.attention);
 }
 
 SplitCosts CostsOf(const ModelConfig& config, int64_t length) {

@@ -43,12 +43,32 @@ void AddMlp(const ModelConfig& c, bool moe, LayerSize& size) {
   if (c.selection_bias) size.vectors += c.n_routed_experts;
 }
 
+double AttentionFlops(const ModelConfig& c, int64_t sequence_length) {
+  return static_cast<double>(c.num_attention_heads) *
+         static_cast<double>((c.qk_head_dim() + c.value_head_dim()) * sequence_length);
+}
+
 }  // namespace
+
+LayerCost LayerCostOf(const ModelConfig& c, bool moe, int64_t sequence_length) {
+  LayerSize size;
+  AddAttention(c, size);
+  AddMlp(c, moe, size);
+  LayerCost out;
+  if (moe)
+    out.experts = 6.0 * static_cast<double>(c.hidden_size * c.moe_intermediate_size * c.num_experts_per_tok);
+  out.dense = 2.0 * static_cast<double>(size.active_matrices) - out.experts;
+  out.attention = AttentionFlops(c, sequence_length);
+  if (c.attention == AttentionKind::kMla) {
+    const int64_t up = c.q_lora_rank * c.qk_head_dim() + c.kv_lora_rank * (c.qk_nope_head_dim + c.v_head_dim);
+    out.up = 2.0 * static_cast<double>(c.num_attention_heads * up);
+  }
+  return out;
+}
 
 ModelCost CostOf(const ModelConfig& c, int64_t sequence_length) {
   const int64_t d = c.hidden_size, head = c.vocab_size * d;
-  const double attention_forward =
-      static_cast<double>(c.num_attention_heads) * (c.qk_head_dim() + c.value_head_dim()) * sequence_length;
+  const double attention_forward = AttentionFlops(c, sequence_length);
   ModelCost out;
   int64_t matrices = 0, others = 0;
   for (int64_t l = 0; l < c.num_hidden_layers; ++l) {

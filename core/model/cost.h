@@ -20,6 +20,16 @@ struct ModelCost {
   int64_t kv_bytes = 0;  // cache a token in bf16: MLA's latent and rotary key, or keys and values
 };
 
+// Forward FLOPs of one token in one layer, by what computes them; counted as above. A backward takes twice as
+// many.
+struct LayerCost {
+  double dense = 0;      // projections of attention, dense MLPs, shared experts
+  double experts = 0;    // routed ones
+  double attention = 0;  // the products with keys and with values, causal half
+  double up = 0;         // of `dense`: what MLA's latents are projected up by
+};
+LayerCost LayerCostOf(const ModelConfig& config, bool moe, int64_t sequence_length);
+
 // sequence_length: for the attention products.
 ModelCost CostOf(const ModelConfig& config, int64_t sequence_length);
 

@@ -1,0 +1,36 @@
+// A layout on paper: which layers a stage holds, what a step of its schedule costs, what a rank has in
+// memory.
+#pragma once
+
+#include <vector>
+
+#include "core/model/model.h"
+#include "launch/recipe.h"
+#include "parallel/layout.h"
+#include "parallel/pipeline/simulate.h"
+
+namespace moebius {
+
+struct LayoutPlan {
+  Layout layout;
+  Schedule schedule;  // with communication
+  std::vector<StageRange> ranges;
+  PipelineCosts costs;  // seconds, bytes
+  Simulation run;
+  double microbatch_tokens = 0;
+};
+
+// Layout, schedule and stages of a recipe on `ranks` ranks, without costs. UsageError for what does not fit.
+absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
+
+// Elements of the parameters that a pipeline rank holds, and bytes of its weights, gradients and moments.
+struct RankState {
+  double dense = 0;
+  double experts = 0;
+  double bytes = 0;  // moments are shared out between the ranks that hold the same parameters (ZeRO-1)
+};
+// backend allocates nothing.
+RankState StateOf(const proto::Recipe& recipe, const ModelConfig& config, const LayoutPlan& plan,
+                  int pipeline, DType act, Backend& backend, Stream& stream);
+
+}  // namespace moebius

@@ -1,0 +1,168 @@
+// Clusters on paper against what was published and what we measured. Sources: ../shared/reference/cost.md.
+#include "launch/plan/cluster_plan.h"
+
+#include "gtest/gtest.h"
+#include "launch/plan/cluster.pb.h"
+#include "launch/recipe.pb.h"
+#include "launch/train/memory.h"
+#include "launch/train/setup.h"
+#include "tests/core/backend/test_backend.h"
+#include "tests/launch/temp_folder.h"
+
+namespace moebius {
+namespace {
+
+const std::string kRecipes = MOEBIUS_SOURCE_DIR "/recipes/";
+
+struct Job {
+  Job(const std::string& recipe_name, const std::string& cluster_name,
+      const std::vector<std::string>& sets = {}) {
+    absl::StatusOr<Recipe> loaded = Recipe::Load(kRecipes + recipe_name, sets);
+    CHECK(loaded.ok()) << loaded.status();
+    config = ResolveModel(*loaded).value();
+    recipe = loaded->proto();
+    cluster = *LoadCluster(kRecipes + "clusters/" + cluster_name).value();
+  }
+  proto::Recipe recipe;
+  ModelConfig config;
+  proto::Cluster cluster;
+};
+
+// The parts that the cluster's file was fitted on, of four layers (DeepSeek's trace).
+TEST(ClusterPlanTest, AChunkOfDeepSeekV3IsMadeOfWhatItsTraceShows) {
+  const Job job("deepseek_v3_2048.textproto", "h800.textproto");
+  const absl::StatusOr<LayoutPlan> plan = FitPlan(job.recipe, job.config, 2048);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const absl::StatusOr<ClusterCosts> costs =
+      ClusterCosts::New(job.recipe, job.config, job.cluster, MeasureActivations(job.recipe, job.config));
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  const StageTime t =
+      costs->TimeOf(*plan, {.first_layer = 4, .last_layer = 8, .embedding = false, .head = false});
+  EXPECT_NEAR(t.forward.experts + t.backward_input.experts, 22.93e-3, 0.02 * 22.93e-3);
+  EXPECT_NEAR(t.forward.dense + t.backward_input.dense, 18.84e-3, 0.02 * 18.84e-3);
+  EXPECT_NEAR(t.backward_weight.dense + t.backward_weight.experts, 32.76e-3, 0.02 * 32.76e-3);
+  EXPECT_NEAR(t.forward.attention, 4.95e-3, 0.02 * 4.95e-3);
+  EXPECT_NEAR(t.backward_input.attention, 17.02e-3, 0.05 * 17.02e-3);
+  EXPECT_NEAR(t.forward.elementwise + t.backward_input.elementwise, 32e-3, 0.03 * 32e-3);
+  EXPECT_NEAR(t.forward.exchange + t.backward_input.exchange, 80.45e-3, 0.06 * 80.45e-3);
+}
+
+// What nothing was fitted on: the report's step of 19.93 s with a bubble of 2.06, 180 K hours a trillion
+// tokens.
+TEST(ClusterPlanTest, DeepSeekV3sStepIsPredictedFromItsTrace) {
+  const Job job("deepseek_v3_2048.textproto", "h800.textproto");
+  ClusterPlanner planner(job.config, job.cluster);
+  const absl::StatusOr<ClusterPlan> plan = planner.Predict(job.recipe, 2048);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_NEAR(plan->step_s, 19.93, 0.08 * 19.93);
+  EXPECT_NEAR(plan->layout.run.worst_idle(), 2.06, 0.4);
+  EXPECT_NEAR(1e12 / 3600 / plan->tokens_per_s, 180e3, 0.08 * 180e3);
+  EXPECT_FALSE(plan->fits);  // masters lie whole on every rank, activations in bf16
+  EXPECT_NE(planner.Describe(*plan).find("does NOT fit 80 GB"), std::string::npos);
+}
+
+// docs/gpu.md: 0.374 s a step.
+TEST(ClusterPlanTest, OneCardTakesWhatWeMeasured) {
+  const Job job("one_gpu.textproto", "h200.textproto", {"batch.microbatch_sequences=8"});
+  const absl::StatusOr<ClusterPlan> plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_NEAR(plan->step_s, 0.374, 0.05 * 0.374);
+}
+
+TEST(ClusterPlanTest, MemoryIsThatOfARunOnADeviceThatCounts) {
+  for (const char* policy : {"NONE", "SELECTIVE", "BLOCKS"}) {
+    for (const char* sequences : {"4", "8"}) {
+      const Job job("one_gpu.textproto", "h200.textproto",
+                    {std::string("recompute.policy=") + policy,
+                     std::string("batch.microbatch_sequences=") + sequences});
+      const absl::StatusOr<ClusterPlan> plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1);
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      proto::Recipe bf16 = job.recipe;
+      bf16.mutable_precision()->set_compute(proto::Precision::BF16);
+      const absl::StatusOr<int64_t> peak =
+          PredictPeakBytes(bf16, job.config, *MakeCpuBackend({.threads = 1}));
+      ASSERT_TRUE(peak.ok()) << peak.status();
+      const double want = static_cast<double>(*peak) + job.cluster.accelerator().reserved_gb() * 1e9;
+      EXPECT_NEAR(plan->peak_bytes, want, 0.03 * want) << policy << " " << sequences;
+    }
+  }
+}
+
+TEST(ClusterPlanTest, TokensVisitAsManyNodesAsCountingSays) {
+  ModelConfig v3;
+  v3.n_routed_experts = 256;
+  v3.num_experts_per_tok = 8;
+  v3.n_group = 8;
+  const double want[] = {1.00, 2.00, 2.90, 3.63, 4.20, 4.65, 5.00, 5.30};  // cost.md 2.4
+  for (int groups = 1; groups <= 8; ++groups) {
+    v3.topk_group = groups;
+    EXPECT_NEAR(PartsVisited(v3, 8), want[groups - 1], 0.006) << groups;
+  }
+  v3.topk_group = 4;
+  EXPECT_NEAR(PartsVisited(v3, 64) / PartsVisited(v3, 8), 2.0, 0.05);  // ranks of a node
+  EXPECT_NEAR(PartsVisited(v3, 1), 1, 1e-9);
+  // Two of the groups lie on a node: as many nodes as all choices of groups and experts together give.
+  v3.n_routed_experts = 4, v3.num_experts_per_tok = 1, v3.n_group = 4, v3.topk_group = 2;
+  EXPECT_NEAR(PartsVisited(v3, 2), 1, 1e-9);
+  v3.num_experts_per_tok = 2;  // both groups: on one node in 2 of 6 choices
+  EXPECT_NEAR(PartsVisited(v3, 2), (2 * 1 + 4 * 2) / 6.0, 1e-9);
+}
+
+TEST(ClusterPlanTest, GoodputIsYoungs) {
+  const Goodput fast = GoodputOf(50700, 2048, 30, 300), slow = GoodputOf(50700, 16384, 60, 600);
+  EXPECT_NEAR(fast.save_every_s, 2312, 2);
+  EXPECT_NEAR(fast.share, 0.971, 0.0006);
+  EXPECT_NEAR(slow.save_every_s, 1156, 2);
+  EXPECT_NEAR(slow.share, 0.842, 0.0006);
+}
+
+TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {
+  const Job job("deepseek_v2_lite.textproto", "h800.textproto",
+                {"batch.sequences=16", "batch.sequence_length=4096", "precision.compute=BF16"});
+  ClusterPlanner planner(job.config, job.cluster);
+  const ClusterPlanner::Found found = planner.Search(job.recipe, 8);
+  ASSERT_GT(found.plans.size(), 1u);
+  EXPECT_GT(found.tried, static_cast<int>(found.plans.size()));
+  for (size_t i = 0; i < found.plans.size(); ++i) {
+    EXPECT_TRUE(found.plans[i].fits);
+    EXPECT_EQ(found.plans[i].layout.layout.ranks(), 8);
+    EXPECT_GE(found.plans[i].step_s, found.plans[i == 0 ? 0 : i - 1].step_s);
+  }
+  // What it found is what it predicts when asked.
+  const absl::StatusOr<ClusterPlan> again = planner.Predict(*found.plans[0].recipe, 8);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->step_s, found.plans[0].step_s);
+}
+
+TEST(ClusterPlanTest, SlowerLinksAndBusierExpertsCostTime) {
+  Job job("deepseek_v3_2048.textproto", "h800.textproto");
+  const auto step = [&] { return ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 2048)->step_s; };
+  const double before = step();
+  job.cluster.mutable_between_nodes()->set_gb_per_s(23);
+  EXPECT_GT(step(), 1.2 * before);
+  job.cluster.mutable_between_nodes()->set_gb_per_s(46);
+  job.cluster.mutable_exchange()->set_imbalance(1.5);
+  EXPECT_GT(step(), 1.1 * before);
+}
+
+TEST(ClusterFileTest, MistakesAreNamedWithTheirLine) {
+  const TempFolder folder;
+  const auto error = [&](const std::string& text) {
+    const std::string path = folder.Write("c.textproto", text);
+    return std::string(LoadCluster(path).status().message());
+  };
+  EXPECT_NE(error("accelerator { bf16_tflop: 3 }").find("bf16_tflops"), std::string::npos);
+  EXPECT_NE(error("accelerator {\n bf16_tflops: -3 }").find("c.textproto:2"), std::string::npos);
+  const std::string missing = error("accelerator { bf16_tflops: 3 }");
+  for (const char* field :
+       {"memory_gb", "memory_gb_per_s", "accelerator.bf16", "within_node", "between_nodes"}) {
+    EXPECT_NE(missing.find(field), std::string::npos) << field << ": " << missing;
+  }
+  Job job("deepseek_v3_2048.textproto", "h800.textproto");
+  job.cluster.mutable_accelerator()->clear_fp8_tflops();
+  const absl::StatusOr<ClusterPlan> plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 2048);
+  EXPECT_NE(std::string(plan.status().message()).find("precision.compute=BF16"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace moebius

@@ -60,7 +60,7 @@ class DisagreementTest : public testing::TestWithParam<int> {
       body(r);
       r.stream->Synchronize();
     });
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));  // it ends at all
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
     return std::string(status.message());
   }

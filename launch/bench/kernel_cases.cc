@@ -1,5 +1,7 @@
 #include "launch/bench/kernel_cases.h"
 
+#include <numeric>
+
 #include "core/backend/ops.h"
 #include "core/base/strings.h"
 
@@ -106,6 +108,45 @@ std::vector<KernelCase> FlatCases(const KernelSizes& s) {
             return [=](const Context& c) { CrossEntropy(c, args); };
           });
     }
+    add("CrossEntropy", Concat("with entropies ", n, " x ", v), [=](KernelInputs& in) -> KernelCall {
+      const TensorView logits = in.Random(kF32, {n, v});
+      const CrossEntropyArgs args{.logits = logits,
+                                  .targets = in.Below(v, {n}),
+                                  .losses = in.New(kF32, {n}),
+                                  .scale = 1.0f / n,
+                                  .weights = in.Positive(kF32, {n}),
+                                  .entropies = in.New(kF32, {n}),
+                                  .entropy_scale = 0.01f / n,
+                                  .dlogits = logits};
+      return [=](const Context& c) { CrossEntropy(c, args); };
+    });
+    add("Divergence", Concat("fp32 in place ", n, " x ", v), [=](KernelInputs& in) -> KernelCall {
+      const TensorView logits = in.Random(kF32, {n, v});
+      const DivergenceArgs args{.logits = logits,
+                                .teacher = in.Random(kF32, {n, v}),
+                                .targets = in.Below(v, {n}),
+                                .scale = 1.0f / n,
+                                .divergences = in.New(kF32, {n}),
+                                .agreements = in.New(kF32, {n}),
+                                .gradient = logits};
+      return [=](const Context& c) { Divergence(c, args); };
+    });
+    add("DrawTokens", Concat("fp32 ", s.batch, " x ", v),
+        [=, batch = s.batch](KernelInputs& in) -> KernelCall {
+          std::vector<int32_t> rows(batch);
+          std::iota(rows.begin(), rows.end(), 0);
+          const TensorView uniforms = in.New(kF64, {batch});
+          const std::vector<double> halves(batch, 0.5);
+          in.context().backend.CopyToDevice(in.context().stream, halves.data(), uniforms);
+          const DrawTokensArgs args{.logits = in.Random(kF32, {batch, v}),
+                                    .rows = in.Integers(rows),
+                                    .scales = in.Positive(kF32, {batch}),
+                                    .uniforms = uniforms,
+                                    .tokens = in.New(kI32, {batch}),
+                                    .logprobs = in.New(kF32, {batch}),
+                                    .sampling_logprobs = in.New(kF32, {batch})};
+          return [=](const Context& c) { DrawTokens(c, args); };
+        });
   }
   return cases;
 }

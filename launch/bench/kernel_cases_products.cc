@@ -7,24 +7,28 @@
 namespace moebius {
 namespace {
 
+const char* Suffix(Rounding rounding) { return rounding == Rounding::kFp8 ? " FP8" : ""; }
+
 KernelCase DenseProduct(const char* kernel, DType act, int64_t m, int64_t n, int64_t k, Transpose a,
-                        Transpose b) {
+                        Transpose b, Rounding rounding = Rounding::kNone) {
   using enum DType;
   const bool ta = a == Transpose::kYes, tb = b == Transpose::kYes;
-  return {kernel, Concat(Word(act), " ", m, " x ", n, " x ", k), [=](KernelInputs& in) -> KernelCall {
+  return {Concat(kernel, Suffix(rounding)), Concat(Word(act), " ", m, " x ", n, " x ", k),
+          [=](KernelInputs& in) -> KernelCall {
             const MatMulArgs args{.a = in.Random(act, ta ? Shape{k, m} : Shape{m, k}),
                                   .b = in.Random(act, tb ? Shape{n, k} : Shape{k, n}),
                                   .c = in.New(ta ? kF32 : act, {m, n}),  // a weight's gradient is fp32
                                   .transpose_a = a,
-                                  .transpose_b = b};
+                                  .transpose_b = b,
+                                  .rounding = rounding};
             return [=](const Context& c) { MatMul(c, args); };
           }};
 }
 
 KernelCase GroupedProduct(GroupedKind kind, const char* name, int64_t groups, int64_t rows, int64_t out,
-                          int64_t in_width) {
+                          int64_t in_width, Rounding rounding = Rounding::kNone) {
   using enum DType;
-  return {Concat("GroupedMatMul ", name),
+  return {Concat(rounding == Rounding::kFp8 ? "Grouped " : "GroupedMatMul ", name, Suffix(rounding)),
           Concat("bf16 ", groups, " x about ", rows, " x ", out, " x ", in_width),
           [=](KernelInputs& in) -> KernelCall {
             const DType w = kind == GroupedKind::kBackwardWeight ? kF32 : kBF16;
@@ -32,7 +36,8 @@ KernelCase GroupedProduct(GroupedKind kind, const char* name, int64_t groups, in
                                          .x = in.Random(kBF16, {groups * rows, in_width}),
                                          .w = in.Random(w, {groups, out, in_width}),
                                          .y = in.Random(kBF16, {groups * rows, out}),
-                                         .offsets = in.Offsets(groups, rows)};
+                                         .offsets = in.Offsets(groups, rows),
+                                         .rounding = rounding};
             return [=](const Context& c) { GroupedMatMul(c, args); };
           }};
 }
@@ -83,6 +88,14 @@ std::vector<KernelCase> ProductCases(const KernelSizes& s) {
     cases.push_back(DenseProduct("MatMul NN", act, n, hidden, 8 * width, Transpose::kNo, Transpose::kNo));
     cases.push_back(DenseProduct("MatMul TN", act, 8 * width, hidden, n, Transpose::kYes, Transpose::kNo));
   }
+  // Rounding of the operands is a part of these.
+  const Rounding fp8 = Rounding::kFp8;
+  cases.push_back(
+      DenseProduct("MatMul NT", kBF16, n, 8 * width, hidden, Transpose::kNo, Transpose::kYes, fp8));
+  cases.push_back(
+      DenseProduct("MatMul NN", kBF16, n, hidden, 8 * width, Transpose::kNo, Transpose::kNo, fp8));
+  cases.push_back(
+      DenseProduct("MatMul TN", kBF16, 8 * width, hidden, n, Transpose::kYes, Transpose::kNo, fp8));
   cases.push_back({"HeadMatMul", Concat("bf16 ", batch, " x ", heads, " x 512 x 128"),
                    [=](KernelInputs& in) -> KernelCall {
                      const HeadMatMulArgs args{.a = in.Random(kBF16, {batch, heads, 128}),
@@ -96,6 +109,11 @@ std::vector<KernelCase> ProductCases(const KernelSizes& s) {
       cases.push_back(GroupedProduct(GroupedKind::kBackwardInput, "input", groups, rows, 2 * width, hidden));
       cases.push_back(
           GroupedProduct(GroupedKind::kBackwardWeight, "weight", groups, rows, 2 * width, hidden));
+      cases.push_back(GroupedProduct(GroupedKind::kForward, "forward", groups, rows, 2 * width, hidden, fp8));
+      cases.push_back(
+          GroupedProduct(GroupedKind::kBackwardInput, "input", groups, rows, 2 * width, hidden, fp8));
+      cases.push_back(
+          GroupedProduct(GroupedKind::kBackwardWeight, "weight", groups, rows, 2 * width, hidden, fp8));
     }
   }
   const auto attention = [&](const std::string& what, int64_t groups, int64_t dk, int64_t shared,

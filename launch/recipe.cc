@@ -153,9 +153,6 @@ class Checker {
           "batch; set "
           "rl.rollout: FAST, which measures the gap and corrects for it");
     }
-    if (r_.batch().ramp_size() > 0) {
-      Add("batch.ramp", "batch.ramp is given; only task PRETRAIN has a ramp; leave it out");
-    }
   }
 
   void CheckBatch() {
@@ -204,12 +201,10 @@ class Checker {
       Add("optimizer.min_lr", Concat("optimizer.min_lr is ", o.min_lr(), " above optimizer.lr ", o.lr(),
                                      "; schedules only fall; lower it"));
     }
-    if (piecewise != (o.phase_size() > 0)) {
+    if (piecewise && o.phase_size() == 0) {
       Add("optimizer.schedule",
-          piecewise
-              ? "optimizer.schedule is V3_PIECEWISE without optimizer.phase; it consists of phases; add "
-                "phase { steps from_lr to_lr }"
-              : "optimizer.phase is given; only schedule V3_PIECEWISE has phases; set it or remove them");
+          "optimizer.schedule is V3_PIECEWISE without optimizer.phase; it consists of phases; add "
+          "phase { steps from_lr to_lr }");
     }
     for (int i = 0; i < o.phase_size(); ++i) {
       if (!o.phase(i).has_steps() || !o.phase(i).has_from_lr() || !o.phase(i).has_to_lr()) {
@@ -289,6 +284,12 @@ bool MayChange(const std::string& path) {
 
 using ValueMap = std::map<std::string, std::string>;
 
+bool KnownFamily(const std::string& family) {
+  return std::any_of(RecipeReaders().begin(), RecipeReaders().end(), [&family](const FieldReaders& readers) {
+    return readers.chooser == "model.model_type" && readers.Reads(family);
+  });
+}
+
 void CollectValues(const google::protobuf::Message& message, const std::string& path, ValueMap* values) {
   using Field = google::protobuf::FieldDescriptor;
   const auto& reflection = *message.GetReflection();
@@ -334,8 +335,17 @@ absl::Status Recipe::Finish(const std::string& path, const std::vector<std::stri
     proto_->mutable_distill()->set_teacher(ModelFolderOf(proto_->distill().teacher()));
   }
   CheckRanges(*proto_, origins_, RecipeRanges(), &errors);
+  CheckReaders(&errors);
   Checker(*proto_, path, origins_, &errors).CheckAll();
   return errors.empty() ? absl::OkStatus() : UsageError(Join(errors, "\n"));
+}
+
+// What a family does not read is known once the family is: with init.from, FillModel looks.
+void Recipe::CheckReaders(std::vector<std::string>* errors) const {
+  proto::Recipe recipe = *proto_;
+  const bool has_family = !recipe.init().has_from() && KnownFamily(recipe.model().model_type());
+  if (!has_family && recipe.task() != proto::PIPELINE) recipe.clear_model();
+  ReportUnread(ClearUnread(&recipe, RecipeReaders()), origins_, errors);
 }
 
 absl::StatusOr<Recipe> Recipe::Load(const std::string& path, const std::vector<std::string>& sets) {
@@ -359,13 +369,22 @@ absl::StatusOr<Recipe> Recipe::LoadUnchecked(const std::string& path) {
   return recipe;
 }
 
-void Recipe::FillModel(const proto::Model& model, const std::string& origin) {
-  proto::Model merged = model;
-  merged.MergeFrom(proto_->model());
+absl::Status Recipe::FillModel(const proto::Model& model, const std::string& origin) {
+  proto::Recipe merged;
+  *merged.mutable_model() = model;
+  merged.mutable_model()->MergeFrom(proto_->model());
+  std::vector<std::string> errors;
+  if (KnownFamily(merged.model().model_type())) {
+    std::vector<UnreadValue> unread = ClearUnread(&merged, RecipeReaders());
+    std::erase_if(unread, [this](const UnreadValue& value) { return !origins_.contains(value.path); });
+    ReportUnread(unread, origins_, &errors);
+  }
+  if (!errors.empty()) return UsageError(Join(errors, "\n"));
   ValueMap from_config;
   CollectValues(model, "model", &from_config);
-  *proto_->mutable_model() = merged;
+  *proto_->mutable_model() = merged.model();
   for (const auto& [path, value] : from_config) origins_.try_emplace(path, origin);
+  return absl::OkStatus();
 }
 
 std::string Recipe::ToText() const {
@@ -380,7 +399,14 @@ std::map<std::string, std::string> Recipe::Values() const {
 }
 
 absl::Status Recipe::CheckResumable(const Recipe& saved) const {
-  const ValueMap before = saved.Values(), now = Values();
+  // What nothing reads changes nothing.
+  const auto values = [](proto::Recipe recipe) {
+    ClearUnread(&recipe, RecipeReaders());
+    ValueMap out;
+    CollectValues(recipe, "", &out);
+    return out;
+  };
+  const ValueMap before = values(saved.proto()), now = values(proto());
   std::vector<std::string> differences;
   const auto add = [&](const std::string& path, const std::string& was, const std::string& is) {
     if (MayChange(path)) return;

@@ -37,8 +37,9 @@ class Recipe {
   const proto::Recipe& proto() const { return *proto_; }
 
   // The model that init.from's config.json describes: fills what the recipe leaves open; a field that the
-  // recipe sets itself stays. `origin`: "DIR/config.json".
-  void FillModel(const proto::Model& model, const std::string& origin);
+  // recipe sets itself stays. `origin`: "DIR/config.json". Of `model`, fields that its family does not read
+  // are dropped; of the recipe's own they are a UsageError.
+  absl::Status FillModel(const proto::Model& model, const std::string& origin);
 
   // Every value with its origin, as recipe.resolved.textproto and --print-config show it.
   std::string ToText() const;
@@ -53,6 +54,7 @@ class Recipe {
  private:
   Recipe();
   absl::Status Finish(const std::string& path, const std::vector<std::string>& sets);
+  void CheckReaders(std::vector<std::string>* errors) const;
 
   std::unique_ptr<proto::Recipe> proto_;
   Origins origins_;
@@ -60,6 +62,9 @@ class Recipe {
 
 // Allowed values of every number of a recipe.
 const std::vector<NumberRange>& RecipeRanges();
+
+// Fields that not every family, task or schedule reads.
+const std::vector<FieldReaders>& RecipeReaders();
 
 // "runs/quickstart.textproto" -> "quickstart".
 std::string RecipeStem(const std::string& path);

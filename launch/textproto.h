@@ -2,6 +2,7 @@
 // remember where each value came from, and printing every value with that origin. Works for any message.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <string_view>
@@ -61,5 +62,33 @@ struct NumberRange {
 // Appends one line for every set number outside its range, and for every one that is not finite.
 void CheckRanges(const google::protobuf::Message& message, const Origins& origins,
                  const std::vector<NumberRange>& ranges, std::vector<std::string>* errors);
+
+// A field that only some choices of another one read: kv_lora_rank of a model belongs to some families.
+struct FieldReaders {
+  std::string field;                 // path without indices; a section stands for all that is in it
+  std::string chooser;               // path of an enum, text or number; of repeated sections in the same one
+  std::vector<std::string> choices;  // its values that read the field, or kGiven or kNotGiven
+
+  bool Reads(const std::string& choice) const {
+    return std::find(choices.begin(), choices.end(), choice) != choices.end();
+  }
+};
+inline constexpr char kGiven[] = "<given>";  // any value but the default
+inline constexpr char kNotGiven[] = "<not given>";
+
+// A value that nothing reads and that says something: it is not what it would be unset.
+struct UnreadValue {
+  std::string path, value;
+  std::string choice;  // what the chooser says
+  const FieldReaders* readers;
+};
+
+// Clears every field that the choices of `message` do not read; what was said there in vain.
+std::vector<UnreadValue> ClearUnread(google::protobuf::Message* message,
+                                     const std::vector<FieldReaders>& readers);
+
+// Appends one line for each.
+void ReportUnread(const std::vector<UnreadValue>& unread, const Origins& origins,
+                  std::vector<std::string>* errors);
 
 }  // namespace moebius

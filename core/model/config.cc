@@ -203,7 +203,7 @@ void ApplyFamily(const std::string& type, ModelConfig& c) {
 }  // namespace
 
 absl::StatusOr<ModelConfig> ConfigFromProto(const proto::Model& m) {
-  const std::string type = m.has_model_type() ? m.model_type() : "deepseek_v3";
+  const std::string& type = m.model_type();
   const std::vector<std::string> types = ModelTypes();
   if (std::find(types.begin(), types.end(), type) == types.end()) {
     const std::string near = Nearest(type, types);

@@ -130,7 +130,7 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
     ASSIGN_OR_RETURN(const ModelConfig from, LoadConfig(recipe.proto().init().from()));
     proto::Model model;
     ConfigToProto(from, &model);
-    recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json"));
+    RETURN_IF_ERROR(recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json")));
   }
   if (recipe.proto().task() == proto::PRETRAIN) return ConfigFromProto(recipe.proto().model());
   // Every token has its row: new ones, and all of a model that is made for the tokenizer. Such a model also
@@ -141,7 +141,7 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
     proto::Model model;
     model.set_vocab_size(tokenizer.vocab_size());
     if (const std::optional<int32_t> end = FindEndOfDocument(tokenizer)) model.set_eos_token_id(*end);
-    recipe.FillModel(model, "the tokenizer");
+    RETURN_IF_ERROR(recipe.FillModel(model, "the tokenizer"));
   }
   ASSIGN_OR_RETURN(ModelConfig config, ConfigFromProto(recipe.proto().model()));
   config.vocab_size = std::max<int64_t>(config.vocab_size, tokenizer.vocab_size());

@@ -41,12 +41,12 @@ SORT = MODEL % "" + """
 tokenizer: "symbols:0123456789sort ="
 problems { kind: "sort" sort_length: 2 }
 batch { sequences: 4 sequence_length: 16 }
-rl { group_size: 4 max_new: 3 no_signal_steps: 3 }
+rl { max_new: 3 }
 evaluate { problems: 4 }
 steps: 8
 """
 # No answer repeats itself: all rewards are equal.
-NO_SIGNAL = SORT + 'task: GRPO reward { part { name: "repetition" } }\n'
+NO_SIGNAL = SORT.replace("rl {", "rl { group_size: 4 no_signal_steps: 3") + 'task: GRPO reward { part { name: "repetition" } }\n'
 
 
 def check(condition, text):

@@ -144,7 +144,7 @@ TEST(Recipe, SetsScalarsEnumsListsAndSections) {
       Read(std::string(kMinimal) + "sample { prompts: \"a\" prompts: \"b\" }",
            {"optimizer.lr=3e-4", "steps=1e3", "optimizer.schedule=cosine", "data.shuffle=false", "name=other",
             "sample.prompts=Once upon", "sample.prompts=a time", "sample.prompts[1]=a day",
-            "data.validation=\"quoted.h5\"", "tokenizer=\"symbols:+\\n\"", "mtp={loss_weight: 0.1}",
+            "data.validation=\"quoted.h5\"", "init.from=\"symbols:+\\n\"", "mtp={loss_weight: 0.1}",
             "seed=18446744073709551615"});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   const proto::Recipe& r = recipe->proto();
@@ -157,7 +157,7 @@ TEST(Recipe, SetsScalarsEnumsListsAndSections) {
   EXPECT_EQ(r.sample().prompts(0), "Once upon");
   EXPECT_EQ(r.sample().prompts(1), "a day");
   EXPECT_EQ(r.data().validation(), "quoted.h5");
-  EXPECT_EQ(r.tokenizer(), "symbols:+\n");
+  EXPECT_EQ(r.init().from(), "symbols:+\n");
   EXPECT_DOUBLE_EQ(r.mtp().loss_weight(), 0.1);
   EXPECT_EQ(r.seed(), 18446744073709551615u);
 }
@@ -224,10 +224,115 @@ TEST(Recipe, FillsTheModelFromAConfigButKeepsWhatTheRecipeSays) {
   proto::Model model;
   model.set_hidden_size(64);
   model.set_rope_theta(1e4);
-  recipe->FillModel(model, "model/config.json");
+  ASSERT_TRUE(recipe->FillModel(model, "model/config.json").ok());
   EXPECT_EQ(recipe->proto().model().hidden_size(), 64);
   EXPECT_DOUBLE_EQ(recipe->proto().model().rope_theta(), 5e5);
   ExpectHas(recipe->ToText(), "# model/config.json");
+}
+
+constexpr char kLlama[] = R"(
+name: "llama"
+model {
+  model_type: "llama" vocab_size: 64 hidden_size: 8 intermediate_size: 8 num_hidden_layers: 1
+  num_attention_heads: 2
+}
+data { train: "train.h5" }
+)";
+
+TEST(Recipe, RefusesWhatItsFamilyScheduleOrTaskDoesNotRead) {
+  ExpectHas(
+      ErrorOf("model {\n model_type: \"llama\"\n kv_lora_rank: 16 }"),
+      "r.textproto:3: model.kv_lora_rank is 16; model.model_type llama does not read it, only deepseek_v3, "
+      "deepseek_v2 do; leave it out");
+  ExpectHas(ErrorOf(kLlama, {"model.mlp_only_layers=0"}),
+            "model.mlp_only_layers[0] is 0; model.model_type llama");
+  ExpectHas(ErrorOf(kLlama, {"model.model_type=deepseek_v3", "model.head_dim=4"}), "model.head_dim is 4; ");
+  ExpectHas(ErrorOf(kLlama, {"model.rope_scaling={rope_type: \"llama3\" factor: 8 beta_fast: 3}"}),
+            "model.rope_scaling.beta_fast is 3; model.rope_scaling.rope_type llama3 does not read it, only "
+            "yarn does");
+  ExpectHas(ErrorOf(kLlama, {"optimizer.decay_steps=10"}),
+            "--set optimizer.decay_steps=10: optimizer.decay_steps is 10; optimizer.schedule CONSTANT does "
+            "not read");
+  ExpectHas(ErrorOf(kLlama, {"optimizer.schedule=COSINE", "optimizer.decay_shape=LINEAR"}), "only WSD does");
+  ExpectHas(ErrorOf(kLlama, {"optimizer.phase={steps: 5 from_lr: 1 to_lr: 1}"}), "only V3_PIECEWISE does");
+  ExpectHas(ErrorOf(kLlama, {"dpo.beta=0.2"}),
+            "dpo.beta is 0.2; task PRETRAIN does not read it, only DPO does");
+  ExpectHas(ErrorOf(kLlama, {"task=SFT", "sft.data=a.jsonl"}),
+            "data.train is \"train.h5\"; task SFT does not");
+  ExpectHas(ErrorOf("name: \"p\" task: PIPELINE stage { name: \"a\" recipe: \"a.textproto\" } steps: 5"),
+            "steps is 5; task PIPELINE does not read it");
+}
+
+TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
+  const std::string sort = "task: GRPO init { from: \"m\" } problems { kind: \"sort\" }\n";
+  ASSERT_TRUE(Read(sort).ok()) << Read(sort).status();
+  ExpectHas(ErrorOf(sort, {"problems.add_digits=3"}), "problems.kind sort does not read it, only add does");
+  ExpectHas(ErrorOf(sort, {"problems.jsonl_kind=CODE"}), "nothing reads it without problems.jsonl; ");
+  ExpectHas(ErrorOf("task: GRPO init { from: \"m\" } problems { jsonl: \"f\" sort_length: 3 }"),
+            "problems.sort_length is 3; nothing reads it where problems.jsonl is given");
+  ExpectHas(ErrorOf(sort + "reward { part { name: \"correct\" } part { name: \"coin\" words: 5 } }"),
+            "reward.part[1].words is 5; reward.part.name coin does not read it, only repetition does");
+  ExpectHas(ErrorOf(sort, {"rl.kl_coefficient=0.1"}), "nothing reads it without rl.kl; ");
+}
+
+TEST(Recipe, TakesWhatSaysNothing) {
+  // As resolved recipes do, which write out every default and are recipes themselves.
+  EXPECT_TRUE(Read(kLlama, {"model.kv_lora_rank=0", "optimizer.decay_steps=0", "dpo.beta=0.1"}).ok());
+  for (const char* task : {"SFT", "GRPO", "REJECTION"}) {
+    const auto recipe =
+        Read("init { from: \"m\" } problems { kind: \"sort\" }", {std::string("task=") + task});
+    ASSERT_TRUE(recipe.ok()) << recipe.status();
+    const auto again = Read(recipe->ToText());
+    EXPECT_TRUE(again.ok()) << again.status();
+  }
+}
+
+TEST(Recipe, IsStrictAboutItsOwnModelFieldsAndLenientAboutThoseOfAConfig) {
+  proto::Model config;
+  config.set_model_type("deepseek_v3");
+  config.set_head_dim(64);
+  config.set_kv_lora_rank(8);
+  auto recipe = Read(kMinimal);
+  ASSERT_TRUE(recipe->FillModel(config, "config.json").ok());
+  EXPECT_EQ(recipe->proto().model().kv_lora_rank(), 8);
+  EXPECT_FALSE(recipe->proto().model().has_head_dim()) << "the resolved recipe would be refused";
+  auto own = Read(std::string(kMinimal) + "model { head_dim: 32 }");
+  ASSERT_TRUE(own.ok()) << own.status() << ": the family is not known yet";
+  const absl::Status status = own->FillModel(config, "config.json");
+  EXPECT_EQ(ExitCode(status), kExitUsage);
+  ExpectHas(std::string(status.message()),
+            "r.textproto:8: model.head_dim is 32; model.model_type deepseek_v3");
+}
+
+TEST(Recipe, TheTableOfReadersNamesFieldsAndTheirValues) {
+  std::vector<std::string> paths = LeafPaths(*proto::Recipe::descriptor(), false);
+  const auto leaves = static_cast<std::ptrdiff_t>(paths.size());
+  for (std::ptrdiff_t i = 0; i < leaves; ++i) {
+    for (size_t dot = paths[i].find('.'); dot != std::string::npos; dot = paths[i].find('.', dot + 1))
+      paths.push_back(paths[i].substr(0, dot));
+  }
+  for (const FieldReaders& readers : RecipeReaders()) {
+    EXPECT_NE(std::count(paths.begin(), paths.end(), readers.field), 0) << readers.field;
+    EXPECT_EQ(std::count(paths.begin(), paths.begin() + leaves, readers.chooser), 1) << readers.chooser;
+    for (const std::string& choice : readers.choices) {
+      proto::Task task;
+      EXPECT_TRUE(readers.chooser != "task" || proto::Task_Parse(choice, &task)) << choice;
+    }
+  }
+}
+
+TEST(Recipe, EveryShippedRecipeIsOne) {
+  int found = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(MOEBIUS_SOURCE_DIR "/recipes")) {
+    const std::string path = entry.path().string();
+    if (!path.ends_with(".textproto") || path.find("/models/") != std::string::npos ||
+        path.find("/clusters/") != std::string::npos || path.ends_with(".data.textproto"))
+      continue;
+    const auto recipe = Recipe::Load(path, {});
+    EXPECT_TRUE(recipe.ok()) << recipe.status();
+    ++found;
+  }
+  EXPECT_GE(found, 20);
 }
 
 TEST_F(Folder, IncludesMergeBelowTheFileAndListsReplaceLists) {

@@ -24,6 +24,7 @@ evaluate { problems: 4 }
 TOKENIZER = 'tokenizer: "symbols:0123456789sort ="\n'
 SORT = 'problems { kind: "sort" sort_length: 2 }\nbatch { sequences: 4 sequence_length: 16 }\n'
 RL = "rl { group_size: 4 max_new: 3 }\n"
+MAX_NEW = "rl { max_new: 3 }\n"  # of tasks without groups
 GRPO = MODEL + "task: GRPO\n"
 
 
@@ -121,7 +122,7 @@ def refuse_files():
             ("one held-out prompt that is too long", last + one + 'problems { jsonl: "%s" jsonl_kind: EXACT '
              'held_out_jsonl: "long.jsonl" }\n' % lines("short.jsonl", {"prompt": "y", "answer": "1"}),
              ("long.jsonl line 3", "batch.sequence_length 64")),
-            ("one worked answer that is too long", MODEL + "task: SFT\n" + one + jsonl.format(longer, "EXACT"),
+            ("one worked answer that is too long", MODEL + "task: SFT\n" + one.replace(RL, MAX_NEW) + jsonl.format(longer, "EXACT"),
              ("longer.jsonl line 2", "batch.sequence_length is 64")),
             ("to keep answers to a prompt that is too long", MODEL + "task: REJECTION\n" + one + jsonl.format(long, "EXACT"),
              ("long.jsonl line 3", "batch.sequence_length 64"))):
@@ -146,7 +147,7 @@ def template_in_checkpoints():
 
 def refuse_templates():
     """A model that was not made for a chat, or a template that nobody knows: what to set is in the message."""
-    sft = MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 64 }\n" + 'problems { kind: "sort" sort_length: 2 }\n' + RL
+    sft = MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 64 }\n" + 'problems { kind: "sort" sort_length: 2 }\n' + MAX_NEW
     open("plain.textproto", "w").write(sft + 'tokenizer: "bytes"\n')
     run = subprocess.run([moebius, "train", "plain.textproto", "--out", "plain"], capture_output=True, text=True, timeout=60)
     check(run.returncode == 0, f"a model without markers is made {run.stderr.strip()}")
@@ -191,7 +192,7 @@ def refuse_distillation():
     refuse("a teacher that is not there", distill + sort + 'distill { teacher: "none" }', 66, "none")
     for field, value in (("temperature", "0"), ("hard_weight", "1.5"), ("hard_weight", "-0.1")):
         refuse(f"distill.{field} {value}", distill + sort + teacher % f"{field}: {value}", 64, f"distill.{field}")
-    open("other.textproto", "w").write(MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 32 }\n" + sort + RL +
+    open("other.textproto", "w").write(MODEL + "task: SFT\nbatch { sequences: 2 sequence_length: 32 }\n" + sort + MAX_NEW +
                                        'tokenizer: "symbols:0123456789sort =+"\n')
     run = subprocess.run([moebius, "train", "other.textproto", "--out", "other"], capture_output=True, text=True, timeout=60)
     check(run.returncode == 0, f"a teacher with another tokenizer is made {run.stderr.strip()}")

@@ -20,6 +20,14 @@ namespace {
 constexpr const char* kRemoving = ".removing-";  // before the name of a checkpoint that goes
 constexpr const char* kSubfolders[] = {"checkpoints", "log", "samples", "tensorboard"};
 
+// The highest folder on the way to `path` that does not exist; "" if all do.
+std::string HighestMissing(std::string path) {
+  if (FolderExists(path)) return "";
+  for (std::string above = ParentPath(path); !FolderExists(above) && above != path; above = ParentPath(path))
+    path = above;
+  return path;
+}
+
 // The process that holds the lock, as it wrote it itself; "" when unreadable.
 std::string HolderOf(const std::string& path) {
   const std::string text = ReadFile(path, 4096).value_or("");
@@ -53,6 +61,7 @@ std::string RunFolder::checkpoint_path(int64_t step) const { return File("checkp
 
 absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
   RunFolder run(path);
+  run.made_from_ = HighestMissing(path);
   for (const char* name : kSubfolders) {
     if (absl::Status status = MakeDirs(run.File(name)); !status.ok()) return CannotUse(path, status);
   }
@@ -79,6 +88,13 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
       return CannotUse(path, status);
   }
   return run;
+}
+
+void RunFolder::DiscardIfUnused() const {
+  if (made_from_.empty() || FileSize(metrics_path()).value_or(0) > 0) return;
+  const absl::StatusOr<std::vector<int64_t>> steps = CheckpointSteps();
+  if (!steps.ok() || !steps->empty() || !RemoveTree(path_).ok()) return;
+  for (std::string at = path_; at != made_from_ && rmdir(ParentPath(at).c_str()) == 0;) at = ParentPath(at);
 }
 
 absl::StatusOr<RunFolder> RunFolder::OpenForReading(const std::string& path) {

@@ -24,6 +24,11 @@ class RunFolder {
   static absl::StatusOr<RunFolder> OpenForReading(const std::string& path);
   RunFolder(RunFolder&&) noexcept = default;
 
+  // After a failed start: removes the folder if Open made it and it holds neither a checkpoint nor metrics
+  // yet, with the parents that Open made if they are empty. What cannot be removed stays: the start's own
+  // error counts.
+  void DiscardIfUnused() const;
+
   const std::string& path() const { return path_; }
   std::string File(std::string_view name) const { return JoinPath(path_, name); }
   std::string metrics_path() const { return File("metrics.jsonl"); }
@@ -65,6 +70,7 @@ class RunFolder {
   absl::Status Mark(const std::string& link, int64_t step) const;
 
   std::string path_;
+  std::string made_from_;  // the highest folder of path_ that Open made; "" if path_ was there before
   FileDescriptor lock_;
 };
 

@@ -72,6 +72,31 @@ absl::Status CheckSameEverywhere(const Recipe& recipe, World& world, Stream& str
   return absl::OkStatus();
 }
 
+// In the run folder, which rank 0 has and the others do not.
+absl::Status TrainInFolder(const Recipe& recipe, const ModelConfig& config, const std::string& path,
+                           std::optional<RunFolder>& folder, const StopSignals& signals,
+                           const LoopOptions& options, Rank& rank) {
+  World& world = rank.world;
+  // A rank on a host that does not see the folder has stderr alone.
+  AlsoLogTo(world.rank(), Concat(path, "/log/rank-", world.rank(), ".log"));
+  ASSIGN_OR_RETURN(Training training,
+                   BuildTraining(recipe.proto(), config, world, rank.Threads(recipe.proto().threads())));
+  WorldGuard guard(&world);
+  rank.watchdog.Describe([&trainer = *training.trainer] {
+    return Concat("step ", trainer.state().step + 1, ", action ", trainer.At());
+  });
+  const absl::Status status =
+      RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals, options);
+  rank.watchdog.Forget();
+  if (EndsTogether(status)) {
+    guard.Dismiss();
+  } else {
+    // The others hear why, not only that this rank has left.
+    world.Abort(Annotate(status, Concat("rank ", world.rank())));
+  }
+  return status;
+}
+
 absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
                        const StopSignals& signals, const LoopOptions& options, Rank& rank) {
   World& world = rank.world;
@@ -86,23 +111,9 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
     status = opened.status();
     if (opened.ok()) folder.emplace(std::move(*opened));
   }
-  RETURN_IF_ERROR(Agree(world.all(), *stream, status));
-  // A rank on a host that does not see the folder has stderr alone.
-  AlsoLogTo(world.rank(), Concat(path, "/log/rank-", world.rank(), ".log"));
-  ASSIGN_OR_RETURN(Training training,
-                   BuildTraining(recipe.proto(), config, world, rank.Threads(recipe.proto().threads())));
-  WorldGuard guard(&world);
-  rank.watchdog.Describe([&trainer = *training.trainer] {
-    return Concat("step ", trainer.state().step + 1, ", action ", trainer.At());
-  });
-  status = RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals, options);
-  rank.watchdog.Forget();
-  if (EndsTogether(status)) {
-    guard.Dismiss();
-  } else {
-    // The others hear why, not only that this rank has left.
-    world.Abort(Annotate(status, Concat("rank ", world.rank())));
-  }
+  status = Agree(world.all(), *stream, status);
+  if (status.ok()) status = TrainInFolder(recipe, config, path, folder, signals, options, rank);
+  if (!status.ok() && folder) folder->DiscardIfUnused();
   RETURN_IF_ERROR(status);
   if (folder && FileExists(folder->report_path())) {
     std::printf("run folder: %s   report: %s\n", folder->path().c_str(), folder->report_path().c_str());

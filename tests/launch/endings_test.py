@@ -123,6 +123,15 @@ def refused_at_the_start():
     check(refused.returncode == 64 and "data.prefetch_batches" in refused.stderr,
           f"no batch ahead of time: exit {refused.returncode} {refused.stderr.strip()[:200]}")
 
+    recipe = write("start.textproto", TEXTS.replace("data/train.h5", "data/none.h5"))
+    os.makedirs("there", exist_ok=True)
+    for out in ("new/run", "there"):
+        for ranks in ("1", "2"):
+            refused = train(recipe, out, "--ranks", ranks)
+            check(refused.returncode == 66 and "none.h5" in refused.stderr, f"a failed start: exit {refused.returncode}")
+    check(not os.path.exists("new"), "leaves no new folder")
+    check(os.path.exists("there"), "but one that was there before")
+
     # A token file that carries no tokenizer, and samples that want one.
     os.makedirs("plain", exist_ok=True)
     for name in ("train.h5", "val.h5"):

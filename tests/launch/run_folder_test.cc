@@ -51,6 +51,29 @@ TEST(RunFolder, IsFreeAgainAfterItsProcessWasKilled) {
   EXPECT_TRUE(RunFolder::Open(temp.path()).ok());
 }
 
+TEST(RunFolder, LeavesNothingOfAStartThatFailed) {
+  const TempFolder temp;
+  RunFolder::Open(temp.File("runs/tiny"))->DiscardIfUnused();
+  EXPECT_FALSE(FolderExists(temp.File("runs"))) << "made for the run alone";
+  ASSERT_TRUE(MakeDirs(temp.File("runs/other")).ok());
+  RunFolder::Open(temp.File("runs/tiny"))->DiscardIfUnused();
+  EXPECT_FALSE(FolderExists(temp.File("runs/tiny")));
+  EXPECT_TRUE(FolderExists(temp.File("runs/other")));
+  RunFolder::Open(temp.File("runs/other"))->DiscardIfUnused();
+  EXPECT_TRUE(FolderExists(temp.File("runs/other"))) << "it was there before";
+}
+
+TEST(RunFolder, KeepsWhatARunHasDone) {
+  const TempFolder temp;
+  const auto saved = RunFolder::Open(temp.File("saved")), logged = RunFolder::Open(temp.File("logged"));
+  temp.Write("saved/checkpoints/" + StepName(0) + "/config.json", "{}");
+  temp.Write("logged/metrics.jsonl", "{\"step\":1}\n");
+  saved->DiscardIfUnused();
+  logged->DiscardIfUnused();
+  EXPECT_TRUE(FileExists(temp.File("saved/checkpoints/" + StepName(0) + "/config.json")));
+  EXPECT_TRUE(FileExists(temp.File("logged/metrics.jsonl")));
+}
+
 TEST(RunFolder, SaysWhyAFolderCannotBeUsed) {
   const TempFolder temp;
   temp.Write("file", "x");

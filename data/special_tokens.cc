@@ -6,11 +6,23 @@
 
 namespace moebius {
 
-std::optional<int32_t> FindEndOfDocument(const Tokenizer& tokenizer) {
-  for (const char* name : {"<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"}) {
+namespace {
+
+std::optional<int32_t> FirstOf(const Tokenizer& tokenizer, const std::vector<const char*>& names) {
+  for (const char* name : names) {
     if (const auto id = tokenizer.TokenToId(name)) return id;
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<int32_t> FindEndOfDocument(const Tokenizer& tokenizer) {
+  return FirstOf(tokenizer, {"<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"});
+}
+
+std::optional<int32_t> FindBeginOfDocument(const Tokenizer& tokenizer) {
+  return FirstOf(tokenizer, {"<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>", "<bos>"});
 }
 
 absl::StatusOr<FimTokens> FindFimTokens(const Tokenizer& tokenizer, const std::string& source) {

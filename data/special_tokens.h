@@ -18,6 +18,10 @@ namespace moebius {
 // "<|end_of_text|>" and "</s>", "<eos>" that the tokenizer has.
 std::optional<int32_t> FindEndOfDocument(const Tokenizer& tokenizer);
 
+// Begins a text where its family begins texts so: "<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>",
+// "<bos>".
+std::optional<int32_t> FindBeginOfDocument(const Tokenizer& tokenizer);
+
 // DeepSeek's "<｜fim▁begin｜>" ... or StarCoder's and Qwen's <|fim_prefix|>, <|fim_suffix|>, <|fim_middle|>
 // (the same three places). UsageError (64) naming `source` when it has neither set.
 absl::StatusOr<FimTokens> FindFimTokens(const Tokenizer& tokenizer, const std::string& source);

@@ -102,7 +102,9 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   World& world = rank.world;
   const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
   const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
-  RETURN_IF_ERROR(Agree(world.all(), *stream, LayoutOf(recipe.proto(), config, world.size()).status()));
+  absl::Status fits = LayoutOf(recipe.proto(), config, world.size()).status();
+  fits.Update(CheckTextsExist(recipe.proto()));
+  RETURN_IF_ERROR(Agree(world.all(), *stream, fits));
   RETURN_IF_ERROR(Agree(world.all(), *stream, CheckSameEverywhere(recipe, world, *stream)));
   std::optional<RunFolder> folder;
   absl::Status status;

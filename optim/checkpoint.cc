@@ -323,7 +323,12 @@ absl::Status LoadParts(const std::string& folder, Trainer& trainer, const std::s
                       ": the run goes on, but not bit for bit as it would have there");
   }
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
-  if (ConfigToJson(config, "") != ConfigToJson(trainer.model_config(), "")) {
+  // Where texts begin and end is no part of what is trained: a recipe may say it later.
+  const auto trained = [](ModelConfig c) {
+    c.bos_token_id = c.eos_token_id = -1;
+    return ConfigToJson(c, "");
+  };
+  if (trained(config) != trained(trainer.model_config())) {
     return UsageError(
         Concat(folder,
                " holds another model than the recipe describes; its config.json and the recipe's "

@@ -9,6 +9,7 @@
 #include "core/model/weights.h"
 #include "data/build_options.h"
 #include "data/special_tokens.h"
+#include "data/token_file.h"
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/memory.h"
@@ -125,6 +126,29 @@ absl::Status CheckLimits(const proto::Recipe& r, const ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// The token file whose tokenizer a run on texts has.
+std::string FirstTexts(const proto::Recipe& r) {
+  return r.data().mixture().empty() ? r.data().train() : r.data().mixture(0).path();
+}
+
+// A new model begins and ends its texts as the tokenizer of its data does. Data that is not there yet is no
+// error: a run can be planned before its data is built.
+absl::Status FillEndsOfTexts(Recipe& recipe) {
+  const proto::Model& said = recipe.proto().model();
+  const std::string path = FirstTexts(recipe.proto());
+  if ((said.has_bos_token_id() && said.has_eos_token_id()) || !FileExists(path)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::unique_ptr<TokenFile> file, TokenFile::Open(path));
+  if (file->info().tokenizer_json.empty()) return absl::OkStatus();
+  const std::string source = path + ": /tokenizer_json";
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromJson(file->info().tokenizer_json, source));
+  proto::Model model;
+  if (const auto begin = FindBeginOfDocument(tokenizer)) model.set_bos_token_id(*begin);
+  if (const auto end = FindEndOfDocument(tokenizer)) model.set_eos_token_id(*end);
+  // A model with fewer tokens than its data is refused where the data is opened.
+  if (tokenizer.vocab_size() > said.vocab_size()) return absl::OkStatus();
+  return recipe.FillModel(model, source);
+}
+
 absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
   if (recipe.proto().init().has_from()) {
     ASSIGN_OR_RETURN(const ModelConfig from, LoadConfig(recipe.proto().init().from()));
@@ -132,7 +156,10 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
     ConfigToProto(from, &model);
     RETURN_IF_ERROR(recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json")));
   }
-  if (recipe.proto().task() == proto::PRETRAIN) return ConfigFromProto(recipe.proto().model());
+  if (recipe.proto().task() == proto::PRETRAIN) {
+    if (!recipe.proto().init().has_from()) RETURN_IF_ERROR(FillEndsOfTexts(recipe));
+    return ConfigFromProto(recipe.proto().model());
+  }
   // Every token has its row: new ones, and all of a model that is made for the tokenizer. Such a model also
   // ends its texts as the tokenizer does.
   ASSIGN_OR_RETURN(const std::string json, TokenizerJsonOf(recipe.proto()));
@@ -149,6 +176,12 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
 }
 
 }  // namespace
+
+absl::Status CheckTextsExist(const proto::Recipe& r) {
+  const std::string path = FirstTexts(r);
+  if (r.task() != proto::PRETRAIN || FileExists(path)) return absl::OkStatus();
+  return TokenFile::Open(path).status();
+}
 
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
   ASSIGN_OR_RETURN(ModelConfig config, ModelOf(recipe));

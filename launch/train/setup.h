@@ -11,9 +11,11 @@
 
 namespace moebius {
 
-// A recipe with its model known: init.from's config.json is read and what the recipe leaves open is filled
-// in.
+// A recipe with its model known: what the recipe leaves open is filled in from init.from's config.json, the
+// tokenizer, or that of the data if there is some.
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
+// MissingError if the data, which ResolveModel does without, is not there.
+absl::Status CheckTextsExist(const proto::Recipe& recipe);
 
 TrainConfig TrainConfigOf(const proto::Recipe& recipe);
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);

@@ -17,7 +17,8 @@ absl::StatusOr<std::string> MakeConfig(const std::string& tokenizer_json, const 
   nlohmann::ordered_json o;
   o["tokenizer_class"] = "PreTrainedTokenizerFast";
   const std::vector<std::string> built_in = BuiltInSpecialTokens();  // begin, end, padding, ...
-  if (tokenizer.TokenToId(built_in[0])) o["bos_token"] = built_in[0];
+  if (const auto bos = FindBeginOfDocument(tokenizer))
+    o["bos_token"] = std::string(tokenizer.TokenBytes(*bos));
   if (const auto eos = FindEndOfDocument(tokenizer)) o["eos_token"] = std::string(tokenizer.TokenBytes(*eos));
   if (tokenizer.TokenToId(built_in[2])) o["pad_token"] = built_in[2];
   return DumpJson(o, 2) + "\n";

@@ -123,7 +123,7 @@ def refused_at_the_start():
     check(refused.returncode == 64 and "data.prefetch_batches" in refused.stderr,
           f"no batch ahead of time: exit {refused.returncode} {refused.stderr.strip()[:200]}")
 
-    recipe = write("start.textproto", TEXTS.replace("data/train.h5", "data/none.h5"))
+    recipe = write("start.textproto", TEXTS.replace("data/val.h5", "data/none.h5"))
     os.makedirs("there", exist_ok=True)
     for out in ("new/run", "there"):
         for ranks in ("1", "2"):

@@ -49,7 +49,9 @@ std::vector<Flag> ModelFlags() {
 
 absl::StatusOr<std::string> VerifiedModelFolder(const std::string& path) {
   const std::string folder = ModelFolderOf(path);
-  if (FileExists(JoinPath(folder, "manifest.json"))) RETURN_IF_ERROR(VerifyCheckpoint(folder));
+  if (FileExists(JoinPath(folder, "manifest.json"))) {
+    RETURN_IF_ERROR(VerifyCheckpoint(folder, CheckpointPart::kModel));
+  }
   return folder;
 }
 

@@ -27,7 +27,8 @@ absl::StatusOr<SamplingParams> SamplingOf(const ParsedArgs& args);
 std::vector<Flag> ModelFlags();
 DeviceOptions DeviceOf(const ParsedArgs& args);
 // The folder of the model that a command's MODEL names (ModelFolderOf), whose files have the hashes of its
-// manifest.json if it has one. DamagedError otherwise.
+// manifest.json if it has one; the optimizer's, which no such command reads, are not looked at. DamagedError
+// otherwise.
 absl::StatusOr<std::string> VerifiedModelFolder(const std::string& path);
 // The model of `folder` by those flags.
 absl::StatusOr<std::unique_ptr<LanguageModel>> LoadAsked(const ParsedArgs& args, const std::string& folder,

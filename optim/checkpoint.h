@@ -32,8 +32,10 @@ absl::Status SaveCheckpoint(const std::string& folder, Trainer& trainer, const C
 absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, const std::string& instruction_set,
                             std::string* warning);
 
-// OK if the folder has a manifest and every file in it has the hash that the manifest says.
-absl::Status VerifyCheckpoint(const std::string& folder);
+// OK if the folder has a manifest and every file in it has the hash that the manifest says. kModel: of files
+// that only training reads, most of the bytes, nothing is said.
+enum class CheckpointPart { kAll, kModel };
+absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part = CheckpointPart::kAll);
 
 // Only the counters of trainer_state.json.
 absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder);

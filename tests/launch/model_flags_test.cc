@@ -1,0 +1,105 @@
+// What verbs that ask a model look at before they do: the hashes of the files that they read.
+#include "launch/model_flags.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <iostream>
+#include <limits>
+#include <sstream>
+
+#include "core/base/check.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/hash.h"
+#include "launch/verb_chat.h"
+#include "launch/verb_eval.h"
+#include "launch/verb_generate.h"
+#include "launch/verb_score.h"
+#include "tests/launch/temp_folder.h"
+#include "tests/rl/evaluation/tiny_folder.h"
+
+namespace moebius {
+namespace {
+
+// A tiny model as a checkpoint has it: with the optimizer's state and a manifest.
+class ModelFolder : public testing::Test {
+ protected:
+  ModelFolder() {
+    WriteTinyFolder(model_, TinyChat::kChatMl);
+    folder_.Write("model/optimizer.safetensors", std::string(100, 'o'));
+    folder_.Write("model/trainer_state.json", "{}");
+    std::string files;
+    for (const char* name : {"model.safetensors", "optimizer.safetensors", "trainer_state.json"}) {
+      const absl::StatusOr<FileHash> hash = HashFile(folder_.File(Concat("model/", name)));
+      CHECK(hash.ok()) << hash.status();
+      files += Concat(files.empty() ? "" : ", ", "\"", name, "\": {\"sha256\": \"", hash->sha256,
+                      "\", \"bytes\": ", hash->bytes, "}");
+    }
+    folder_.Write("model/manifest.json", Concat("{\"format_version\": 1, \"files\": {", files, "}}"));
+    folder_.Write("ids.jsonl", "{\"ids\": [5, 6, 7]}\n");
+  }
+
+  void FlipLastByte(const std::string& name) {
+    std::string bytes = folder_.Read("model/" + name);
+    bytes.back() ^= 1;
+    folder_.Write("model/" + name, bytes);
+  }
+
+  // Runs `verb` on the model with `flags`.
+  int Run(const std::vector<Verb>& verbs, const std::string& verb, std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {verb, model_});
+    std::istringstream nothing;
+    std::streambuf* const before = std::cin.rdbuf(nothing.rdbuf());
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    const int code = RunProgram(verbs, flags);
+    out_ = testing::internal::GetCapturedStdout();
+    error_ = testing::internal::GetCapturedStderr();
+    std::cin.rdbuf(before);
+    return code;
+  }
+  std::vector<int> RunAll() {
+    std::vector<int> codes;
+    codes.push_back(Run(GenerateVerbs(), "generate", {"--prompt", "a", "--max-new", "2", "--threads", "1"}));
+    codes.push_back(Run(ScoreVerbs(), "score", {"--tokens", folder_.File("ids.jsonl"), "--threads", "1"}));
+    codes.push_back(Run(EvalVerbs(), "eval", {"add", "--limit", "1", "--max-new", "2", "--threads", "1"}));
+    codes.push_back(Run(ChatVerbs(), "chat", {"--threads", "1"}));
+    return codes;
+  }
+
+  const TempFolder folder_;
+  const std::string model_ = folder_.File("model");
+  std::string out_, error_;
+};
+
+TEST_F(ModelFolder, IsRefusedWithTheNameOfADamagedFileThatIsRead) {
+  EXPECT_EQ(RunAll(), std::vector<int>(4, 0)) << error_;
+  FlipLastByte("model.safetensors");
+  EXPECT_EQ(RunAll(), std::vector<int>(4, kExitDamaged));
+  EXPECT_NE(error_.find("model/model.safetensors"), error_.npos) << error_;
+}
+
+TEST_F(ModelFolder, IsNotReadWhereOnlyTrainingReads) {
+  FlipLastByte("optimizer.safetensors");
+  FlipLastByte("trainer_state.json");
+  EXPECT_EQ(RunAll(), std::vector<int>(4, 0)) << error_;
+  std::filesystem::remove(folder_.File("model/optimizer.safetensors"));
+  EXPECT_EQ(VerifiedModelFolder(model_).value_or("refused"), model_);
+}
+
+TEST_F(ModelFolder, EndsScoreWith76WhereItsNumbersAreNone) {
+  std::filesystem::remove(folder_.File("model/manifest.json"));
+  std::string bytes = folder_.Read("model/model.safetensors");
+  // The last tensor's last value; whichever it is, every sequence's numbers go through its layer.
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(bytes.data() + bytes.size() - sizeof nan, &nan, sizeof nan);
+  folder_.Write("model/model.safetensors", bytes);
+  EXPECT_EQ(Run(ScoreVerbs(), "score", {"--tokens", folder_.File("ids.jsonl"), "--threads", "1"}),
+            kExitBadNumbers);
+  EXPECT_NE(error_.find("is not finite"), error_.npos) << error_;
+  EXPECT_EQ(out_.find("nan"), out_.npos) << "numbers that are none are not printed: " << out_;
+}
+
+}  // namespace
+}  // namespace moebius

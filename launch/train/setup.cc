@@ -245,6 +245,23 @@ int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
   return sequences;
 }
 
+double SequencesOfRun(const proto::Recipe& recipe) {
+  const int64_t end = recipe.steps() + 1;
+  double sum = 0;
+  int64_t from = 1, sequences = recipe.batch().sequences();
+  const auto until = [&](int64_t step) {
+    const int64_t next = std::clamp(step, from, end);
+    sum += static_cast<double>(next - from) * static_cast<double>(sequences);
+    from = next;
+  };
+  for (const auto& point : recipe.batch().ramp()) {
+    until(point.at_step());
+    sequences = point.to_sequences();
+  }
+  until(end);
+  return sum;
+}
+
 WorldOptions WorldOptionsOf(const proto::Recipe& recipe) {
   const proto::Parallel& p = recipe.parallel();
   const auto speed = [](const proto::Link& link) {
@@ -316,7 +333,7 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
     absl::StatusOr<std::optional<int64_t>> first_new_token = FirstNewToken(recipe);
     absl::Status status = first_new_token.status();
     if (t.trainer->mesh().all().rank() == 0 && FileExists(JoinPath(recipe.init().from(), "manifest.json"))) {
-      status.Update(VerifyCheckpoint(recipe.init().from()));
+      status.Update(VerifyCheckpoint(recipe.init().from(), CheckpointPart::kModel));
     }
     for (Model* model : t.trainer->stages().models()) {
       if (!status.ok()) break;
@@ -336,8 +353,7 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   const ModelCost cost = CostOf(config, length);
   const bool mtp = r.mtp().loss_weight() > 0 && config.num_nextn_predict_layers > 0;
   const double flops = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
-  int64_t tokens = 0;
-  for (int64_t step = 1; step <= r.steps(); ++step) tokens += SequencesOfStep(r, step) * length;
+  const double tokens = SequencesOfRun(r) * static_cast<double>(length);
   const DType act = ComputeOf(r, backend);
   const double stored = static_cast<double>(cost.parameters + cost.mtp_parameters);
   const double moments = r.optimizer().moments() == proto::Optimizer::BF16 ? 2 : 4;
@@ -345,16 +361,16 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   const double ema = r.optimizer().ema_decay() > 0 ? 4 : 0;
   const double state = stored * (4 + 4 + 2 * moments + copy + ema);
   // Half of the product peak is what the benchmark model reaches at least; small models come lower.
-  const double seconds = static_cast<double>(tokens) * flops / (0.5 * peak_flops);
+  const double seconds = tokens * flops / (0.5 * peak_flops);
   char line[256];
   std::string out = Concat("model        ", config.model_type, ", ", WithCommas(cost.parameters),
                            " parameters (", WithCommas(cost.active), " active)");
   if (mtp) out += Concat(" + ", WithCommas(cost.mtp_parameters), " in MTP modules");
   std::snprintf(line, sizeof line, "\ncompute      %.4g GFLOP a token trained, %.4g PFLOP in all",
-                flops / 1e9, flops * static_cast<double>(tokens) / 1e15);
+                flops / 1e9, flops * tokens / 1e15);
   out += line;
-  out += Concat("\ndata         ", WithCommas(tokens), " tokens in ", WithCommas(r.steps()), " steps of ",
-                r.batch().sequences(), " x ", length);
+  out += Concat("\ndata         ", WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ",
+                WithCommas(r.steps()), " steps of ", r.batch().sequences(), " x ", length);
   const absl::StatusOr<int64_t> peak = PredictPeakBytes(r, config, backend);
   out += Concat("\nmemory       ",
                 peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")

@@ -29,6 +29,8 @@ std::string ComputeText(const proto::Recipe& recipe, DType act);
 
 // Global batch, in sequences, of step `step` (1 for the first) under the batch ramp.
 int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step);
+// Of all steps together; steps may be too many to count or for the sum to be an int64_t.
+double SequencesOfRun(const proto::Recipe& recipe);
 
 // Everything that a training process holds.
 struct Training {

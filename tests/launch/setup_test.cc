@@ -52,6 +52,24 @@ TEST(ResolveModel, TakesSizeAndEndFromTheTokenizer) {
   EXPECT_EQ(given->vocab_size, 40);
 }
 
+TEST(SequencesOfRun, IsTheSumOfItsStepsHoweverManyTheyAre) {
+  for (const int steps : {0, 1, 5, 6, 20}) {
+    auto recipe = Recipe::FromText(
+        R"(init { from: "m" } data { train: "t.h5" } batch { sequences: 4 ramp { at_step: 1 to_sequences: 8 }
+           ramp { at_step: 6 to_sequences: 16 } ramp { at_step: 30 to_sequences: 32 } })",
+        "ramp.textproto", {"steps=" + std::to_string(steps)});
+    ASSERT_TRUE(recipe.ok()) << recipe.status();
+    double sum = 0;
+    for (int step = 1; step <= steps; ++step)
+      sum += static_cast<double>(SequencesOfStep(recipe->proto(), step));
+    EXPECT_EQ(SequencesOfRun(recipe->proto()), sum) << steps;
+  }
+  const auto recipe = Recipe::FromText(R"(init { from: "m" } data { train: "t.h5" } batch { sequences: 4 })",
+                                       "long.textproto", {"steps=1e12"});
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_EQ(SequencesOfRun(recipe->proto()), 4e12);
+}
+
 // Generation from a model that was trained on documents stops where one ends.
 TEST(ResolveModel, TakesTheEndsOfANewModelFromItsDataUnlessItIsTold) {
   const TempFolder folder;

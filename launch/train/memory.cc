@@ -9,6 +9,7 @@
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
+#include "launch/train/validation.h"
 #include "parallel/comm/solo_world.h"
 #include "rl/loop/rl_options.h"
 
@@ -114,6 +115,14 @@ absl::Status StepOnGroups(const proto::Recipe& r, Trainer& trainer) {
   return trainer.Step(std::span<const GroupBatch>(&batch, 1), 1).status();
 }
 
+// Short sequences in small microbatches may be validated in larger ones than they are trained in.
+absl::Status ValidateLargest(int64_t length, Trainer& trainer) {
+  std::vector<int32_t> starts{0};
+  for (int64_t i = 0; i < Validation::SequencesAtOnce(length); ++i)
+    starts.push_back(starts.back() + static_cast<int32_t>(length) + 1);
+  return trainer.Evaluate(std::vector<int32_t>(starts.back()), starts).status();
+}
+
 }  // namespace
 
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
@@ -154,6 +163,8 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   RETURN_IF_ERROR(
       trainer->Step({.tokens = tokens, .sequences = sequences, .length = length, .document_starts = {}})
           .status());
+  const bool validates = task == proto::PRETRAIN && !recipe.data().validation().empty();
+  if (validates) RETURN_IF_ERROR(ValidateLargest(length, *trainer));
   return phantom->peak_bytes();
 }
 

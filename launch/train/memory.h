@@ -11,10 +11,10 @@
 namespace moebius {
 
 // The peak of one rank that trains the whole model, in bytes: weights, gradients, moments, activations of the
-// live microbatches, scratch; a teacher or reference model; the caches of sampling and evaluation. Of texts
-// of batch.sequence_length, of groups of prompts and answers as long as the recipe allows: shorter ones take
-// less. What libraries keep for themselves comes on top, and PRETRAIN's `sample`. Seconds, whatever the
-// model's size. UsageError for an `rl` that the model cannot run (CheckRl).
+// live microbatches, scratch; validation; a teacher or reference model; the caches of sampling and
+// evaluation. Of texts of batch.sequence_length, of groups of prompts and answers as long as the recipe
+// allows: shorter ones take less. What libraries keep for themselves comes on top, and PRETRAIN's `sample`.
+// Seconds, whatever the model's size. UsageError for an `rl` that the model cannot run (CheckRl).
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
                                          const Backend& stands_for);
 

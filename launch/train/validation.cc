@@ -21,11 +21,15 @@ absl::StatusOr<Validation> Validation::Open(const std::string& path, int64_t seq
   return Validation(std::move(pass), sequence_length, max_tokens, document_mask);
 }
 
+int64_t Validation::SequencesAtOnce(int64_t sequence_length) {
+  return std::max<int64_t>(1, kTokensAtOnce / sequence_length);
+}
+
 absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent extent) const {
   const int64_t wanted = max_tokens_ > 0 && extent == Extent::kUpToMaxTokens
                              ? std::min(max_tokens_, pass_.num_labels())
                              : pass_.num_labels();
-  const int64_t at_once = std::max<int64_t>(1, kTokensAtOnce / sequence_length_);
+  const int64_t at_once = SequencesAtOnce(sequence_length_);
   double nats = 0;
   int64_t labels = 0;
   std::vector<int32_t> tokens, ids, document_starts;

@@ -16,6 +16,8 @@ class Validation {
                                          int64_t max_tokens, bool document_mask);
 
   const TokenFile& file() const { return pass_.file(); }
+  // That a forward pass runs over; each of at most sequence_length + 1 tokens.
+  static int64_t SequencesAtOnce(int64_t sequence_length);
 
   struct Result {
     double loss = 0;           // mean cross-entropy of the predicted tokens, nats

@@ -8,6 +8,7 @@
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
+#include "launch/train/validation.h"
 #include "parallel/comm/solo_world.h"
 
 namespace moebius {
@@ -33,14 +34,27 @@ int64_t HeldBytes(const Prepared& run) {
   training->trainer->InitializeWeights(1);
   const auto& batch = run.recipe.proto().batch();
   const std::vector<int32_t> tokens(batch.sequences() * (batch.sequence_length() + 1), 7);
-  const absl::StatusOr<StepMetrics> m = training->trainer->Step({.tokens = tokens,
-                                                                 .sequences = batch.sequences(),
-                                                                 .length = batch.sequence_length(),
-                                                                 .document_starts = {}});
-  CHECK(m.ok()) << std::string(m.status().message());
+  const auto step = [&] {
+    const absl::StatusOr<StepMetrics> m = training->trainer->Step({.tokens = tokens,
+                                                                   .sequences = batch.sequences(),
+                                                                   .length = batch.sequence_length(),
+                                                                   .document_starts = {}});
+    CHECK(m.ok()) << std::string(m.status().message());
+    return m->peak_bytes;
+  };
+  int64_t held = step();
+  if (!run.recipe.proto().data().validation().empty()) {
+    std::vector<int32_t> starts{0};
+    for (int64_t i = 0; i < Validation::SequencesAtOnce(batch.sequence_length()); ++i)
+      starts.push_back(starts.back() + static_cast<int32_t>(batch.sequence_length()) + 1);
+    CHECK(training->trainer->Evaluate(std::vector<int32_t>(starts.back(), 7), starts).ok());
+    held = step();
+  }
   CHECK(training->trainer->Close().ok());
-  return m->peak_bytes;
+  return held;
 }
+
+const std::vector<std::string> kNoValidation = {"data.validation=", "validate.every_steps=0"};
 
 TEST(MemoryTest, ThePredictionIsWhatTheTrainerHoldsAndTheRestOfItsBlocks) {
   const std::vector<std::vector<std::string>> cases = {
@@ -49,7 +63,8 @@ TEST(MemoryTest, ThePredictionIsWhatTheTrainerHoldsAndTheRestOfItsBlocks) {
       {"recompute.policy=BLOCKS", "precision.compute=BF16"},
       {"optimizer.moments=BF16", "batch.sequence_length=512", "model.max_position_embeddings=512"}};
   const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
-  for (const std::vector<std::string>& sets : cases) {
+  for (std::vector<std::string> sets : cases) {
+    sets.insert(sets.end(), kNoValidation.begin(), kNoValidation.end());
     const Prepared run = Load(sets);
     const absl::StatusOr<int64_t> predicted = PredictPeakBytes(run.recipe.proto(), run.config, *cpu);
     ASSERT_TRUE(predicted.ok()) << std::string(predicted.status().message());
@@ -58,6 +73,21 @@ TEST(MemoryTest, ThePredictionIsWhatTheTrainerHoldsAndTheRestOfItsBlocks) {
     EXPECT_GE(*predicted, held) << (sets.empty() ? "" : sets[0]);
     EXPECT_LE(*predicted, held + 5 * (int64_t{16} << 20)) << (sets.empty() ? "" : sets[0]);
   }
+}
+
+TEST(MemoryTest, ValidationInLargerMicrobatchesThanThoseOfTrainingCounts) {
+  std::vector<std::string> sets = {"batch.sequences=1", "batch.sequence_length=16"};
+  const Prepared run = Load(sets);
+  sets.insert(sets.end(), kNoValidation.begin(), kNoValidation.end());
+  const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
+  const auto predict = [&cpu](const Prepared& what) {
+    const absl::StatusOr<int64_t> predicted = PredictPeakBytes(what.recipe.proto(), what.config, *cpu);
+    CHECK(predicted.ok()) << std::string(predicted.status().message());
+    return *predicted;
+  };
+  EXPECT_GE(predict(run), HeldBytes(run));
+  // The inputs of three layers of 4352 tokens of 192 numbers.
+  EXPECT_GT(predict(run), predict(Load(sets)) + int64_t{3} * 4352 * 192 * 2);
 }
 
 // A step on groups of answers is not one on rows of batch.sequence_length.
@@ -71,7 +101,6 @@ tokenizer: "symbols:0123456789sort ="
 problems { kind: "sort" sort_length: 3 }
 batch { sequences: 16 sequence_length: 128 }
 rl { group_size: 16 max_new: 96 max_batch: 16 }
-dpo { data: "pairs.jsonl" }
 precision { compute: FP32 }
 )";
 
@@ -125,7 +154,7 @@ TEST(MemoryTest, OfReinforcementGroupsOfWholeAnswersCount) {
 }
 
 TEST(MemoryTest, OfPreferencesBothAnswersAndTheReferenceCount) {
-  const Prepared run = LoadAnswers({"task=DPO", "batch.sequences=128"});
+  const Prepared run = LoadAnswers({"task=DPO", "dpo.data=pairs.jsonl", "batch.sequences=128"});
   const int64_t held = HeldForGroups(run, 128, 1, 2, 127), predicted = Predict(run);
   EXPECT_GE(predicted, held);
   EXPECT_LE(predicted, held + kSlack);

@@ -56,6 +56,12 @@ Sha256Digest NormalisedDigest(std::string_view text) {
   return Sha256Of(normalised);
 }
 
+// Into the hash of everything that a source holds.
+void Update(const Document& document, Sha256* everything) {
+  everything->Update(Concat(document.name, "\n", document.text.size(), "\n"));
+  everything->Update(document.text);
+}
+
 bool NameMatches(std::string_view pattern, std::string_view name) {
   if (pattern.ends_with('*')) return name.starts_with(pattern.substr(0, pattern.size() - 1));
   return name == pattern;
@@ -124,8 +130,7 @@ absl::Status DocumentSet::ScanSource(size_t source, std::vector<bool>* patterns_
     if (!more) break;
     ASSIGN_OR_RETURN(const int64_t replaced, MakeValidUtf8(options_.invalid_text, &document));
     report.replaced += replaced;
-    everything.Update(Concat(document.name, "\n", document.text.size(), "\n"));
-    everything.Update(document.text);
+    Update(document, &everything);
     if (IsBlank(document.text)) {
       ++report.blank;
       continue;
@@ -165,11 +170,13 @@ absl::Status DocumentSet::ForEach(const Visitor& visit) const {
         DamagedError(Concat("source '", options_.sources[s].name,
                             "' changed while it was being read; run again when it is at rest"));
     Document document;
+    Sha256 everything;
     size_t next = 0;
     while (true) {
       ASSIGN_OR_RETURN(const bool more, open.reader->Next(&document));
       if (!more) break;
       RETURN_IF_ERROR(MakeValidUtf8(options_.invalid_text, &document).status());
+      Update(document, &everything);
       if (IsBlank(document.text)) continue;
       if (next == records_[s].size() || records_[s][next].bytes != static_cast<int64_t>(document.text.size()))
         return changed;
@@ -177,7 +184,8 @@ absl::Status DocumentSet::ForEach(const Visitor& visit) const {
       if (!record.kept) continue;
       RETURN_IF_ERROR(visit(document, {record.split, index[static_cast<size_t>(record.split)]++, s}));
     }
-    if (next != records_[s].size()) return changed;
+    // Another text of the same length has another hash, and so has the same text under another name.
+    if (next != records_[s].size() || everything.FinishHex() != reports_[s].sha256) return changed;
   }
   return absl::OkStatus();
 }

@@ -55,7 +55,7 @@ class DocumentSet {
   static absl::StatusOr<DocumentSet> Scan(DocumentSetOptions options);
 
   // The kept documents in the order of the sources; `index` counts those of one split. Stops at an error. A
-  // source that no longer gives the same documents is a DamagedError.
+  // source that no longer gives the same documents is a DamagedError, at its end at the latest.
   struct Place {
     Split split;
     int64_t index;

@@ -281,6 +281,19 @@ TEST_F(BuildTest, UnreadableTextIsNamedOrReplacedNeverDropped) {
   EXPECT_NE(ReadDocuments("train.h5").find("ab\xEF\xBF\xBD"), std::string::npos);
 }
 
+TEST_F(BuildTest, ATextThatChangesBetweenItsTwoReadingsIsRefusedThoughItsLengthIsTheSame) {
+  const std::string path = scratch_.path("text/doc4.txt");
+  std::string text = ReadRaw(path);
+  // What the first reading found is told before the second one.
+  const auto report = BuildData(recipe_, 1, [&](const std::string&) {
+    text[text.size() / 2] = text[text.size() / 2] == ' ' ? '\n' : ' ';
+    WriteRaw(path, text);
+  });
+  EXPECT_EQ(ExitCode(report.status()), kExitDamaged) << report.status();
+  EXPECT_TRUE(Contains(report.status(), "source 'text' changed while it was being read")) << report.status();
+  EXPECT_FALSE(fs::exists(scratch_.path("out")));
+}
+
 TEST_F(BuildTest, TextWithoutTextIsMissing) {
   fs::remove_all(scratch_.path("text"));
   fs::create_directories(scratch_.path("text"));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,30 @@ std::optional<int64_t> TagOfTemporary(std::string_view name) {
   const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), tag);
   if (error != std::errc() || end == rest.data() + rest.size() || *end != '-') return std::nullopt;
   return tag;
+}
+
+enum class Lock { kTaken, kHeld, kUnknown };
+
+// The lock of a temporary folder. kHeld: by another process that is alive, wherever it runs; kUnknown: not
+// all network file systems have locks for folders.
+Lock LockFolder(const std::string& path, FileDescriptor* lock) {
+  *lock = FileDescriptor(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (lock->get() < 0) return Lock::kUnknown;
+  if (flock(lock->get(), LOCK_EX | LOCK_NB) == 0) return Lock::kTaken;
+  return errno == EWOULDBLOCK ? Lock::kHeld : Lock::kUnknown;
+}
+
+// Folders that killed processes left beside `path`, on the way to it. What cannot be removed stays.
+void RemoveAbandoned(const std::string& path) {
+  const std::string folder = ParentPath(path), mark = Concat(".", FileName(path), kInfix);
+  for (const std::string& name : ListDir(folder).value_or(std::vector<std::string>())) {
+    const bool same = name.starts_with(mark) && name.rfind(kInfix) + kInfix.size() == mark.size();
+    if (!same || !TagOfTemporary(name)) continue;
+    FileDescriptor lock;
+    if (LockFolder(JoinPath(folder, name), &lock) == Lock::kTaken) {
+      RemoveTree(JoinPath(folder, name)).IgnoreError();
+    }
+  }
 }
 
 absl::Status SyncPath(const std::string& path) {
@@ -172,9 +197,16 @@ absl::StatusOr<FileHash> WriteFileAtomically(const std::string& path, std::strin
 }
 
 absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(const std::string& path) {
+  RemoveAbandoned(path);
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     std::string temporary = TemporaryName(path, attempt);
-    if (mkdir(temporary.c_str(), 0777) == 0) return AtomicDirectory(path, std::move(temporary));
+    if (mkdir(temporary.c_str(), 0777) == 0) {
+      FileDescriptor lock;
+      const Lock got = LockFolder(temporary, &lock);
+      // Between mkdir and lock another process may have taken it for abandoned.
+      if (got == Lock::kHeld || !FolderExists(temporary)) continue;
+      return AtomicDirectory(path, std::move(temporary), std::move(lock));
+    }
     if (errno != EEXIST) return CannotWrite(errno, "make folder", path);
   }
   return CannotWriteError(
@@ -182,7 +214,9 @@ absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(const std::string& path)
 }
 
 AtomicDirectory::AtomicDirectory(AtomicDirectory&& other) noexcept
-    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, "")) {}
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, "")),
+      lock_(std::move(other.lock_)) {}
 
 AtomicDirectory::~AtomicDirectory() {
   if (!temporary_.empty()) (void)RemoveTree(temporary_);

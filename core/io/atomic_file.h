@@ -71,10 +71,12 @@ class AtomicFile {
 // `text` as the whole content of `path`, atomically.
 absl::StatusOr<FileHash> WriteFileAtomically(const std::string& path, std::string_view text);
 
-// A new folder ".NAME.tmp-PID-N" beside `path`; the caller fills it, Commit renames it to `path`.
+// A new folder ".NAME.tmp-PID-N" beside `path`; the caller fills it, Commit renames it to `path`. It is
+// locked as long as it is temporary: what a killed process left has no lock.
 class AtomicDirectory {
  public:
   enum class OnExisting { kFail, kReplace };
+  // Removes what killed processes left of the same `path` before.
   static absl::StatusOr<AtomicDirectory> Create(const std::string& path);
   AtomicDirectory(AtomicDirectory&&) noexcept;
   AtomicDirectory& operator=(AtomicDirectory&&) = delete;
@@ -85,9 +87,10 @@ class AtomicDirectory {
   absl::Status Commit(OnExisting on_existing = OnExisting::kFail);
 
  private:
-  AtomicDirectory(std::string path, std::string temporary)
-      : path_(std::move(path)), temporary_(std::move(temporary)) {}
+  AtomicDirectory(std::string path, std::string temporary, FileDescriptor lock)
+      : path_(std::move(path)), temporary_(std::move(temporary)), lock_(std::move(lock)) {}
   std::string path_, temporary_;
+  FileDescriptor lock_;
 };
 
 // True for the names that the classes above give to their temporaries (they survive only a killed process).

@@ -162,6 +162,33 @@ TEST(AtomicDirectory, ReplacesAnExistingFolderOnlyWhenAsked) {
   EXPECT_EQ(*ListTree(scratch.folder()), std::vector<std::string>{"d/new"});
 }
 
+TEST(AtomicDirectory, RemovesWhatAKilledProcessLeftOfTheSameFolderAndNothingElse) {
+  const Scratch scratch;
+  const auto leave = [&](const std::string& name) {
+    const int code = InChild([&] {
+      auto folder = AtomicDirectory::Create(scratch.path(name));
+      if (!folder.ok()) return 1;
+      WriteRaw(folder->temporary_path() + "/a", "1");
+      raise(SIGKILL);
+      return 0;
+    });
+    EXPECT_EQ(code, 128 + SIGKILL);
+  };
+  leave("out");
+  leave("other");
+  leave("out.tmp-1-0");  // a name that looks like a temporary of "out"
+  WriteRaw(scratch.path(".out.tmp-x"), "1");
+  auto alive = AtomicDirectory::Create(scratch.path("out"));
+  ASSERT_TRUE(alive.ok()) << alive.status();
+  EXPECT_EQ(ListDir(scratch.folder())->size(), 4u) << "the first one is gone";
+  // Another process of this machine that is alive.
+  const int code = InChild([&] { return AtomicDirectory::Create(scratch.path("out")).ok() ? 0 : 1; });
+  EXPECT_EQ(code, 0);
+  ASSERT_TRUE(FolderExists(alive->temporary_path())) << "somebody is writing it";
+  ASSERT_TRUE(alive->Commit().ok());
+  EXPECT_TRUE(FolderExists(scratch.path("out")));
+}
+
 TEST(AtomicDirectory, LeftoversOfKilledProcessesAreFoundAndRemoved) {
   const Scratch scratch;
   const int code = InChild([&] {

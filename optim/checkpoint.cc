@@ -169,6 +169,7 @@ ordered_json StateJson(const TrainerState& s) {
   // NaN and infinity have no JSON; "none yet" is null.
   o["best_val_loss"] = s.best_step >= 0 ? ordered_json(s.best_val_loss) : ordered_json(nullptr);
   o["best_step"] = s.best_step;
+  if (s.unvalidated) o["unvalidated"] = true;
   o["elapsed_s"] = s.elapsed_s;
   return o;
 }
@@ -308,6 +309,7 @@ absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
   ASSIGN_OR_RETURN(s.bad_in_a_row, GetInt(o, "bad_in_a_row", path, 0));
   ASSIGN_OR_RETURN(s.best_val_loss, GetDoubleOr(o, "best_val_loss", s.best_val_loss, path));
   ASSIGN_OR_RETURN(s.best_step, GetInt(o, "best_step", path, -1));
+  ASSIGN_OR_RETURN(s.unvalidated, GetBoolOr(o, "unvalidated", false, path));
   ASSIGN_OR_RETURN(s.elapsed_s, GetDouble(o, "elapsed_s", path, 0));
   return s;
 }

@@ -100,8 +100,9 @@ struct TrainerState {
   int64_t skipped_steps = 0;
   int64_t bad_in_a_row = 0;  // skipped steps since the last one that moved the model
   double best_val_loss = std::numeric_limits<double>::infinity();
-  int64_t best_step = -1;  // -1: no validation yet
-  double elapsed_s = 0;    // wall time of the run in all its processes
+  int64_t best_step = -1;    // -1: no validation yet
+  bool unvalidated = false;  // a request to stop ended this step's validation: it is still to be done
+  double elapsed_s = 0;      // wall time of the run in all its processes
 };
 
 class Trainer {

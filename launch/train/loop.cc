@@ -11,6 +11,7 @@
 #include "core/io/file.h"
 #include "data/prefetcher.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/bits_per_nat.h"
 #include "launch/train/outputs.h"
 #include "launch/train/sampling.h"
 #include "launch/train/sources.h"
@@ -28,20 +29,6 @@ using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Of a token of the mixture: 1 / (ln 2 x mean bytes of a token). 0 where a part does not say how long its
-// text is.
-double BitsPerNat(const Loader& loader, const LoaderOptions& options) {
-  double bytes = 0, weights = 0;
-  for (size_t i = 0; i < options.parts.size(); ++i) {
-    const TokenFile& file = loader.file(static_cast<int>(i));
-    if (file.info().bytes <= 0) return 0;
-    bytes += options.parts[i].weight * static_cast<double>(file.info().bytes) /
-             static_cast<double>(file.num_tokens());
-    weights += options.parts[i].weight;
-  }
-  return weights / bytes / M_LN2;
 }
 
 // All ranks run this; what only rank 0 has (folder, outputs) is null on the others, and what only rank 0 can
@@ -81,11 +68,12 @@ class TrainingLoop {
   std::vector<SampleRow> RowsOf(const std::vector<ShownSample>& samples) const;  // of this step
   absl::Status WriteSamples(const std::vector<ShownSample>& samples);
   absl::Status Validate(MetricsRow* row);
+  absl::Status CatchUpValidation();
   absl::Status Sample();
   absl::Status Save();
   absl::StatusOr<bool> ShouldStop();
+  absl::Status Stopped() const;
   std::string WayBack() const;
-  std::vector<RunFact> Circumstances() const;
   bool RunsUnsafePrograms() const { return options_.sandbox != nullptr && !options_.sandbox->isolated(); }
   bool leads() const { return folder_ != nullptr; }
   bool IsBest() const { return r_.checkpoint().keep_best() && state().best_step == state().step; }
@@ -207,6 +195,7 @@ absl::Status TrainingLoop::LoadStart() {
     const TrainerState begins;
     state().best_val_loss = begins.best_val_loss;
     state().best_step = begins.best_step;
+    state().unvalidated = false;
     state().elapsed_s = begins.elapsed_s;
   }
   elapsed_before_ = state().elapsed_s;
@@ -219,30 +208,43 @@ absl::Status TrainingLoop::LoadStart() {
   return mesh_.Agree(cut);
 }
 
+// A validation that a request to stop ends leaves no trace but `unvalidated`.
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
   // What a run ends with is never an estimate.
   const auto extent = IsLast() ? Validation::Extent::kWholeFile : Validation::Extent::kUpToMaxTokens;
-  ASSIGN_OR_RETURN(const Validation::Result result, validation_->Run(trainer_, extent));
-  row->Set("val/loss", result.loss);
-  row->Set("val/bpb", result.bits_per_byte);
+  const auto stop = [this] { return ShouldStop(); };
+  ASSIGN_OR_RETURN(const std::optional<Validation::Result> result, validation_->Run(trainer_, extent, stop));
+  std::optional<Validation::Result> judged = result;
   // Steps are compared by the same part of the text.
-  double judged = result.loss;
-  if (extent == Validation::Extent::kWholeFile && r_.validate().max_tokens() > 0) {
-    ASSIGN_OR_RETURN(const Validation::Result part,
-                     validation_->Run(trainer_, Validation::Extent::kUpToMaxTokens));
-    judged = part.loss;
+  if (result && extent == Validation::Extent::kWholeFile && r_.validate().max_tokens() > 0) {
+    ASSIGN_OR_RETURN(judged, validation_->Run(trainer_, Validation::Extent::kUpToMaxTokens, stop));
   }
-  const bool best = judged < state().best_val_loss;
+  state().unvalidated = !judged;
+  if (!judged) return absl::OkStatus();
+  row->Set("val/loss", result->loss);
+  row->Set("val/bpb", result->bits_per_byte);
+  const bool best = judged->loss < state().best_val_loss;
   char line[160];
   std::snprintf(line, sizeof line, "step %lld  validation loss %.4f  bits per byte %.4f%s%s",
-                static_cast<long long>(state().step), result.loss, result.bits_per_byte,
-                result.whole_file ? "" : " (estimate on a part)", best ? "  (best so far)" : "");
+                static_cast<long long>(state().step), result->loss, result->bits_per_byte,
+                result->whole_file ? "" : " (estimate on a part)", best ? "  (best so far)" : "");
   Print(line);
   if (best) {
-    state().best_val_loss = judged;
+    state().best_val_loss = judged->loss;
     state().best_step = state().step;
   }
   return absl::OkStatus();
+}
+
+// Of the step that a stopped run goes on from. Its row has been written: what is missing gets one of its own.
+absl::Status TrainingLoop::CatchUpValidation() {
+  if (!state().unvalidated || !validation_) return absl::OkStatus();
+  MetricsRow row{.step = state().step, .values = {}};
+  RETURN_IF_ERROR(Validate(&row));
+  if (state().unvalidated) return Stopped();
+  RETURN_IF_ERROR(mesh_.Agree(outputs_ != nullptr ? outputs_->Write({}, row, false) : absl::OkStatus()));
+  saved_step_ = -1;
+  return Save();
 }
 
 absl::Status TrainingLoop::Sample() {
@@ -372,7 +374,17 @@ absl::StatusOr<bool> TrainingLoop::ShouldStop() {
   return stop != 0;
 }
 
+absl::Status TrainingLoop::Stopped() const {
+  const int signal = signals_.signal_number();
+  return StoppedError(Concat("stopped after step ", state().step, "; ",
+                             signal != 0   ? Concat("signal ", signal, " arrived")
+                             : OutOfTime() ? Concat("max_minutes ", r_.max_minutes(), " is over")
+                                           : std::string("another rank was told to"),
+                             "; the state is saved, run the same command again to go on"));
+}
+
 absl::Status TrainingLoop::RunOnTexts() {
+  RETURN_IF_ERROR(CatchUpValidation());
   const int64_t first_step = state().step + 1;
   int64_t next_sample = state().sequences;  // touched by the prefetcher's thread alone once it runs
   Prefetcher prefetcher(loader_.get(), r_.data().prefetch_batches(), [&, first_step](int64_t b) {
@@ -421,16 +433,11 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
       RETURN_IF_ERROR(Save());
       return mesh_.Agree(report.stop);
     }
-    if (IsLast()) break;
+    if (IsLast() && !state().unvalidated) break;
     ASSIGN_OR_RETURN(const bool stop, ShouldStop());
     if (!stop) continue;
     RETURN_IF_ERROR(Save());
-    const int signal = signals_.signal_number();
-    return StoppedError(Concat("stopped after step ", m.step, "; ",
-                               signal != 0   ? Concat("signal ", signal, " arrived")
-                               : OutOfTime() ? Concat("max_minutes ", r_.max_minutes(), " is over")
-                                             : std::string("another rank was told to"),
-                               "; the state is saved, run the same command again to go on"));
+    return Stopped();
   }
   return absl::OkStatus();
 }
@@ -457,29 +464,11 @@ absl::Status TrainingLoop::RecallMetrics() {
   return absl::OkStatus();
 }
 
-// What a reader of the results must know, and no metric says: a fact and a sentence for the person who
-// watches.
-std::vector<RunFact> TrainingLoop::Circumstances() const {
-  std::vector<RunFact> facts;
-  if (RunsUnsafePrograms()) {
-    facts.push_back(
-        {"sandbox", "none",
-         "warning: programs run without isolation, as the recipe and --unsafe allow; a verdict may "
-         "be forged, and this machine is not protected from them"});
-  }
-  if (r_.task() == proto::GRPO && config_.selection_bias) {
-    const bool frozen = r_.rl().router_bias() == proto::Rl::FROZEN;
-    facts.push_back({"router_bias", frozen ? "FROZEN" : "MOVING",
-                     frozen ? "selection biases of routers stay as they are (rl.router_bias: FROZEN)"
-                            : "selection biases of routers go on moving (rl.router_bias: MOVING)"});
-  }
-  return facts;
-}
-
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
-  if (IsLast()) {
+  if (!validation_) state().unvalidated = false;
+  if (IsLast() && !state().unvalidated) {
     if (leads()) {
       std::printf("nothing to do: step %lld of %lld is done; raise steps to go on\n",
                   static_cast<long long>(state().step), static_cast<long long>(r_.steps()));
@@ -488,7 +477,8 @@ absl::Status TrainingLoop::Run() {
   }
   absl::Status opened;
   if (leads()) {
-    auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step, Circumstances());
+    auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step,
+                                    FactsOf(r_, config_, RunsUnsafePrograms()));
     opened = outputs.status();
     if (outputs.ok()) outputs_ = std::move(*outputs);
     if (opened.ok()) opened = RecallMetrics();

@@ -16,6 +16,23 @@
 
 namespace moebius {
 
+std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& config, bool unsafe_programs) {
+  std::vector<RunFact> facts;
+  if (unsafe_programs) {
+    facts.push_back(
+        {"sandbox", "none",
+         "warning: programs run without isolation, as the recipe and --unsafe allow; a verdict may "
+         "be forged, and this machine is not protected from them"});
+  }
+  if (recipe.task() == proto::GRPO && config.selection_bias) {
+    const bool frozen = recipe.rl().router_bias() == proto::Rl::FROZEN;
+    facts.push_back({"router_bias", frozen ? "FROZEN" : "MOVING",
+                     frozen ? "selection biases of routers stay as they are (rl.router_bias: FROZEN)"
+                            : "selection biases of routers go on moving (rl.router_bias: MOVING)"});
+  }
+  return facts;
+}
+
 absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recipe, const ModelConfig& config,
                                                              const Training& training, RunFolder& folder,
                                                              int64_t first_step,

@@ -21,6 +21,9 @@ struct RunFact {
   std::string name, value, line;
 };
 
+// What a reader of the results must know, and no metric says.
+std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& config, bool unsafe_programs);
+
 class RunOutputs {
  public:
   // `first_step`: done before this process began. Measures the product peak for perf/mfu.

@@ -25,7 +25,8 @@ int64_t Validation::SequencesAtOnce(int64_t sequence_length) {
   return std::max<int64_t>(1, kTokensAtOnce / sequence_length);
 }
 
-absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent extent) const {
+absl::StatusOr<std::optional<Validation::Result>> Validation::Run(Trainer& trainer, Extent extent,
+                                                                  const Stop& stop) const {
   const int64_t wanted = max_tokens_ > 0 && extent == Extent::kUpToMaxTokens
                              ? std::min(max_tokens_, pass_.num_labels())
                              : pass_.num_labels();
@@ -34,6 +35,8 @@ absl::StatusOr<Validation::Result> Validation::Run(Trainer& trainer, Extent exte
   int64_t labels = 0;
   std::vector<int32_t> tokens, ids, document_starts;
   for (int64_t i = 0; i < pass_.num_sequences() && labels < wanted;) {
+    ASSIGN_OR_RETURN(const bool stopped, stop());
+    if (stopped) return std::nullopt;
     ids.clear();
     std::vector<int32_t> starts{0}, documents{0};
     for (int64_t k = 0; k < at_once && i < pass_.num_sequences() && labels < wanted; ++k, ++i) {

@@ -1,6 +1,8 @@
 // Loss on held-out text, in nats a token and bits a byte (contract: "val/bpb").
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "data/loader.h"
@@ -25,7 +27,9 @@ class Validation {
     bool whole_file = true;
   };
   enum class Extent { kUpToMaxTokens, kWholeFile };
-  absl::StatusOr<Result> Run(Trainer& trainer, Extent extent) const;
+  // Collective. Before each forward pass `stop`, collective too, is asked; nullopt where it says so.
+  using Stop = std::function<absl::StatusOr<bool>()>;
+  absl::StatusOr<std::optional<Result>> Run(Trainer& trainer, Extent extent, const Stop& stop) const;
 
  private:
   Validation(EvaluationPass pass, int64_t sequence_length, int64_t max_tokens, bool document_mask)

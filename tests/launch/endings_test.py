@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,65 @@ def pipelines():
     check(same.returncode == 0, f"a stage that says what the pipeline says {same.stderr.strip()}")
 
 
+def rank_below(launcher, rank):
+    """The process of a rank that moebius-processes has started."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]
+            if int(parent) == launcher and f"MOEBIUS_RANK={rank}" in open(f"/proc/{pid}/environ").read().split("\0"):
+                return int(pid)
+        except (OSError, IndexError):
+            continue
+    return None
+
+
+def stop_while_validating(recipe, out, *extra, ranks=(), rank=None):
+    """Ends the validation of the first step, or that of one rank alone; what the run said and its exit code."""
+    process = subprocess.Popen([*ranks, moebius, "train", recipe, "--out", out, *extra], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    said = ""
+    # A step's line comes before its validation.
+    for line in process.stdout:
+        said += line
+        if "step 1/" in line:
+            os.kill(process.pid if rank is None else rank_below(process.pid, rank), signal.SIGTERM)
+            break
+    said += process.communicate(timeout=120)[0]
+    return process.returncode, said
+
+
+def stopped_in_validation():
+    # Seconds of validation, of which the first batch is run.
+    long = "".join(f"Line {i} says {'xyzab'[i % 5] * (i % 7 + 1)} and no more. " for i in range(120000))
+    os.makedirs("longer")
+    write("longer/0.txt", long[:20000])
+    write("longer/1.txt", long[20000:])
+    built = run([moebius, "data", "build", "--text", "longer", "--held-out", "longer/1.txt", "--tokenizer",
+                 "data/tokenizer.json", "--out", "long"])
+    check(built.returncode == 0, f"a long text to validate on {built.stderr.strip()}")
+    recipe = write("validating.textproto", TEXTS.replace("num_hidden_layers: 1", "num_hidden_layers: 4")
+                   .replace("validate { max_tokens: 256 }", "validate { every_steps: 1 }"))
+    long_text = ["--set", 'data.validation="long/val.h5"']
+    launches = [("one process", (), None)] + ([("rank 1 of 2", [processes, "2"], 1)] if processes else [])
+    for what, ranks, rank in launches:
+        for steps in (3, 1):
+            out = f"validating-{len(ranks)}-{steps}"
+            code, said = stop_while_validating(recipe, out, *long_text, "--set", f"steps={steps}", ranks=ranks, rank=rank)
+            rows = rows_of(out)
+            check(code == 75 and "validation loss" not in said and "val/loss" not in rows[-1] and
+                  checkpoints(out) == ["step-00000001"],
+                  f"{what}, step 1 of {steps}, told to stop while validating: exit {code} {checkpoints(out)} {said[-300:]}")
+            resumed = train(recipe, out, "--set", f"steps={steps}")
+            rows = [(row["step"], "val/loss" in row, "train/loss" in row) for row in rows_of(out)]
+            check(resumed.returncode == 0 and rows == [(1, False, True), (1, True, False)] +
+                  [(step, True, True) for step in range(2, steps + 1)],
+                  f"validates first when it goes on: exit {resumed.returncode} {rows} {resumed.stderr.strip()}")
+            best = min((row for row in rows_of(out) if "val/loss" in row), key=lambda row: row["val/loss"])["step"]
+            check(os.readlink(f"{out}/checkpoints/best") == f"step-{best:08d}", f"and knows its best step {best}")
+            again = train(recipe, out, "--set", f"steps={steps}")
+            check(again.returncode == 0 and "nothing to do" in again.stdout, "once")
+
+
 def all_ranks_fail_together():
     for recipe, words in ((write("signal.textproto", NO_SIGNAL), "no signal"),
                           (write("bad.textproto", overflow() + "max_bad_steps: 1"), "NaN")):
@@ -251,7 +311,7 @@ def main():
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
     for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, another_tokenizer, lost_marks,
-                 ramp_that_does_not_divide, pipelines,
+                 ramp_that_does_not_divide, pipelines, stopped_in_validation,
                  all_ranks_fail_together, one_rank_fails):
         part()
 

@@ -109,6 +109,29 @@ absl::Status CheckAbsent(const std::string& to) {
   return absl::OkStatus();
 }
 
+// config.json of ours has room for one end of texts: what else the folder names is in generation_config.json,
+// as it is or with all ends written in.
+absl::Status KeepEnds(const std::string& from, const ModelConfig& config,
+                      std::map<std::string, std::string>& companions) {
+  const std::string name = "generation_config.json";
+  ASSIGN_OR_RETURN(const std::vector<int32_t> ends, EndOfTextIds(from, config));
+  nlohmann::ordered_json json = nlohmann::ordered_json::object(), own;
+  if (companions.contains(name)) {
+    RETURN_IF_ERROR(ParseJson(companions[name], JoinPath(from, name)).status());
+    json = nlohmann::ordered_json::parse(companions[name]);  // in its own order
+    if (!json.is_object()) return absl::OkStatus();
+    own = json.value("eos_token_id", own);
+  }
+  const bool kept = std::all_of(ends.begin(), ends.end(), [&](int32_t id) {
+    const bool listed = own.is_array() && std::find(own.begin(), own.end(), id) != own.end();
+    return id == config.eos_token_id || listed || own == id;
+  });
+  if (kept) return absl::OkStatus();
+  json["eos_token_id"] = ends;
+  companions[name] = DumpJson(json, 2) + "\n";
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const std::string& to,
@@ -147,14 +170,7 @@ absl::StatusOr<ConvertResult> ConvertCheckpoint(const std::string& from, const s
     if (!FileExists(JoinPath(from, name))) continue;
     ASSIGN_OR_RETURN(content.companions[name], ReadFile(JoinPath(from, name), int64_t{256} << 20));
   }
-  if (!content.companions.contains("generation_config.json")) {
-    // config.json of ours has room for one.
-    ASSIGN_OR_RETURN(const std::vector<int32_t> ends, EndOfTextIds(from, config));
-    if (ends.size() > 1) {
-      content.companions["generation_config.json"] =
-          DumpJson(nlohmann::ordered_json{{"eos_token_id", ends}}, 2) + "\n";
-    }
-  }
+  RETURN_IF_ERROR(KeepEnds(from, config, content.companions));
   ASSIGN_OR_RETURN(ConvertResult result, WriteCheckpointFolder(to, content));
   result.mtp_dropped = mtp_dropped;
   result.mtp_unnamed = NumMtpModules(files) > config.num_nextn_predict_layers;

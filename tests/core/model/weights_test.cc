@@ -7,6 +7,7 @@
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/model/convert.h"
+#include "core/model/model_folder.h"
 #include "tests/core/io/scratch.h"
 #include "tests/core/model/tiny_models.h"
 
@@ -138,6 +139,35 @@ TEST_P(NewRowsTest, LayersBeyondTheConfigAreRefusedMtpModulesAreNot) {
     EXPECT_EQ(ExitCode(status), kExitDamaged);
     EXPECT_TRUE(Contains(status, folder + ": tensors " + first)) << status;
     EXPECT_TRUE(Contains(status, " more have no place in a model")) << status;
+  }
+}
+
+// Chat models end with several tokens; a list in config.json alone must not shrink to its first on the way.
+TEST_P(NewRowsTest, AllEndsOfTextsAreKept) {
+  ModelConfig config = TinyConfig(GetParam());
+  const std::string folder = Saved(config);
+  config.eos_token_id = 3;
+  ASSERT_TRUE(WriteConfig(folder, config, DType::kF32).ok());
+  std::string text = ReadRaw(JoinPath(folder, "config.json"));
+  const std::string one = "\"eos_token_id\": 3";
+  ASSERT_NE(text.find(one), text.npos) << text;
+  WriteRaw(JoinPath(folder, "config.json"),
+           text.replace(text.find(one), one.size(), "\"eos_token_id\": [3, 5, 4]"));
+  int number = 0;
+  for (const auto& [generation, ends] : std::vector<std::pair<std::string, std::vector<int32_t>>>{
+           {"", {3, 5, 4}},
+           {"{\"eos_token_id\": 7, \"top_p\": 0.5}", {3, 5, 4, 7}},
+           {"{\"eos_token_id\": [3, 5, 4]}", {3, 5, 4}}}) {
+    if (!generation.empty()) WriteRaw(JoinPath(folder, "generation_config.json"), generation);
+    const std::string out = scratch_.path(Concat("ends-", number++));
+    const auto converted = ConvertCheckpoint(folder, out, {.dtype = std::nullopt});
+    ASSERT_TRUE(converted.ok()) << converted.status();
+    const auto kept = LoadConfig(out);
+    ASSERT_TRUE(kept.ok()) << kept.status();
+    EXPECT_EQ(kept->eos_token_id, 3);
+    EXPECT_EQ(*EndOfTextIds(out, *kept), ends);
+    const std::string written = ReadRaw(JoinPath(out, "generation_config.json"));
+    EXPECT_EQ(written.find("top_p") == written.npos, generation.find("top_p") == generation.npos) << written;
   }
 }
 

@@ -187,6 +187,37 @@ def lost_marks():
           "and marks the best step again")
 
 
+def best_is_marked_before_others_go():
+    """A run that gets better at every step keeps one checkpoint, which both links name, whenever it is looked at."""
+    recipe = write("better.textproto", TEXTS.replace("validate {", "validate { every_steps: 1"))
+    flags = ["--set", "optimizer.lr=0.01", "--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=1"]
+    for steps in (1, 2, 4):
+        done = train(recipe, "better", "--set", f"steps={steps}", *flags)
+        losses = [row["val/loss"] for row in rows_of("better")]
+        check(done.returncode == 0 and losses == sorted(losses, reverse=True), f"better and better: {losses}")
+        links = [os.readlink(f"better/checkpoints/{link}") for link in ("latest", "best")]
+        check(checkpoints("better") == [f"step-{steps:08d}"] and links == 2 * checkpoints("better"),
+              f"after step {steps} only its checkpoint is kept: {checkpoints('better')}, latest and best {links}")
+
+
+def full_disk_on_one_rank():
+    recipe = write("full.textproto", TEXTS)
+    flags = ["--set", "parallel.data=2"]
+    start = write("limit.sh", '[ "${OMPI_COMM_WORLD_RANK:-$MOEBIUS_RANK}" = 1 ] && ulimit -f 8\nexec "$@"\n')
+    for way, ranks in ways(2).items():
+        out = f"full-{way}"
+        first = train(recipe, out, "--set", "steps=2", *flags, ranks=ranks)
+        check(first.returncode == 0 and checkpoints(out) == ["step-00000002"], f"{way}: two steps {first.stderr.strip()}")
+        full = run([*ranks, "sh", start, moebius, "train", recipe, "--out", out, "--set", "steps=4", *flags])
+        check(full.returncode == 73 and any("rank 1" in line and "-00002-of-" in line and "ulimit -f" in line for line in errors(full)),
+              f"no room for what rank 1 writes: exit {full.returncode} {errors(full)}")
+        check(sorted(os.listdir(f"{out}/checkpoints")) == ["best", "latest", "step-00000002"] and
+              os.readlink(f"{out}/checkpoints/latest") == "step-00000002",
+              f"the last good checkpoint stays and nothing else: {sorted(os.listdir(f'{out}/checkpoints'))}")
+        done = train(recipe, out, "--set", "steps=4", *flags, ranks=ranks)
+        check(done.returncode == 0 and "step 3/4" in done.stdout, f"with room it goes on: exit {done.returncode}")
+
+
 def ramp_that_does_not_divide():
     recipe = write("ramp.textproto", TEXTS.replace("sequence_length: 32 }", "sequence_length: 32 ramp { at_step: 3 to_sequences: 7 } }"))
     one = train(recipe, "ramp-one")
@@ -311,7 +342,7 @@ def main():
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
     for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, another_tokenizer, lost_marks,
-                 ramp_that_does_not_divide, pipelines, stopped_in_validation,
+                 best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
                  all_ranks_fail_together, one_rank_fails):
         part()
 

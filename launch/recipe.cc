@@ -324,17 +324,33 @@ absl::Status Recipe::Finish(const std::string& path, const std::vector<std::stri
     proto_->mutable_distill()->set_teacher(ModelFolderOf(proto_->distill().teacher()));
   }
   CheckRanges(*proto_, origins_, RecipeRanges(), &errors);
-  CheckReaders(&errors);
+  CheckReaders(path, &errors);
   Checker(*proto_, path, origins_, &errors).CheckAll();
   return errors.empty() ? absl::OkStatus() : UsageError(Join(errors, "\n"));
 }
 
 // What a family does not read is known once the family is: with init.from, FillModel looks.
-void Recipe::CheckReaders(std::vector<std::string>* errors) const {
+// A choice made over an earlier one outdates what was said for that: --set optimizer.schedule=CONSTANT over a
+// file with decay_steps, or a recipe over one that it includes. Such values are cleared. Another task is no
+// such choice: much of a recipe is made for one.
+void Recipe::CheckReaders(const std::string& path, std::vector<std::string>* errors) {
   proto::Recipe recipe = *proto_;
   const bool has_family = !recipe.init().has_from() && KnownFamily(recipe.model().model_type());
   if (!has_family && recipe.task() != proto::PIPELINE) recipe.clear_model();
-  ReportUnread(ClearUnread(&recipe, RecipeReaders()), origins_, errors);
+  std::vector<UnreadValue> unread = ClearUnread(&recipe, RecipeReaders());
+  const auto layer = [&](const std::string& field) {
+    const auto origin = origins_.find(field);
+    if (origin == origins_.end()) return 0;
+    return origin->second.starts_with("--set ") ? 3 : origin->second.starts_with(path + ":") ? 2 : 1;
+  };
+  const size_t said = unread.size();
+  std::erase_if(unread, [&](const UnreadValue& value) {
+    return value.readers->chooser != "task" && layer(value.readers->chooser) > layer(value.path);
+  });
+  ReportUnread(unread, origins_, errors);
+  if (!unread.empty() || said == 0) return;
+  if (!recipe.has_model() && proto_->has_model()) *recipe.mutable_model() = proto_->model();
+  *proto_ = recipe;
 }
 
 absl::StatusOr<Recipe> Recipe::Load(const std::string& path, const std::vector<std::string>& sets) {

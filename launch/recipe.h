@@ -54,7 +54,7 @@ class Recipe {
  private:
   Recipe();
   absl::Status Finish(const std::string& path, const std::vector<std::string>& sets);
-  void CheckReaders(std::vector<std::string>* errors) const;
+  void CheckReaders(const std::string& path, std::vector<std::string>* errors);
 
   std::unique_ptr<proto::Recipe> proto_;
   Origins origins_;

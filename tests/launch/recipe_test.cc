@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "core/model/model.pb.h"
 #include "launch/recipe.pb.h"
+#include "tests/launch/temp_folder.h"
 
 namespace moebius {
 namespace {
@@ -273,6 +274,27 @@ TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
   ExpectHas(ErrorOf(sort + "reward { part { name: \"correct\" } part { name: \"coin\" words: 5 } }"),
             "reward.part[1].words is 5; reward.part.name coin does not read it, only repetition does");
   ExpectHas(ErrorOf(sort, {"rl.kl_coefficient=0.1"}), "nothing reads it without rl.kl; ");
+}
+
+TEST(Recipe, AChoiceOutdatesWhatWasSaidForTheOneBefore) {
+  const std::string cosine =
+      std::string(kLlama) + "optimizer { schedule: COSINE decay_steps: 10 min_lr: 1e-5 lr: 1e-3 }";
+  const auto constant = Read(cosine, {"optimizer.schedule=CONSTANT"});
+  ASSERT_TRUE(constant.ok()) << constant.status();
+  EXPECT_FALSE(constant->proto().optimizer().has_decay_steps());
+  EXPECT_EQ(constant->proto().optimizer().lr(), 1e-3);
+  EXPECT_TRUE(Read(constant->ToText()).ok()) << "what a run keeps is a recipe";
+  ExpectHas(ErrorOf(cosine, {"optimizer.schedule=CONSTANT", "optimizer.decay_steps=5"}),
+            "CONSTANT does not read it");
+  ExpectHas(ErrorOf(std::string(kLlama) + "optimizer { decay_steps: 10 }"), "CONSTANT does not read it");
+  const TempFolder folder;
+  folder.Write("base.textproto", cosine);
+  const auto over = [&](const std::string& text) {
+    return Recipe::Load(folder.Write("over.textproto", "include: \"base.textproto\"\n" + text), {});
+  };
+  EXPECT_TRUE(over("optimizer { schedule: CONSTANT }").ok());
+  EXPECT_FALSE(over("optimizer { schedule: CONSTANT decay_steps: 7 }").ok());
+  EXPECT_FALSE(over("optimizer { phase { steps: 5 from_lr: 1 to_lr: 1 } }").ok());
 }
 
 TEST(Recipe, TakesWhatSaysNothing) {

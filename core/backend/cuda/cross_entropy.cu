@@ -1,6 +1,7 @@
 // Cross-entropy and its gradient. A row is cut into as many parts as a cluster has blocks, so that (on
 // Hopper) each block keeps its part in shared memory: the row is read once. What does not fit is read again,
-// latest first, while the second-level cache may still hold it.
+// latest first, while the second-level cache may still hold it. Other cards run code without clusters: a row
+// is one part.
 #include <math_constants.h>
 
 #include <algorithm>
@@ -39,17 +40,18 @@ constexpr int kValuesAThread = 16;  // taken together
 constexpr int kStep = kThreads * kValuesAThread;
 constexpr int kStepsAhead = 5;  // that are on their way to shared memory
 
-// The numbers of a row, x being the logits times the inverse temperature: exp(x - max) / sum are the
-// probabilities, and exp(x - max) * (x - max) sums up to `weighted` where entropies are wanted.
+// The numbers of a row of logits x. With z = (x - max) * inverse temperature (in this order: a low
+// temperature would magnify the rounding of a product) exp(z) / sum are the probabilities, and exp(z) * z
+// sums up to `weighted` where entropies are wanted.
 struct Normalizer {
   float max;
   double sum;
   double weighted;
-  // The same relative to another maximum.
-  __device__ void Rebase(float to) {
-    const float fall = max - to, by = expf(fall);
-    weighted = sum > 0 ? by * (weighted + static_cast<double>(fall) * sum) : 0;
-    sum *= by;
+  // The same relative to another maximum; `by` is the inverse temperature.
+  __device__ void Rebase(float to, float by) {
+    const float fall = (max - to) * by, factor = expf(fall);
+    weighted = sum > 0 ? factor * (weighted + static_cast<double>(fall) * sum) : 0;
+    sum *= factor;
     max = to;
   }
   __device__ double Entropy() const { return log(sum) - weighted / sum; }
@@ -78,11 +80,11 @@ __device__ __forceinline__ void StartStep(const float* row, int base, int cached
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// A thread's values of a step times `by`, from shared memory or the row; those beyond `end` count as minus
-// infinity, whose exponential is 0.
+// A thread's values of a step, from shared memory or the row; those beyond `end` count as minus infinity,
+// whose exponential is 0.
 template <int kUnit>
 __device__ __forceinline__ void LoadStep(const float* row, int base, int end, int cached, const float* cache,
-                                         float by, Vector<float, kUnit> (&x)[kValuesAThread / kUnit]) {
+                                         Vector<float, kUnit> (&x)[kValuesAThread / kUnit]) {
   using Unit = Vector<float, kUnit>;
 #pragma unroll
   for (int u = 0; u < kValuesAThread / kUnit; ++u) {
@@ -95,14 +97,12 @@ __device__ __forceinline__ void LoadStep(const float* row, int base, int end, in
 #pragma unroll
       for (int i = 0; i < kUnit; ++i) x[u].at[i] = -CUDART_INF_F;
     }
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i) x[u].at[i] *= by;
   }
 }
 
 // Adds a step's values to a thread's running maximum and sums below it.
 template <bool kEntropy, int kUnit>
-__device__ __forceinline__ void AddStep(const Vector<float, kUnit> (&x)[kValuesAThread / kUnit],
+__device__ __forceinline__ void AddStep(const Vector<float, kUnit> (&x)[kValuesAThread / kUnit], float by,
                                         Normalizer& running) {
   float most = running.max, part = 0, weighted = 0;
 #pragma unroll
@@ -114,17 +114,17 @@ __device__ __forceinline__ void AddStep(const Vector<float, kUnit> (&x)[kValuesA
   for (const auto& unit : x) {
 #pragma unroll
     for (const float value : unit.at) {
-      const float p = expf(value - most);
+      const float z = (value - most) * by, p = expf(z);
       part += p;
-      if (kEntropy && p > 0) weighted += p * (value - most);
+      if (kEntropy && p > 0) weighted += p * z;
     }
   }
   if constexpr (kEntropy) {
-    running.Rebase(most);
+    running.Rebase(most, by);
     running.sum += part;
     running.weighted += weighted;
   } else {
-    running = {most, running.sum * expf(running.max - most) + part, 0};
+    running = {most, running.sum * expf((running.max - most) * by) + part, 0};
   }
 }
 
@@ -137,27 +137,27 @@ __device__ Normalizer Normalize(const float* row, int count, int cached, float* 
   Vector<float, kUnit> x[kValuesAThread / kUnit];
   Normalizer running{-FLT_MAX, 0, 0};
   for (int base = cached; base < count; base += kStep) {
-    LoadStep<kUnit>(row, base, count, cached, cache, by, x);
-    AddStep<kEntropy, kUnit>(x, running);
+    LoadStep<kUnit>(row, base, count, cached, cache, x);
+    AddStep<kEntropy, kUnit>(x, by, running);
   }
   for (int base = 0; base < cached; base += kStep) {
     asm volatile("cp.async.wait_group %0;" ::"n"(kStepsAhead - 1) : "memory");
-    LoadStep<kUnit>(row, base, cached, cached, cache, by, x);
-    AddStep<kEntropy, kUnit>(x, running);
+    LoadStep<kUnit>(row, base, cached, cached, cache, x);
+    AddStep<kEntropy, kUnit>(x, by, running);
     StartStep<kUnit>(row, base + kStepsAhead * kStep, cached, cache);
   }
   const float most = BlockMax<kThreads>(running.max, maxima);
   if constexpr (!kEntropy) {
-    return {most, BlockSum<kThreads>(running.sum * expf(running.max - most), sums), 0};
+    return {most, BlockSum<kThreads>(running.sum * expf((running.max - most) * by), sums), 0};
   }
-  running.Rebase(most);
+  running.Rebase(most, by);
   const double sum = BlockSum<kThreads>(running.sum, sums);
   __syncthreads();  // before the next sum takes the same memory
   return {most, sum, BlockSum<kThreads>(running.weighted, sums)};
 }
 
 // The row's max and sum from those of its parts, in their order. Every thread of every block of the cluster.
-__device__ Normalizer OfRow(const Normalizer& own, int parts) {
+__device__ Normalizer OfRow(const Normalizer& own, int parts, float by) {
 #if __CUDA_ARCH__ >= 900
   __shared__ float maxima[kMostParts];
   __shared__ double sums[kMostParts], weighted[kMostParts];
@@ -182,7 +182,7 @@ __device__ Normalizer OfRow(const Normalizer& own, int parts) {
   for (int p = 0; p < parts; ++p) row.max = fmaxf(row.max, maxima[p]);
   for (int p = 0; p < parts; ++p) {
     Normalizer part{maxima[p], sums[p], weighted[p]};
-    part.Rebase(row.max);
+    part.Rebase(row.max, by);
     row.sum += part.sum;
     row.weighted += part.weighted;
   }
@@ -199,7 +199,7 @@ struct GradientFactors {
   float loss;     // scale * weight * inverse temperature
   float p;        // loss / sum
   float entropy;  // entropy_scale * inverse temperature / sum; 0: no such term
-  float shift;    // ln p + H = x - max + shift
+  float shift;    // ln p + H = z + shift
 };
 
 // A thread writes only elements that it has read itself (from `row`, or from what it copied to `cache`), so
@@ -209,7 +209,7 @@ __device__ void WriteGradient(const float* row, int count, int cached, const flo
                               float max, const GradientFactors& factors, T* dlogits) {
   for (int base = (count - 1) / kStep * kStep; base >= 0; base -= kStep) {
     Vector<float, kUnit> x[kValuesAThread / kUnit];
-    LoadStep<kUnit>(row, base, count, cached, cache, factors.by, x);
+    LoadStep<kUnit>(row, base, count, cached, cache, x);
 #pragma unroll
     for (int u = 0; u < kValuesAThread / kUnit; ++u) {
       const int at = At<kUnit>(base, u);
@@ -217,7 +217,7 @@ __device__ void WriteGradient(const float* row, int count, int cached, const flo
       Vector<T, kUnit> y;
 #pragma unroll
       for (int i = 0; i < kUnit; ++i) {
-        const float z = x[u].at[i] - max, e = expf(z);
+        const float z = (x[u].at[i] - max) * factors.by, e = expf(z);
         float g = e * factors.p;
         if (kEntropy && e > 0) g += e * factors.entropy * (z + factors.shift);
         y.at[i] = FromFloat<T>(at + i == target ? g - factors.loss : g);
@@ -260,12 +260,12 @@ __global__ void __launch_bounds__(kThreads, 3) CrossEntropyKernel(CrossEntropyKe
 #endif
   // Read before the synchronisations that follow, after which dlogits may replace it.
   const float by = args.inverse_temperature;
-  const float at_target = part == 0 && threadIdx.x == 0 ? row[target] * by : 0;
+  const float at_target = part == 0 && threadIdx.x == 0 ? row[target] : 0;
   Normalizer normalizer = Normalize<kEntropy, kUnit>(row + begin, count, cached, cache, by);
-  if (parts > 1) normalizer = OfRow(normalizer, parts);
+  if (parts > 1) normalizer = OfRow(normalizer, parts, by);
   if (part == 0 && threadIdx.x == 0) {
-    args.losses[r] =
-        static_cast<float>(log(normalizer.sum) + (static_cast<double>(normalizer.max) - at_target));
+    const double behind = static_cast<double>(normalizer.max) - at_target;
+    args.losses[r] = static_cast<float>(log(normalizer.sum) + behind * by);
     if (kEntropy) args.entropies[r] = static_cast<float>(normalizer.Entropy());
   }
   if (dlogits == nullptr) return;
@@ -316,11 +316,12 @@ struct Cut {
   int64_t part, cached;  // elements
 };
 // Three blocks a multiprocessor, so that some move memory while others reduce; fewer where a part would not
-// fit otherwise. Losses alone need no cache.
+// fit otherwise. Losses alone need no cache. Only Hopper's own code knows clusters: newer cards run what is
+// compiled for compute capability 8.0, as older ones do.
 Cut CutRow(const cudaDeviceProp& properties, int64_t vocabulary, bool gradient) {
   Cut cut{.parts = 1, .part = vocabulary, .cached = 0};
   if (!gradient) return cut;
-  while (properties.major >= 9 && cut.parts < kMostParts && cut.part > Room(properties, 3)) {
+  while (properties.major == 9 && cut.parts < kMostParts && cut.part > Room(properties, 3)) {
     cut.parts *= 2;
     cut.part = CeilDiv(CeilDiv(vocabulary, cut.parts), kWarp) * kWarp;  // whole lines of memory
   }

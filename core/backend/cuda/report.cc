@@ -112,7 +112,7 @@ extern "C" __attribute__((visibility("default"))) void moebius_describe_gpus(
                moebius::HumanBytes(static_cast<double>(p.totalGlobalMem)), bus.empty() ? "" : ", ", bus);
     if (p.major < 8) {
       add(Kind::kBad, "gpu", line + "; moebius needs 8.0 (A100) or newer");
-    } else if (p.major < 9) {
+    } else if (p.major != 9) {
       add(Kind::kNote, "gpu", line + "; runs without Hopper's kernels, several times slower on experts");
     } else {
       add(Kind::kGood, "gpu", line);

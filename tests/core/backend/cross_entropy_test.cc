@@ -148,6 +148,38 @@ TEST(CrossEntropyTest, StaysFiniteForLogitsInTheThousands) {
   ExpectNear(Values(logits), want.gradients, 1e-3, "gradients");
 }
 
+// The product of a logit and 1 / temperature has few digits left for the difference to another one.
+TEST(CrossEntropyTest, SubtractsTheMaximumBeforeALowTemperatureMagnifiesIt) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const int64_t rows = 5, vocabulary = 2600;
+  const float by = 100;
+  const Tensor logits = RandomTensor(*backend, DType::kF32, {rows, vocabulary}, "logits", 0.02);
+  const std::vector<int32_t> targets = Targets(rows, vocabulary);
+  std::vector<double> losses, gradients;
+  for (int64_t r = 0; r < rows; ++r) {
+    double sum = 0;
+    for (int64_t c = 0; c < vocabulary; ++c) SetAt(logits, r, c, ValueAt(logits, r, c) + 20);
+    for (int64_t c = 0; c < vocabulary; ++c) sum += std::exp(by * (ValueAt(logits, r, c) - 20));
+    const auto log_p = [&](int64_t c) { return by * (ValueAt(logits, r, c) - 20) - std::log(sum); };
+    const bool counts = targets[r] >= 0;
+    losses.push_back(counts ? -log_p(targets[r]) : 0);
+    for (int64_t c = 0; c < vocabulary; ++c)
+      gradients.push_back(counts ? by * (std::exp(log_p(c)) - (c == targets[r])) : 0);
+  }
+  const Tensor target = Int32Tensor(*backend, targets), loss = DirtyTensor(*backend, DType::kF32, {rows});
+  const Tensor entropy = DirtyTensor(*backend, DType::kF32, {rows});
+  CrossEntropyArgs args{
+      .logits = logits, .targets = target, .losses = loss, .scale = 1, .inverse_temperature = by};
+  backend->CrossEntropy(*stream, args);
+  ExpectNear(Values(loss), losses, 1e-6, "losses alone");
+  args.entropies = entropy;
+  args.dlogits = logits;
+  backend->CrossEntropy(*stream, args);
+  ExpectNear(Values(loss), losses, 1e-6, "losses");
+  ExpectNear(Values(logits), gradients, 2e-6, "gradients", 0.1);
+}
+
 TEST(CrossEntropyTest, ANaNLogitMakesANaNLoss) {
   const auto backend = NewTestBackend();
   const auto stream = backend->NewStream(StreamKind::kCompute);

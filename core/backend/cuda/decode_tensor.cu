@@ -180,8 +180,7 @@ __global__ void __launch_bounds__(kThreads)
 template <int kValueTiles>
 void Launch(cudaStream_t stream, const DecodeProblem<Bf16>& p, dim3 grid) {
   const int bytes = static_cast<int>(DecodeTensorBytes(p));
-  CUDA_OK(cudaFuncSetAttribute(DecodeTensorKernel<kValueTiles>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               bytes));
+  AllowShared(DecodeTensorKernel<kValueTiles>, bytes);
   DecodeTensorKernel<kValueTiles><<<grid, kThreads, bytes, stream>>>(p, ValuesLieInKeys(p));
 }
 

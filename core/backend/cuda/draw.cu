@@ -12,7 +12,6 @@ constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kBlock = 64;  // weights that are summed in fp32
 constexpr int kLanes = 8;   // of such a block; a thread sums one
-constexpr int kDefaultShared = 48 << 10;
 
 struct DrawProblem {
   const float* logits;
@@ -203,10 +202,7 @@ void CudaBackend::DrawTokens(Stream& stream, const DrawTokensArgs& args) {
   if (n == 0) return;
   const int64_t shared = cuda::CeilDiv(vocab, cuda::kBlock) * static_cast<int64_t>(sizeof(double));
   CHECK_LE(shared, int64_t{160} << 10) << "a vocabulary of " << vocab << " tokens";
-  if (shared > cuda::kDefaultShared - 1024) {
-    CUDA_OK(cudaFuncSetAttribute(cuda::DrawKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 static_cast<int>(shared)));
-  }
+  cuda::AllowShared(cuda::DrawKernel, shared);
   const cuda::DrawProblem problem{.logits = cuda::Data<const float>(args.logits),
                                   .stride = args.logits.stride,
                                   .vocab = static_cast<int>(vocab),

@@ -84,6 +84,21 @@ __device__ __forceinline__ float BlockMax(float x, float* shared) {
   return most;
 }
 
+// Lets a kernel take `bytes` of dynamic shared memory; 48 KiB in all are there unasked. All rank threads of a
+// card share the setting, so each sets the same: the most that the card can give. What a launch asks for does
+// not change by it.
+template <typename Kernel>
+void AllowShared(Kernel* kernel, int64_t bytes) {
+  if (bytes <= (40 << 10)) return;
+  int device = 0, most = 0;
+  CUDA_OK(cudaGetDevice(&device));
+  CUDA_OK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  cudaFuncAttributes own;
+  CUDA_OK(cudaFuncGetAttributes(&own, kernel));
+  CUDA_OK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               most - static_cast<int>(own.sharedSizeBytes)));
+}
+
 // Calls f with a value of the element type that `act` names: ForAct(dtype, [&](auto tag) { using T =
 // decltype(tag); ... }).
 template <typename F>

@@ -83,13 +83,4 @@ struct TeamSums {
   }
 };
 
-// Lets a kernel take `bytes` of dynamic shared memory; 48 KiB in all are there unasked.
-template <typename Kernel>
-void AllowShared(Kernel* kernel, int64_t bytes) {
-  if (bytes > (40 << 10)) {
-    CUDA_OK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
-  }
-}
-
 }  // namespace moebius::cuda

@@ -8,8 +8,8 @@
 #include "core/backend/cuda/errors.h"
 #include "core/backend/cuda/fp8_products.h"
 #include "core/backend/cuda/grouped_products.h"
+#include "core/backend/cuda/memory.h"
 #include "core/backend/cuda/streams.h"
-#include "core/base/check.h"
 #include "core/base/strings.h"
 
 namespace moebius {
@@ -17,7 +17,12 @@ namespace moebius {
 using cuda::Ok;
 
 CudaBackend::CudaBackend(int device, const GpuOptions& options, const cudaDeviceProp& properties)
-    : device_(device), memory_(options.memory), properties_(properties) {
+    : device_(device),
+      memory_(options.memory),
+      properties_(properties),
+      blocks_({.take = [this](int64_t bytes) { return cuda::TryClaim(memory_, bytes); },
+               .give = [this](void* memory) { cuda::Release(memory_, memory); },
+               .wait = [] { CUDA_OK(cudaDeviceSynchronize()); }}) {
   CUDA_OK(cudaSetDevice(device_));
   link_ = std::make_unique<cuda::CudaLink>(device_);
   exchange_ = std::make_unique<ExchangeThread>(link_.get());
@@ -32,8 +37,7 @@ CudaBackend::~CudaBackend() {
   cudaDeviceSynchronize();
   exchange_ = nullptr;
   link_ = nullptr;
-  for (const auto& [memory, bytes] : sizes_)
-    memory_ == GpuMemory::kDevice ? cudaFree(memory) : cudaFreeHost(memory);
+  for (void* const memory : scratch_) cuda::Release(GpuMemory::kDevice, memory);
 }
 
 // Freed blocks are kept and handed out again: work on the rank's one compute stream is in order, so a new
@@ -42,56 +46,39 @@ void* CudaBackend::Allocate(int64_t bytes) {
   const int64_t unit = bytes >= (int64_t{1} << 20) ? int64_t{2} << 20 : 512;
   const int64_t size = (std::max<int64_t>(bytes, 1) + unit - 1) / unit * unit;
   CUDA_OK(cudaSetDevice(device_));
-  std::unique_lock lock(memory_mutex_);
-  const auto kept = free_.find(size);
-  if (kept != free_.end() && !kept->second.empty() && !ExchangeThread::Here()) {
-    void* memory = kept->second.back();
-    kept->second.pop_back();
-    lock.unlock();
-    if (memory_ == GpuMemory::kHostMapped) CUDA_OK(cudaDeviceSynchronize());  // host code writes it next
-    return memory;
+  const KeptBlocks::Block block =
+      blocks_.Take(size, ExchangeThread::Here() ? KeptBlocks::From::kDevice : KeptBlocks::From::kKeptFirst);
+  if (block.memory == nullptr) cuda::OutOfMemory(memory_, size, "tensors", blocks_.bytes());
+  if (block.was_kept && memory_ == GpuMemory::kHostMapped) {
+    CUDA_OK(cudaDeviceSynchronize());  // host code writes it next
   }
-  void* memory = nullptr;
-  cudaError_t error = memory_ == GpuMemory::kDevice ? cudaMalloc(&memory, size)
-                                                    : cudaHostAlloc(&memory, size, cudaHostAllocMapped);
-  if (error == cudaErrorMemoryAllocation) {
-    (void)cudaGetLastError();
-    size_t left = 0, all = 0;
-    CUDA_OK(cudaMemGetInfo(&left, &all));
-    cuda::DeviceFailure(Concat("out of GPU memory: asked for ", HumanBytes(static_cast<double>(size)), "; ",
-                               HumanBytes(static_cast<double>(reserved_)), " are in use here, ",
-                               HumanBytes(static_cast<double>(left)), " of ",
-                               HumanBytes(static_cast<double>(all)),
-                               " are free; use smaller microbatches or more recomputation"));
-  }
-  Ok(error, "cudaMalloc");
-  sizes_[memory] = size;
-  reserved_ += size;
-  return memory;
+  return block.memory;
 }
 
 void CudaBackend::Free(void* memory) {
-  if (memory == nullptr) return;
-  std::lock_guard lock(memory_mutex_);
-  free_[sizes_.at(memory)].push_back(memory);
+  if (memory != nullptr) blocks_.Free(memory);
 }
 
 void* CudaBackend::Scratch(int64_t bytes) {
   if (scratch_bytes_ < bytes) {
-    if (scratch_ != nullptr) outgrown_.push_back(scratch_);
-    scratch_bytes_ = std::max<int64_t>(bytes + bytes / 4, int64_t{16} << 20);
-    CUDA_OK(cudaMalloc(&scratch_, scratch_bytes_));
-    std::lock_guard lock(memory_mutex_);
-    reserved_ += scratch_bytes_;
+    const int64_t size = std::max<int64_t>(bytes + bytes / 4, int64_t{16} << 20);
+    void* memory = cuda::TryClaim(GpuMemory::kDevice, size);
+    if (memory == nullptr && blocks_.GiveBack()) memory = cuda::TryClaim(GpuMemory::kDevice, size);
+    if (memory == nullptr) {
+      cuda::OutOfMemory(GpuMemory::kDevice, size, "what a kernel keeps between its launches",
+                        blocks_.bytes());
+    }
+    scratch_.push_back(memory);
+    scratch_bytes_ = size;
   }
-  return scratch_;
+  return scratch_.empty() ? nullptr : scratch_.back();
 }
 
 std::string CudaBackend::Name() const { return Concat("cuda (", properties_.name, ")"); }
 
 int64_t CudaBackend::free_bytes() const {
-  size_t left = 0, all = 0;
-  return cudaMemGetInfo(&left, &all) == cudaSuccess ? static_cast<int64_t>(left) : 0;
+  cudaSetDevice(device_);
+  return cuda::RoomIn(memory_).free;
 }
 
 std::string CudaBackend::InstructionSet() const {

@@ -7,15 +7,14 @@
 
 #include <cuda_runtime.h>
 
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "core/backend/backend.h"
 #include "core/backend/exchange_thread.h"
 #include "core/backend/gpu.h"
+#include "core/backend/kept_blocks.h"
 
 namespace moebius {
 
@@ -89,13 +88,9 @@ class CudaBackend final : public Backend {
   int device_;
   GpuMemory memory_;
   cudaDeviceProp properties_;
-  std::mutex memory_mutex_;
-  std::map<void*, int64_t> sizes_;              // of what is handed out or kept
-  std::map<int64_t, std::vector<void*>> free_;  // by size
-  int64_t reserved_ = 0;
-  void* scratch_ = nullptr;
-  int64_t scratch_bytes_ = 0;
-  std::vector<void*> outgrown_;  // earlier scratch that launches may still use
+  KeptBlocks blocks_;
+  std::vector<void*> scratch_;  // of the device, the latest last; launches may still use the others
+  int64_t scratch_bytes_ = 0;   // of the latest
   std::unique_ptr<cuda::CudaLink> link_;
   std::unique_ptr<ExchangeThread> exchange_;
   std::unique_ptr<cuda::DenseProducts> dense_;

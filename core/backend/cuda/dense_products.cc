@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/backend/cuda/errors.h"
+#include "core/backend/cuda/memory.h"
 #include "core/base/check.h"
 
 namespace moebius::cuda {
@@ -54,7 +55,7 @@ void Set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttribut
 
 DenseProducts::DenseProducts() {
   CUDA_OK(cublasLtCreate(&handle_));
-  CUDA_OK(cudaMalloc(&workspace_, kWorkspaceBytes));
+  workspace_ = Claim(GpuMemory::kDevice, kWorkspaceBytes, "cuBLASLt's workspace");
 }
 
 DenseProducts::~DenseProducts() {

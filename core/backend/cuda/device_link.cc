@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "core/backend/cuda/errors.h"
+#include "core/backend/cuda/memory.h"
 #include "core/base/check.h"
 
 namespace moebius::cuda {
@@ -126,14 +127,9 @@ DeviceLink::Block CudaLink::Take(Place place, int64_t bytes) {
     return {data, size, place};
   }
   CUDA_OK(cudaSetDevice(device_));
-  Block block{nullptr, size, place};
-  if (place == Place::kHost) {
-    CUDA_OK(cudaHostAlloc(&block.data, size, cudaHostAllocDefault));
-  } else {
-    CUDA_OK(cudaMalloc(&block.data, size));
-  }
-  blocks_.push_back(block);
-  return block;
+  const GpuMemory memory = place == Place::kHost ? GpuMemory::kHostMapped : GpuMemory::kDevice;
+  blocks_.push_back({Claim(memory, size, "an exchange between ranks"), size, place});
+  return blocks_.back();
 }
 
 void CudaLink::Give(const Block& block) {

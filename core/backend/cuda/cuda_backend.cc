@@ -130,11 +130,17 @@ extern "C" __attribute__((visibility("default"))) moebius::Backend* moebius_new_
   const cudaError_t found = cudaGetDeviceCount(&devices);
   if (found != cudaSuccess || devices == 0) {
     (void)cudaDriverGetVersion(&driver);
-    *error = driver == 0 ? std::string(
-                               "no NVIDIA driver on this machine (libcuda.so.1 is missing): install one, or "
-                               "run on the CPU")
-                         : Concat("no GPU can be used: ", cudaGetErrorString(found),
-                                  "; look at nvidia-smi and CUDA_VISIBLE_DEVICES");
+    if (driver == 0) {
+      *error =
+          "no NVIDIA driver on this machine (libcuda.so.1 is missing): install one, 580 or newer, or run on "
+          "the CPU";
+    } else if (found == cudaErrorInsufficientDriver) {
+      *error = Concat("the NVIDIA driver of this machine is too old: it is made for CUDA ", driver / 1000,
+                      ".", driver % 1000 / 10, "; install driver 580 or newer, or run on the CPU");
+    } else {
+      *error = Concat("no GPU can be used: ", cudaGetErrorString(found),
+                      "; look at nvidia-smi and CUDA_VISIBLE_DEVICES");
+    }
     return nullptr;
   }
   const int device = options.rank % devices;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "core/backend/gpu_build.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 

@@ -36,8 +36,8 @@ struct GpuFinding {
 std::vector<GpuFinding> DescribeGpus();
 
 // What the shared object exports under the name kNewGpuBackend: null, with `error` set, when there is no
-// device to use. The two must come from one build: `build` is compared with kGpuBuild.
-inline constexpr char kGpuBuild[] = "moebius 0.1.0";
+// device to use. `build`: kGpuBuild (gpu_build.h, made by CMake), which names the headers that the two share;
+// with another one nothing else is called.
 inline constexpr char kNewGpuBackend[] = "moebius_new_gpu_backend";
 using NewGpuBackend = Backend* (*)(const char* build, const GpuOptions& options, std::string* error);
 inline constexpr char kDescribeGpus[] = "moebius_describe_gpus";

@@ -10,6 +10,7 @@
 #include "core/backend/cuda/grouped_products.h"
 #include "core/backend/cuda/memory.h"
 #include "core/backend/cuda/streams.h"
+#include "core/backend/gpu_build.h"
 #include "core/base/strings.h"
 
 namespace moebius {

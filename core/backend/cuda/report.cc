@@ -11,6 +11,7 @@
 #include "core/backend/gpu.h"
 #include "core/base/strings.h"
 
+#include "core/backend/gpu_build.h"
 namespace moebius {
 namespace {
 

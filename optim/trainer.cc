@@ -76,6 +76,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::New(World& world, Backend& bac
                                                       const ModelConfig& model, const ModelOptions& options,
                                                       const Layout& layout, const TrainConfig& config) {
   RETURN_IF_ERROR(CheckExchange(layout, world.node_of_rank()));
+  RETURN_IF_ERROR(CheckRouter(model, backend.router_limits(), backend.Name()));
   std::unique_ptr<Trainer> t(new Trainer(backend, stream, config));
   ASSIGN_OR_RETURN(const Schedule shape, ScheduleShape(layout));
   ASSIGN_OR_RETURN(const std::vector<StageRange> ranges, PlanStages(model, shape.stages));

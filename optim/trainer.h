@@ -109,7 +109,8 @@ class Trainer {
  public:
   // Collective. Builds what this rank holds; weights are undefined until InitializeWeights or a checkpoint.
   // `layout` fits the model, the world and the smallest batch (FitLayout). All outlive the trainer.
-  // UsageError for an exchange that the nodes do not allow (CheckExchange).
+  // UsageError for an exchange that the nodes do not allow (CheckExchange), kUnavailable for a router that
+  // the backend does not compute (CheckRouter).
   static absl::StatusOr<std::unique_ptr<Trainer>> New(World& world, Backend& backend, Stream& stream,
                                                       const ModelConfig& model, const ModelOptions& options,
                                                       const Layout& layout, const TrainConfig& config);

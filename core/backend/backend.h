@@ -80,6 +80,7 @@ class Backend : public Allocator {
   // The size of the pieces in which large results that nobody keeps (logits) are best computed: near the
   // caches of a CPU, enough to fill all processors of a GPU.
   virtual int64_t piece_bytes() const = 0;
+  virtual RouterLimits router_limits() const = 0;
   // What could still be allocated now; 0: nobody knows.
   virtual int64_t free_bytes() const = 0;
   virtual std::unique_ptr<Stream> NewStream(StreamKind kind) = 0;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "core/tensor/tensor.h"
@@ -164,6 +165,11 @@ struct RouterSpec {
   int64_t top_k = 1;
   bool normalize = true;
   float scale = 1;
+};
+// The largest router that a backend has kernels for.
+struct RouterLimits {
+  int64_t experts = std::numeric_limits<int64_t>::max();
+  int64_t top_k = std::numeric_limits<int64_t>::max();
 };
 struct RouterArgs {
   RouterSpec spec;

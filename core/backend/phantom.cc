@@ -59,6 +59,7 @@ class Phantom final : public PhantomBackend {
   bool batch_invariant() const override { return options_.batch_invariant; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return options_.piece_bytes; }
+  RouterLimits router_limits() const override { return {}; }
   int64_t free_bytes() const override { return 0; }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override {
     return std::make_unique<PhantomStream>(kind);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "core/base/nearest.h"
 #include "core/base/strings.h"
@@ -163,6 +164,17 @@ absl::Status Validate(const ModelConfig& c, const std::string& source) {
               "rope_scaling.original_max_position_embeddings must be given");
   }
   return Report(p, source);
+}
+
+absl::Status CheckRouter(const ModelConfig& config, const RouterLimits& limits, const std::string& backend) {
+  for (const auto& [field, value, most] :
+       {std::tuple("n_routed_experts", config.n_routed_experts, limits.experts),
+        std::tuple("num_experts_per_tok", config.num_experts_per_tok, limits.top_k)}) {
+    if (config.n_routed_experts == 0 || value <= most) continue;
+    return UnavailableError(Concat("model.", field, " is ", value, "; the router of ", backend, " takes ",
+                                   most, " at most; lower it, or run on the CPU, which takes any"));
+  }
+  return absl::OkStatus();
 }
 
 namespace {

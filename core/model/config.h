@@ -79,6 +79,9 @@ struct ModelConfig {
 // All contradictions and missing sizes at once, as UsageError; `source` names where the config came from.
 absl::Status Validate(const ModelConfig& config, const std::string& source);
 
+// kUnavailable for a router that `backend` (its name) has no kernels for.
+absl::Status CheckRouter(const ModelConfig& config, const RouterLimits& limits, const std::string& backend);
+
 // The families that we read, write and train.
 std::vector<std::string> ModelTypes();
 

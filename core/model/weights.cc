@@ -190,6 +190,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, Backend& backen
                                       const ModelOptions& options) {
   LoadedModel out;
   ASSIGN_OR_RETURN(out.config, LoadConfig(folder));
+  RETURN_IF_ERROR(CheckRouter(out.config, backend.router_limits(), backend.Name()));
   out.model = std::make_unique<Model>(out.config, backend, stream, options);
   RETURN_IF_ERROR(LoadWeights(folder, backend, stream, *out.model));
   return out;

@@ -36,7 +36,7 @@ absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& st
 absl::Status CheckAllWanted(const std::string& folder, const SafetensorsFolder& files,
                             const ModelConfig& config, const std::set<std::string>& wanted);
 
-// Config and weights together.
+// Config and weights together. LoadModel: kUnavailable, too, for a router that the backend does not compute.
 struct LoadedModel {
   ModelConfig config;
   std::unique_ptr<Model> model;

@@ -28,6 +28,7 @@ class CpuBackend final : public Backend {
   bool batch_invariant() const override { return batch_invariant_; }
   int num_threads() const override { return pool_.num_threads(); }
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
+  RouterLimits router_limits() const override { return {}; }
   int64_t free_bytes() const override;
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;

@@ -42,6 +42,7 @@ class CudaBackend final : public Backend {
   bool batch_invariant() const override { return false; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return int64_t{1} << 30; }
+  RouterLimits router_limits() const override;  // router.cu
   int64_t free_bytes() const override;
   std::unique_ptr<Stream> NewStream(StreamKind kind) override;
   std::unique_ptr<Event> NewEvent() override;

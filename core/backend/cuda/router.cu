@@ -286,6 +286,10 @@ unsigned Blocks(int64_t tokens) { return static_cast<unsigned>(CeilDiv(tokens, k
 }  // namespace
 }  // namespace cuda
 
+RouterLimits CudaBackend::router_limits() const {
+  return {.experts = cuda::kMaxExperts, .top_k = cuda::kMaxTopK};
+}
+
 void CudaBackend::Router(Stream& stream, const RouterArgs& args) {
   const int64_t tokens = args.logits.rows(), experts = args.logits.cols();
   if (tokens == 0) return;

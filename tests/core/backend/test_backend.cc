@@ -42,6 +42,7 @@ class WaitingBackend final : public Backend {
   bool batch_invariant() const override { return to_->batch_invariant(); }
   int num_threads() const override { return to_->num_threads(); }
   int64_t piece_bytes() const override { return to_->piece_bytes(); }
+  RouterLimits router_limits() const override { return to_->router_limits(); }
   int64_t free_bytes() const override { return to_->free_bytes(); }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override { return to_->NewStream(kind); }
   std::unique_ptr<Event> NewEvent() override { return to_->NewEvent(); }

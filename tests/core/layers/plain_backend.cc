@@ -61,6 +61,7 @@ class PlainBackend final : public Backend {
   bool batch_invariant() const override { return false; }
   int num_threads() const override { return 1; }
   int64_t piece_bytes() const override { return int64_t{16} << 20; }
+  RouterLimits router_limits() const override { return {}; }
   int64_t free_bytes() const override { return 0; }
   std::unique_ptr<Stream> NewStream(StreamKind) override { return std::make_unique<PlainStream>(); }
   std::unique_ptr<Event> NewEvent() override { return std::make_unique<HostEvent>(); }

@@ -352,5 +352,22 @@ TEST(ConfigTest, RecipesCannotAskForWhatTheirFamilyCannotSave) {
             std::string::npos);
 }
 
+TEST(ConfigTest, ARouterThatABackendHasNoKernelsForIsRefusedByItsField) {
+  ModelConfig config;
+  config.n_routed_experts = 600;
+  config.num_experts_per_tok = 40;
+  EXPECT_TRUE(CheckRouter(config, {}, "cpu").ok());
+  EXPECT_TRUE(CheckRouter(config, {.experts = 600, .top_k = 40}, "a card").ok());
+  const absl::Status experts = CheckRouter(config, {.experts = 512, .top_k = 32}, "a card");
+  EXPECT_EQ(ExitCode(experts), kExitUnavailable);
+  EXPECT_NE(experts.message().find("model.n_routed_experts is 600; the router of a card takes 512"),
+            std::string::npos)
+      << experts;
+  const absl::Status choices = CheckRouter(config, {.experts = 600, .top_k = 32}, "a card");
+  EXPECT_NE(choices.message().find("model.num_experts_per_tok is 40"), std::string::npos) << choices;
+  config.n_routed_experts = 0;
+  EXPECT_TRUE(CheckRouter(config, {.experts = 512, .top_k = 32}, "a card").ok()) << "a dense model";
+}
+
 }  // namespace
 }  // namespace moebius

@@ -91,16 +91,30 @@ bool CudaLink::Holds(const void* memory) const {
   return memory != nullptr && PlaceOf(memory).type == cudaMemoryTypeDevice;
 }
 
+bool CudaLink::Reaches(const void* memory) {
+  const cudaPointerAttributes place = PlaceOf(memory);
+  if (place.type != cudaMemoryTypeDevice) return place.type == cudaMemoryTypeHost;
+  if (place.device == device_) return true;
+  const auto [peer, is_new] = peers_.try_emplace(place.device, false);
+  if (is_new) {
+    int can = 0;
+    CUDA_OK(cudaDeviceCanAccessPeer(&can, device_, place.device));
+    if (can != 0) {
+      // Without it the driver takes even its copies through the host.
+      const cudaError_t error = cudaDeviceEnablePeerAccess(place.device, 0);
+      (void)cudaGetLastError();
+      peer->second = error == cudaSuccess || error == cudaErrorPeerAccessAlreadyEnabled;
+    }
+  }
+  return peer->second;
+}
+
 std::unique_ptr<DeviceLink::Work> CudaLink::Copy(const std::vector<MemoryPiece>& from,
                                                  const std::vector<MemoryPiece>& to) {
   CUDA_OK(cudaSetDevice(device_));
   const std::vector<Stretch> stretches = Stretches(from, to);
-  const auto reached = [&](const void* memory) {
-    const cudaPointerAttributes place = PlaceOf(memory);
-    return (place.type == cudaMemoryTypeDevice && place.device == device_) ||
-           place.type == cudaMemoryTypeHost;
-  };
-  if (stretches.size() > kCopyEngineStretches && reached(stretches[0].from) && reached(stretches[0].to)) {
+  const bool reached = !stretches.empty() && Reaches(stretches[0].from) && Reaches(stretches[0].to);
+  if (reached && stretches.size() > kCopyEngineStretches) {
     CopyStretches(stream_, stretches);
   } else {
     for (const Stretch& s : stretches) {

@@ -41,8 +41,13 @@ class CudaLink final : public DeviceLink {
   std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends) override;
 
  private:
+  // Whether kernels on this device reach the memory; asks for the way to another device's when it is first
+  // seen, so that a process whose ranks have one card each never touches the others.
+  bool Reaches(const void* memory);
+
   const int device_;
   cudaStream_t stream_ = nullptr;
+  std::map<int, bool> peers_;  // of the exchange thread: other devices, and whether their memory is reached
   std::mutex mutex_;
   std::map<std::pair<Place, int64_t>, std::vector<void*>> free_;
   std::vector<Block> blocks_;  // all

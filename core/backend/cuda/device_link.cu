@@ -44,9 +44,12 @@ __global__ void __launch_bounds__(kThreads) CopyKernel(const __grid_constant__ S
   }
 }
 
-constexpr int kMostRanks = 256;  // of one sum: 2 KB of parameters
+// Of one sum. All at once, since a sum in bf16 is rounded at its end alone: a launch takes 4 KB of parameters
+// at little cost, and 32 KB at most.
+constexpr int kFewRanks = 256, kMostRanks = 4000;
+template <int kRanks>
 struct ContributionList {
-  const void* at[kMostRanks];
+  const void* at[kRanks];
 };
 
 __device__ __forceinline__ float Widen(Bf16 x) { return __bfloat162float(x); }
@@ -74,9 +77,10 @@ struct Max {
 };
 
 // out[i] = ((c0[i] op c1[i]) op c2[i]) ...: a thread an element. T: as stored, A: as accumulated.
-template <typename T, typename A, typename Op>
+template <typename T, typename A, int kRanks, typename Op>
 __global__ void __launch_bounds__(kThreads)
-    ReduceKernel(const __grid_constant__ ContributionList list, int ranks, int64_t count, T* out, Op op) {
+    ReduceKernel(const __grid_constant__ ContributionList<kRanks> list, int ranks, int64_t count, T* out,
+                 Op op) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += step) {
     A running = Widen(static_cast<const T*>(list.at[0])[i]);
@@ -87,9 +91,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename T, typename A>
-void Reduce(cudaStream_t stream, ReduceOp op, const ContributionList& list, int ranks, int64_t count,
+template <typename T, typename A, int kRanks>
+void Reduce(cudaStream_t stream, ReduceOp op, const std::vector<const void*>& contributions, int64_t count,
             void* out) {
+  ContributionList<kRanks> list{};
+  std::copy(contributions.begin(), contributions.end(), list.at);
+  const int ranks = static_cast<int>(contributions.size());
   const int blocks = static_cast<int>(std::min<int64_t>(CeilDiv(count, kThreads), 1024));
   if (op == ReduceOp::kSum) {
     ReduceKernel<T, A><<<blocks, kThreads, 0, stream>>>(list, ranks, count, static_cast<T*>(out), Sum());
@@ -97,6 +104,14 @@ void Reduce(cudaStream_t stream, ReduceOp op, const ContributionList& list, int 
     ReduceKernel<T, A><<<blocks, kThreads, 0, stream>>>(list, ranks, count, static_cast<T*>(out), Max());
   }
   Launched("Reduce");
+}
+
+template <typename T, typename A>
+void Reduce(cudaStream_t stream, ReduceOp op, const std::vector<const void*>& contributions, int64_t count,
+            void* out) {
+  contributions.size() <= static_cast<size_t>(kFewRanks)
+      ? Reduce<T, A, kFewRanks>(stream, op, contributions, count, out)
+      : Reduce<T, A, kMostRanks>(stream, op, contributions, count, out);
 }
 
 }  // namespace
@@ -118,14 +133,11 @@ void CopyStretches(cudaStream_t stream, const std::vector<Stretch>& stretches) {
 
 void ReduceInRankOrder(cudaStream_t stream, DType dtype, ReduceOp op,
                        const std::vector<const void*>& contributions, int64_t count, void* out) {
-  CHECK_LE(contributions.size(), static_cast<size_t>(kMostRanks));
-  const int ranks = static_cast<int>(contributions.size());
-  ContributionList list{};
-  std::copy(contributions.begin(), contributions.end(), list.at);
-  if (dtype == DType::kF32) Reduce<float, float>(stream, op, list, ranks, count, out);
-  if (dtype == DType::kF64) Reduce<double, double>(stream, op, list, ranks, count, out);
-  if (dtype == DType::kI64) Reduce<int64_t, int64_t>(stream, op, list, ranks, count, out);
-  if (dtype == DType::kBF16) Reduce<Bf16, float>(stream, op, list, ranks, count, out);
+  CHECK_LE(contributions.size(), static_cast<size_t>(kMostRanks)) << "ranks of one sum";
+  if (dtype == DType::kF32) Reduce<float, float>(stream, op, contributions, count, out);
+  if (dtype == DType::kF64) Reduce<double, double>(stream, op, contributions, count, out);
+  if (dtype == DType::kI64) Reduce<int64_t, int64_t>(stream, op, contributions, count, out);
+  if (dtype == DType::kBF16) Reduce<Bf16, float>(stream, op, contributions, count, out);
 }
 
 }  // namespace moebius::cuda

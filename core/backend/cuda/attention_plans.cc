@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -152,6 +153,7 @@ class Integers {
     };
     add(part.sequences + 1, [&](int64_t s) { return call.starts[s]; });
     add(part.sequences, [&](int64_t s) { return call.LengthOf(s); });
+    if (!part.ragged) return;  // nobody reads offsets, which may not fit
     for (const GraphOperand& operand : operands) {
       add(part.sequences + 1, [&](int64_t s) { return call.starts[s] * TokenStride(operand); });
     }
@@ -196,12 +198,22 @@ class AttentionPlans::Impl {
   bool FindPlans(const Call& call, float scale, const std::vector<GraphOperand>& operands,
                  std::vector<Part>& parts);
   const GraphPlan* PlanOf(const GraphShape& shape);
+  // Says so, once for each reason.
+  void LeaveToOwnKernels(const Call& call, const char* why);
 
   bool is_hopper_;
   bool deterministic_;
   cudnnHandle_t handle_ = nullptr;
   std::map<std::vector<int64_t>, std::unique_ptr<GraphPlan>> plans_;  // null: refused
+  std::set<std::string> left_;                                        // reasons that have been said
 };
+
+void AttentionPlans::Impl::LeaveToOwnKernels(const Call& call, const char* why) {
+  if (!left_.insert(why).second) return;
+  LogLine(Concat("attention ", call.backward ? "backward " : "", "over ", call.tokens, " tokens of ",
+                 call.heads, " heads, the longest sequence ", call.Longest(0, call.sequences()), ": ", why,
+                 "; our own slower kernels compute it"));
+}
 
 const GraphPlan* AttentionPlans::Impl::PlanOf(const GraphShape& shape) {
   const auto [at, is_new] = plans_.try_emplace(shape.Key());
@@ -235,7 +247,7 @@ bool AttentionPlans::Impl::FindPlans(const Call& call, float scale, const std::v
                         .operands = operands});
     if (part.plan == nullptr) return false;
   }
-  return !parts.empty();
+  return true;
 }
 
 bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, const AttentionBackwardArgs* b,
@@ -244,12 +256,23 @@ bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, cons
   const Call call(f, b != nullptr);
   if (call.sequences() <= 0 || call.Longest(0, call.sequences()) < kShortest) return false;
   std::vector<GraphOperand> operands = Operands(call, f, b);
-  for (const GraphOperand& operand : operands) {  // offsets are 32-bit
-    if (call.tokens * Integers::TokenStride(operand) > INT32_MAX) return false;
+  std::vector<Part> parts = Parts(call, deterministic_);
+  if (parts.empty()) {
+    LeaveToOwnKernels(call,
+                      "the scores of one key head, which cuDNN's deterministic backward holds, are too many "
+                      "(precision { deterministic: false } needs none)");
+    return false;
+  }
+  for (const GraphOperand& operand : operands) {
+    if (parts[0].ragged && call.tokens * Integers::TokenStride(operand) > INT32_MAX) {
+      LeaveToOwnKernels(call,
+                        "sequences of several lengths have offsets that cuDNN counts in 32 bits (use smaller "
+                        "microbatches)");
+      return false;
+    }
   }
   if (handle_ == nullptr) CUDA_OK(cudnnCreate(&handle_));
   CUDA_OK(cudnnSetStream(handle_, stream));
-  std::vector<Part> parts = Parts(call, deterministic_);
   if (!FindPlans(call, f.scale, operands, parts)) return false;
 
   int64_t workspace_bytes = 0, stats_bytes = 0;

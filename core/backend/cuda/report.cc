@@ -2,16 +2,18 @@
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <cudnn.h>
+#include <dlfcn.h>
 
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/backend/cuda/nccl.h"
 #include "core/backend/gpu.h"
+#include "core/backend/gpu_build.h"
 #include "core/base/strings.h"
 
-#include "core/backend/gpu_build.h"
 namespace moebius {
 namespace {
 
@@ -38,7 +40,32 @@ std::string Bus(int device) {
   return speed.empty() || width.empty() ? "" : Concat(speed, " x", width);
 }
 
-// Rank 0 is the fastest kind of link of this machine: NVLink where there is one.
+// How many NVLinks of a GPU are up, by the driver's management library; nothing where that cannot say.
+std::optional<int> NvLinks(int device) {
+  static void* const library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return std::nullopt;
+  // Of nvml.h, which the CUDA toolkit of a distribution may lack. 0: done.
+  const auto init = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
+  const auto find =
+      reinterpret_cast<int (*)(const char*, void**)>(dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2"));
+  const auto link_state =
+      reinterpret_cast<int (*)(void*, unsigned, unsigned*)>(dlsym(library, "nvmlDeviceGetNvLinkState"));
+  char id[32] = "";
+  void* handle = nullptr;
+  if (init == nullptr || find == nullptr || link_state == nullptr || init() != 0 ||
+      cudaDeviceGetPCIBusId(id, sizeof id, device) != cudaSuccess || find(id, &handle) != 0) {
+    return std::nullopt;
+  }
+  constexpr unsigned kMostLinks = 18;  // NVML_NVLINK_MAX_LINKS
+  int up = 0;
+  for (unsigned link = 0; link < kMostLinks; ++link) {
+    unsigned active = 0;
+    if (link_state(handle, link, &active) == 0) up += active != 0;
+  }
+  return up;
+}
+
+// Which GPUs reach each other's memory, and over what.
 std::string Links(int devices) {
   int direct = 0, pairs = 0;
   for (int a = 0; a < devices; ++a) {
@@ -49,9 +76,15 @@ std::string Links(int devices) {
       if (cudaDeviceCanAccessPeer(&can, a, b) == cudaSuccess) direct += can;
     }
   }
-  if (direct == 0) return "no GPU reaches another's memory: traffic goes through the host";
-  if (direct == pairs) return "every GPU reaches every other's memory directly (NVLink or PCIe)";
-  return Concat(direct, " of ", pairs, " ordered pairs of GPUs reach each other's memory directly");
+  std::string nvlinks;
+  for (int d = 0; d < devices; ++d) {
+    const std::optional<int> up = NvLinks(d);
+    if (up) nvlinks += Concat(nvlinks.empty() ? "; NVLinks that are up, by GPU: " : ", ", *up);
+  }
+  if (nvlinks.empty()) nvlinks = " (NVLink or PCIe: libnvidia-ml.so.1 does not say)";
+  if (direct == 0) return "no GPU reaches another's memory: traffic goes through the host" + nvlinks;
+  if (direct == pairs) return "every GPU reaches every other's memory directly" + nvlinks;
+  return Concat(direct, " of ", pairs, " ordered pairs of GPUs reach each other's memory directly", nvlinks);
 }
 
 }  // namespace
@@ -120,7 +153,7 @@ extern "C" __attribute__((visibility("default"))) void moebius_describe_gpus(
     }
     if (d == 0) first = p.name;
     if (first != p.name)
-      add(Kind::kNote, "gpus", "of different kinds: a run goes at the pace of the slowest");
+      add(Kind::kNote, "gpus", "of different kinds: the ranks of a run need one kind (CUDA_VISIBLE_DEVICES)");
   }
   if (devices > 1) add(Kind::kGood, "links", moebius::Links(devices));
 }

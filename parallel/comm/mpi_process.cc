@@ -91,31 +91,23 @@ class Staging {
   std::vector<Block> free_;
 };
 
-// One part of a message with MPI. Scattered memory goes through a block of Staging, a device's through a
-// block of its link, with a copy to wait for before it is sent or after it has come.
+// One part of a message with MPI. Scattered memory goes through a block of Staging.
 struct Part {
   std::vector<MemoryPiece> pieces;
   int bytes = 0;
   Staging::Block block;  // empty for a single piece
-  DeviceLink::Block device_block;
-  std::unique_ptr<DeviceLink::Work> copy;
   MPI_Request request = MPI_REQUEST_NULL;
 
   void* data() const {
-    if (device_block.data) return device_block.data;
     if (block.data) return block.data.get();
     return pieces.empty() ? nullptr : pieces[0].data;
   }
 };
 
-Part MakePart(std::vector<MemoryPiece> pieces, Staging& staging, DeviceLink* link) {
+Part MakePart(std::vector<MemoryPiece> pieces, Staging& staging) {
   Part part;
   for (const MemoryPiece& piece : pieces) part.bytes += static_cast<int>(piece.bytes);
-  if (link != nullptr) {
-    part.device_block = link->Take(DeviceLink::Place::kHost, part.bytes);
-  } else if (pieces.size() > 1) {
-    part.block = staging.Take(part.bytes);
-  }
+  if (pieces.size() > 1) part.block = staging.Take(part.bytes);
   part.pieces = std::move(pieces);
   return part;
 }
@@ -142,11 +134,8 @@ void Scatter(const Part& part) {
 struct MpiRequest final : Transport::Request {
   int peer = 0, tag = 0;
   bool is_send = false;
-  DeviceLink* link = nullptr;                     // of a device's memory
-  std::deque<Part> staged;                        // parts to send that are on their way from the device
   std::deque<std::vector<MemoryPiece>> expected;  // parts to receive that are not there yet
   std::vector<Part> open;                         // parts that MPI is copying
-  std::vector<Part> landing;                      // parts received that are on their way to the device
   bool wrong_size = false;
   bool given_time = false;
   Clock::time_point give_up;
@@ -175,9 +164,7 @@ class MpiTransport final : public Transport {
 
  private:
   bool Send(MpiRequest& request, Part part);
-  void SendStaged(MpiRequest& request);
   void TakeArrived(MpiRequest& request);
-  bool Landed(MpiRequest& request);
   bool Release(MpiRequest& request);
   void AbortLocked(const absl::Status& status);
   // Whether an MPI call did its work; if not the world fails.
@@ -199,20 +186,15 @@ class MpiTransport final : public Transport {
 };
 
 std::unique_ptr<Transport::Request> MpiTransport::PostSend(const Message& message, Stream&) {
+  CHECK(message.link == nullptr) << "a device's memory (staged.h)";
   auto request = std::make_unique<MpiRequest>();
   std::lock_guard lock(*mpi_);
   request->peer = message.peer;
   request->tag = message.tag.Packed();
   request->is_send = true;
-  request->link = message.link;
   for (std::vector<MemoryPiece>& pieces : CutPieces(message.pieces, max_message_bytes_)) {
     if (!status_.ok()) break;
-    Part part = MakePart(std::move(pieces), staging_, message.link);
-    if (message.link != nullptr) {
-      part.copy = message.link->Copy(part.pieces, {{part.device_block.data, part.bytes}});
-      request->staged.push_back(std::move(part));
-      continue;
-    }
+    Part part = MakePart(std::move(pieces), staging_);
     if (part.block.data) Gather(part);
     if (!Send(*request, std::move(part))) break;
   }
@@ -227,20 +209,11 @@ bool MpiTransport::Send(MpiRequest& request, Part part) {
   return true;
 }
 
-// In their order, as the other end takes them.
-void MpiTransport::SendStaged(MpiRequest& request) {
-  while (!request.staged.empty() && request.staged.front().copy->Done()) {
-    Part part = std::move(request.staged.front());
-    request.staged.pop_front();
-    if (!Send(request, std::move(part))) return;
-  }
-}
-
 std::unique_ptr<Transport::Request> MpiTransport::PostReceive(const Message& message, Stream&) {
+  CHECK(message.link == nullptr) << "a device's memory (staged.h)";
   auto request = std::make_unique<MpiRequest>();
   request->peer = message.peer;
   request->tag = message.tag.Packed();
-  request->link = message.link;
   for (std::vector<MemoryPiece>& part : CutPieces(message.pieces, max_message_bytes_)) {
     request->expected.push_back(std::move(part));
   }
@@ -251,7 +224,6 @@ Advance MpiTransport::Test(Request& request) {
   MpiRequest& r = static_cast<MpiRequest&>(request);
   std::lock_guard lock(*mpi_);
   if (status_.ok() && !r.wrong_size) TakeArrived(r);
-  if (status_.ok()) SendStaged(r);
   if (!status_.ok()) return Release(r) ? Advance::kDone : Advance::kOpen;
   while (!r.open.empty()) {
     Part& part = r.open.back();
@@ -260,27 +232,10 @@ Advance MpiTransport::Test(Request& request) {
     if (!Did(rc, "exchange with", r.peer) || !done) return Advance::kOpen;
     if (part.block.data && !r.is_send) Scatter(part);
     staging_.GiveBack(std::move(part.block));
-    if (r.link != nullptr && !r.is_send) {
-      part.copy = r.link->Copy({{part.device_block.data, part.bytes}}, part.pieces);
-      r.landing.push_back(std::move(part));
-    } else if (r.link != nullptr) {
-      r.link->Give(part.device_block);
-    }
     r.open.pop_back();
   }
-  if (!Landed(r)) return Advance::kOpen;
   if (r.wrong_size) return Advance::kWrongSize;
-  return r.expected.empty() && r.staged.empty() ? Advance::kDone : Advance::kOpen;
-}
-
-// Whether what has come is on the device.
-bool MpiTransport::Landed(MpiRequest& request) {
-  std::erase_if(request.landing, [&](const Part& part) {
-    if (!part.copy->Done()) return false;
-    request.link->Give(part.device_block);
-    return true;
-  });
-  return request.landing.empty();
+  return r.expected.empty() ? Advance::kDone : Advance::kOpen;
 }
 
 void MpiTransport::TakeArrived(MpiRequest& request) {
@@ -295,7 +250,7 @@ void MpiTransport::TakeArrived(MpiRequest& request) {
     }
     int bytes = 0;
     MPI_Get_count(&status, MPI_BYTE, &bytes);
-    Part part = MakePart(request.expected.front(), staging_, request.link);
+    Part part = MakePart(request.expected.front(), staging_);
     if (bytes != part.bytes) {
       request.wrong_size = true;  // the message stays with MPI, the world fails
       return;
@@ -316,8 +271,7 @@ bool MpiTransport::Release(MpiRequest& request) {
     request.given_time = true;
     request.give_up = Clock::now() + kGiveUpAfter;
   }
-  bool done = Landed(request);
-  for (const Part& part : request.staged) done = part.copy->Done() && done;
+  bool done = true;
   for (Part& part : request.open) {
     int free = 1;
     if (MPI_Test(&part.request, &free, MPI_STATUS_IGNORE) == MPI_SUCCESS) done = done && free;

@@ -1,5 +1,5 @@
-// The transport between processes: MPI, with a device's memory staged through the host's. MPI is called under
-// one lock: by the exchange thread while ranks communicate, by others only to start, to end and to fail.
+// The transport between processes: MPI. It is called under one lock: by the exchange thread while ranks
+// communicate, by others only to start, to end and to fail.
 #pragma once
 
 #include <cstdint>

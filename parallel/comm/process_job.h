@@ -22,7 +22,8 @@ class ProcessJob {
   virtual int size() const = 0;
   // [size]: ranks with one number share a machine. Collective.
   virtual std::vector<int> NodeOfRank() = 0;
-  virtual std::unique_ptr<Transport> NewTransport() = 0;  // of all ranks; collective
+  // Of all ranks, for host memory (staged.h); collective.
+  virtual std::unique_ptr<Transport> NewTransport() = 0;
   // Collective; by the thread that started. Not after a failure that may have left messages half-way: use
   // Exit.
   virtual void Finalize() = 0;

@@ -1,6 +1,5 @@
 // The transport between processes where there is no MPI: TCP, every rank connected with every other. For what
-// goes ahead of NCCL's messages, and for host memory at the speed of sockets. A device's memory needs
-// channels (direct.h).
+// goes ahead of NCCL's messages, and for host memory at the speed of sockets.
 //
 // Whoever starts the processes sets MOEBIUS_WORLD_SIZE, MOEBIUS_RANK (0 .. size - 1) and MOEBIUS_MASTER, the
 // "host:port" of rank 0, which listens there.

@@ -64,7 +64,7 @@ class TcpTransport final : public Transport {
     std::unique_ptr<TcpRequest> r = NewRequest(message);
     r->is_send = true;
     std::lock_guard lock(mutex_);
-    if (!Reads(message)) return r;
+    if (!status_.ok()) return r;
     std::string body;
     body.reserve(sizeof(Frame) + r->bytes);
     Append({.tag = r->tag, .code = 0, .bytes = r->bytes}, body);
@@ -80,8 +80,6 @@ class TcpTransport final : public Transport {
   }
 
   std::unique_ptr<Request> PostReceive(const Message& message, Stream&) override {
-    std::lock_guard lock(mutex_);
-    (void)Reads(message);
     return NewRequest(message);
   }
 
@@ -149,23 +147,13 @@ class TcpTransport final : public Transport {
     to.append(reinterpret_cast<const char*>(&frame), sizeof frame);
   }
   static std::unique_ptr<TcpRequest> NewRequest(const Message& message) {
+    CHECK(message.link == nullptr) << "a device's memory (staged.h)";
     auto r = std::make_unique<TcpRequest>();
     r->peer = message.peer;
     r->tag = message.tag.Packed();
     r->pieces = message.pieces;
     r->bytes = message.bytes();
     return r;
-  }
-
-  // Whether a message may be read or written here; if not the world fails.
-  bool Reads(const Message& message) {
-    if (message.link != nullptr && status_.ok()) {
-      status_ = absl::FailedPreconditionError(
-          "without MPI a GPU's memory travels over NCCL alone; install libnccl2, take MOEBIUS_NCCL=0 back, "
-          "or "
-          "start with mpirun");
-    }
-    return status_.ok();
   }
 
   void ToAll(const std::string& frame) {

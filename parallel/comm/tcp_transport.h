@@ -1,4 +1,4 @@
-// Messages over the sockets of tcp_process.h.
+// Messages over the sockets of tcp_process.h; of host memory (staged.h).
 #pragma once
 
 #include <memory>

@@ -15,6 +15,7 @@
 #include "parallel/comm/group.h"
 #include "parallel/comm/in_process.h"
 #include "parallel/comm/rank_state.h"
+#include "parallel/comm/staged.h"
 
 namespace moebius {
 
@@ -118,7 +119,8 @@ std::unique_ptr<World> NewJobWorld(ProcessJob& process, const WorldOptions& opti
   const std::vector<int> nodes = options.ranks_per_node > 0
                                      ? DeclaredNodes(process.size(), options.ranks_per_node)
                                      : process.NodeOfRank();
-  return std::make_unique<World>(NewDirectTransport(process.NewTransport()), nodes, options);
+  return std::make_unique<World>(NewDirectTransport(NewStagedTransport(process.NewTransport())), nodes,
+                                 options);
 }
 
 }  // namespace moebius

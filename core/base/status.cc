@@ -26,6 +26,9 @@ absl::Status CannotWriteError(std::string_view m) {
 }
 absl::Status StoppedError(std::string_view m) { return absl::Status(StatusCode::kCancelled, View(m)); }
 absl::Status BadNumbersError(std::string_view m) { return absl::Status(StatusCode::kOutOfRange, View(m)); }
+absl::Status LostPeerError(std::string_view m) {
+  return absl::Status(StatusCode::kDeadlineExceeded, View(m));
+}
 
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {

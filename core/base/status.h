@@ -30,6 +30,7 @@ absl::Status ComparisonError(std::string_view message);   // 71
 absl::Status CannotWriteError(std::string_view message);  // 73
 absl::Status StoppedError(std::string_view message);      // 75
 absl::Status BadNumbersError(std::string_view message);   // 76
+absl::Status LostPeerError(std::string_view message);     // 79
 
 // 0 for OK, else the exit code of the contract; an unknown code is kExitInternal.
 int ExitCode(const absl::Status& status);

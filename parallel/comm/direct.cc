@@ -134,7 +134,7 @@ class DirectTransport final : public Transport {
       }
     }
     if (const absl::Status status = channel.device->status(); !status.ok()) {
-      inner_->Abort(UnavailableError(
+      inner_->Abort(LostPeerError(
           Concat("rank ", rank(), " lost the direct way ", r.is_send ? "to" : "from", " rank ", r.peer, ": ",
                  std::string(status.message()),
                  "; ranks that share a GPU need an NCCL_HOSTID each, or MOEBIUS_NCCL=0 goes through the "

@@ -170,7 +170,7 @@ class MpiTransport final : public Transport {
   // Whether an MPI call did its work; if not the world fails.
   bool Did(int rc, const char* what, int peer) {
     if (rc == MPI_SUCCESS) return true;
-    AbortLocked(UnavailableError(Concat("MPI cannot ", what, " rank ", peer, ": ", ErrorText(rc))));
+    AbortLocked(LostPeerError(Concat("MPI cannot ", what, " rank ", peer, ": ", ErrorText(rc))));
     return false;
   }
 

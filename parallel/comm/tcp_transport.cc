@@ -174,7 +174,7 @@ class TcpTransport final : public Transport {
 
   void Lose(int rank) {
     if (peers_[rank].bye || !status_.ok()) return;
-    status_ = UnavailableError(Concat("rank ", rank, " is lost: its connection to rank ", rank_, " ended"));
+    status_ = LostPeerError(Concat("rank ", rank, " is lost: its connection to rank ", rank_, " ended"));
   }
 
   void Write(int rank) {

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 moebius = os.path.abspath(sys.argv[1])
 mpirun, processes = (os.path.abspath(path) for path in sys.argv[2:4]) if len(sys.argv) > 2 else (None, None)
@@ -333,6 +335,38 @@ def one_rank_fails():
         check(len(said) <= 2, "that rank says so, and rank 0 at most once more")
 
 
+def one_rank_is_killed():
+    """Without MPI: what the launcher returns, and what a rank does by itself whose peer is gone."""
+    recipe = write("killed.textproto", TEXTS)
+
+    def kill_rank_1(processes_of_job, out, pid):
+        until = time.time() + 60
+        while not os.path.exists(f"{out}/metrics.jsonl") and time.time() < until:
+            time.sleep(0.02)
+        os.kill(pid(), signal.SIGKILL)
+        return [p.communicate(timeout=60) for p in processes_of_job]
+
+    def child_that_is_rank_1(parent):
+        for pid in open(f"/proc/{parent}/task/{parent}/children").read().split():
+            if "MOEBIUS_RANK=1" in open(f"/proc/{pid}/environ").read().split("\0"):
+                return int(pid)
+
+    command = [moebius, "train", recipe, "--set", "steps=100000", "--out"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    job = subprocess.Popen([processes, "2", *command, "killed-job"], **pipes)
+    (_, said), = kill_rank_1([job], "killed-job", lambda: child_that_is_rank_1(job.pid))
+    check(job.returncode == 79 and "rank 1 was killed" in said, f"a killed rank, moebius-processes: exit {job.returncode} {said}")
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [subprocess.Popen([*command, "killed-peer"], env=dict(os.environ, MOEBIUS_RANK=str(rank), MOEBIUS_WORLD_SIZE="2",
+                                                                  MOEBIUS_MASTER=f"127.0.0.1:{port}"), **pipes)
+             for rank in range(2)]
+    (_, said), _ = kill_rank_1(ranks, "killed-peer", lambda: ranks[1].pid)
+    check(ranks[0].returncode == 79 and "rank 1 is lost" in said, f"and rank 0 alone: exit {ranks[0].returncode} {said}")
+
+
 def main():
     text = "".join(f"Sentence {i} says {'xyzab'[i % 5] * (i % 7 + 1)} and no more. " for i in range(1500))
     os.makedirs("text")
@@ -345,6 +379,8 @@ def main():
                  best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
                  all_ranks_fail_together, one_rank_fails):
         part()
+    if processes:
+        one_rank_is_killed()
 
 
 # Some clusters set it; a test inside an allocation must not look like a rank.

@@ -67,6 +67,7 @@ TEST(Status, EachConstructorHasItsExitCode) {
   EXPECT_EQ(ExitCode(CannotWriteError("x")), 73);
   EXPECT_EQ(ExitCode(StoppedError("x")), 75);
   EXPECT_EQ(ExitCode(BadNumbersError("x")), 76);
+  EXPECT_EQ(ExitCode(LostPeerError("x")), 79);
 }
 
 TEST(Nearest, FindsTheCloseNameAndRefusesDistantOnes) {

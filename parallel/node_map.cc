@@ -35,13 +35,24 @@ bool IsTwoLevel(ExchangeKind kind, const NodeMap& nodes) {
          (kind == ExchangeKind::kAuto && nodes.nodes() > 1 && nodes.even());
 }
 
+namespace {
+
+// The nodes of the expert group that begins with rank `first`: expert ranks are neighbours.
+NodeMap NodesOfGroup(const Layout& layout, const std::vector<int>& node_of_rank, int first) {
+  const auto begin = node_of_rank.begin() + first;
+  return NodeMap(std::vector<int>(begin, begin + layout.expert));
+}
+
+}  // namespace
+
 bool HostTouchesRows(const Layout& layout, const std::vector<int>& node_of_rank) {
   if (layout.expert == 1) return false;
   const ExchangeOptions& options = layout.exchange;
-  const bool nodes = std::any_of(node_of_rank.begin(), node_of_rank.end(),
-                                 [&](int node) { return node != node_of_rank[0]; });
-  return nodes || options.kind == ExchangeKind::kTwoLevel || options.dispatch != WireFormat::kAct ||
-         options.combine != WireFormat::kAct;
+  if (options.dispatch != WireFormat::kAct || options.combine != WireFormat::kAct) return true;
+  for (int first = 0; first < layout.ranks(); first += layout.expert) {
+    if (IsTwoLevel(options.kind, NodesOfGroup(layout, node_of_rank, first))) return true;
+  }
+  return false;
 }
 
 absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of_rank) {
@@ -50,9 +61,7 @@ absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of
   }
   if (layout.exchange.kind != ExchangeKind::kTwoLevel) return absl::OkStatus();
   for (int first = 0; first < layout.ranks(); first += layout.expert) {
-    const std::vector<int> members(node_of_rank.begin() + first,
-                                   node_of_rank.begin() + first + layout.expert);
-    if (NodeMap(members).even()) continue;
+    if (NodesOfGroup(layout, node_of_rank, first).even()) continue;
     return UsageError(
         Concat("parallel.exchange is TWO_LEVEL; the expert group of ranks ", first, " to ",
                first + layout.expert - 1,

@@ -33,7 +33,8 @@ NodeMap NodesOf(const Communicator& group, const std::vector<int>& node_of_rank)
 bool IsTwoLevel(ExchangeKind kind, const NodeMap& nodes);
 
 // Whether host code rounds, packs or sums the rows that this layout exchanges, so that they have to lie where
-// it reaches them. Not with one node and rows that travel as they are.
+// it reaches them: rows in another format than ACT, or an expert group that goes two ways. The same on all
+// ranks.
 bool HostTouchesRows(const Layout& layout, const std::vector<int>& node_of_rank);
 
 // UsageError where layout.exchange wants two levels and an expert group does not lie evenly on its nodes, or

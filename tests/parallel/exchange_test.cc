@@ -326,6 +326,21 @@ TEST(NodeMapTest, TwoLevelsNeedEquallyManyRanksOnEachNode) {
   EXPECT_FALSE(CheckExchange(layout, {0, 0, 1, 1, 2, 2, 3, 3}).ok());
 }
 
+TEST(NodeMapTest, TheHostTouchesRowsOnlyWhereAnExpertGroupGoesTwoWaysOrRowsChangeTheirFormat) {
+  const std::vector<int> two_nodes = {0, 0, 1, 1};
+  EXPECT_FALSE(HostTouchesRows({.data = 4}, two_nodes));
+  EXPECT_FALSE(HostTouchesRows({.data = 2, .expert = 2}, two_nodes)) << "each group lies within a node";
+  EXPECT_FALSE(HostTouchesRows({.pipeline = 2, .expert = 2}, two_nodes));
+  EXPECT_TRUE(HostTouchesRows({.data = 2, .expert = 2}, {0, 0, 1, 2})) << "the second group lies on two";
+  EXPECT_TRUE(HostTouchesRows({.expert = 4}, two_nodes));
+  EXPECT_FALSE(HostTouchesRows({.expert = 4}, {0, 0, 0, 0}));
+  Layout layout{.expert = 4};
+  layout.exchange.kind = ExchangeKind::kFlat;
+  EXPECT_FALSE(HostTouchesRows(layout, two_nodes));
+  layout.exchange.dispatch = WireFormat::kBF16;
+  EXPECT_TRUE(HostTouchesRows(layout, {0, 0, 0, 0}));
+}
+
 TEST(NodeMapTest, AutoGoesTwoWaysWhereNodesAllowIt) {
   EXPECT_FALSE(IsTwoLevel(ExchangeKind::kAuto, NodeMap({0, 0, 0, 0})));
   EXPECT_TRUE(IsTwoLevel(ExchangeKind::kAuto, NodeMap({0, 0, 1, 1})));

@@ -23,6 +23,7 @@ absl::StatusOr<std::unique_ptr<Mesh>> Mesh::New(World& world, Backend& backend, 
   int family = 0;
   while (schedule.StagesOf(family) != schedule.StagesOf(at.pipeline)) ++family;
   Stream& stream = mesh->stream("control");
+  RETURN_IF_ERROR(AgreeOnDevices(world.all(), stream, backend.Name()));
   const auto split = [&](const char* name, int color, int key) {
     return world.all().Split(stream, name, color, key);
   };

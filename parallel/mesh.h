@@ -16,7 +16,7 @@ namespace moebius {
 class Mesh {
  public:
   // Collective. `schedule` (its holders) says which pipeline ranks share stages. Everything outlives the
-  // mesh.
+  // mesh. kUnavailable for devices that cannot exchange their memory (AgreeOnDevices).
   static absl::StatusOr<std::unique_ptr<Mesh>> New(World& world, Backend& backend, const Layout& layout,
                                                    const Schedule& schedule);
   ~Mesh();

@@ -19,4 +19,10 @@ bool IsSpeaker(const Communicator& group, const absl::Status& status);  // true 
 bool IsAgreed(const absl::Status& status);  // an Agree has returned it, and so all ranks leave with an error
 absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine);
 
+// Whether these ranks can exchange their devices' memory; before the first of it. kUnavailable, which all
+// return, where ranks compute on devices of different kinds (`device`: Backend::Name), or only some have
+// channels (DeviceLink::has_channels): the two ends of a message would wait for each other on different ways.
+// OK where they exchange host memory alone.
+absl::Status AgreeOnDevices(Communicator& group, Stream& stream, const std::string& device);
+
 }  // namespace moebius

@@ -7,12 +7,16 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <thread>
 
 #include "core/base/log.h"
+#include "core/base/status.h"
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/mpi_process.h"
 #include "tests/parallel/comm/ranks.h"
 
@@ -192,6 +196,46 @@ TEST_P(WorldTest, WaitingForAPeerCostsLittleOfACore) {
     EXPECT_LT(share, 0.10);
   });
   EXPECT_TRUE(status.ok()) << status;
+}
+
+// On every rank of three, of whom rank 2 has another kind of device, or no channels.
+absl::Status AgreeWith(const std::string& device_of_2, bool channels_of_2) {
+  std::mutex mutex;
+  std::set<std::string> said;
+  const absl::Status status = RunRanks(3, {}, [&](World& world) {
+    const bool odd = world.rank() == 2;
+    const std::unique_ptr<PretendedLink> link = NewPretendedLink(odd ? channels_of_2 : true);
+    const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1, .link = link.get()});
+    const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
+    const absl::Status mine = AgreeOnDevices(world.all(), *stream, odd ? device_of_2 : "cuda (A)");
+    {
+      std::lock_guard lock(mutex);
+      said.insert(std::string(mine.message()));
+    }
+    RETURN_IF_ERROR(world.Close(*stream));
+    return mine;
+  });
+  EXPECT_EQ(said.size(), 1) << "all ranks find out the same";
+  return status;
+}
+
+TEST(AgreeOnDevicesTest, RanksWithDifferentGpusOrWaysToSendAreRefusedAndNamed) {
+  EXPECT_TRUE(AgreeWith("cuda (A)", true).ok());
+  const absl::Status mixed = AgreeWith("cuda (B)", true);
+  EXPECT_EQ(mixed.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Has(std::string(mixed.message()), "rank 0 computes on cuda (A), rank 2 on cuda (B)"));
+  const absl::Status ways = AgreeWith("cuda (A)", false);
+  EXPECT_EQ(ways.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Has(std::string(ways.message()), "rank 0 sends its GPU's memory over NCCL, rank 2 would"));
+}
+
+TEST(AgreeOnDevicesTest, RanksOfHostMemoryNeedNotAgree) {
+  EXPECT_TRUE(RunRanks(3, {}, [](World& world) {
+                const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+                const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
+                RETURN_IF_ERROR(AgreeOnDevices(world.all(), *stream, Concat("cpu ", world.rank())));
+                return world.Close(*stream);
+              }).ok());
 }
 
 TEST(MpiProcessTest, MessagesOverTheLimitTravelInParts) {

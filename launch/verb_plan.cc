@@ -8,6 +8,7 @@
 #include "launch/plan/cluster_plan.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/memory.h"
 #include "launch/train/setup.h"
 #include "parallel/pipeline/bubble.h"
 #include "parallel/pipeline/schedule_text.h"
@@ -33,8 +34,8 @@ absl::StatusOr<LayoutPlan> PlanForThisMachine(const proto::Recipe& r, const Mode
   return plan;
 }
 
-void Print(const proto::Recipe& r, const ModelConfig& config, const LayoutPlan& plan, DType act,
-           double peak_flops) {
+absl::Status Print(const proto::Recipe& r, const ModelConfig& config, const LayoutPlan& plan, DType act,
+                   double peak_flops) {
   const Schedule& s = plan.schedule;
   std::printf("layout      %s: %d ranks, %d stages, %d microbatches a step\n", ToText(plan.layout).c_str(),
               plan.layout.ranks(), s.stages, s.microbatches);
@@ -51,15 +52,13 @@ void Print(const proto::Recipe& r, const ModelConfig& config, const LayoutPlan& 
                 3e3 * plan.costs.stages[i].forward, range.embedding ? ", embedding" : "",
                 range.head ? ", head" : "");
   }
-  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
-  const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   std::printf("\npipeline rank  stages  idle    peak live activations  weights, gradients, moments\n");
   for (int p = 0; p < s.ranks; ++p) {
     std::string stages;
     for (const int stage : s.StagesOf(p)) stages += Concat(stages.empty() ? "" : " ", stage);
+    ASSIGN_OR_RETURN(const RankState state, StateOf(r, config, plan.layout, p, act));
     std::printf("%13d  %-6s  %5.1f%%  %21.0f  %s\n", p, stages.c_str(), 100 * plan.run.ranks[p].bubble,
-                plan.run.ranks[p].peak_activations,
-                HumanBytes(StateOf(r, config, plan, p, act, *backend, *stream).bytes).c_str());
+                plan.run.ranks[p].peak_activations, HumanBytes(state.bytes).c_str());
   }
   std::printf("\nstep        %s, bubble %.1f%% on the worst rank", HumanSeconds(plan.run.makespan).c_str(),
               100 * plan.run.bubble());
@@ -69,6 +68,7 @@ void Print(const proto::Recipe& r, const ModelConfig& config, const LayoutPlan& 
                 formula->exact ? ", exactly" : " (equal stages)");
   }
   std::printf("\n");
+  return absl::OkStatus();
 }
 
 int RanksOf(const ParsedArgs& args, const proto::Recipe& r) {
@@ -120,7 +120,7 @@ absl::Status RunPlan(const ParsedArgs& args) {
     std::fputs(ToText(plan.schedule).c_str(), stdout);
     return absl::OkStatus();
   }
-  Print(r, config, plan, act, peak);
+  RETURN_IF_ERROR(Print(r, config, plan, act, peak));
   return WriteTimeline(args, plan);
 }
 

@@ -7,6 +7,7 @@
 
 #include "launch/plan/cluster.h"
 #include "launch/plan/layout_plan.h"
+#include "launch/train/memory.h"
 
 namespace moebius {
 

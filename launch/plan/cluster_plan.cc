@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <set>
 
-#include "core/backend/phantom.h"
 #include "core/base/check.h"
 #include "core/base/strings.h"
 #include "core/model/cost.h"
@@ -63,10 +62,9 @@ absl::StatusOr<ClusterPlan> ClusterPlanner::Prepare(const proto::Recipe& recipe,
   const proto::Recipe& r = *plan.recipe;
   ASSIGN_OR_RETURN(plan.layout, FitPlan(r, config_, ranks));
   ASSIGN_OR_RETURN(const ClusterCosts costs, ClusterCosts::New(r, config_, cluster_, Activations(r)));
-  const std::unique_ptr<PhantomBackend> phantom = MakePhantomBackend({});
-  const std::unique_ptr<Stream> stream = phantom->NewStream(StreamKind::kCompute);
   for (int p = 0; p < plan.layout.schedule.ranks; ++p) {
-    plan.states.push_back(StateOf(r, config_, plan.layout, p, DType::kBF16, *phantom, *stream));
+    ASSIGN_OR_RETURN(const RankState state, StateOf(r, config_, plan.layout.layout, p, DType::kBF16));
+    plan.states.push_back(state);
     plan.peak_bytes = std::max(plan.peak_bytes, plan.states[p].bytes);
   }
   costs.Fill(plan.states, plan.layout);

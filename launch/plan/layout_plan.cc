@@ -24,25 +24,4 @@ absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& r, const ModelConfig& co
   return plan;
 }
 
-RankState StateOf(const proto::Recipe& r, const ModelConfig& config, const LayoutPlan& plan, int pipeline,
-                  DType act, Backend& backend, Stream& stream) {
-  RankState state;
-  for (const int stage : plan.schedule.StagesOf(pipeline)) {
-    ModelOptions options{.stage = plan.ranges[stage], .allocate = false};
-    if (plan.layout.expert > 1) options.experts.count = config.n_routed_experts / plan.layout.expert;
-    const Model model(config, backend, stream, options);
-    for (const auto& p : model.parameters().all()) {
-      (p->spec().expert ? state.experts : state.dense) += static_cast<double>(p->shape().elements());
-    }
-  }
-  const double holders = plan.schedule.directions();
-  const double moments = (r.optimizer().moments() == proto::Optimizer::BF16 ? 2 : 4) * 2 +
-                         (r.optimizer().ema_decay() > 0 ? 4 : 0);
-  const double copy = act == DType::kBF16 ? 2 : 0;
-  state.bytes = (state.dense + state.experts) * (8 + copy) +
-                state.dense * moments / (plan.layout.batch_shards() * holders) +
-                state.experts * moments / (plan.layout.data * holders);
-  return state;
-}
-
 }  // namespace moebius

@@ -23,14 +23,4 @@ struct LayoutPlan {
 // Layout, schedule and stages of a recipe on `ranks` ranks, without costs. UsageError for what does not fit.
 absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
 
-// Elements of the parameters that a pipeline rank holds, and bytes of its weights, gradients and moments.
-struct RankState {
-  double dense = 0;
-  double experts = 0;
-  double bytes = 0;  // moments are shared out between the ranks that hold the same parameters (ZeRO-1)
-};
-// backend allocates nothing.
-RankState StateOf(const proto::Recipe& recipe, const ModelConfig& config, const LayoutPlan& plan,
-                  int pipeline, DType act, Backend& backend, Stream& stream);
-
 }  // namespace moebius

@@ -1,6 +1,8 @@
 #include "launch/train/memory.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "core/backend/phantom.h"
 #include "core/base/status.h"
@@ -11,6 +13,7 @@
 #include "launch/train/setup.h"
 #include "launch/train/validation.h"
 #include "parallel/comm/solo_world.h"
+#include "parallel/stages.h"
 #include "rl/loop/rl_options.h"
 
 namespace moebius {
@@ -183,6 +186,57 @@ absl::Status CheckMemory(const proto::Recipe& recipe, const ModelConfig& config,
              each > 1 ? Concat("set batch.microbatch_sequences below ", each, ", or ") : std::string(),
              asks ? "set rl.max_batch or rl.max_new lower, or " : "",
              "set recompute { policy: BLOCKS }, optimizer { moments: BF16 }, or use more ranks"));
+}
+
+absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig& config,
+                                  const Layout& layout, int pipeline, DType act) {
+  ASSIGN_OR_RETURN(const Schedule shape, ScheduleShape(layout));
+  ASSIGN_OR_RETURN(const std::vector<StageRange> ranges, PlanStages(config, shape.stages));
+  const std::vector<int> stages = shape.StagesOf(pipeline);
+  int64_t holders = 0;  // pipeline ranks with these stages
+  for (int p = 0; p < layout.pipeline; ++p) holders += shape.StagesOf(p) == stages;
+  const std::unique_ptr<PhantomBackend> phantom = MakePhantomBackend({});
+  const std::unique_ptr<Stream> stream = phantom->NewStream(StreamKind::kCompute);
+  const AdamWConfig optimizer = TrainConfigOf(recipe).optimizer;
+  const auto of_optimizer =
+      static_cast<double>(2 * SizeOf(optimizer.moments) + (optimizer.ema_decay > 0 ? 4 : 0));
+  const bool tied = shape.stages > 1 && SharesEmbedding(config);
+  RankState state;
+  std::set<std::string> counted;  // first and last stage may share a table
+  for (const int stage : stages) {
+    ModelOptions options{.stage = ranges[stage], .allocate = false};
+    if (layout.expert > 1) options.experts.count = config.n_routed_experts / layout.expert;
+    const Model model(config, *phantom, *stream, options);
+    for (const auto& p : model.parameters().all()) {
+      if (!counted.insert(p->name()).second) continue;
+      const auto n = static_cast<double>(p->shape().elements());
+      (p->spec().expert ? state.experts : state.dense) += n;
+      const DType weight = p->spec().keep_f32 ? DType::kF32 : act;
+      state.bytes += n * static_cast<double>(SizeOf(weight) + (weight == DType::kF32 ? 0 : 4));
+      if (!p->spec().trainable) continue;
+      const bool table = tied && p.get() == model.embedding_table();
+      const int64_t owners = table              ? layout.ranks()
+                             : p->spec().expert ? holders * layout.data
+                                                : holders * layout.batch_shards();
+      state.bytes += n * (4 + of_optimizer / static_cast<double>(owners));
+    }
+  }
+  return state;
+}
+
+absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
+                              int rank, const Backend& backend) {
+  const int64_t free = backend.free_bytes();
+  if (free == 0) return absl::OkStatus();  // not known
+  ASSIGN_OR_RETURN(
+      const RankState state,
+      StateOf(recipe, config, layout, CoordinatesOf(layout, rank).pipeline, ComputeOf(recipe, backend)));
+  if (state.bytes <= static_cast<double>(free)) return absl::OkStatus();
+  return UnavailableError(Concat(
+      "rank ", rank, " of ", ToText(layout), " needs ", HumanBytes(state.bytes),
+      " for weights, gradients and moments alone, ", backend.Name(), " has ",
+      HumanBytes(static_cast<double>(free)),
+      " free; set optimizer { moments: BF16 }, or use more ranks (parallel.pipeline, parallel.expert)"));
 }
 
 }  // namespace moebius

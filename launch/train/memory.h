@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "launch/recipe.h"
 #include "optim/trainer.h"
+#include "parallel/layout.h"
 
 namespace moebius {
 
@@ -21,5 +22,21 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
 // kUnavailable, with the numbers and what to change, where the run would not fit into what the device has
 // free.
 absl::Status CheckMemory(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend);
+
+// What a pipeline rank's stages and share of the experts hold: elements of the parameters, and bytes of its
+// weights, gradients and moments (which the ranks that hold the same parameters share out: ZeRO-1). A bound
+// from below: activations and buffers come on top, and moments of a table that first and last stage share are
+// counted as if all ranks had some.
+struct RankState {
+  double dense = 0;
+  double experts = 0;
+  double bytes = 0;
+};
+absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig& config,
+                                  const Layout& layout, int pipeline, DType act);
+
+// kUnavailable where not even these fit into what the device of a rank of several has free.
+absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
+                              int rank, const Backend& backend);
 
 }  // namespace moebius

@@ -321,7 +321,8 @@ absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelC
   device.host_rows = HostTouchesRows(layout, world.node_of_rank());
   ASSIGN_OR_RETURN(t.backend, MakeBackend(device));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
-  if (world.size() == 1) RETURN_IF_ERROR(CheckMemory(recipe, config, *t.backend));
+  RETURN_IF_ERROR(world.size() == 1 ? CheckMemory(recipe, config, *t.backend)
+                                    : CheckStateMemory(recipe, config, layout, world.rank(), *t.backend));
   const ModelOptions options = ModelOptionsOf(recipe, config, ComputeOf(recipe, *t.backend));
   ASSIGN_OR_RETURN(
       t.trainer, Trainer::New(world, *t.backend, *t.stream, config, options, layout, TrainConfigOf(recipe)));

@@ -1,9 +1,11 @@
 // What a run is predicted to take against what its trainer then holds.
 #include "launch/train/memory.h"
 
+#include <set>
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "gtest/gtest.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
@@ -183,6 +185,76 @@ TEST(MemoryTest, ARunThatDoesNotFitIsRefusedWithTheNumbersBeforeAnythingIsAlloca
   EXPECT_EQ(ExitCode(status), kExitUnavailable);
   EXPECT_NE(status.message().find(" at its peak, cpu"), std::string::npos) << std::string(status.message());
   EXPECT_NE(status.message().find("batch.microbatch_sequences"), std::string::npos);
+}
+
+// Of the pipeline ranks of a layout: bytes of the model's state in fp32.
+std::vector<double> StatesOf(const Prepared& run, const Layout& layout) {
+  std::vector<double> out;
+  for (int rank = 0; rank < layout.pipeline; ++rank) {
+    const absl::StatusOr<RankState> state =
+        StateOf(run.recipe.proto(), run.config, layout, rank, DType::kF32);
+    CHECK(state.ok()) << std::string(state.status().message());
+    out.push_back(state->bytes);
+  }
+  return out;
+}
+
+TEST(MemoryTest, TheStateOfARankIsItsPartOfTheModel) {
+  const Prepared run = Load({"mtp.loss_weight=0", "model.num_nextn_predict_layers=0"});
+  const double whole = StatesOf(run, {})[0];
+  const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
+  const std::unique_ptr<Stream> stream = cpu->NewStream(StreamKind::kCompute);
+  // Weights, gradients and two moments; selection biases have no more than the first.
+  const auto elements =
+      static_cast<double>(Model(run.config, *cpu, *stream, ModelOptions{}).parameters().elements());
+  EXPECT_GT(whole, 16 * elements - 4096);
+  EXPECT_LE(whole, 16 * elements);
+  // Every stage has its own parameters.
+  const std::vector<double> stages = StatesOf(run, {.pipeline = 2});
+  EXPECT_LT(stages[0], whole);
+  EXPECT_LT(stages[1], whole);
+  EXPECT_NEAR(stages[0] + stages[1], whole, 1);
+  // Two replicas: all weights and gradients, half of the moments.
+  EXPECT_NEAR(StatesOf(run, {.data = 2})[0], whole * 3 / 4, 4096);
+  // Half of the experts with all of their moments; the rest is as with two replicas.
+  const absl::StatusOr<RankState> all = StateOf(run.recipe.proto(), run.config, {}, 0, DType::kF32);
+  EXPECT_NEAR(StatesOf(run, {.expert = 2})[0], all->dense * 12 + all->experts * 8, 4096);
+}
+
+// With a table that both stages have, and with two copies of every stage.
+TEST(MemoryTest, TheStateOfARankIsNotMoreThanItsTrainerHolds) {
+  for (const char* schedule : {"1f1b", "dualpipe"}) {
+    const Prepared r = Load({"precision.compute=BF16", "parallel.pipeline=2", "batch.microbatch_sequences=1",
+                             Concat("parallel.schedule=", schedule)});
+    const absl::Status status = RunRanks(2, {}, [&](World& world) -> absl::Status {
+      ASSIGN_OR_RETURN(Training t, BuildTraining(r.recipe.proto(), r.config, world, 1));
+      const Layout& layout = t.trainer->mesh().layout();
+      ASSIGN_OR_RETURN(const RankState state,
+                       StateOf(r.recipe.proto(), r.config, layout, world.rank(), DType::kBF16));
+      double held = static_cast<double>(t.trainer->optimizer().bytes());
+      std::set<const void*> seen;
+      for (Model* model : t.trainer->stages().models()) {
+        for (const auto& p : model->parameters().all()) {
+          for (const TensorView& view : {p->weight(), p->master(), p->grad()}) {
+            if (view && seen.insert(view.data).second) held += static_cast<double>(view.bytes());
+          }
+        }
+      }
+      EXPECT_LE(state.bytes, held + 4096) << schedule << " rank " << world.rank();
+      EXPECT_GT(state.bytes, held * 0.9) << schedule << " rank " << world.rank();
+      return t.trainer->Close();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(MemoryTest, ARankWhoseStateDoesNotFitIsRefusedWithTheNumbers) {
+  const Prepared run = Load({"model.n_routed_experts=32768", "model.moe_intermediate_size=8192"});
+  const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
+  const absl::Status status = CheckStateMemory(run.recipe.proto(), run.config, {.data = 2}, 1, *cpu);
+  EXPECT_EQ(ExitCode(status), kExitUnavailable);
+  EXPECT_NE(status.message().find("rank 1 of "), std::string::npos) << std::string(status.message());
+  EXPECT_NE(status.message().find("weights, gradients and moments alone, cpu"), std::string::npos);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "core/base/check.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -28,13 +29,21 @@ struct TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+// Compilers differ in the names by which __builtin_cpu_supports asks for these, so CPUID is asked (SDM,
+// "CPUID", leaf 7).
+bool HasInstructions() {
+  constexpr unsigned kBF16 = 1U << 22, kTile = 1U << 24;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBF16) != 0 && (d & kTile) != 0;
+}
+
 void Configure(const void* config) { asm volatile("ldtilecfg (%0)" : : "r"(config) : "memory"); }
 
 }  // namespace
 
 bool HasAmx() {
-  static const bool has = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-                          syscall(SYS_arch_prctl, kArchRequestPermission, kTileData) == 0;
+  static const bool has =
+      HasInstructions() && syscall(SYS_arch_prctl, kArchRequestPermission, kTileData) == 0;
   return has;
 }
 

@@ -85,7 +85,33 @@ def final_bytes(out):
     return {n: open(f"{folder}/{n}", "rb").read() for n in names}
 
 
+# An mpirun that starts two ranks: one ends at once, the other after `second` seconds. `reaps` of them it takes note of,
+# then it goes on for `after` seconds.
+STAND_IN = """#!/usr/bin/env python3
+import os, time
+ranks = [os.fork() or (time.sleep(s), os._exit(0)) for s in (0, %(second)g)]
+for rank in ranks[:%(reaps)d]: os.waitpid(rank, 0)
+time.sleep(%(after)g)
+"""
+
+
+def check_stuck_mpirun():
+    os.mkdir("bin")
+    path = dict(os.environ, PATH=f"{os.getcwd()}/bin:{os.environ['PATH']}")
+    for what, want, values in (
+            ("takes no note of ranks that ended", 79, {"second": 0.1, "reaps": 0, "after": 1000}),
+            ("takes no note of its last rank", 79, {"second": 0.1, "reaps": 1, "after": 1000}),
+            ("still has a rank", 0, {"second": 4, "reaps": 0, "after": 4}),
+            ("has taken note of all its ranks and goes on", 0, {"second": 0.1, "reaps": 2, "after": 4})):
+        with open("bin/mpirun", "w") as file:
+            file.write(STAND_IN % values)
+        os.chmod("bin/mpirun", 0o755)
+        run = subprocess.run(command("none"), env=path, capture_output=True, text=True, timeout=60)
+        check(run.returncode == want, f"an mpirun that {what}: exit {run.returncode} {run.stderr[-300:]}")
+
+
 def main():
+    check_stuck_mpirun()
     text = "".join(f"Sentence {i} says {'xyzab'[i % 5] * (i % 7 + 1)} and no more. " for i in range(1500))
     os.makedirs("text")
     for k in range(4):

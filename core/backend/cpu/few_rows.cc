@@ -15,40 +15,15 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius::HWY_NAMESPACE {
 namespace {
 
-// Rows are taken in groups of up to kMostVectors vectors; packed a is [groups][k][vectors of the group].
-constexpr int kMostVectors = 2;
-HWY_INLINE int64_t GroupRows() { return kMostVectors * Lanes(); }
-HWY_INLINE int64_t VectorsOf(int64_t rows) { return (rows + Lanes() - 1) / Lanes(); }
+// Rows are taken in groups of two vectors: a panel of packed a, [k][GroupRows()].
+HWY_INLINE int64_t GroupRows() { return 2 * Lanes(); }
 
-int64_t PackedBytes(int64_t m, int64_t k) { return (m / GroupRows() + 1) * GroupRows() * k * sizeof(float); }
-
-HWY_INLINE float Widen(float x) { return x; }
-HWY_INLINE float Widen(BF16 x) { return x.ToFloat(); }
-
-template <typename X>
-void PackOf(const Product& p, int64_t begin, int64_t end, float* packed) {
-  const X* x = static_cast<const X*>(p.a.data);
-  for (int64_t row = 0; row < p.m; row += GroupRows()) {
-    const int64_t rows = std::min(GroupRows(), p.m - row), width = VectorsOf(rows) * Lanes();
-    float* group = packed + row * p.k;
-    if (rows < width) std::memset(group + begin * width, 0, (end - begin) * width * sizeof(float));
-    for (int64_t r = 0; r < rows; ++r) {
-      const X* from = x + (row + r) * p.a.stride;
-      for (int64_t i = begin; i < end; ++i) group[i * width + r] = Widen(from[i]);
-    }
-  }
-}
-
-void Pack(const Product& p, int64_t begin, int64_t end, float* packed) {
-  p.a.dtype == DType::kF32 ? PackOf<float>(p, begin, end, packed) : PackOf<BF16>(p, begin, end, packed);
-}
-
-// sums += one block of k: rows of x in lanes, kColumns rows of w beside each other.
+// sums += one block of k: rows of x in the lanes of kVectors vectors, kColumns rows of w beside each other.
 template <int kVectors, int kColumns>
 HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const float* HWY_RESTRICT w, int64_t ldw,
                               int64_t k, VF (&sums)[kColumns][kVectors]) {
-  const int64_t width = kVectors * Lanes();
-  for (int64_t i = 0; i < k; ++i, x += width) {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < k; ++i, x += GroupRows()) {
     VF rows[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) rows[v] = hn::Load(F32(), x + v * Lanes());
@@ -67,7 +42,7 @@ HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const BF16* HWY_RESTR
                               VF (&sums)[kColumns][kVectors]) {
   const F32 d;
   const hn::RebindToUnsigned<F32> du;
-  const int64_t lanes = Lanes(), width = kVectors * lanes;
+  const int64_t lanes = Lanes(), width = GroupRows();
   int64_t i = 0;
   for (; i + 2 <= k; i += 2, x += 2 * width) {
     VF first[kVectors], second[kVectors];
@@ -98,45 +73,56 @@ HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const BF16* HWY_RESTR
   }
 }
 
-HWY_INLINE void PutElement(const GemmResult& c, int64_t row, int64_t column, float sum) {
-  const int64_t at = row * c.stride + column;
-  if (c.bias != nullptr) sum += c.bias[column];
-  if (c.dtype == DType::kF32) {
-    static_cast<float*>(c.data)[at] = sum;
-  } else {
-    static_cast<BF16*>(c.data)[at] = BF16::FromFloat(sum);
+// Column c of `sums`, its rows in the lanes, goes to `rows` rows of column c * apart of y.
+template <int kVectors, int kColumns, typename Y>
+HWY_INLINE void PutColumns(VF (&sums)[kColumns][kVectors], int64_t rows, int64_t apart, Y* y, int64_t stride) {
+  HWY_ALIGN Y lanes[kColumns * kVectors * HWY_MAX_BYTES / sizeof(float)];
+  const int64_t width = kVectors * Lanes();
+#pragma GCC unroll 8
+  for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) Store(sums[c][v], lanes + c * width + v * Lanes());
+  }
+  for (int64_t r = 0; r < rows; ++r, y += stride) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) y[c * apart] = lanes[c * width + r];
   }
 }
 
-// kColumns columns of the result, from `column` on, for the `rows` rows of a group that starts at `row`.
+// kColumns columns of the result, `column` and others `apart` from each other, for `rows` rows from `row` on,
+// whose panel of packed a is x.
 template <int kVectors, int kColumns, typename W>
-void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column) {
-  constexpr int64_t kMostLanes = HWY_MAX_BYTES / sizeof(float);
-  HWY_ALIGN float totals[kColumns * kVectors * kMostLanes] = {};
-  const int64_t lanes = Lanes(), width = kVectors * lanes;
+void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column, int64_t apart) {
+  HWY_ALIGN float totals[kColumns * kVectors * HWY_MAX_BYTES / sizeof(float)] = {};
+  const auto each = [](const auto& body) HWY_ATTR {
+#pragma GCC unroll 8
+    for (int c = 0; c < kColumns; ++c) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) body(c, v, (c * kVectors + v) * Lanes());
+    }
+  };
   const W* w = static_cast<const W*>(p.b.data) + column * p.b.stride;
-  for (int64_t begin = 0; begin < p.k; begin += kGemmBlockK) {
-    VF sums[kColumns][kVectors];
-#pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sums[c][v] = Set(0);
-    }
-    MultiplyBlock<kVectors, kColumns>(x + begin * width, w + begin, p.b.stride,
-                                      std::min(kGemmBlockK, p.k - begin), sums);
-#pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        float* total = totals + c * width + v * lanes;
-        StoreExact(begin == 0 ? sums[c][v] : hn::Add(Load(total), sums[c][v]), total);
-      }
-    }
+  VF sums[kColumns][kVectors];
+  int64_t begin = 0;
+  do {
+    each([&](int c, int v, int64_t) HWY_ATTR { sums[c][v] = Set(0); });
+    const int64_t end = std::min(begin + kGemmBlockK, p.k);
+    MultiplyBlock<kVectors, kColumns>(x + begin * GroupRows(), w + begin, apart * p.b.stride, end - begin, sums);
+    if (begin > 0)
+      each([&](int c, int v, int64_t at) HWY_ATTR { sums[c][v] = hn::Add(Load(totals + at), sums[c][v]); });
+    if (end < p.k) each([&](int c, int v, int64_t at) HWY_ATTR { StoreExact(sums[c][v], totals + at); });
+    begin = end;
+  } while (begin < p.k);
+  if (p.c.bias != nullptr) {
+    each([&](int c, int v, int64_t) HWY_ATTR {
+      sums[c][v] = hn::Add(sums[c][v], Set(p.c.bias[column + c * apart]));
+    });
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int c = 0; c < kColumns; ++c) {
-      PutElement(p.c, row + r, column + c, totals[c * width + r]);
-    }
+  const int64_t at = row * p.c.stride + column;
+  if (p.c.dtype == DType::kF32) {
+    PutColumns<kVectors, kColumns>(sums, rows, apart, static_cast<float*>(p.c.data) + at, p.c.stride);
+  } else {
+    PutColumns<kVectors, kColumns>(sums, rows, apart, static_cast<BF16*>(p.c.data) + at, p.c.stride);
   }
 }
 
@@ -144,20 +130,18 @@ template <int kVectors, typename W>
 void Group(const Product& p, const float* x, int64_t row, int64_t rows, int64_t begin, int64_t end) {
   // As many sums as registers hold.
   constexpr int kColumns = kVectors == 1 ? 8 : std::is_same_v<W, float> ? 6 : 5;
-  int64_t column = begin;
-  for (; column + kColumns <= end; column += kColumns)
-    Columns<kVectors, kColumns, W>(p, x, row, rows, column);
-  constexpr int kRest = kColumns > 4 ? 4 : 2;
-  for (; column + kRest <= end; column += kRest) Columns<kVectors, kRest, W>(p, x, row, rows, column);
-  for (; column < end; ++column) Columns<kVectors, 1, W>(p, x, row, rows, column);
+  // Far apart, each is a long stream that the processor's prefetchers follow (see DotBlock in matvec-inl.h).
+  const int64_t apart = (end - begin) / kColumns;
+  for (int64_t c = begin; c < begin + apart; ++c) Columns<kVectors, kColumns, W>(p, x, row, rows, c, apart);
+  for (int64_t c = begin + kColumns * apart; c < end; ++c) Columns<kVectors, 1, W>(p, x, row, rows, c, 1);
 }
 
 template <typename W>
 void ComputeOf(const Product& p, const float* packed, int64_t begin, int64_t end) {
   for (int64_t row = 0; row < p.m; row += GroupRows()) {
-    const int64_t rows = std::min(GroupRows(), p.m - row), vectors = VectorsOf(rows);
+    const int64_t rows = std::min(GroupRows(), p.m - row);
     const float* x = packed + row * p.k;
-    if (vectors == 1) {
+    if (rows <= Lanes()) {
       Group<1, W>(p, x, row, rows, begin, end);
     } else {
       Group<2, W>(p, x, row, rows, begin, end);
@@ -176,16 +160,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace moebius {
 
-HWY_EXPORT(PackedBytes);
-HWY_EXPORT(Pack);
 HWY_EXPORT(Compute);
 
 bool IsFewRows(const Product& p) {
   return p.m <= kFewRows && p.k > 0 && !p.a.transposed && p.b.transposed && !p.c.accumulate;
-}
-int64_t FewRowsPackedBytes(int64_t m, int64_t k) { return HWY_DYNAMIC_DISPATCH(PackedBytes)(m, k); }
-void FewRowsPack(const Product& p, int64_t begin, int64_t end, float* packed) {
-  HWY_DYNAMIC_DISPATCH(Pack)(p, begin, end, packed);
 }
 void FewRowsCompute(const Product& p, const float* packed, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(Compute)(p, packed, begin, end);

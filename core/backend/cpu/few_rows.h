@@ -16,12 +16,7 @@ inline constexpr int64_t kFewRows = 64;
 // Whether the product has this form.
 bool IsFewRows(const Product& product);
 
-// Step 1: columns [begin, end) of a, widened and turned, into `packed` (64-byte aligned), which is for all
-// columns of a.
-int64_t FewRowsPackedBytes(int64_t m, int64_t k);
-void FewRowsPack(const Product& product, int64_t begin, int64_t end, float* packed);
-
-// Step 2: columns [begin, end) of the product, in the calling thread.
+// Columns [begin, end) of the product, in the calling thread. `packed` is aᵀ, packed by GemmPack.
 void FewRowsCompute(const Product& product, const float* packed, int64_t begin, int64_t end);
 
 }  // namespace moebius

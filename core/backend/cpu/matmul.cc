@@ -34,6 +34,11 @@ GemmResult Result(const TensorView& c, bool accumulate = false) {
   return {.data = c.data, .dtype = c.dtype, .stride = c.stride, .accumulate = accumulate};
 }
 
+GemmOperand Turned(GemmOperand x) {
+  x.transposed = !x.transposed;
+  return x;
+}
+
 MatVecArgs ToMatVec(const Product& p) {
   return {.m = p.m,
           .n = p.n,
@@ -93,8 +98,8 @@ void CpuBackend::RunProduct(const Product& p, int thread) {
   if (UsesMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
   if (UsesOneDnn(p)) return products_->Run(p, thread);
   if (IsFewRows(p)) {
-    float* packed = static_cast<float*>(ThreadScratch(thread, FewRowsPackedBytes(p.m, p.k)));
-    FewRowsPack(p, 0, p.k, packed);
+    float* packed = static_cast<float*>(ThreadScratch(thread, GemmPackedBytes(p.k, p.m)));
+    GemmPack(Turned(p.a), p.k, p.m, packed);
     return FewRowsCompute(p, packed, 0, p.n);
   }
   const int64_t columns =
@@ -121,9 +126,11 @@ void CpuBackend::AddPart(const Product& p, int64_t rows, std::vector<Product>& t
 
 // a is packed once for all tasks, in parallel.
 void CpuBackend::RunFewRows(const Product& p) {
-  float* packed = static_cast<float*>(SharedScratch(FewRowsPackedBytes(p.m, p.k)));
-  pool_.Run(CeilDiv(p.k, kGemmBlockK), [&](int64_t i, int) {
-    FewRowsPack(p, i * kGemmBlockK, std::min(p.k, (i + 1) * kGemmBlockK), packed);
+  float* packed = static_cast<float*>(SharedScratch(GemmPackedBytes(p.k, p.m)));
+  const GemmOperand a = Turned(p.a);
+  constexpr int64_t kRows = 32;  // whole panels of every target's kernel
+  pool_.Run(CeilDiv(p.m, kRows), [&](int64_t i, int) {
+    GemmPack(a.Columns(i * kRows), p.k, std::min(kRows, p.m - i * kRows), packed + i * kRows * p.k);
   });
   const int64_t columns = MatVecColumnsATask(ToMatVec(p));
   pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int) {

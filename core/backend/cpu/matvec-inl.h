@@ -179,32 +179,25 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   for (; r < m; ++r) strip(std::integral_constant<int, 1>(), r);
 }
 
-// store(r, c, dot) for m rows of x and n rows of w; w is read once. One row or two (a token and its draft)
-// take their columns far apart: each is then a long stream of its own that the processor's prefetchers follow
-// (twice the bandwidth of neighbouring rows, which end before a prefetcher has caught up).
+// store(r, c, dot) for m rows of x and n rows of w; w is read once. Columns that are made together lie far
+// apart: each is then a long stream of its own that the processor's prefetchers follow (twice the bandwidth of
+// neighbouring rows, which end before a prefetcher has caught up).
 template <class Step, typename X, typename W, typename StoreDot>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                          const StoreDot& store) {
-  int64_t c = 0;
-  const auto columns = [&](auto count) HWY_ATTR {
-    constexpr int kCols = decltype(count)::value;
-    for (; c + kCols <= n; c += kCols) {
-      DotColumns<Step, kCols>(m, k, x, ldx, w + c * ldw, ldw,
-                              [&](int64_t r, int64_t i, float dot) { store(r, c + i, dot); });
-    }
-  };
-  if (m <= 2) {
-    constexpr int kStreams = 4;
-    const int64_t apart = n / kStreams;
-    for (; c < apart; ++c) {
+  const auto columns = [&](auto streams, int64_t begin, int64_t end) HWY_ATTR {
+    constexpr int kStreams = decltype(streams)::value;
+    const int64_t apart = (end - begin) / kStreams;
+    for (int64_t c = begin; c < begin + apart; ++c) {
       DotColumns<Step, kStreams>(m, k, x, ldx, w + c * ldw, apart * ldw,
                                  [&](int64_t r, int64_t i, float dot) { store(r, c + i * apart, dot); });
     }
-    c = kStreams * apart;
-  } else {
-    columns(std::integral_constant<int, Step::kWideColumns>());
-  }
-  columns(std::integral_constant<int, 1>());
+    return begin + kStreams * apart;
+  };
+  // One row or two (a token and its draft) have registers for more columns.
+  const int64_t done = m <= 2 ? columns(std::integral_constant<int, 4>(), 0, n)
+                              : columns(std::integral_constant<int, Step::kWideColumns>(), 0, n);
+  columns(std::integral_constant<int, 1>(), done, n);
 }
 
 inline float ToFloat(float x) { return x; }

@@ -75,7 +75,8 @@ HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const BF16* HWY_RESTR
 
 // Column c of `sums`, its rows in the lanes, goes to `rows` rows of column c * apart of y.
 template <int kVectors, int kColumns, typename Y>
-HWY_INLINE void PutColumns(VF (&sums)[kColumns][kVectors], int64_t rows, int64_t apart, Y* y, int64_t stride) {
+HWY_INLINE void PutColumns(VF (&sums)[kColumns][kVectors], int64_t rows, int64_t apart, Y* y,
+                           int64_t stride) {
   HWY_ALIGN Y lanes[kColumns * kVectors * HWY_MAX_BYTES / sizeof(float)];
   const int64_t width = kVectors * Lanes();
 #pragma GCC unroll 8
@@ -107,16 +108,16 @@ void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_
   do {
     each([&](int c, int v, int64_t) HWY_ATTR { sums[c][v] = Set(0); });
     const int64_t end = std::min(begin + kGemmBlockK, p.k);
-    MultiplyBlock<kVectors, kColumns>(x + begin * GroupRows(), w + begin, apart * p.b.stride, end - begin, sums);
+    MultiplyBlock<kVectors, kColumns>(x + begin * GroupRows(), w + begin, apart * p.b.stride, end - begin,
+                                      sums);
     if (begin > 0)
       each([&](int c, int v, int64_t at) HWY_ATTR { sums[c][v] = hn::Add(Load(totals + at), sums[c][v]); });
     if (end < p.k) each([&](int c, int v, int64_t at) HWY_ATTR { StoreExact(sums[c][v], totals + at); });
     begin = end;
   } while (begin < p.k);
   if (p.c.bias != nullptr) {
-    each([&](int c, int v, int64_t) HWY_ATTR {
-      sums[c][v] = hn::Add(sums[c][v], Set(p.c.bias[column + c * apart]));
-    });
+    each([&](int c, int v, int64_t)
+             HWY_ATTR { sums[c][v] = hn::Add(sums[c][v], Set(p.c.bias[column + c * apart])); });
   }
   const int64_t at = row * p.c.stride + column;
   if (p.c.dtype == DType::kF32) {
@@ -126,25 +127,27 @@ void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_
   }
 }
 
-template <int kVectors, typename W>
+// Columns [begin, end), kColumns at a time. Those that are made together lie far apart: each is a long stream
+// that the processor's prefetchers follow (see DotBlock in matvec-inl.h).
+template <int kVectors, int kColumns, typename W>
 void Group(const Product& p, const float* x, int64_t row, int64_t rows, int64_t begin, int64_t end) {
-  // As many sums as registers hold.
-  constexpr int kColumns = kVectors == 1 ? 8 : std::is_same_v<W, float> ? 6 : 5;
-  // Far apart, each is a long stream that the processor's prefetchers follow (see DotBlock in matvec-inl.h).
   const int64_t apart = (end - begin) / kColumns;
   for (int64_t c = begin; c < begin + apart; ++c) Columns<kVectors, kColumns, W>(p, x, row, rows, c, apart);
-  for (int64_t c = begin + kColumns * apart; c < end; ++c) Columns<kVectors, 1, W>(p, x, row, rows, c, 1);
+  if constexpr (kColumns > 1) {
+    Group<kVectors, kColumns / 2, W>(p, x, row, rows, begin + kColumns * apart, end);
+  }
 }
 
 template <typename W>
 void ComputeOf(const Product& p, const float* packed, int64_t begin, int64_t end) {
+  constexpr int kNarrow = 8, kWide = std::is_same_v<W, float> ? 6 : 5;  // as many sums as registers hold
   for (int64_t row = 0; row < p.m; row += GroupRows()) {
     const int64_t rows = std::min(GroupRows(), p.m - row);
     const float* x = packed + row * p.k;
     if (rows <= Lanes()) {
-      Group<1, W>(p, x, row, rows, begin, end);
+      Group<1, kNarrow, W>(p, x, row, rows, begin, end);
     } else {
-      Group<2, W>(p, x, row, rows, begin, end);
+      Group<2, kWide, W>(p, x, row, rows, begin, end);
     }
   }
 }

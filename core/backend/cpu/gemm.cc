@@ -1,6 +1,7 @@
 #include "core/backend/cpu/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
@@ -96,11 +97,13 @@ void PackTransposed(const T* b, int64_t stride, int64_t k, int64_t n, float* pac
   const int64_t width = TileColumns();
   for (int64_t first = 0; first < n; first += width) {
     float* panel = packed + first * k;
+    const int64_t columns = std::min(width, n - first);
+    if (columns < width) std::memset(panel, 0, k * width * sizeof(float));
     for (int64_t begin = 0; begin < k; begin += 16) {
       const int64_t end = std::min(begin + 16, k);
       int64_t j = 0;
 #if HWY_TARGET != HWY_SCALAR
-      for (; j < width && first + j + 4 <= n; j += 4) {
+      for (; j + 4 <= columns; j += 4) {
         const T* from = b + (first + j) * stride;
         int64_t i = begin;
         for (; i + 4 <= end; i += 4) Turn4x4(from + i, stride, panel + i * width + j, width);
@@ -109,10 +112,8 @@ void PackTransposed(const T* b, int64_t stride, int64_t k, int64_t n, float* pac
         }
       }
 #endif
-      for (; j < width; ++j) {
-        for (int64_t i = begin; i < end; ++i) {
-          panel[i * width + j] = first + j < n ? Widen(b[(first + j) * stride + i]) : 0.0f;
-        }
+      for (; j < columns; ++j) {
+        for (int64_t i = begin; i < end; ++i) panel[i * width + j] = Widen(b[(first + j) * stride + i]);
       }
     }
   }

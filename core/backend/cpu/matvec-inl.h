@@ -180,8 +180,8 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
 }
 
 // store(r, c, dot) for m rows of x and n rows of w; w is read once. Columns that are made together lie far
-// apart: each is then a long stream of its own that the processor's prefetchers follow (twice the bandwidth of
-// neighbouring rows, which end before a prefetcher has caught up).
+// apart: each is then a long stream of its own that the processor's prefetchers follow (twice the bandwidth
+// of neighbouring rows, which end before a prefetcher has caught up).
 template <class Step, typename X, typename W, typename StoreDot>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                          const StoreDot& store) {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/backend/draw.h"
+#include "core/backend/ops.h"
 #include "core/base/status.h"
 #include "parallel/node_map.h"
 #include "parallel/pipeline/lower.h"
@@ -375,6 +376,8 @@ absl::Status Trainer::FinishStep(Clock::time_point start, StepMetrics& m) {
 
 void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {
   if (config_.bias_update_speed == 0) return;
+  std::vector<Parameter*> biases;
+  std::vector<float> moves;  // [biases, experts]
   for (int i = 0; i < stages_->count(); ++i) {
     const std::vector<const MoeMlp*> layers = stages_->model(i).moe_layers();
     for (size_t l = 0; l < layers.size(); ++l) {
@@ -383,14 +386,23 @@ void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {
       if (bias == nullptr || layer >= counts.size()) continue;  // modules that were not run stay as they are
       const std::vector<int64_t>& c = counts[layer];
       const int64_t experts = c.size(), total = std::accumulate(c.begin(), c.end(), int64_t{0});
-      std::vector<float> b = GetParameter(context_.backend, context_.stream, *bias, 0, experts);
+      biases.push_back(bias);
       for (int64_t e = 0; e < experts; ++e) {
         // mean - count, multiplied out so that the sign is exact.
         const int64_t below = total - c[e] * experts;
-        b[e] += static_cast<float>(config_.bias_update_speed) * static_cast<float>((below > 0) - (below < 0));
+        moves.push_back(static_cast<float>(config_.bias_update_speed) *
+                        static_cast<float>((below > 0) - (below < 0)));
       }
-      SetParameter(context_.backend, context_.stream, *bias, 0, b);
     }
+  }
+  if (biases.empty()) return;
+  ArenaScope scope(context_.scratch);
+  const int64_t layers = std::ssize(biases);
+  const TensorView on_device = context_.scratch.New(DType::kF32, {layers, std::ssize(moves) / layers});
+  context_.backend.CopyToDevice(context_.stream, moves.data(), on_device);
+  for (int64_t l = 0; l < layers; ++l) {
+    CHECK_EQ(biases[l]->weight().data, biases[l]->master().data) << "a selection bias is fp32";
+    Accumulate(context_, {.x = on_device.Index(l), .y = biases[l]->weight()});
   }
 }
 

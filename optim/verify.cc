@@ -141,7 +141,7 @@ double RoutingMargin(const Trainer& trainer, const VerifyConfig& config, const S
   const Pass pass{context, microbatch.layout, microbatch.saved, objective.recompute, objective.balance};
   std::vector<const MoeMlp*> layers = model.moe_layers();
   // Modules that were not run have routed nothing.
-  layers.resize(microbatch.routing.size());
+  layers.resize(microbatch.records.size());
   double margin = std::numeric_limits<double>::infinity();
   for (const MoeMlp* layer : layers) margin = std::min(margin, layer->RoutingMargin(pass));
   return margin;

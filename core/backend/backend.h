@@ -91,6 +91,7 @@ class Backend : public Allocator {
   // recorded; then `calls` has not been run.
   virtual std::unique_ptr<Recording> NewRecording(Stream& stream, const std::function<void()>& calls) = 0;
 
+  // `host` may be used again when the call returns.
   virtual void CopyToDevice(Stream& stream, const void* host, TensorView to) = 0;
   virtual void CopyToHost(Stream& stream, TensorView from, void* host) = 0;  // done after Synchronize
   virtual void Zero(Stream& stream, TensorView x) = 0;                       // any dtype

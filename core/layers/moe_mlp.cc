@@ -1,6 +1,7 @@
 #include "core/layers/moe_mlp.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -322,36 +323,44 @@ void MoeMlp::OtherWeights(const Pass& pass) const {
                         .accumulate = true});
 }
 
-RoutingStatistics MoeMlp::ReadStatistics(const Pass& pass) const {
-  const TensorView chosen = pass.saved[chosen_], losses = pass.saved[losses_];
-  const int64_t experts = parameters_.router->shape()[0];
-  std::vector<int64_t> offsets(experts + 1);
-  std::vector<float> balance(losses.elements()), auxiliary(balance.size());
-  float z = 0;
-  Backend& backend = pass.context.backend;
-  Stream& stream = pass.context.stream;
-  ArenaScope scope(pass.context.scratch);
-  const TensorView sorted = pass.context.scratch.New(DType::kI64, {experts + 1});
-  RouteSort(pass.context, {.experts = chosen,
-                           .offsets = sorted,
-                           .row_of = pass.context.scratch.New(DType::kI32, chosen.shape),
-                           .choice_of = pass.context.scratch.New(DType::kI32, {chosen.elements()})});
-  backend.CopyToHost(stream, sorted, offsets.data());
-  backend.CopyToHost(stream, losses, balance.data());
-  if (pass.balance.auxiliary != 0)
-    backend.CopyToHost(stream, pass.saved[auxiliary_losses_], auxiliary.data());
-  if (pass.balance.z != 0) backend.CopyToHost(stream, pass.saved[z_], &z);
-  stream.Synchronize();
+RoutingRecord MoeMlp::Record(const Pass& pass, TensorView words) const {
+  const Context& context = pass.context;
+  const TensorView chosen = pass.saved[chosen_];
+  RoutingRecord record{.experts = parameters_.router->shape()[0], .sequences = pass.layout.sequences()};
+  CHECK_LE(RoutingRecord::Words(record.experts, record.sequences), words.elements());
+  {
+    ArenaScope scope(context.scratch);
+    RouteSort(context, {.experts = chosen,
+                        .offsets = words.Rows(0, record.experts + 1),
+                        .row_of = context.scratch.New(DType::kI32, chosen.shape),
+                        .choice_of = context.scratch.New(DType::kI32, {chosen.elements()})});
+  }
+  const TensorView floats(words.as<int64_t>() + record.experts + 1, DType::kF32, {2 * record.sequences + 1});
+  Cast(context, pass.saved[losses_], floats.Rows(0, record.sequences));
+  if (pass.balance.auxiliary != 0) {
+    Cast(context, pass.saved[auxiliary_losses_], floats.Rows(record.sequences, record.sequences));
+  }
+  if (pass.balance.z != 0) Cast(context, pass.saved[z_], floats.Rows(2 * record.sequences, 1));
+  if (pass.layout.routes) CountReplayed(pass, record);
+  return record;
+}
+
+RoutingStatistics RoutingRecord::Read(const int64_t* words) const {
   RoutingStatistics out;
-  for (int64_t e = 0; e < experts; ++e) out.counts.push_back(offsets[e + 1] - offsets[e]);
-  for (const float loss : balance) out.balance_loss_sum += loss;
-  for (const float loss : auxiliary) out.auxiliary_loss_sum += loss;
-  out.z_sum = z;
-  if (pass.layout.routes) CountReplayed(pass, out);
+  out.routes_given = routes_given;
+  out.routes_changed = routes_changed;
+  for (int64_t e = 0; e < experts; ++e) out.counts.push_back(words[e + 1] - words[e]);
+  std::vector<float> floats(2 * sequences + 1);
+  std::memcpy(floats.data(), words + experts + 1, floats.size() * sizeof(float));
+  for (int64_t s = 0; s < sequences; ++s) {
+    out.balance_loss_sum += floats[s];
+    out.auxiliary_loss_sum += floats[sequences + s];
+  }
+  out.z_sum = floats[2 * sequences];
   return out;
 }
 
-void MoeMlp::CountReplayed(const Pass& pass, RoutingStatistics& statistics) const {
+void MoeMlp::CountReplayed(const Pass& pass, RoutingRecord& record) const {
   const int64_t k = spec_.top_k, width = pass.layout.routes.cols();
   std::vector<int32_t> live(pass.saved[live_].elements());
   pass.context.backend.CopyToHost(pass.context.stream, pass.saved[live_], live.data());
@@ -359,9 +368,9 @@ void MoeMlp::CountReplayed(const Pass& pass, RoutingStatistics& statistics) cons
   for (int64_t t = 0; t < pass.layout.tokens(); ++t) {
     const auto given = pass.layout.host_routes.begin() + t * width + layer_ * k;
     if (*given == kNoRoute) continue;
-    ++statistics.routes_given;
+    ++record.routes_given;
     const auto chosen = live.begin() + t * k;
-    statistics.routes_changed += !std::is_permutation(chosen, chosen + k, given);
+    record.routes_changed += !std::is_permutation(chosen, chosen + k, given);
   }
 }
 

@@ -40,6 +40,19 @@ struct RoutingStatistics {
   int64_t routes_changed = 0;
 };
 
+// The same as the device has it, in one row of i64 words, so that those of a microbatch are read at once:
+// where each expert's tokens begin when they are sorted [experts + 1]; then as floats, two a word, the
+// sequence-wise and the auxiliary losses [sequences each] and z.
+struct RoutingRecord {
+  int64_t experts = 0;
+  int64_t sequences = 0;
+  int64_t routes_given = 0;
+  int64_t routes_changed = 0;
+
+  static int64_t Words(int64_t experts, int64_t sequences) { return experts + 1 + sequences + 1; }
+  RoutingStatistics Read(const int64_t* words) const;  // of the host
+};
+
 class MoeMlp {
  public:
   // layer: number among the model's MoE layers, its columns of TokenLayout::routes.
@@ -73,7 +86,9 @@ class MoeMlp {
   const RouterSpec& spec() const { return spec_; }
   const MoeParameters& parameters() const { return parameters_; }
   TokenExchange& exchange() const { return *exchange_; }
-  RoutingStatistics ReadStatistics(const Pass& pass) const;  // after Route; waits for the stream
+  // After Route. words: [RoutingRecord::Words or more] i64, zeros. Under routing replay it waits for the
+  // stream.
+  RoutingRecord Record(const Pass& pass, TensorView words) const;
   // After Route, for verification: how little would have changed a choice. The least lead, over tokens, of
   // the last chosen selection score before the next one, of the last chosen group's score, and of what the
   // sequence-wise loss counts where it is on; infinity where there was no choice. Waits for the stream.
@@ -90,7 +105,7 @@ class MoeMlp {
   void ChunkBackward(const Pass& pass, const TokenExchange::Dispatched& d, const Chunk& chunk) const;
   TensorView InputF32(const Pass& pass, Arena& arena) const;
   void Choose(const Pass& pass, TensorView given, TensorView chosen) const;
-  void CountReplayed(const Pass& pass, RoutingStatistics& statistics) const;
+  void CountReplayed(const Pass& pass, RoutingRecord& record) const;
 
   RouterSpec spec_;
   MoeParameters parameters_;

@@ -207,6 +207,18 @@ void Microbatch::PutRoutes(Stream& stream, std::span<const AnswerGroup> groups) 
   layout.routes = Put(stream, kRoutesMemory, ids).Reshape({tokens(), width});
 }
 
+std::vector<RoutingStatistics> ReadRouting(Backend& backend, Stream& stream, const Microbatch& mb) {
+  std::vector<RoutingStatistics> routing;
+  if (mb.records.empty()) return routing;
+  std::vector<int64_t> words(mb.record_words.elements());
+  backend.CopyToHost(stream, mb.record_words, words.data());
+  stream.Synchronize();
+  for (size_t i = 0; i < mb.records.size(); ++i) {
+    routing.push_back(mb.records[i].Read(words.data() + i * mb.record_words.cols()));
+  }
+  return routing;
+}
+
 std::vector<float> ToHost(Backend& backend, Stream& stream, TensorView values) {
   if (!values || values.elements() == 0) return {};
   std::vector<float> host(values.elements());

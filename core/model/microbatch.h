@@ -101,7 +101,8 @@ class Microbatch {
   TensorView divergences, agreements;  // [N] f32, or empty: without a teacher
   TensorView d_hidden;  // gradient of `hidden`: from the head, or received by a stage without one
   std::vector<TensorView> block_inputs;
-  std::vector<RoutingStatistics> routing;  // of each MoE layer
+  TensorView record_words;             // [MoE layers, words] i64
+  std::vector<RoutingRecord> records;  // of each MoE layer that ran: a row of record_words
 
   // Where a phase stands between its steps.
   struct Cursor {
@@ -113,6 +114,8 @@ class Microbatch {
   Cursor cursor;
 };
 
+// What each MoE layer that ran did; waits for the stream.
+std::vector<RoutingStatistics> ReadRouting(Backend& backend, Stream& stream, const Microbatch& mb);
 // A device's values [n] f32 on the host; waits for them.
 std::vector<float> ToHost(Backend& backend, Stream& stream, TensorView values);
 // losses [n] f32 summed in double on the host, rows with negative targets excluded by their zero loss.

@@ -130,6 +130,8 @@ class Model {
   friend class ModelBuilder;
 
   void StartForward(const Pass& pass, Microbatch& microbatch) const;
+  void StartRouting(const Pass& pass, Microbatch& microbatch) const;
+  void RecordRouting(const Pass& pass, const Block& block, Microbatch& microbatch) const;
   void StartBlock(const Pass& pass, Microbatch& microbatch) const;
   void EndBlock(const Pass& pass, const Block& block, Microbatch& microbatch) const;
   void EndForward(const Pass& pass, const Objective& objective, Microbatch& microbatch) const;

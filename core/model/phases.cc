@@ -58,11 +58,25 @@ Phase Model::ForwardPhase(const Context& context, const Objective& objective, Mi
 }
 
 void Model::StartForward(const Pass& pass, Microbatch& mb) const {
-  mb.routing.clear();
   mb.block_inputs.clear();
+  mb.records.clear();
+  StartRouting(pass, mb);
   if (!embedding_) return;  // the input is there
   mb.hidden = mb.saved.activations().New(options_.storage.act, {mb.tokens(), config_.hidden_size});
   embedding_->Forward(pass, mb.ids, mb.hidden);
+}
+
+void Model::StartRouting(const Pass& pass, Microbatch& mb) const {
+  const int64_t layers = std::ssize(moe_layers());
+  if (layers == 0) return;
+  const int64_t words = RoutingRecord::Words(config_.n_routed_experts, mb.layout.sequences());
+  mb.record_words = mb.saved.activations().New(DType::kI64, {layers, words});
+  Zero(pass.context, mb.record_words);
+}
+
+void Model::RecordRouting(const Pass& pass, const Block& block, Microbatch& mb) const {
+  if (block.moe() == nullptr) return;
+  mb.records.push_back(block.moe()->Record(pass, mb.record_words.Index(std::ssize(mb.records))));
 }
 
 void Model::StartBlock(const Pass& pass, Microbatch& mb) const {
@@ -74,7 +88,7 @@ void Model::StartBlock(const Pass& pass, Microbatch& mb) const {
 }
 
 void Model::EndBlock(const Pass& pass, const Block& block, Microbatch& mb) const {
-  if (block.moe() != nullptr) mb.routing.push_back(block.moe()->ReadStatistics(pass));
+  RecordRouting(pass, block, mb);
   if (pass.recompute.blocks) pass.saved.activations().Release(mb.cursor.activations);
   mb.hidden = mb.cursor.out;
 }
@@ -133,7 +147,7 @@ void Model::ForwardMtp(const Context& context, const Objective& objective, Micro
     KeepHeads(context, previous, length, hidden, count);
     mtp_embeddings_[k]->Forward(pass, depth.ids, embedded);
     mtp_[k]->Forward(pass, hidden, embedded, depth.output);
-    if (mtp_[k]->block().moe() != nullptr) mb.routing.push_back(mtp_[k]->block().moe()->ReadStatistics(pass));
+    RecordRouting(pass, mtp_[k]->block(), mb);
     depth.losses = kept.New(DType::kF32, {shape[0]});
     depth.d_output = objective.gradients ? mb.saved.gradients().New(act, shape) : TensorView();
     head_->Run(context, {.x = depth.output,

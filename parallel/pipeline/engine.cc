@@ -108,8 +108,9 @@ void Engine::AddSums(Run& run, int stage, const Microbatch& mb) const {
     }
   }
   const int64_t experts = stages_.config().n_routed_experts;
-  for (size_t layer = 0; layer < mb.routing.size(); ++layer) {
-    const RoutingStatistics& r = mb.routing[layer];
+  const std::vector<RoutingStatistics> routing = ReadRouting(context_.backend, context_.stream, mb);
+  for (size_t layer = 0; layer < routing.size(); ++layer) {
+    const RoutingStatistics& r = routing[layer];
     run.sums.balance += r.balance_loss_sum;
     run.sums.auxiliary += r.auxiliary_loss_sum;
     run.sums.z += r.z_sum;

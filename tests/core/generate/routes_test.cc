@@ -34,7 +34,7 @@ class RoutesTest : public testing::TestWithParam<std::string> {
     mb.LoadGroups(tiny_.stream(), groups);
     tiny_.model().Forward({tiny_.backend(), tiny_.stream(), scratch}, {.gradients = false}, mb);
     Replay out{.losses = ToHost(tiny_.backend(), tiny_.stream(), mb.losses)};
-    for (const RoutingStatistics& layer : mb.routing) {
+    for (const RoutingStatistics& layer : ReadRouting(tiny_.backend(), tiny_.stream(), mb)) {
       out.given += layer.routes_given;
       out.changed += layer.routes_changed;
     }

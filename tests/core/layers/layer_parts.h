@@ -38,6 +38,7 @@ class OwnedBlock {
 };
 
 // The balance terms of the objective that a layer counted itself.
+RoutingStatistics StatisticsOf(const Pass& pass, const MoeMlp& moe);  // after Route
 double TermsOf(const Pass& pass, const MoeMlp& moe);
 
 }  // namespace moebius

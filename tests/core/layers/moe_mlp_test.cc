@@ -148,7 +148,7 @@ struct Compared {
     const Pass pass{.context = bench.context(), .layout = layout.layout, .saved = saved, .balance = balance};
     const std::vector<TensorView> xs = {x_tensor}, ys = {y_tensor};
     subject.Forward(pass, xs, ys);
-    statistics = subject.moe().ReadStatistics(pass);
+    statistics = StatisticsOf(pass, subject.moe());
     routed = subject.Route();
   }
 

@@ -75,11 +75,12 @@ std::map<std::string, double> FirstStep(Bench& bench, const Model& model, const 
     for (const Microbatch::Depth& depth : mb.depths) {
       out["mtp/loss"] += SumLosses(bench.backend(), bench.stream(), depth.losses) / (modules * tokens);
     }
-    counts.resize(mb.routing.size());
-    for (size_t layer = 0; layer < mb.routing.size(); ++layer) {
-      out["moe/balance_loss"] += mb.routing[layer].balance_loss_sum / training.sequences;
-      counts[layer].resize(mb.routing[layer].counts.size());
-      for (size_t e = 0; e < counts[layer].size(); ++e) counts[layer][e] += mb.routing[layer].counts[e];
+    const std::vector<RoutingStatistics> routing = ReadRouting(bench.backend(), bench.stream(), mb);
+    counts.resize(routing.size());
+    for (size_t layer = 0; layer < routing.size(); ++layer) {
+      out["moe/balance_loss"] += routing[layer].balance_loss_sum / training.sequences;
+      counts[layer].resize(routing[layer].counts.size());
+      for (size_t e = 0; e < counts[layer].size(); ++e) counts[layer][e] += routing[layer].counts[e];
     }
     model.Backward(bench.context(), objective, mb, Model::Weights::kNow);
     mb.saved.Reset();

@@ -288,7 +288,7 @@ TEST(ModelTest, WithoutLossWeightMtpModulesAreNotRun) {
   Microbatch mb = tiny.NewMicrobatch();
   Load(tiny, mb, 0, kSequences, 0);
   tiny.model.Forward(tiny.bench.context(), o, mb);
-  EXPECT_EQ(mb.routing.size(), 1u) << "one MoE layer, no MTP block";
+  EXPECT_EQ(mb.records.size(), 1u) << "one MoE layer, no MTP block";
   tiny.model.Backward(tiny.bench.context(), o, mb, Model::Weights::kNow);
   int64_t modules = 0;
   for (const NamedGradient& gradient : GradientsOf(tiny)) {
@@ -307,11 +307,12 @@ TEST(ModelTest, RoutingListsMoeLayersWithMtpModulesLast) {
   Microbatch mb = tiny.NewMicrobatch();
   Load(tiny, mb, 0, kSequences, 2);
   tiny.model.Forward(tiny.bench.context(), FullObjective(config, kSequences, kLength), mb);
-  ASSERT_EQ(mb.routing.size(), 3u);
+  const std::vector<RoutingStatistics> routing = ReadRouting(tiny.bench.backend(), tiny.bench.stream(), mb);
+  ASSERT_EQ(routing.size(), 3u);
   ASSERT_EQ(tiny.model.moe_layers().size(), 3u);
   for (int64_t layer = 0; layer < 3; ++layer) {
     int64_t sum = 0;
-    for (const int64_t count : mb.routing[layer].counts) sum += count;
+    for (const int64_t count : routing[layer].counts) sum += count;
     EXPECT_EQ(sum, kSequences * (kLength - layer) * config.num_experts_per_tok) << "layer " << layer;
   }
 }

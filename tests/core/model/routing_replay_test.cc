@@ -78,7 +78,7 @@ ReplayResult RunReplay(TinyModel& tiny, const std::vector<AnswerGroup>& groups, 
   mb.LoadGroups(tiny.bench.stream(), groups);
   tiny.model.Forward(tiny.bench.context(), objective, mb);
   ReplayResult out{.losses = tiny.bench.Read(mb.losses), .gradients = {}, .counts = {}};
-  for (const RoutingStatistics& layer : mb.routing) {
+  for (const RoutingStatistics& layer : ReadRouting(tiny.bench.backend(), tiny.bench.stream(), mb)) {
     out.counts.push_back(layer.counts);
     out.given += layer.routes_given;
     out.changed += layer.routes_changed;

@@ -124,7 +124,7 @@ double ObjectiveValue(Bench& bench, const Objective& objective, const Microbatch
       value += objective.mtp_scale * SumLosses(bench.backend(), bench.stream(), depth.losses);
     }
   }
-  for (const RoutingStatistics& layer : mb.routing) {
+  for (const RoutingStatistics& layer : ReadRouting(bench.backend(), bench.stream(), mb)) {
     value += objective.balance.sequence * layer.balance_loss_sum + objective.balance.z * layer.z_sum +
              objective.balance.auxiliary * layer.auxiliary_loss_sum;
   }

@@ -71,7 +71,11 @@ double LoadEntropy(const std::vector<int64_t>& counts) {
 Trainer::Trainer(Backend& backend, Stream& stream, const TrainConfig& config)
     : scratch_(backend), context_{backend, stream, scratch_}, config_(config) {}
 
-Trainer::~Trainer() = default;
+// A rank that leaves a failed world has messages and reductions under way: they work on memory and events of
+// the engine and the buckets, which go before the mesh and its streams do.
+Trainer::~Trainer() {
+  if (mesh_ != nullptr) mesh_->Drain();
+}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::New(World& world, Backend& backend, Stream& stream,
                                                       const ModelConfig& model, const ModelOptions& options,

@@ -72,8 +72,12 @@ absl::StatusOr<std::vector<std::string>> Mesh::GatherText(const std::string& tex
 
 absl::Status Mesh::Agree(const absl::Status& mine) { return moebius::Agree(all(), stream("control"), mine); }
 
-absl::Status Mesh::Close() {
+void Mesh::Drain() {
   for (auto& [use, stream] : streams_) stream->Synchronize();
+}
+
+absl::Status Mesh::Close() {
+  Drain();
   for (Communicator* group : {pipeline_.get(), experts_.get(), expert_replicas_.get(), dense_replicas_.get(),
                               tied_replicas_.get()}) {
     if (group != nullptr) RETURN_IF_ERROR(group->Close(stream("control")));

@@ -46,6 +46,8 @@ class Mesh {
   absl::StatusOr<std::vector<std::string>> GatherText(const std::string& text);
   absl::Status Agree(const absl::Status& mine);
 
+  // Waits for what is queued on all of these streams, in a failed world too.
+  void Drain();
   // Collective: no more calls afterwards.
   absl::Status Close();
 

@@ -1,7 +1,10 @@
 #include "optim/trainer.h"
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "gtest/gtest.h"
 #include "tests/optim/training.h"
@@ -186,6 +189,32 @@ TEST(Trainer, EvaluatesWithoutRoundingWhateverItTrainsIn) {
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7 % 40);
   const std::vector<int32_t> starts = {0, 20, 50};
   EXPECT_EQ(*fp8.trainer->Evaluate(ids, starts), *plain.trainer->Evaluate(ids, starts));
+}
+
+// A rank that leaves a failed world has reductions and messages under way. The table is so large that its
+// memory is given back to the system when it is freed: a write to it then ends the test.
+TEST(Trainer, IsThereUntilWhatIsQueuedOnItsStreamsIsDone) {
+  ModelConfig config = TinyConfig();
+  config.vocab_size = 1 << 20;
+  config.tie_word_embeddings = true;
+  config.num_nextn_predict_layers = 0;
+  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+  const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
+  SoloWorld world;
+  ModelOptions options;
+  options.storage = {.act = DType::kF32, .training = true};
+  std::unique_ptr<Trainer> trainer = *Trainer::New(*world, *backend, *stream, config, options, {}, Config());
+  float* const gradient = trainer->model().embedding_table()->grad().as<float>();
+  std::atomic<bool> leaves = false, wrote = false;
+  trainer->mesh().stream("reduce").Enqueue([&] {
+    while (!leaves) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    *gradient = 1;
+    wrote = true;
+  });
+  leaves = true;
+  trainer.reset();
+  EXPECT_TRUE(wrote);
 }
 
 TEST(Balance, MetricsHaveTheirExtremes) {

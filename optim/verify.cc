@@ -252,7 +252,7 @@ void CompareGradients(const LayoutResult& result, const LayoutResult& reference,
       norm += static_cast<double>(want[i]) * want[i];
     }
     // A tensor without a gradient has to stay without one.
-    double relative = norm > 0 ? std::sqrt(difference / norm) : difference > 0 ? INFINITY : 0;
+    double relative = norm > 0 ? std::sqrt(difference / norm) : difference == 0 ? 0 : INFINITY;
     if (!here || !(relative >= 0)) relative = INFINITY;
     if (relative <= out.gradient && !out.tensor.empty()) continue;
     out.gradient = relative;

@@ -168,6 +168,14 @@ TEST(JudgeTest, NamesWhatDiffersAndExcusesOnlyWhatAFlipExplains) {
   EXPECT_EQ(judge(r, near), Verdict::kDifferent) << "too much for a flip";
   r.gradients["w"] = {3, NAN};
   EXPECT_EQ(judge(r, near), Verdict::kDifferent);
+  LayoutResult untouched = far;
+  untouched.gradients["none"] = {0, 0};
+  r = untouched;
+  EXPECT_EQ(judge(r, untouched), Verdict::kEqual);
+  r.gradients["none"] = {0, NAN};
+  EXPECT_EQ(judge(r, untouched), Verdict::kDifferent) << "NaN where there is no gradient";
+  untouched.gradients["none"] = {0, NAN};
+  EXPECT_EQ(judge(r, untouched), Verdict::kDifferent) << "NaN proves nothing";
   r.gradients.clear();
   EXPECT_EQ(judge(r, near), Verdict::kDifferent) << "no gradient at all";
   r = far;

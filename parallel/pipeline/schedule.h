@@ -22,7 +22,8 @@ namespace moebius {
 enum class ActionKind : uint8_t {
   kForward,         // F: forward of a stage
   kBackwardInput,   // I: gradient of the stage's input; needs the gradient of its output
-  kBackwardWeight,  // W: gradients of the stage's weights, any time after I; frees what they needed
+  kBackwardWeight,  // W: gradients of the stage's weights, any time after I and its SEND; frees what both
+                    // needed
   kBackward,        // B: I then W, as one action; its gradient leaves when both are done
   kOverlap,         // two compute actions of different microbatches, their segments interleaved
   kSendForward,     // the output of F(stage, microbatch) to `peer`, which holds stage + 1

@@ -200,6 +200,13 @@ class ActionCheck {
         (action.kind == ActionKind::kSendBackward && input_[index] == kNone)) {
       return Bad(rank, position, "it comes before the action that produces the tensor");
     }
+    // A W of its own; a B keeps its result until it is sent.
+    const int weight = weight_[index];
+    if (action.kind == ActionKind::kSendBackward && weight != kNone && weight != input_[index]) {
+      return Bad(rank, position,
+                 Concat("it comes after ", ToText(schedule_.actions[rank][weight]), " at ", weight,
+                        ", which frees the tensor"));
+    }
     return Once(message_[Table(action.kind)][index], rank, position);
   }
 

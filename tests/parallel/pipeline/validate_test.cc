@@ -88,6 +88,10 @@ TEST(ValidateTest, HandWrittenCommunicationIsChecked) {
             "schedule mine: rank 0, action 1 (SEND_F0.0>0): its peer is rank 1");
   EXPECT_EQ(Verdict(without(good0, "F0.0 ", "F0.0 SEND_B0.0>1 "), good1),
             "schedule mine: rank 0, action 1 (SEND_B0.0>1): there is no tensor to pass to another rank here");
+  EXPECT_EQ(Verdict(good0, without(good1, "B1.0 SEND_B1.0>0", "I1.0 SEND_B1.0>0 W1.0")), "valid");
+  EXPECT_EQ(
+      Verdict(good0, without(good1, "B1.0 SEND_B1.0>0", "I1.0 W1.0 SEND_B1.0>0")),
+      "schedule mine: rank 1, action 4 (SEND_B1.0>0): it comes after W1.0 at 3, which frees the tensor");
   EXPECT_EQ(Verdict(without(good0, "REDUCE_GRAD0 "), good1), "schedule mine: rank 0 lacks REDUCE_GRAD0");
   EXPECT_EQ(Verdict(without(good0, " OPTIMIZE"), good1), "schedule mine: rank 0 lacks OPTIMIZE");
   EXPECT_EQ(Verdict(without(good0, "REDUCE_GRAD0 OPTIMIZE", "OPTIMIZE REDUCE_GRAD0"), good1),

@@ -21,6 +21,7 @@ namespace {
 
 // Half of the product peak is what the benchmark model reaches at least; small models come lower.
 constexpr double kShareOfPeak = 0.5;
+constexpr int kMostRanks = 1 << 20;
 
 absl::StatusOr<LayoutPlan> PlanForThisMachine(const proto::Recipe& r, const ModelConfig& config, int ranks,
                                               double peak_flops) {
@@ -71,10 +72,13 @@ absl::Status Print(const proto::Recipe& r, const ModelConfig& config, const Layo
   return absl::OkStatus();
 }
 
-int RanksOf(const ParsedArgs& args, const proto::Recipe& r) {
+absl::StatusOr<int> RanksOf(const ParsedArgs& args, const proto::Recipe& r) {
   if (args.Given("ranks")) return static_cast<int>(args.Integer("ranks"));
   const proto::Parallel& p = r.parallel();
-  return static_cast<int>(p.pipeline() * p.expert() * std::max<int64_t>(1, p.data()));
+  const int64_t ranks = p.pipeline() * p.expert() * std::max<int64_t>(1, p.data());
+  if (ranks <= kMostRanks) return static_cast<int>(ranks);
+  return UsageError(Concat("parallel.pipeline x expert x data is ", ranks, " ranks; a plan has ", kMostRanks,
+                           " at most; choose smaller sizes"));
 }
 
 absl::Status WriteTimeline(const ParsedArgs& args, const LayoutPlan& plan) {
@@ -91,7 +95,7 @@ absl::Status WriteTimeline(const ParsedArgs& args, const LayoutPlan& plan) {
 absl::Status PlanForCluster(const ParsedArgs& args, const proto::Recipe& r, const ModelConfig& config) {
   ASSIGN_OR_RETURN(const std::shared_ptr<proto::Cluster> cluster, LoadCluster(args.Text("cluster")));
   ClusterPlanner planner(config, *cluster);
-  const int ranks = RanksOf(args, r);
+  ASSIGN_OR_RETURN(const int ranks, RanksOf(args, r));
   if (args.On("search")) {
     const ClusterPlanner::Found found = planner.Search(r, ranks);
     std::printf("%s", planner.Describe(found, 20).c_str());
@@ -115,7 +119,8 @@ absl::Status RunPlan(const ParsedArgs& args) {
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
   const DType act = ComputeOf(r, *backend);
   const double peak = MeasureProductPeak(*backend, act);
-  ASSIGN_OR_RETURN(const LayoutPlan plan, PlanForThisMachine(r, config, RanksOf(args, r), peak));
+  ASSIGN_OR_RETURN(const int ranks, RanksOf(args, r));
+  ASSIGN_OR_RETURN(const LayoutPlan plan, PlanForThisMachine(r, config, ranks, peak));
   if (args.On("text")) {
     std::fputs(ToText(plan.schedule).c_str(), stdout);
     return absl::OkStatus();
@@ -146,7 +151,7 @@ std::vector<Verb> PlanVerbs() {
                   .fallback = "0",
                   .help = "ranks of the job; default: pipeline x expert x data of the recipe",
                   .min = 1,
-                  .max = 1 << 20},
+                  .max = kMostRanks},
                  {.name = "timeline",
                   .placeholder = "FILE",
                   .help = "write the predicted step, as a page (.html) or a Chrome trace (.json)"},

@@ -96,17 +96,18 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
   if (layout.data < 0)
     add(Concat("parallel.data is ", layout.data, "; it must be at least 1, or 0 for the rest"));
   if (wrong.empty()) {
-    const int fixed = layout.pipeline * layout.expert;
+    // Sizes of a recipe multiply to more than an int.
+    const int64_t fixed = int64_t{layout.pipeline} * layout.expert, wanted = fixed * layout.data;
     if (layout.data == 0) {
       if (ranks % fixed != 0) {
         add(Concat(ranks, " ranks do not divide by parallel.pipeline x parallel.expert = ", layout.pipeline,
                    " x ", layout.expert, "; start ", NearestMultiples(fixed, ranks), " ranks"));
       }
-      layout.data = std::max(1, ranks / fixed);
-    } else if (layout.ranks() != ranks) {
+      layout.data = static_cast<int>(std::max<int64_t>(1, ranks / fixed));
+    } else if (wanted != ranks) {
       add(Concat("parallel.pipeline x data x expert = ", layout.pipeline, " x ", layout.data, " x ",
-                 layout.expert, " is ", layout.ranks(), ", but there are ", ranks, " ranks; start ",
-                 layout.ranks(), " ranks or set parallel.data to 0"));
+                 layout.expert, " is ", wanted, ", but there are ", ranks, " ranks; start ", wanted,
+                 " ranks or set parallel.data to 0"));
     }
     const bool moe = model.n_routed_experts > 0;
     if (layout.expert > 1 && (!moe || model.n_routed_experts % layout.expert != 0)) {
@@ -115,7 +116,7 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
                        NearestDivisors(model.n_routed_experts, layout.expert))
               : Concat("parallel.expert is ", layout.expert, ", but the model has no experts; use 1"));
     }
-    const int shards = layout.batch_shards();
+    const int64_t shards = int64_t{layout.data} * layout.expert;
     if (batch.sequences % shards != 0) {
       add(Concat("batch.sequences ", batch.sequences,
                  " does not divide by parallel.data x parallel.expert = ", layout.data, " x ", layout.expert,

@@ -67,6 +67,13 @@ def check_plans_say_what_is_fp8():
             expect(("FP8 in linear layers and experts" in out) == says, f"{words[0]} with {precision}: {out!r}")
 
 
+def check_sizes_beyond_any_machine():
+    sizes = ("--set", "parallel.pipeline=65536", "--set", "parallel.expert=65536")
+    for words in (("plan", QUICKSTART), ("plan", QUICKSTART, "--ranks", "4"), ("train", QUICKSTART, "--ranks", "2")):
+        code, _, err = run(*words, *sizes)
+        expect(code == 64 and "error: " in err, f"{' '.join(words)}: {code} {err!r}")
+
+
 names = verbs()
 expect(len(names) >= 3, f"verbs: {names}")
 for name in names:
@@ -74,4 +81,5 @@ for name in names:
 check_unknown_words()
 check_contradictions()
 check_plans_say_what_is_fp8()
+check_sizes_beyond_any_machine()
 print(f"{len(names)} verbs: {', '.join(names)}")

@@ -83,6 +83,19 @@ TEST(Layout, RefusesWhatScheduleOrModelCannotDo) {
 }
 
 TEST(Layout, RunsAUsersScheduleFileAndRefusesABrokenOne) {
+TEST(Layout, RefusesSizesThatMultiplyToMoreThanAnyNumberOfRanks) {
+  Layout layout{.pipeline = 65536, .data = 0, .expert = 65536};
+  EXPECT_NE(ErrorOf(FitLayout(layout, 4, Model(), kBatch)).find("65536 x 65536; start 4294967296 ranks"),
+            std::string::npos);
+  layout.data = 1;
+  EXPECT_NE(
+      ErrorOf(FitLayout(layout, 4, Model(), kBatch)).find("65536 x 1 x 65536 is 4294967296, but there are 4"),
+      std::string::npos);
+  layout = {.pipeline = 1, .data = 65536, .expert = 65536};
+  EXPECT_NE(ErrorOf(FitLayout(layout, 4, Model(), kBatch)).find("does not divide by parallel.data"),
+            std::string::npos);
+}
+
   const Scratch scratch;
   Layout layout{.pipeline = 2};
   const Schedule one_f_one_b = *ScheduleOf(layout, 16);

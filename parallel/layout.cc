@@ -8,6 +8,7 @@
 #include "parallel/pipeline/generate.h"
 #include "parallel/pipeline/schedule_text.h"
 #include "parallel/pipeline/validate.h"
+#include "parallel/stages.h"
 
 namespace moebius {
 namespace {
@@ -40,6 +41,22 @@ absl::StatusOr<Schedule> ReadSchedule(const Layout& layout) {
   return UsageError(Concat(layout.schedule, ": is made for ", schedule.ranks,
                            " pipeline ranks, but parallel.pipeline is ", layout.pipeline, "; set it to ",
                            schedule.ranks));
+}
+
+// A user's file with communication of its own says when the copies of a shared table are summed, or it does
+// not.
+absl::Status CheckTied(const Schedule& schedule, const std::string& source) {
+  for (const int rank : schedule.TiedHolders()) {
+    const std::vector<Action>& list = schedule.actions[rank];
+    const bool reduces = std::any_of(list.begin(), list.end(), [](const Action& action) {
+      return action.kind == ActionKind::kReduceTied;
+    });
+    if (reduces) continue;
+    return UsageError(Concat(source, ": rank ", rank,
+                             " lacks REDUCE_TIED, which the model's embedding table needs: the first and the "
+                             "last stage share it; add it after their last W, or leave communication out"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -129,6 +146,9 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
         add(Concat("parallel.schedule ", layout.schedule, " on ", layout.pipeline, " pipeline ranks has ",
                    schedule->stages, " stages, but the model has ", model.num_hidden_layers,
                    " layers; use fewer pipeline ranks or more layers"));
+      } else if (!schedule->ComputeOnly() && schedule->stages > 1 && SharesEmbedding(model)) {
+        const absl::Status tied = CheckTied(*schedule, layout.schedule);
+        if (!tied.ok()) add(std::string(tied.message()));
       }
     }
   }

@@ -6,6 +6,7 @@
 #include "core/io/atomic_file.h"
 #include "core/io/file.h"
 #include "gtest/gtest.h"
+#include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/schedule_text.h"
 #include "parallel/stages.h"
 #include "tests/core/io/scratch.h"
@@ -82,7 +83,6 @@ TEST(Layout, RefusesWhatScheduleOrModelCannotDo) {
   EXPECT_NE(ErrorOf(FitLayout({.expert = 2}, 2, dense, kBatch)).find("no experts"), std::string::npos);
 }
 
-TEST(Layout, RunsAUsersScheduleFileAndRefusesABrokenOne) {
 TEST(Layout, RefusesSizesThatMultiplyToMoreThanAnyNumberOfRanks) {
   Layout layout{.pipeline = 65536, .data = 0, .expert = 65536};
   EXPECT_NE(ErrorOf(FitLayout(layout, 4, Model(), kBatch)).find("65536 x 65536; start 4294967296 ranks"),
@@ -96,6 +96,24 @@ TEST(Layout, RefusesSizesThatMultiplyToMoreThanAnyNumberOfRanks) {
             std::string::npos);
 }
 
+TEST(Layout, RefusesAScheduleFileThatLeavesOutTheSumOfAnEmbeddingThatTwoStagesShare) {
+  const Scratch scratch;
+  Layout layout{.pipeline = 2};
+  const Schedule compute = *ScheduleOf(layout, 16);
+  ModelConfig tied = Model();
+  tied.tie_word_embeddings = true;
+  layout.schedule = scratch.path("mine.txt");
+  const auto fits = [&](bool sums, const ModelConfig& model) {
+    EXPECT_TRUE(
+        WriteFileAtomically(layout.schedule, ToText(*Lower(compute, {.shared_embedding = sums}))).ok());
+    return FitLayout(layout, 2, model, kBatch);
+  };
+  EXPECT_TRUE(fits(true, tied).ok());
+  EXPECT_TRUE(fits(false, Model()).ok());
+  EXPECT_NE(ErrorOf(fits(false, tied)).find("mine.txt: rank 0 lacks REDUCE_TIED"), std::string::npos);
+}
+
+TEST(Layout, RunsAUsersScheduleFileAndRefusesABrokenOne) {
   const Scratch scratch;
   Layout layout{.pipeline = 2};
   const Schedule one_f_one_b = *ScheduleOf(layout, 16);

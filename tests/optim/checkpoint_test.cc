@@ -1,5 +1,8 @@
 #include "optim/checkpoint.h"
 
+#include <sys/resource.h>
+
+#include <csignal>
 #include <cstdlib>
 
 #include "core/io/atomic_file.h"
@@ -21,6 +24,24 @@ TrainConfig Config(DType moments = DType::kF32) {
   c.optimizer.ema_decay = 0.9;
   return c;
 }
+
+// Writes beyond `bytes` of any file fail, as on a full disk.
+class SmallFiles {
+ public:
+  explicit SmallFiles(rlim_t bytes) : handler_(signal(SIGXFSZ, SIG_IGN)) {
+    CHECK_EQ(getrlimit(RLIMIT_FSIZE, &before_), 0);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~SmallFiles() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  void (*handler_)(int);
+  rlimit before_;
+};
 
 class CheckpointTest : public testing::Test {
  protected:
@@ -50,6 +71,13 @@ TEST_F(CheckpointTest, GoesOnBitForBit) {
     EXPECT_EQ(resumed.trainer->state().sequences, 12);
     for (int i = 3; i < 6; ++i) resumed.Step(i);
     EXPECT_EQ(whole.Weights(), resumed.Weights());
+    // Moments, averages and counters too.
+    ASSERT_TRUE(Save(whole, folder + "-whole").ok());
+    ASSERT_TRUE(Save(resumed, folder + "-resumed").ok());
+    for (const char* file : {"model.safetensors", "optimizer.safetensors", "trainer_state.json"}) {
+      EXPECT_EQ(*ReadFile(JoinPath(folder + "-whole", file)), *ReadFile(JoinPath(folder + "-resumed", file)))
+          << file;
+    }
   }
 }
 
@@ -107,8 +135,21 @@ TEST_F(CheckpointTest, SaysThatAnotherInstructionSetIsNotBitExact) {
 
 TEST_F(CheckpointTest, LeavesAnEarlierCheckpointUntouchedWhenItCannotWrite) {
   Training t(Config());
-  const absl::Status status = Save(t, scratch_.path("missing/folder/e"));
-  EXPECT_EQ(ExitCode(status), kExitCannotWrite) << status.message();
+  EXPECT_EQ(ExitCode(Save(t, scratch_.path("missing/folder/e"))), kExitCannotWrite);
+  const std::string folder = scratch_.path("e");
+  ASSERT_TRUE(Save(t, folder).ok());
+  const std::string manifest = ReadRaw(JoinPath(folder, "manifest.json"));
+  t.Step(0);
+  {
+    const SmallFiles limit(4096);
+    const absl::Status status = Save(t, folder);
+    EXPECT_EQ(ExitCode(status), kExitCannotWrite) << status;
+  }
+  EXPECT_EQ(ReadRaw(JoinPath(folder, "manifest.json")), manifest);
+  EXPECT_TRUE(VerifyCheckpoint(folder).ok());
+  EXPECT_EQ(ListDir(scratch_.path(""))->size(), 1u) << "nothing is left of the one that failed";
+  ASSERT_TRUE(Save(t, folder).ok());
+  EXPECT_NE(ReadRaw(JoinPath(folder, "manifest.json")), manifest);
 }
 
 TEST_F(CheckpointTest, ExportsTheAveragedWeights) {

@@ -86,9 +86,10 @@ struct StepMetrics {
   double seconds = 0;
   int64_t peak_bytes = 0;  // everything that a trainer holds from the backend: largest of the ranks
   int ranks = 1;
-  double bubble = 0;          // idle share of the actions' time on the worst rank
-  int64_t bytes_within = 0;   // sent by all ranks in this step to ranks of their node, themselves excluded,
-  int64_t bytes_between = 0;  // and to other nodes
+  double bubble = 0;  // idle share of the actions' time on the worst rank
+  // Sent by all ranks since the latest step or ForgetTraffic to ranks of their node, themselves excluded,
+  int64_t bytes_within = 0;
+  int64_t bytes_between = 0;  // and those to other nodes
 };
 
 // What must survive a stop, beside weights and moments.
@@ -123,6 +124,8 @@ class Trainer {
   // not (over all, where none moved the model), counts the sums of all. At least as many groups in each batch
   // as GroupsAtLeast().
   absl::StatusOr<StepMetrics> Step(std::span<const GroupBatch> updates, int64_t consumed);
+  // What was sent since the latest step (by validation, checkpoints) is not the next step's.
+  void ForgetTraffic() { traffic_ = mesh_->world().traffic(); }
   // A step that trains nothing and consumes data.
   StepMetrics PassStep(int64_t consumed);
   // Every rank needs a group for each of its microbatches.
@@ -195,7 +198,7 @@ class Trainer {
   Schedule schedule_;
   int expected_peak_ = 0;  // live activations of this rank under schedule_
   TrainerState state_;
-  TrafficCounters traffic_;  // when the latest step ended
+  TrafficCounters traffic_;  // when the latest step ended, or ForgetTraffic was called
 };
 
 // (max - mean) / mean and entropy / ln(experts) of one layer's counts; 0 and 1 where nothing was counted.

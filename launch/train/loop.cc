@@ -420,6 +420,7 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
   // The third step is the first without anything new.
   const int64_t pictured = options_.timeline.empty() ? -1 : std::min<int64_t>(state().step + 3, r_.steps());
   while (!IsLast()) {
+    trainer_.ForgetTraffic();
     ASSIGN_OR_RETURN(const StepReport report, state().step + 1 == pictured ? Pictured(next) : next());
     const StepMetrics& m = report.metrics;
     RETURN_IF_ERROR(AfterStep(report));

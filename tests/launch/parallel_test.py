@@ -145,6 +145,14 @@ def byte_equality():
         check(difference <= 1e-5, f"{what}: losses of 10 steps against one rank: {difference:.1e}")
 
 
+def traffic():
+    result = train("traffic", "--ranks", "2")
+    check(result.returncode == 0, f"two replicas end with 0 {result.stderr.strip()}")
+    sent = losses("traffic", ("comm/bytes_within_node",))
+    check(len(sent) == 10 and len(set(map(tuple, sent.values()))) == 1,
+          f"a step sends what it sends, also after validation and a checkpoint: {sent}")
+
+
 def reinforcement():
     open("grpo.textproto", "w").write(GRPO)
     layout = sets(["parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=1f1b"])
@@ -265,7 +273,7 @@ def main():
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
     open("r.textproto", "w").write(RECIPE)
-    for part in (byte_equality, reinforcement, stop_and_go_on, refusals, verify):
+    for part in (byte_equality, traffic, reinforcement, stop_and_go_on, refusals, verify):
         start = time.time()
         part()
         print(f"      {part.__name__}: {time.time() - start:.0f} s", flush=True)

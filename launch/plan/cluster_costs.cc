@@ -168,9 +168,11 @@ double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) con
   const double within = GroupBandwidth(false), between = GroupBandwidth(true);
   if (ranks <= per_node)
     return visited * static_cast<double>(ranks - 1) / static_cast<double>(ranks) * row_bytes / within;
+  const double off_node = 1 - static_cast<double>(per_node) / static_cast<double>(ranks);
+  // Uneven groups go the flat way (IsTwoLevel).
+  if (layout.exchange.kind == ExchangeKind::kFlat || ranks % per_node != 0)
+    return visited * off_node * row_bytes / between;
   const int64_t nodes = ranks / per_node;
-  const double off_node = static_cast<double>(nodes - 1) / static_cast<double>(nodes);
-  if (layout.exchange.kind == ExchangeKind::kFlat) return visited * off_node * row_bytes / between;
   // Once to each node, then from rank to rank there; both ways are busy at once.
   const double fan_out = visited * static_cast<double>(per_node - 1) / static_cast<double>(per_node);
   return std::max(PartsVisited(config_, nodes) * off_node * row_bytes / between,

@@ -46,7 +46,8 @@ Goodput GoodputOf(double rank_hours, int ranks, double save_s, double restart_s)
   const double between_s = 3600 * rank_hours / ranks;
   Goodput out;
   out.save_every_s = std::sqrt(2 * save_s * between_s);
-  out.share = std::max(0.0, 1 - save_s / out.save_every_s - (out.save_every_s / 2 + restart_s) / between_s);
+  // With this interval saving takes the share of the time that a failure throws away: half an interval.
+  out.share = std::max(0.0, 1 - (out.save_every_s + restart_s) / between_s);
   return out;
 }
 
@@ -152,24 +153,29 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
       plan.working_bytes / 1e9, a.reserved_gb(),
       plan.fits ? Line("fits %.4g GB", a.memory_gb()).c_str()
                 : Line("does NOT fit %.4g GB", a.memory_gb()).c_str());
-  const double tokens = static_cast<double>(r.steps() * r.batch().sequences() * r.batch().sequence_length());
-  const double hours = plan.step_s * static_cast<double>(r.steps()) / 3600;
+  // Steps of a batch ramp cost what their tokens cost.
+  const double tokens = TokensOfRun(r);
+  const double hours = tokens / (plan.tokens_per_s * ranks) / 3600;
   const auto money = [&](double h) {
     return a.usd_per_hour() > 0 ? Line(", %s at $%.2f an hour", Dollars(h * ranks * a.usd_per_hour()).c_str(),
                                        a.usd_per_hour())
                                 : std::string();
   };
   out += Line("run         %s tokens in %s: %s rank-hours%s; %s rank-hours a trillion tokens\n",
-              WithCommas(std::llround(tokens)).c_str(), HumanSeconds(3600 * hours).c_str(),
+              WithCommas(std::llround(std::min(tokens, 9e18))).c_str(), HumanSeconds(3600 * hours).c_str(),
               HumanHours(hours * ranks).c_str(), money(hours).c_str(),
               HumanHours(hours * ranks / tokens * 1e12).c_str());
   const proto::Cluster::Failures& f = cluster_.failures();
   if (f.rank_hours() > 0) {
     const Goodput goodput = GoodputOf(f.rank_hours(), ranks, f.save_s(), f.restart_s());
-    out += Line("failures    one in %s; a checkpoint every %s leaves %.1f %%: %s%s\n",
-                HumanSeconds(3600 * f.rank_hours() / ranks).c_str(),
-                HumanSeconds(goodput.save_every_s).c_str(), 100 * goodput.share,
-                HumanSeconds(3600 * hours / goodput.share).c_str(), money(hours / goodput.share).c_str());
+    const std::string often = HumanSeconds(3600 * f.rank_hours() / ranks);
+    out +=
+        goodput.share > 0
+            ? Line("failures    one in %s; a checkpoint every %s leaves %.1f %%: %s%s\n", often.c_str(),
+                   HumanSeconds(goodput.save_every_s).c_str(), 100 * goodput.share,
+                   HumanSeconds(3600 * hours / goodput.share).c_str(), money(hours / goodput.share).c_str())
+            : Line("failures    one in %s: saving and restarting take longer than that, the run never ends\n",
+                   often.c_str());
   }
   return out;
 }

@@ -114,6 +114,38 @@ TEST(ClusterPlanTest, GoodputIsYoungs) {
   EXPECT_NEAR(fast.share, 0.971, 0.0006);
   EXPECT_NEAR(slow.save_every_s, 1156, 2);
   EXPECT_NEAR(slow.share, 0.842, 0.0006);
+  const Goodput free_saves = GoodputOf(50700, 2048, 0, 300);
+  EXPECT_EQ(free_saves.save_every_s, 0);
+  EXPECT_NEAR(free_saves.share, 1 - 300 / (3600 * 50700 / 2048.0), 1e-9);
+}
+
+TEST(ClusterPlanTest, ARunHasTheTokensOfItsRampAndNoEndWhereFailuresComeFasterThanRestarts) {
+  Job job("deepseek_v3_2048.textproto", "h800.textproto");
+  auto* const point = job.recipe.mutable_batch()->add_ramp();
+  point->set_at_step(1);
+  point->set_to_sequences(2 * job.recipe.batch().sequences());
+  job.cluster.mutable_failures()->set_rank_hours(1);
+  ClusterPlanner planner(job.config, job.cluster);
+  const absl::StatusOr<ClusterPlan> plan = planner.Predict(job.recipe, 2048);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const std::string text = planner.Describe(*plan);
+  EXPECT_NE(text.find("run         29,569,843,200,000 tokens"), std::string::npos) << text;
+  EXPECT_NE(text.find("the run never ends"), std::string::npos) << text;
+  EXPECT_EQ(text.find("inf"), std::string::npos) << text;
+}
+
+// Groups that do not fill their nodes evenly go the flat way, and a part of their tokens leaves the node.
+TEST(ClusterPlanTest, AnExpertGroupOfOneNodeAndAHalfSendsTokensToTheOther) {
+  const Job job("deepseek_v3_2048.textproto", "h800.textproto");
+  const absl::StatusOr<ClusterCosts> costs =
+      ClusterCosts::New(job.recipe, job.config, job.cluster, MeasureActivations(job.recipe, job.config));
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  Layout layout{.expert = 12, .exchange = {.kind = ExchangeKind::kFlat}};
+  const double flat = costs->ExchangeSeconds(layout, 1);
+  const double between = job.cluster.between_nodes().gb_per_s() * 1e9;
+  EXPECT_NEAR(flat, PartsVisited(job.config, 12) / 3 / between, 1e-6 * flat);
+  layout.exchange.kind = ExchangeKind::kAuto;
+  EXPECT_EQ(costs->ExchangeSeconds(layout, 1), flat);
 }
 
 TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {

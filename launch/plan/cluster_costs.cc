@@ -250,8 +250,7 @@ StageTime ClusterCosts::TimeOf(const LayoutPlan& plan, const StageRange& range) 
   for (int64_t l = range.first_layer; l < range.last_layer; ++l) add(config_.IsMoe(l));
   if (range.head) {
     sum += HeadTime();
-    const bool mtp = recipe_.mtp().loss_weight() > 0;
-    for (int64_t k = 0; mtp && k < config_.num_nextn_predict_layers; ++k) {
+    for (int64_t k = 0; TrainsMtp(recipe_) && k < config_.num_nextn_predict_layers; ++k) {
       add(config_.IsMoe(config_.num_hidden_layers + k));
       sum += HeadTime();
       const double projection = 4.0 * static_cast<double>(config_.hidden_size * config_.hidden_size);
@@ -290,8 +289,10 @@ void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) 
     for (int64_t l = range.first_layer; l < range.last_layer; ++l) {
       kept += (config_.IsMoe(l) ? activations_.moe_layer : activations_.dense_layer).kept;
     }
-    if (range.head)
-      kept += static_cast<double>(config_.num_nextn_predict_layers) * activations_.moe_layer.kept;
+    for (int64_t k = 0; range.head && TrainsMtp(recipe_) && k < config_.num_nextn_predict_layers; ++k) {
+      const bool moe = config_.IsMoe(config_.num_hidden_layers + k);
+      kept += (moe ? activations_.moe_layer : activations_.dense_layer).kept;
+    }
     plan.costs.stages.push_back({.forward = t.forward.total(),
                                  .backward_input = t.backward_input.total(),
                                  .backward_weight = t.backward_weight.total(),

@@ -18,7 +18,11 @@ namespace {
 
 double TrainedFlops(const proto::Recipe& r, const ModelConfig& config) {
   const ModelCost cost = CostOf(config, r.batch().sequence_length());
-  return cost.train_flops + (r.mtp().loss_weight() > 0 ? cost.train_flops_mtp : 0);
+  return cost.train_flops + (TrainsMtp(r) ? cost.train_flops_mtp : 0);
+}
+
+double TokensOfRun(const proto::Recipe& r) {
+  return SequencesOfRun(r) * static_cast<double>(r.batch().sequence_length());
 }
 
 template <typename... Args>

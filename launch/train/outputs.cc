@@ -40,7 +40,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
   const proto::Recipe& r = recipe.proto();
   std::unique_ptr<RunOutputs> out(new RunOutputs(r, config, folder));
   const ModelCost cost = CostOf(config, r.batch().sequence_length());
-  const bool mtp = r.mtp().loss_weight() > 0;
+  const bool mtp = TrainsMtp(r);
   out->flops_per_token_ = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
   const DType act = ComputeOf(r, *training.backend);
   const Layout& layout = training.trainer->mesh().layout();
@@ -86,7 +86,7 @@ MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, do
   row.Set("train/grad_norm", m.grad_norm);
   row.Set("train/lr", m.lr);
   if (state.skipped_steps > 0) row.Set("train/skipped_steps", static_cast<double>(state.skipped_steps));
-  if (config_.num_nextn_predict_layers > 0 && r_.mtp().loss_weight() > 0) row.Set("mtp/loss", m.mtp_loss);
+  if (config_.num_nextn_predict_layers > 0 && TrainsMtp(r_)) row.Set("mtp/loss", m.mtp_loss);
   if (!m.expert_counts.empty()) {
     row.Set("moe/balance_loss", m.balance_loss);
     if (r_.balance().auxiliary_loss() > 0) row.Set("moe/auxiliary_loss", m.auxiliary_loss);

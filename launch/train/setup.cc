@@ -211,6 +211,8 @@ TrainConfig TrainConfigOf(const proto::Recipe& r) {
           .rounding = RoundingOf(r)};
 }
 
+bool TrainsMtp(const proto::Recipe& recipe) { return TrainConfigOf(recipe).mtp_loss_weight > 0; }
+
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& r, const ModelConfig& model) {
   return LoaderOptionsFrom(r.data(), r.batch().sequence_length(), model.vocab_size, r.seed());
 }
@@ -352,7 +354,7 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
                          double peak_flops) {
   const int64_t length = r.batch().sequence_length();
   const ModelCost cost = CostOf(config, length);
-  const bool mtp = r.mtp().loss_weight() > 0 && config.num_nextn_predict_layers > 0;
+  const bool mtp = TrainsMtp(r) && config.num_nextn_predict_layers > 0;
   const double flops = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
   const double tokens = SequencesOfRun(r) * static_cast<double>(length);
   const DType act = ComputeOf(r, backend);

@@ -18,6 +18,8 @@ absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
 absl::Status CheckTextsExist(const proto::Recipe& recipe);
 
 TrainConfig TrainConfigOf(const proto::Recipe& recipe);
+// Whether MTP modules, where the model has some, are run and trained: on texts alone.
+bool TrainsMtp(const proto::Recipe& recipe);
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);
 
 // Compute dtype of precision.compute on this backend; under FP8 that of everything but the rounded products.

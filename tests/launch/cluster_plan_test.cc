@@ -134,6 +134,19 @@ TEST(ClusterPlanTest, ARunHasTheTokensOfItsRampAndNoEndWhereFailuresComeFasterTh
   EXPECT_EQ(text.find("inf"), std::string::npos) << text;
 }
 
+TEST(ClusterPlanTest, MtpModulesThatAreNotTrainedCostNothing) {
+  const auto last = [](const std::vector<std::string>& sets) {
+    const Job job("deepseek_v3_2048.textproto", "h800.textproto", sets);
+    const absl::StatusOr<ClusterPlan> plan =
+        ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 2048);
+    CHECK(plan.ok()) << plan.status();
+    return plan->layout.costs.stages.back();
+  };
+  const StageCosts with = last({}), without = last({"mtp.loss_weight=0"});
+  EXPECT_LT(without.activation_bytes, with.activation_bytes);
+  EXPECT_LT(without.forward, with.forward);
+}
+
 // Groups that do not fill their nodes evenly go the flat way, and a part of their tokens leaves the node.
 TEST(ClusterPlanTest, AnExpertGroupOfOneNodeAndAHalfSendsTokensToTheOther) {
   const Job job("deepseek_v3_2048.textproto", "h800.textproto");

@@ -70,6 +70,18 @@ TEST(SequencesOfRun, IsTheSumOfItsStepsHoweverManyTheyAre) {
   EXPECT_EQ(SequencesOfRun(recipe->proto()), 4e12);
 }
 
+// Answers have no MTP depths, so modules that the model has are not part of the work.
+TEST(DescribePlan, CountsMtpModulesOfRunsOnTextsAlone) {
+  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+  Recipe answers = Experts({"task=SFT", "model.num_nextn_predict_layers=1"});
+  const absl::StatusOr<ModelConfig> config = ResolveModel(answers);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(DescribePlan(answers.proto(), *config, *backend, 0).find("MTP"), std::string::npos);
+  proto::Recipe texts = answers.proto();
+  texts.set_task(proto::PRETRAIN);
+  EXPECT_NE(DescribePlan(texts, *config, *backend, 0).find("MTP"), std::string::npos);
+}
+
 // Generation from a model that was trained on documents stops where one ends.
 TEST(ResolveModel, TakesTheEndsOfANewModelFromItsDataUnlessItIsTold) {
   const TempFolder folder;

@@ -80,9 +80,10 @@ class TrainingLoop {
   absl::Status MarkBest() const { return IsBest() ? folder_->MarkBest(state().step) : absl::OkStatus(); }
   bool IsLast() const { return state().step >= r_.steps(); }
   static bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
-  // Whether the reference policy becomes the present one once this step is saved.
+  // Whether the reference policy becomes the present one once this step is saved. A bad step is not kept, and
+  // a stop that saves it all the same moves nothing.
   bool MovesReference() const {
-    return source_ != nullptr && source_->needs_reference() &&
+    return source_ != nullptr && source_->needs_reference() && state().bad_in_a_row == 0 &&
            Due(r_.rl().reference_refresh_steps(), state().step);
   }
   bool TooManyBadSteps() const { return state().bad_in_a_row >= r_.max_bad_steps(); }

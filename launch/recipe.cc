@@ -264,6 +264,8 @@ bool MayChange(const std::string& path) {
       "name", "steps", "max_minutes", "max_bad_steps", "threads", "device", "parallel", "checkpoint",
       "validate", "evaluate", "sample", "log", "recompute", "fork", "batch.microbatch_sequences",
       "data.validation", "data.prefetch_batches",
+      // A limit on the length; the error that it ends a run with says to change it.
+      "rl.no_signal_steps",
       // Of those who generate with the checkpoints.
       "model.bos_token_id", "model.eos_token_id"};
   return std::any_of(kFree.begin(), kFree.end(), [&path](const std::string& field) {

@@ -166,6 +166,7 @@ ordered_json StateJson(const TrainerState& s) {
   o["tokens"] = s.tokens;
   o["skipped_steps"] = s.skipped_steps;
   o["bad_in_a_row"] = s.bad_in_a_row;
+  if (s.without_signal > 0) o["without_signal"] = s.without_signal;
   // NaN and infinity have no JSON; "none yet" is null.
   o["best_val_loss"] = s.best_step >= 0 ? ordered_json(s.best_val_loss) : ordered_json(nullptr);
   o["best_step"] = s.best_step;
@@ -307,6 +308,7 @@ absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
   ASSIGN_OR_RETURN(s.tokens, GetInt(o, "tokens", path, 0));
   ASSIGN_OR_RETURN(s.skipped_steps, GetInt(o, "skipped_steps", path, 0));
   ASSIGN_OR_RETURN(s.bad_in_a_row, GetInt(o, "bad_in_a_row", path, 0));
+  ASSIGN_OR_RETURN(s.without_signal, GetIntOr(o, "without_signal", 0, path, 0));
   ASSIGN_OR_RETURN(s.best_val_loss, GetDoubleOr(o, "best_val_loss", s.best_val_loss, path));
   ASSIGN_OR_RETURN(s.best_step, GetInt(o, "best_step", path, -1));
   ASSIGN_OR_RETURN(s.unvalidated, GetBoolOr(o, "unvalidated", false, path));

@@ -99,7 +99,8 @@ struct TrainerState {
   int64_t sequences = 0;  // consumed: the next global sample index
   int64_t tokens = 0;
   int64_t skipped_steps = 0;
-  int64_t bad_in_a_row = 0;  // skipped steps since the last one that moved the model
+  int64_t bad_in_a_row = 0;    // skipped steps since the last one that moved the model
+  int64_t without_signal = 0;  // steps in a row whose rewards taught nothing (rl/loop/signal_watch)
   double best_val_loss = std::numeric_limits<double>::infinity();
   int64_t best_step = -1;    // -1: no validation yet
   bool unvalidated = false;  // a request to stop ended this step's validation: it is still to be done

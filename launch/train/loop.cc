@@ -197,6 +197,7 @@ absl::Status TrainingLoop::LoadStart() {
     state().best_val_loss = begins.best_val_loss;
     state().best_step = begins.best_step;
     state().unvalidated = false;
+    state().without_signal = 0;  // another recipe may have other rewards
     state().elapsed_s = begins.elapsed_s;
   }
   elapsed_before_ = state().elapsed_s;

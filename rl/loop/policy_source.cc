@@ -49,7 +49,7 @@ PolicySource::PolicySource(const SourceContext& context, const ProblemSet& probl
       needs_reference_(rl_.kl() != proto::Rl::NO_KL),
       policy_(context.trainer, context.max_length, rl_),
       programs_(problems),
-      watch_(rl_.no_signal_steps()) {}
+      watch_(rl_.no_signal_steps(), context_.trainer.state().without_signal) {}
 
 absl::Status PolicySource::Start(const std::string& reference) {
   if (!needs_reference_) return absl::OkStatus();

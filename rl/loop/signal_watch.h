@@ -12,14 +12,16 @@ namespace moebius {
 
 class SignalWatch {
  public:
-  explicit SignalWatch(int64_t most) : most_(most) {}  // steps in a row; 0: never an end
+  // most: steps in a row; 0: never an end. `without`, those so far, outlives the watch and survives a stop.
+  SignalWatch(int64_t most, int64_t& without) : most_(most), without_(without) {}
 
   // An error after `most` steps without signal. `judged`: whether any answer of the step has a reward. Lines
   // for the person who watches are added to `notes`.
   absl::Status Observe(bool has_signal, bool judged, std::vector<std::string>& notes);
 
  private:
-  int64_t most_, without_ = 0;  // steps in a row
+  int64_t most_;
+  int64_t& without_;
 };
 
 }  // namespace moebius

@@ -8,6 +8,7 @@
 
 #include "core/base/random.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/model/model.pb.h"
 #include "launch/recipe.pb.h"
 #include "tests/launch/temp_folder.h"
@@ -217,6 +218,16 @@ TEST(Recipe, ContinuesOnlyWithTheFieldsThatMayChange) {
     ExpectHas(std::string(status.message()),
               std::string(set).substr(0, std::string(set).find('=')) + " was ");
   }
+}
+
+TEST(Recipe, ContinuesWithAnotherLimitOnStepsWithoutSignal) {
+  const auto read = [](int64_t steps) {
+    return Read(R"(task: GRPO init { from: "m" } problems { kind: "sort" })",
+                {Concat("rl.no_signal_steps=", steps)});
+  };
+  const auto before = read(20), after = read(0);
+  ASSERT_TRUE(before.ok() && after.ok()) << before.status() << after.status();
+  EXPECT_TRUE(after->CheckResumable(*before).ok()) << after->CheckResumable(*before);
 }
 
 TEST(Recipe, FillsTheModelFromAConfigButKeepsWhatTheRecipeSays) {

@@ -248,6 +248,37 @@ def sort():
     check(gone.returncode == 65 and "reference" in gone.stderr, f"no reference: exit {gone.returncode} {gone.stderr.strip()}")
 
 
+# Stopped after every step: what a run decides by what came before it has to survive.
+def stop_after_each(recipe, out, sets):
+    for _ in range(100):
+        done = train(recipe, out, *sets, "--set", "max_minutes=1e-6")
+        if done.returncode != 75:
+            return done
+
+
+def stops():
+    # Of a step that is due for a new reference, but bad: the reference stays where it was.
+    bad = ["--set", "steps=10", "--set", "optimizer.lr=100", "--set", "optimizer.clip_norm=0", "--set",
+           "optimizer.schedule=CONSTANT", "--set", "optimizer.warmup_steps=0", "--set", "rl.reference_refresh_steps=4",
+           "--set", "max_bad_steps=100", "--set", "rl.no_signal_steps=0"]
+    whole, parts = train("sort.textproto", "bad", *bad), stop_after_each("sort.textproto", "bad-stopped", bad)
+    check((whole.returncode, parts.returncode) == (0, 0), f"bad steps {whole.stderr.strip()} {parts.stderr.strip()}")
+    skipped = [row["step"] for row in metrics("bad") if row.get("train/grad_norm", 0) is None]
+    check(8 in skipped and 4 not in skipped, f"step 8 is bad, step 4 is not: {skipped}")
+    references = [os.readlink(f"{out}/checkpoints/reference") for out in ("bad", "bad-stopped")]
+    check(references == ["step-00000004"] * 2, f"the reference does not move at a bad step: {references}")
+
+    # Steps without a signal are counted on.
+    flat = ["--set", "problems.sort_length=6", "--set", "rl.max_new=1", "--set", "reward.part[0].name=correct", "--set",
+            "rl.no_signal_steps=4", "--set", "steps=30"]
+    whole, parts = train("sort.textproto", "flat", *flat), stop_after_each("sort.textproto", "flat-stopped", flat)
+    check((whole.returncode, parts.returncode) == (76, 76), f"no signal: {whole.returncode}, stopped {parts.returncode}")
+    steps = [metrics(out)[-1]["step"] for out in ("flat", "flat-stopped")]
+    check(steps == [4, 4], f"after 4 steps without a signal: {steps}")
+    on = train("sort.textproto", "flat", *flat, "--set", "rl.no_signal_steps=0", "--set", "steps=6")
+    check(on.returncode == 0, f"and goes on where the limit is lifted: {on.returncode} {on.stderr.strip()}")
+
+
 def programs():
     with open("programs.jsonl", "w") as f:
         for n in range(10):
@@ -388,6 +419,7 @@ def verdicts(out):
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     sort()
+    stops()
     distillation()
     pipeline()
     if with_programs:

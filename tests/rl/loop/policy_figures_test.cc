@@ -62,7 +62,8 @@ TEST(SampleFigures, EqualRewardsHaveNoDeviation) {
 
 TEST(SignalWatchTest, SaysWhyThereIsNone) {
   for (const bool judged : {true, false}) {
-    SignalWatch watch(4);
+    int64_t without = 0;
+    SignalWatch watch(4, without);
     std::vector<std::string> notes;
     EXPECT_TRUE(watch.Observe(true, true, notes).ok());
     EXPECT_TRUE(notes.empty());
@@ -80,14 +81,17 @@ TEST(SignalWatchTest, SaysWhyThereIsNone) {
 }
 
 TEST(SignalWatchTest, ASignalBeginsAnew) {
-  SignalWatch watch(2), endless(0);
+  int64_t without = 0, more = 0;
+  SignalWatch watch(2, without), endless(0, more);
   std::vector<std::string> notes;
   for (int i = 0; i < 5; ++i) {
     EXPECT_TRUE(watch.Observe(false, true, notes).ok());
     EXPECT_TRUE(watch.Observe(true, true, notes).ok());
     EXPECT_TRUE(endless.Observe(false, true, notes).ok());
   }
-  EXPECT_FALSE(watch.Observe(false, true, notes).ok() && watch.Observe(false, true, notes).ok());
+  EXPECT_TRUE(watch.Observe(false, true, notes).ok());
+  SignalWatch resumed(2, without);
+  EXPECT_FALSE(resumed.Observe(false, true, notes).ok()) << "a run that was stopped goes on counting";
 }
 
 }  // namespace

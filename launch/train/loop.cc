@@ -65,7 +65,6 @@ class TrainingLoop {
   absl::StatusOr<StepReport> Pictured(const StepMaker& next);
   absl::Status AfterStep(const StepReport& report);
   absl::Status Evaluate(MetricsRow* row, std::vector<ShownSample>* samples);
-  std::vector<SampleRow> RowsOf(const std::vector<ShownSample>& samples) const;  // of this step
   absl::Status WriteSamples(const std::vector<ShownSample>& samples);
   absl::Status Validate(MetricsRow* row);
   absl::Status CatchUpValidation();
@@ -87,7 +86,10 @@ class TrainingLoop {
            Due(r_.rl().reference_refresh_steps(), state().step);
   }
   bool TooManyBadSteps() const { return state().bad_in_a_row >= r_.max_bad_steps(); }
-  bool OutOfTime() const { return r_.max_minutes() > 0 && SecondsSince(started_) >= 60 * r_.max_minutes(); }
+  // Not before something was done: else a validation longer than max_minutes would begin again for ever.
+  bool OutOfTime() const {
+    return came_on_ && r_.max_minutes() > 0 && SecondsSince(started_) >= 60 * r_.max_minutes();
+  }
   TrainerState& state() { return trainer_.state(); }
   const TrainerState& state() const { return trainer_.state(); }
   void Print(const std::string& line) {
@@ -115,6 +117,7 @@ class TrainingLoop {
   std::unique_ptr<RunOutputs> outputs_;
   PolicyWatch watch_;  // of what `outputs_` writes
   int64_t saved_step_ = -1;
+  bool came_on_ = false;  // this process has done a step, or the validation that another one left
 };
 
 absl::Status TrainingLoop::OpenData() {
@@ -244,6 +247,7 @@ absl::Status TrainingLoop::CatchUpValidation() {
   MetricsRow row{.step = state().step, .values = {}};
   RETURN_IF_ERROR(Validate(&row));
   if (state().unvalidated) return Stopped();
+  came_on_ = true;
   RETURN_IF_ERROR(mesh_.Agree(outputs_ != nullptr ? outputs_->Write({}, row, false) : absl::OkStatus()));
   saved_step_ = -1;
   return Save();
@@ -302,28 +306,16 @@ absl::Status TrainingLoop::Evaluate(MetricsRow* row, std::vector<ShownSample>* s
   ASSIGN_OR_RETURN(StepReport report, source_->source().Evaluate());
   for (const auto& [name, value] : report.values) row->Set(name, value);
   for (const std::string& note : report.notes) Print(Concat("step ", state().step, "  ", note));
-  RETURN_IF_ERROR(mesh_.Agree(leads() ? outputs_->ShowSamples(RowsOf(report.samples)) : absl::OkStatus()));
+  RETURN_IF_ERROR(mesh_.Agree(leads() ? outputs_->ShowSamples(SampleRowsOf(report.samples, state().step))
+                                      : absl::OkStatus()));
   // Of a step that has none of its own.
   if (samples->empty()) *samples = std::move(report.samples);
   return absl::OkStatus();
 }
 
-std::vector<SampleRow> TrainingLoop::RowsOf(const std::vector<ShownSample>& samples) const {
-  std::vector<SampleRow> rows;
-  for (const ShownSample& s : samples) {
-    rows.push_back({.step = state().step,
-                    .prompt = s.prompt,
-                    .text = s.text,
-                    .values = s.values,
-                    .gold = s.gold,
-                    .verdict = s.verdict});
-  }
-  return rows;
-}
-
 absl::Status TrainingLoop::WriteSamples(const std::vector<ShownSample>& samples) {
   if (!leads() || samples.empty()) return absl::OkStatus();
-  return folder_->WriteSamples(state().step, RowsOf(samples));
+  return folder_->WriteSamples(state().step, SampleRowsOf(samples, state().step));
 }
 
 absl::Status TrainingLoop::AfterStep(const StepReport& report) {
@@ -425,6 +417,7 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
     trainer_.ForgetTraffic();
     ASSIGN_OR_RETURN(const StepReport report, state().step + 1 == pictured ? Pictured(next) : next());
     const StepMetrics& m = report.metrics;
+    came_on_ = true;
     RETURN_IF_ERROR(AfterStep(report));
     if (TooManyBadSteps()) {
       return mesh_.Agree(

@@ -76,6 +76,19 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
   return out;
 }
 
+std::vector<SampleRow> SampleRowsOf(const std::vector<ShownSample>& samples, int64_t step) {
+  std::vector<SampleRow> rows;
+  for (const ShownSample& s : samples) {
+    rows.push_back({.step = step,
+                    .prompt = s.prompt,
+                    .text = s.text,
+                    .values = s.values,
+                    .gold = s.gold,
+                    .verdict = s.verdict});
+  }
+  return rows;
+}
+
 MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const {
   const double tokens_per_s = static_cast<double>(m.tokens) / m.seconds;
   MetricsRow row{.step = m.step, .values = {}};

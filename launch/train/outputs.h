@@ -13,6 +13,7 @@
 #include "launch/run_folder.h"
 #include "launch/tensorboard.h"
 #include "launch/train/setup.h"
+#include "rl/loop/step_source.h"
 
 namespace moebius {
 
@@ -23,6 +24,9 @@ struct RunFact {
 
 // What a reader of the results must know, and no metric says.
 std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& config, bool unsafe_programs);
+
+// As they are written, of a step.
+std::vector<SampleRow> SampleRowsOf(const std::vector<ShownSample>& samples, int64_t step);
 
 class RunOutputs {
  public:

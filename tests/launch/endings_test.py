@@ -367,6 +367,22 @@ def one_rank_is_killed():
     check(ranks[0].returncode == 79 and "rank 1 is lost" in said, f"and rank 0 alone: exit {ranks[0].returncode} {said}")
 
 
+def time_is_always_up():
+    """A process that has no time left when it begins does the validation that is due and one step all the same."""
+    recipe = write("timed.textproto", TEXTS.replace("validate {", "validate { every_steps: 2"))
+    whole = train(recipe, "untimed", "--set", "steps=5")
+    check(whole.returncode == 0, f"a run without a limit {whole.stderr.strip()}")
+    codes = []
+    while len(codes) < 12 and codes[-1:] != [0]:
+        codes.append(train(recipe, "timed", "--set", "steps=5", "--set", "max_minutes=1e-6").returncode)
+    check(codes == [75] * 5 + [0], f"a step each for 5 processes, the last validation for one more: {codes}")
+    final = [{name: open(f"{out}/checkpoints/step-00000005/{name}", "rb").read()
+              for name in ("model.safetensors", "optimizer.safetensors")} for out in ("untimed", "timed")]
+    check(final[0] == final[1], "end with the same weights and moments")
+    losses = [[(row["step"], row["val/loss"]) for row in rows_of(out) if "val/loss" in row] for out in ("untimed", "timed")]
+    check(len(losses[0]) == 3 and losses[0] == losses[1], f"and the same validations: {losses}")
+
+
 def main():
     text = "".join(f"Sentence {i} says {'xyzab'[i % 5] * (i % 7 + 1)} and no more. " for i in range(1500))
     os.makedirs("text")
@@ -377,6 +393,7 @@ def main():
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
     for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, another_tokenizer, lost_marks,
                  best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
+                 time_is_always_up,
                  all_ranks_fail_together, one_rank_fails):
         part()
     if processes:

@@ -171,6 +171,7 @@ absl::Status RunOutputs::ShowSamples(const std::vector<SampleRow>& rows) {
 absl::Status RunOutputs::Write(const StepMetrics& m, const MetricsRow& row, bool last) {
   RETURN_IF_ERROR(metrics_->Append(MetricsLine(row)));
   RETURN_IF_ERROR(tensorboard_->AddScalars(row, static_cast<double>(std::time(nullptr))));
+  RETURN_IF_ERROR(tensorboard_->Flush());  // who watches sees the step now, and a kill does not lose it
   const int64_t every = r_.log().expert_load_every_steps();
   if (m.expert_counts.empty() || !(last || (every > 0 && m.step % every == 0))) return absl::OkStatus();
   ExpertLoadRow load{.step = m.step, .load = {}};

@@ -96,6 +96,17 @@ def main():
     odd = next(((a, b) for a, b in zip(got, want_metrics) if a != b), (len(got), len(want_metrics)))
     check(got == want_metrics, f"metrics are those of the undisturbed run, none twice {'' if got == want_metrics else odd}")
 
+    # TensorBoard has the steps that metrics.jsonl has, but for one that the kill fell into.
+    process = subprocess.Popen([moebius, "train", "r.textproto", "--out", "seen"], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    while not glob.glob("seen/checkpoints/step-*") and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    check(process.wait() == -signal.SIGKILL, "killed after a checkpoint")
+    rows = open("seen/metrics.jsonl", "rb").read().count(b"train/loss")
+    shown = sum(open(path, "rb").read().count(b"train/loss") for path in glob.glob("seen/tensorboard/*"))
+    check(rows > 1 and shown >= rows - 1, f"TensorBoard has {shown} of {rows} steps")
+
     # Stop politely, go on.
     process = subprocess.Popen([moebius, "train", "r.textproto", "--out", "stopped"], stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)

@@ -8,6 +8,7 @@
 
 #include "core/base/strings.h"
 #include "core/io/atomic_file.h"
+#include "core/io/file.h"
 #include "core/io/json.h"
 #include "core/model/weights.h"
 #include "optim/stored.h"
@@ -200,11 +201,23 @@ absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part) {
   ASSIGN_OR_RETURN(const json manifest, ReadManifest(folder));
   const std::string path = JoinPath(folder, kManifest);
   ASSIGN_OR_RETURN(const json* files, GetObject(manifest, "files", path));
+  const auto is_read = [part](const std::string& name) {
+    return part != CheckpointPart::kModel || !(name.starts_with(kOptimizer) || name == kState);
+  };
+  // A file that the manifest has lost would be loaded unseen.
+  ASSIGN_OR_RETURN(const std::vector<std::string> there, ListDir(folder));
+  for (const std::string& name : there) {
+    if ((name.ends_with(".safetensors") || name == kState) && is_read(name) && !files->contains(name)) {
+      return DamagedError(Concat(path, ": files: \"", Printable(name),
+                                 "\" is not listed, but lies in the folder; ",
+                                 "it cannot be verified; move it away, or take another checkpoint"));
+    }
+  }
   for (const auto& [name, entry] : files->items()) {
     if (!IsPlainFileName(name)) {
       return DamagedError(Concat(path, ": files: \"", Printable(name), "\" is no plain file name"));
     }
-    if (part == CheckpointPart::kModel && (name.starts_with(kOptimizer) || name == kState)) continue;
+    if (!is_read(name)) continue;
     FileHash expected;
     ASSIGN_OR_RETURN(expected.sha256, GetString(entry, "sha256", Concat(path, ": files.", name)));
     ASSIGN_OR_RETURN(expected.bytes, GetInt(entry, "bytes", Concat(path, ": files.", name), 0));
@@ -268,8 +281,15 @@ absl::Status WriteManifest(const std::string& temporary, const std::vector<std::
       manifest["files"][name] = ordered_json{{"sha256", sha256}, {"bytes", bytes}};
     }
   }
-  RETURN_IF_ERROR(WriteFileAtomically(JoinPath(temporary, kManifest), DumpJson(manifest, 2) + "\n").status());
-  return VerifyCheckpoint(temporary);
+  return WriteFileAtomically(JoinPath(temporary, kManifest), DumpJson(manifest, 2) + "\n").status();
+}
+
+// Reads what was written once more, each rank its own: rank 0 alone would read a large model for hours.
+absl::Status VerifyFiles(const std::string& folder, const std::vector<WrittenFile>& files) {
+  for (const WrittenFile& file : files) {
+    RETURN_IF_ERROR(VerifyFileHash(JoinPath(folder, file.name), file.hash));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -290,6 +310,7 @@ absl::Status SaveCheckpoint(const std::string& folder, Trainer& trainer, const C
                    mesh.GatherText(directory ? directory->temporary_path() : ""));
   std::vector<WrittenFile> files;
   RETURN_IF_ERROR(mesh.Agree(WriteParts(paths[0], trainer, options, files)));
+  RETURN_IF_ERROR(mesh.Agree(VerifyFiles(paths[0], files)));
   ASSIGN_OR_RETURN(const std::vector<std::string> lists, mesh.GatherText(FilesText(files)));
   if (first) {
     status = WriteManifest(paths[0], lists, options.instruction_set);

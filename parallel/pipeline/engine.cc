@@ -178,9 +178,10 @@ void Engine::RunCompute(Run& run, const Action& action) {
   }
 }
 
-void Engine::Send(const Run& run, const Action& action) {
+void Engine::Send(const Action& action) {
   const int model = stages_.index(action.stage);
-  Slot& slot = Acquire(run, action.stage, action.microbatch);
+  CHECK(live_[model][action.microbatch] != nullptr) << ToText(action) << " after what it sends was freed";
+  Slot& slot = *live_[model][action.microbatch];
   const bool forward = action.kind == ActionKind::kSendForward;
   Stream& stream = mesh_.stream(LinkName("to", action.peer));
   context_.stream.Record(*ready_);
@@ -231,7 +232,7 @@ absl::Status Engine::RunStep(const Schedule& schedule, const Objective& objectiv
     switch (action.kind) {
       case ActionKind::kSendForward:
       case ActionKind::kSendBackward:
-        Send(run, action);
+        Send(action);
         break;
       case ActionKind::kRecvForward:
       case ActionKind::kRecvBackward:
@@ -280,10 +281,10 @@ absl::Status Engine::RunForward(const Schedule& schedule, const Loader& load, st
       context_.backend.CopyToHost(context_.stream, mb.losses, losses.data());
       context_.stream.Synchronize();
     } else if (!IsHere(run, stage + 1, 0)) {
-      Send(run, {.kind = ActionKind::kSendForward,
-                 .stage = stage,
-                 .microbatch = 0,
-                 .peer = schedule.Holder(stage + 1, 0)});
+      Send({.kind = ActionKind::kSendForward,
+            .stage = stage,
+            .microbatch = 0,
+            .peer = schedule.Holder(stage + 1, 0)});
     }
     RETURN_IF_ERROR(mesh_.all().status());
   }

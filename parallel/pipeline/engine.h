@@ -74,7 +74,7 @@ class Engine {
   void Finish(Run& run, const Compute& part);
   void RunCompute(Run& run, const Action& action);
   void RunSteps(Run& run, const Compute& part, const Phase& phase, size_t& next, bool stop_at_wait);
-  void Send(const Run& run, const Action& action);
+  void Send(const Action& action);
   void Receive(const Run& run, const Action& action);
   void AddSums(Run& run, int stage, const Microbatch& microbatch) const;
   void SetAt(std::string text);

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "core/io/atomic_file.h"
 #include "core/io/file.h"
@@ -123,6 +124,24 @@ TEST_F(CheckpointTest, RefusesEveryDamagedFileAndNamesIt) {
     ASSERT_TRUE(WriteFileAtomically(path, good).ok());
   }
   EXPECT_TRUE(Load(t, folder, &warning_).ok());
+}
+
+TEST_F(CheckpointTest, RefusesFilesThatTheManifestHasLost) {
+  Training t(Config());
+  const std::string folder = scratch_.path("lost"), path = JoinPath(folder, "manifest.json");
+  ASSERT_TRUE(Save(t, folder).ok());
+  const std::string good = *ReadFile(path);
+  for (const char* name : {"model.safetensors", "optimizer.safetensors", "trainer_state.json"}) {
+    nlohmann::json manifest = nlohmann::json::parse(good);
+    ASSERT_EQ(manifest["files"].erase(name), 1u);
+    WriteRaw(path, manifest.dump());
+    const absl::Status status = Load(t, folder, &warning_);
+    EXPECT_EQ(ExitCode(status), kExitDamaged) << name;
+    EXPECT_TRUE(Contains(status, name)) << status;
+    // Who reads the model alone does not look at the rest.
+    EXPECT_EQ(VerifyCheckpoint(folder, CheckpointPart::kModel).ok(),
+              std::string_view(name) != "model.safetensors");
+  }
 }
 
 TEST_F(CheckpointTest, SaysThatAnotherInstructionSetIsNotBitExact) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <iterator>
 
 #include "core/base/check.h"
 
@@ -16,13 +17,14 @@ std::atomic<int> hard_signals{0};
 std::atomic<bool> installed{false};
 static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
 
-constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
-struct sigaction previous[3];
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
+constexpr int kNumSignals = std::size(kSignals);
+struct sigaction previous[kNumSignals];
 
 void Handle(int number) {
-  // SIGUSR1 may come again and again and is followed by SIGTERM in batch queues: it never counts as the
-  // second.
-  if (number != SIGUSR1 && hard_signals.fetch_add(1) > 0) {
+  // SIGUSR1 may come again and again and is followed by SIGTERM in batch queues, and a terminal that closes
+  // sends SIGHUP more than once: neither counts as the second.
+  if (number != SIGUSR1 && number != SIGHUP && hard_signals.fetch_add(1) > 0) {
     constexpr char kText[] = "\nmoebius: second signal, leaving at once\n";
     [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, kText, sizeof kText - 1);
     _exit(128 + number);
@@ -41,11 +43,16 @@ StopSignals::StopSignals() {
   action.sa_handler = Handle;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
-  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &previous[i]);
+  for (int i = 0; i < kNumSignals; ++i) {
+    sigaction(kSignals[i], nullptr, &previous[i]);
+    // nohup has SIGHUP ignored: such a run outlives its terminal.
+    if (kSignals[i] == SIGHUP && previous[i].sa_handler == SIG_IGN) continue;
+    sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 StopSignals::~StopSignals() {
-  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &previous[i], nullptr);
+  for (int i = 0; i < kNumSignals; ++i) sigaction(kSignals[i], &previous[i], nullptr);
   installed = false;
 }
 

@@ -22,8 +22,8 @@ struct LoopOptions {
 };
 
 // Collective. Runs `recipe` in `folder` (rank 0's; null on the others) from its latest checkpoint (or
-// fork.from's, or step 0) to recipe.steps. StoppedError (75) after saving on SIGINT, SIGTERM, SIGUSR1 or
-// max_minutes; BadNumbersError (76) after max_bad_steps steps in a row with NaN or infinity, the last good
+// fork.from's, or step 0) to recipe.steps. StoppedError (75) after saving on SIGINT, SIGTERM, SIGHUP, SIGUSR1
+// or max_minutes; BadNumbersError (76) after max_bad_steps steps in a row with NaN or infinity, the last good
 // checkpoint kept.
 absl::Status RunTraining(const Recipe& recipe, const ModelConfig& config, RunFolder* folder,
                          Training& training, const StopSignals& signals, const LoopOptions& options);

@@ -97,6 +97,20 @@ absl::Status PrintRecipeFile(const std::string& path) {
   return absl::OkStatus();
 }
 
+bool IsDataFolder(const std::string& path) {
+  return FolderExists(path) && FileExists(JoinPath(path, "manifest.json")) &&
+         FileExists(JoinPath(path, "tokenizer.json")) && !FileExists(JoinPath(path, "config.json"));
+}
+
+absl::Status PrintDataFolder(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(path));
+  for (const std::string& name : names) {
+    const std::string file = JoinPath(path, name);
+    if (IsTokenFile(file)) RETURN_IF_ERROR(PrintTokenFile(file));
+  }
+  return absl::OkStatus();
+}
+
 bool IsTokenFile(const std::string& path) { return path.ends_with(".h5") && FileExists(path); }
 
 absl::Status PrintTokenFile(const std::string& path) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <map>
 #include <set>
 
 #include "core/base/status.h"
@@ -209,9 +210,30 @@ bool IsRunFolder(const std::string& path) {
                                 FileExists(JoinPath(path, "recipe.resolved.textproto")));
 }
 
+std::vector<std::string> StageFoldersIn(const std::string& path) {
+  if (!FolderExists(path) || IsRunFolder(path)) return {};
+  std::map<int64_t, std::string> stages;
+  for (const std::string& name : ListDir(path).value_or(std::vector<std::string>())) {
+    int64_t number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    const std::string folder = JoinPath(path, name);
+    if (error == std::errc() && name.substr(end - name.data()).starts_with('-') && IsRunFolder(folder))
+      stages.emplace(number, folder);
+  }
+  std::vector<std::string> folders;
+  for (const auto& [number, folder] : stages) folders.push_back(folder);
+  return folders;
+}
+
 std::string ModelFolderOf(const std::string& path) {
-  const bool run = IsRunFolder(path) && !FileExists(JoinPath(path, "config.json"));
-  return run ? JoinPath(path, "checkpoints/latest") : path;
+  if (FileExists(JoinPath(path, "config.json"))) return path;
+  const std::string latest = "checkpoints/latest";
+  if (IsRunFolder(path)) return JoinPath(path, latest);
+  std::string model = path;
+  for (const std::string& stage : StageFoldersIn(path)) {
+    if (FolderExists(JoinPath(stage, latest))) model = JoinPath(stage, latest);
+  }
+  return model;
 }
 
 }  // namespace moebius

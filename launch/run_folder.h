@@ -80,8 +80,11 @@ std::string StepName(int64_t step);
 
 // Whether `path` looks like a folder that moebius train wrote.
 bool IsRunFolder(const std::string& path);
-// The folder with the model that `path` names: a run folder stands for its latest checkpoint, anything else
-// for itself.
+// The run folders of a pipeline's stages in `path` (01-sft, 02-grpo) in their order. None where `path` is a
+// run folder itself, or nothing of ours.
+std::vector<std::string> StageFoldersIn(const std::string& path);
+// The folder with the model that `path` names: a run folder stands for its latest checkpoint, a pipeline's
+// folder for that of its last stage that has one, anything else for itself.
 std::string ModelFolderOf(const std::string& path);
 
 }  // namespace moebius

@@ -12,6 +12,7 @@
 #include "core/base/strings.h"
 #include "core/generate/generate.h"
 #include "core/io/json.h"
+#include "core/model/weights.h"
 #include "launch/model_flags.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
@@ -220,6 +221,7 @@ absl::Status RunChat(const ParsedArgs& args) {
     return UsageError("chat under mpirun; ranks have no terminal; run moebius chat by itself");
   }
   ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
+  RETURN_IF_ERROR(LoadConfig(folder).status());  // what is no model has no chat template either
   ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chosen, ChatTemplateOfFlag(folder, args.Text("chat")));
   if (!chosen) {
     return UsageError(Concat(folder,

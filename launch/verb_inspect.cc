@@ -43,8 +43,17 @@ absl::Status PrintRun(const std::string& path) {
   return absl::OkStatus();
 }
 
+bool IsPipelineFolder(const std::string& path) { return !StageFoldersIn(path).empty(); }
+
+absl::Status PrintStages(const std::string& path) {
+  for (const std::string& stage : StageFoldersIn(path)) RETURN_IF_ERROR(PrintRun(stage));
+  return absl::OkStatus();
+}
+
 const std::vector<Kind>& Kinds() {
   static const std::vector<Kind> kinds = {{"a run folder", IsRunFolder, PrintRun},
+                                          {"a pipeline of runs", IsPipelineFolder, PrintStages},
+                                          {"a data folder", IsDataFolder, PrintDataFolder},
                                           {"a checkpoint or model folder", IsModelFolder, PrintModelFolder},
                                           {"a recipe", IsRecipeFile, PrintRecipeFile},
                                           {"a token file", IsTokenFile, PrintTokenFile}};

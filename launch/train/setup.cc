@@ -184,6 +184,13 @@ absl::Status CheckTextsExist(const proto::Recipe& r) {
 }
 
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {
+  if (recipe.proto().task() == proto::PIPELINE) {
+    std::string stages;
+    for (const proto::Stage& stage : recipe.proto().stage())
+      stages += Concat(stages.empty() ? "" : ", ", stage.recipe());
+    return UsageError(Concat("task is PIPELINE; each stage has a model of its own; name the recipe of one: ",
+                             Printable(stages, 200)));
+  }
   ASSIGN_OR_RETURN(ModelConfig config, ModelOf(recipe));
   RETURN_IF_ERROR(CheckLimits(recipe.proto(), config));
   return config;

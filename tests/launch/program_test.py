@@ -4,9 +4,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 BINARY = sys.argv[1]
-QUICKSTART = str(pathlib.Path(__file__).resolve().parents[2] / "recipes" / "quickstart.textproto")
+RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
+QUICKSTART = str(RECIPES / "quickstart.textproto")
 
 
 def run(*words):
@@ -40,6 +42,16 @@ def check_help(verb):
     expect(err.startswith("error: ") and not out, f"{verb}: the error reads {err!r}")
 
 
+def check_data_is_inspected():
+    with tempfile.TemporaryDirectory() as folder:
+        text, data = pathlib.Path(folder, "a.txt"), str(pathlib.Path(folder, "data"))
+        text.write_text("It was a truth.")
+        code, _, err = run("data", "build", "--text", str(text), "--vocab-size", "300", "--out", data)
+        expect(code == 0, f"data build: {code} {err!r}")
+        code, out, err = run("inspect", data)
+        expect(code == 0 and "train.h5" in out and "15 bytes" in out, f"inspect of a data folder: {code} {out!r} {err!r}")
+
+
 def check_unknown_words():
     code, _, err = run("reprot")
     expect(code == 64 and "did you mean report?" in err, f"reprot: {code} {err!r}")
@@ -49,6 +61,14 @@ def check_unknown_words():
     expect(code == 64 and not out and "Usage: moebius" in err, "no words at all")
     code, _, err = run("report", "/no/such/run")
     expect(code == 66 and "/no/such/run" in err, f"missing run: {code} {err!r}")
+    code, out, err = run("chat", "no/such/model")
+    expect(code == 66 and not out and "no/such/model: no such folder" in err, f"chat with no model: {code} {err!r}")
+
+
+def check_pipelines_have_no_model_of_their_own():
+    for words in (("plan",), ("verify",), ("bench", "train"), ("inspect",)):
+        code, _, err = run(*words, str(RECIPES / "rl" / "sort.textproto"))
+        expect(code == 64 and "PIPELINE" in err and "sort_grpo.textproto" in err, f"{words} of a pipeline: {code} {err!r}")
 
 
 def check_contradictions():
@@ -78,7 +98,9 @@ names = verbs()
 expect(len(names) >= 3, f"verbs: {names}")
 for name in names:
     check_help(name)
+check_data_is_inspected()
 check_unknown_words()
+check_pipelines_have_no_model_of_their_own()
 check_contradictions()
 check_plans_say_what_is_fp8()
 check_sizes_beyond_any_machine()

@@ -146,5 +146,23 @@ TEST(RunFolder, StandsForItsLatestCheckpointWhereAModelIsAsked) {
   EXPECT_EQ(ModelFolderOf(run->checkpoint_path(7)), run->checkpoint_path(7));
 }
 
+TEST(RunFolder, OfAPipelineStandsForTheLastStageThatSaved) {
+  const TempFolder temp;
+  EXPECT_TRUE(StageFoldersIn(temp.path()).empty());
+  EXPECT_EQ(ModelFolderOf(temp.path()), temp.path());
+  for (const char* stage : {"01-sft", "02-grpo", "10-again"}) {
+    const auto run = RunFolder::Open(temp.File(stage));
+    ASSERT_TRUE(run.ok() && run->WriteRecipe("").ok()) << run.status();
+    if (stage[1] == '0') continue;  // 10-again has not saved
+    ASSERT_TRUE(MakeDirs(run->checkpoint_path(3)).ok());
+    ASSERT_TRUE(run->MarkLatest(3).ok());
+  }
+  ASSERT_TRUE(MakeDirs(temp.File("03-notes")).ok());
+  EXPECT_EQ(StageFoldersIn(temp.path()),
+            (std::vector<std::string>{temp.File("01-sft"), temp.File("02-grpo"), temp.File("10-again")}));
+  EXPECT_EQ(ModelFolderOf(temp.path()), temp.File("02-grpo/checkpoints/latest"));
+  EXPECT_TRUE(StageFoldersIn(temp.File("01-sft")).empty()) << "a run of its own";
+}
+
 }  // namespace
 }  // namespace moebius

@@ -108,12 +108,28 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
   return absl::OkStatus();
 }
 
+// A step takes as long at any learning rate: a warm-up or decay longer than the few steps to time must not
+// refuse them. What the user says of the optimizer stands as it is.
+std::vector<std::string> WithoutSchedule(std::vector<std::string> sets) {
+  if (std::any_of(sets.begin(), sets.end(),
+                  [](const std::string& set) { return set.starts_with("optimizer"); })) {
+    return sets;
+  }
+  sets.insert(sets.begin(), {"optimizer.schedule=CONSTANT", "optimizer.warmup_steps=0"});
+  return sets;
+}
+
 absl::Status RunBenchTrain(const ParsedArgs& args) {
-  std::vector<std::string> sets = args.All("set");
+  std::vector<std::string> sets = WithoutSchedule(args.All("set"));
   if (args.Given("threads")) sets.push_back(Concat("threads=", args.Integer("threads")));
   ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], sets));
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
   const proto::Recipe& r = recipe.proto();
+  if (r.task() != proto::PRETRAIN) {
+    return UsageError(Concat("task is ", proto::Task_Name(r.task()),
+                             "; bench train times steps of PRETRAIN, on token files; the other tasks write "
+                             "perf/step_s of every step to their metrics.jsonl"));
+  }
   if (r.steps() < 1) return UsageError("steps is 0; there is nothing to time; set it to 1 or more");
   const RankOptions options{.ranks = static_cast<int>(args.Integer("ranks")), .world = WorldOptionsOf(r)};
   return RunAsRanks(options, [&](Rank& rank) { return BenchTrainRank(r, config, args.On("kernels"), rank); });
@@ -224,7 +240,9 @@ std::vector<Verb> BenchVerbs() {
                         "moebius bench train recipes/quickstart.textproto --set steps=3 --kernels"},
            .min_positional = 1,
            .max_positional = 1,
-           .details = "The last line is JSON: tokens_per_s and step_s of the best step, and its gflops.",
+           .details = "The last line is JSON: tokens_per_s and step_s of the best step, and its gflops. The "
+                      "learning rate is constant, so any number of steps will do; --set optimizer... keeps "
+                      "the recipe's schedule.",
            .run = RunBenchTrain}};
 }
 

@@ -138,9 +138,10 @@ absl::StatusOr<std::optional<std::string>> RunFolder::LatestCheckpoint() const {
   }
   const std::string checkpoint = File("checkpoints/" + *target);
   if (!FolderExists(checkpoint)) {
-    return DamagedError(Concat(link, " points to ", Printable(*target),
-                               "; no such checkpoint exists; point it to one that "
-                               "does, or start over with another --out"));
+    return WithWayBack(DamagedError(Concat(link, " points to ", Printable(*target),
+                                           "; no such checkpoint exists; point it to one that "
+                                           "does, or start over with another --out")),
+                       checkpoint);
   }
   return checkpoint;
 }
@@ -203,6 +204,18 @@ absl::Status RunFolder::CutBackTo(int64_t step) const {
     if (of && *of > step) RETURN_IF_ERROR(RemoveTree(JoinPath(samples_path(), name)));
   }
   return absl::OkStatus();
+}
+
+absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint) {
+  if (ExitCode(status) != kExitDamaged && ExitCode(status) != kExitMissing) return status;
+  const std::string folder = ParentPath(checkpoint);
+  std::optional<int64_t> other;
+  for (const std::string& name : ListDir(folder).value_or(std::vector<std::string>())) {
+    if (StepOfName(name) && name != FileName(checkpoint)) other = std::max(other, StepOfName(name));
+  }
+  if (!other) return status;
+  return absl::Status(status.code(), Concat(status.message(), "; to go on from step ", *other, ": ln -sfn ",
+                                            StepName(*other), " ", JoinPath(folder, "latest")));
 }
 
 bool IsRunFolder(const std::string& path) {

@@ -78,6 +78,10 @@ class RunFolder {
 std::optional<int64_t> StepOfName(std::string_view name);
 std::string StepName(int64_t step);
 
+// Of an error of `checkpoint`, which is damaged or not there: the same with the command by which its run goes
+// on from the newest other one, if there is one.
+absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint);
+
 // Whether `path` looks like a folder that moebius train wrote.
 bool IsRunFolder(const std::string& path);
 // The run folders of a pipeline's stages in `path` (01-sft, 02-grpo) in their order. None where `path` is a

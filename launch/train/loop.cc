@@ -192,7 +192,8 @@ absl::Status TrainingLoop::LoadStart() {
   }
   resumed = told[0][0] == 'r';
   std::string warning;
-  RETURN_IF_ERROR(LoadCheckpoint(told[0].substr(1), trainer_, instruction_set_, &warning));
+  start = told[0].substr(1);
+  RETURN_IF_ERROR(WithWayBack(LoadCheckpoint(start, trainer_, instruction_set_, &warning), start));
   if (!warning.empty()) LogLine("warning: " + warning);
   if (!resumed) {
     // What the parent's weights came to is no measure of this run's, whose folder does not have them.

@@ -106,6 +106,17 @@ TEST_F(Checkpoints, LatestIsFoundThroughItsLink) {
   EXPECT_EQ(ExitCode(run_.LatestCheckpoint().status()), kExitDamaged);
 }
 
+TEST_F(Checkpoints, OneThatIsDamagedNamesTheWayBackToAnother) {
+  const absl::Status damaged = DamagedError("model.safetensors: cut short");
+  const std::string latest = run_.checkpoint_path(400);
+  EXPECT_EQ(WithWayBack(damaged, latest).message(),
+            "model.safetensors: cut short; to go on from step 300: ln -sfn step-00000300 " +
+                run_.File("checkpoints/latest"));
+  EXPECT_EQ(ExitCode(WithWayBack(damaged, latest)), kExitDamaged);
+  EXPECT_EQ(WithWayBack(UsageError("no"), latest), UsageError("no"));
+  EXPECT_EQ(WithWayBack(damaged, "elsewhere/step-00000003"), damaged);
+}
+
 TEST_F(Checkpoints, PruningKeepsTheNewestAndTheMarkedOnes) {
   ASSERT_TRUE(run_.MarkBest(100).ok());
   ASSERT_TRUE(run_.MarkLatest(400).ok());

@@ -13,6 +13,7 @@
 #include "launch/recipe.pb.h"
 #include "launch/train/bits_per_nat.h"
 #include "launch/train/outputs.h"
+#include "launch/train/run_marks.h"
 #include "launch/train/sampling.h"
 #include "launch/train/sources.h"
 #include "launch/train/step_timeline.h"
@@ -149,9 +150,8 @@ absl::Status TrainingLoop::OpenTexts() {
                              " was made with another tokenizer than ", loader_->file(0).path(),
                              "; its ids are other text; build both in one run of moebius data build"));
   }
-  if (!r_.init().random()) {
+  if (!r_.init().random())
     RETURN_IF_ERROR(CheckSameTokenizer(file.tokenizer_json, loader_->file(0).path(), r_.init().from()));
-  }
   ASSIGN_OR_RETURN(tokenizer_, FindTokenizer(*loader_, r_.init().from()));
   return OpenSampler();
 }
@@ -182,6 +182,7 @@ absl::Status TrainingLoop::LoadStart() {
     absl::StatusOr<std::string> found = FindStart(&resumed);
     status = found.status();
     if (found.ok()) status = CheckSameTokenizer(tokenizer_.tokenizer_json, "the run's data", *found);
+    if (status.ok() && loader_) status = MarkTexts(folder_->path(), *loader_);
     if (found.ok() && !found->empty()) start = Concat(resumed ? "r" : "f", *found);
   }
   RETURN_IF_ERROR(mesh_.Agree(status));

@@ -7,7 +7,7 @@
 #include "data/tokenizer/add_tokens.h"
 #include "data/tokenizer/byte_tokenizer.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/teacher_mark.h"
+#include "launch/train/run_marks.h"
 #include "rl/loop/distill_source.h"
 #include "rl/loop/dpo_source.h"
 #include "rl/loop/policy_source.h"

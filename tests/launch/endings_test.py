@@ -148,6 +148,25 @@ def refused_at_the_start():
           f"{refused.stdout[-300:]}")
 
 
+def other_texts():
+    recipe = write("texts-change.textproto", TEXTS)
+    first = train(recipe, "texts-change", "--set", "steps=4")
+    before = sorted(os.listdir("texts-change/checkpoints"))
+    built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/2.txt", "--tokenizer", "data/tokenizer.json",
+                 "--out", "more"])
+    check(first.returncode == 0 and built.returncode == 0, f"a run, and other data of its tokenizer {built.stderr.strip()}")
+    os.rename("data", "data-kept")
+    os.rename("more", "data")
+    resumed = train(recipe, "texts-change")
+    os.rename("data", "more")
+    os.rename("data-kept", "data")
+    check(resumed.returncode == 64 and "other tokens" in resumed.stderr
+          and sorted(os.listdir("texts-change/checkpoints")) == before,
+          f"going on with it: exit {resumed.returncode} {resumed.stderr.strip()}")
+    resumed = train(recipe, "texts-change")
+    check(resumed.returncode == 0, f"going on with the data of the start: exit {resumed.returncode} {resumed.stderr.strip()}")
+
+
 def another_tokenizer():
     recipe = write("same.textproto", TEXTS)
     first = train(recipe, "same", "--set", "steps=4")
@@ -391,7 +410,7 @@ def main():
     built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--vocab-size", "300", "--out",
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
-    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, another_tokenizer, lost_marks,
+    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, other_texts, another_tokenizer, lost_marks,
                  best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
                  time_is_always_up,
                  all_ranks_fail_together, one_rank_fails):

@@ -1,9 +1,11 @@
-// A run that goes on must go on with the teacher that it began with: `latest` of another run may have moved.
+// A run that goes on must go on with the teacher and the texts that it began with, which their paths alone do
+// not say: `latest` of another run may have moved, token files may have been built anew.
 #pragma once
 
 #include <string>
 
 #include "absl/status/status.h"
+#include "data/loader.h"
 
 namespace moebius {
 
@@ -11,5 +13,9 @@ namespace moebius {
 // else by config.json and the names and sizes of files. UsageError where a run that has a checkpoint began
 // with others.
 absl::Status MarkTeacher(const std::string& run_folder, const std::string& teacher);
+
+// Likewise (data.sha256) for the token files of `texts`: by their sizes, their tokenizer, and tokens at 64
+// places.
+absl::Status MarkTexts(const std::string& run_folder, const Loader& texts);
 
 }  // namespace moebius

@@ -1,0 +1,79 @@
+#include "launch/train/run_marks.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/atomic_file.h"
+#include "core/io/file.h"
+#include "core/io/hash.h"
+
+namespace moebius {
+namespace {
+
+absl::StatusOr<std::string> IdOf(const std::string& teacher) {
+  const std::string manifest = JoinPath(teacher, "manifest.json");
+  if (FileExists(manifest)) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(manifest));
+    return Sha256Hex(text);
+  }
+  ASSIGN_OR_RETURN(std::string all, ReadFile(JoinPath(teacher, "config.json")));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(teacher));
+  for (const std::string& name : names) {
+    if (!name.ends_with(".safetensors")) continue;
+    ASSIGN_OR_RETURN(const int64_t bytes, FileSize(JoinPath(teacher, name)));
+    all += Concat("\n", name, " ", bytes);
+  }
+  return Sha256Hex(all);
+}
+
+absl::StatusOr<std::string> IdOf(const Loader& texts) {
+  constexpr int64_t kPlaces = 64, kLength = 64;
+  std::string all;
+  for (int64_t k = 0; k < texts.num_parts(); ++k) {
+    const TokenFile& file = texts.file(k);
+    all += Concat(file.num_tokens(), " tokens, ", file.document_starts().size(), " documents, ",
+                  file.info().bytes, " bytes, ", file.info().tokenizer_sha256, "\n");
+    for (int64_t place = 0; place < kPlaces; ++place) {
+      std::array<int32_t, kLength> tokens = {};
+      const int64_t begin = file.num_tokens() / kPlaces * place;
+      const int64_t count = std::min(kLength, file.num_tokens() - begin);
+      RETURN_IF_ERROR(file.Read(begin, std::span(tokens.data(), count)));
+      all.append(reinterpret_cast<const char*>(tokens.data()), sizeof tokens);
+    }
+  }
+  return Sha256Hex(all);
+}
+
+// Notes `id` in the file `name`, or says `otherwise` where a run that has a checkpoint noted another one.
+absl::Status Mark(const std::string& run_folder, const char* name, const std::string& id,
+                  const std::string& otherwise) {
+  const std::string path = JoinPath(run_folder, name);
+  if (!FileExists(path) || !FolderExists(JoinPath(run_folder, "checkpoints/latest"))) {
+    return WriteFileAtomically(path, id + "\n").status();
+  }
+  ASSIGN_OR_RETURN(const std::string began, ReadFile(path));
+  return began == id + "\n" ? absl::OkStatus() : UsageError(otherwise);
+}
+
+}  // namespace
+
+absl::Status MarkTeacher(const std::string& run_folder, const std::string& teacher) {
+  ASSIGN_OR_RETURN(const std::string id, IdOf(teacher));
+  return Mark(run_folder, "teacher.sha256", id,
+              Concat("distill.teacher ", teacher, " has other weights now than when ", run_folder,
+                     " began; a run continues only as it was begun; name the checkpoint itself "
+                     "(step-...) that it began with, or start a new run with another --out"));
+}
+
+absl::Status MarkTexts(const std::string& run_folder, const Loader& texts) {
+  ASSIGN_OR_RETURN(const std::string id, IdOf(texts));
+  return Mark(run_folder, "data.sha256", id,
+              Concat(texts.file(0).path(), texts.num_parts() > 1 ? " or another part of the mixture" : "",
+                     " has other tokens now than when ", run_folder,
+                     " began; a run continues only as it was begun; put the file back, or start a new run "
+                     "with another --out"));
+}
+
+}  // namespace moebius

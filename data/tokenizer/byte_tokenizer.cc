@@ -4,6 +4,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/file.h"
 #include "data/tokenizer/byte_alphabet.h"
 #include "data/tokenizer/tokenizer_spec.h"
 
@@ -75,7 +76,12 @@ absl::StatusOr<Tokenizer> MakeTokenizer(const std::string& what) {
   const std::vector<std::string> special = {std::string(kEndOfText)};
   if (what == "bytes") return Tokenizer::FromJson(ByteTokenizerJson(special), what);
   const bool numbers = what.starts_with(kNumbers);
-  if (!numbers && !what.starts_with(kSymbols)) return Tokenizer::Load(what);
+  if (!numbers && !what.starts_with(kSymbols)) {
+    if (FileExists(what) || FolderExists(what)) return Tokenizer::Load(what);
+    return MissingError(Concat("tokenizer \"", Printable(what),
+                               "\": there is no such file; it is \"bytes\", ",
+                               "\"symbols:0123456789+=\", \"numbers:+=\" or a tokenizer.json; correct it"));
+  }
   const std::string_view symbols = std::string_view(what).substr((numbers ? kNumbers : kSymbols).size());
   ASSIGN_OR_RETURN(std::string json, SymbolTokenizerJson(symbols, numbers, special));
   return Tokenizer::FromJson(std::move(json), what);

@@ -165,6 +165,12 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
   ASSIGN_OR_RETURN(const std::string json, TokenizerJsonOf(recipe.proto()));
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromJson(json, "the tokenizer"));
   if (!recipe.proto().init().has_from()) {
+    const proto::Model& said = recipe.proto().model();
+    if (said.has_vocab_size() && said.vocab_size() < tokenizer.vocab_size()) {
+      return UsageError(Concat("model.vocab_size is ", said.vocab_size(), ", and the tokenizer has ",
+                               tokenizer.vocab_size(),
+                               " tokens; each needs a row of its own; raise it, or leave it out"));
+    }
     proto::Model model;
     model.set_vocab_size(tokenizer.vocab_size());
     if (const std::optional<int32_t> end = FindEndOfDocument(tokenizer)) model.set_eos_token_id(*end);

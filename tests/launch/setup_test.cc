@@ -50,6 +50,9 @@ TEST(ResolveModel, TakesSizeAndEndFromTheTokenizer) {
   ASSERT_TRUE(given.ok()) << given.status();
   EXPECT_EQ(given->eos_token_id, 3);
   EXPECT_EQ(given->vocab_size, 40);
+  Recipe small = Experts({"model.vocab_size=9"});
+  const absl::StatusOr<ModelConfig> refused = ResolveModel(small);
+  EXPECT_EQ(ExitCode(refused.status()), kExitUsage) << "tokens without a row";
 }
 
 TEST(SequencesOfRun, IsTheSumOfItsStepsHoweverManyTheyAre) {

@@ -77,7 +77,9 @@ TEST(MakeTokenizer, ReadsAnyOtherNameAsAPath) {
   const auto tokenizer = MakeTokenizer(scratch.folder());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_EQ(FindEndOfDocument(*tokenizer), 256);
-  EXPECT_EQ(ExitCode(MakeTokenizer(scratch.path("absent")).status()), kExitMissing);
+  const absl::Status absent = MakeTokenizer(scratch.path("absent")).status();
+  EXPECT_EQ(ExitCode(absent), kExitMissing);
+  EXPECT_NE(absent.message().find("or a tokenizer.json"), std::string::npos) << absent;
 }
 
 }  // namespace

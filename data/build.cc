@@ -170,7 +170,7 @@ absl::StatusOr<Tokenizer> TrainTokenizer(const proto::DataBuild& recipe, const D
 }
 
 absl::Status CheckRecipe(const proto::DataBuild& recipe) {
-  if (recipe.out().empty()) return UsageError("out: no folder to make; set it");
+  if (recipe.out().empty()) return UsageError("out: no folder to make; name one (--out DIR)");
   if (recipe.has_tokenizer()) return absl::OkStatus();
   if (!PreTokenizerFromName(recipe.pre_tokenizer())) {
     return UsageError(Concat("pre_tokenizer: '", Printable(recipe.pre_tokenizer()), "' is not one of ",
@@ -233,12 +233,12 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
   }
   const Json settings = SettingsOf(recipe, set, tokenizer ? tokenizer->json() : ""), sources = SourcesOf(set);
   if (auto done = UpToDate(recipe.out(), settings, sources)) return *std::move(done);
+  // Before the long work: a place that cannot be written must not show at its end.
+  RETURN_IF_ERROR(MakeDirs(ParentPath(recipe.out())));
+  ASSIGN_OR_RETURN(AtomicDirectory folder, AtomicDirectory::Create(recipe.out()));
   if (!tokenizer) {
     ASSIGN_OR_RETURN(tokenizer, TrainTokenizer(recipe, set, threads, say));
   }
-
-  RETURN_IF_ERROR(MakeDirs(ParentPath(recipe.out())));
-  ASSIGN_OR_RETURN(AtomicDirectory folder, AtomicDirectory::Create(recipe.out()));
   ASSIGN_OR_RETURN(const std::vector<EncodedFile> files,
                    EncodeDocuments(set, *tokenizer,
                                    {.folder = folder.temporary_path(),

@@ -313,6 +313,13 @@ TEST_F(BuildTest, AFolderWithOtherThingsIsNotReplaced) {
   EXPECT_EQ(ReadRaw(scratch_.path("out/thesis.tex")), "years of work");
 }
 
+TEST_F(BuildTest, APlaceThatCannotBeWrittenShowsBeforeTheTokenizerIsTrained) {
+  WriteRaw(scratch_.path("file"), "no folder");
+  recipe_.set_out(scratch_.path("file/out"));
+  EXPECT_EQ(ExitCode(Build().status()), kExitCannotWrite);
+  EXPECT_EQ(lines_.find("tokenizer"), std::string::npos) << lines_;
+}
+
 TEST_F(BuildTest, AFailedRebuildLeavesTheOldFolder) {
   ASSERT_TRUE(Build().ok());
   const std::string manifest = ReadRaw(scratch_.path("out/manifest.json"));

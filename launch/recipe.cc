@@ -212,13 +212,15 @@ class Checker {
                        "] lacks steps, from_lr or to_lr; a phase has all three; add what is missing"));
       }
     }
-    if (o.schedule() == proto::Optimizer::WSD &&
+    if (o.schedule() == proto::Optimizer::WSD && o.warmup_steps() <= r_.steps() &&
         (o.decay_steps() < 1 || o.decay_steps() + o.warmup_steps() > r_.steps())) {
-      Add("optimizer.decay_steps", Concat("optimizer.decay_steps is ", o.decay_steps(), " of ", r_.steps(),
-                                          " steps with ", o.warmup_steps(),
-                                          " of warm-up; schedule WSD decays in the last decay_steps of the "
-                                          "run; choose 1 to ",
-                                          std::max<int64_t>(1, r_.steps() - o.warmup_steps())));
+      Add("optimizer.decay_steps",
+          Concat("optimizer.decay_steps is ", o.decay_steps(), " of ", r_.steps(), " steps with ",
+                 o.warmup_steps(),
+                 " of warm-up; schedule WSD decays in the last decay_steps of the "
+                 "run; ",
+                 o.warmup_steps() < r_.steps() ? Concat("choose 1 to ", r_.steps() - o.warmup_steps())
+                                               : "leave steps for it"));
     }
   }
 

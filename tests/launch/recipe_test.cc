@@ -125,6 +125,15 @@ TEST(Recipe, ReportsContradictionsBetweenFields) {
   ExpectHas(ErrorOf(kMinimal, {"optimizer.schedule=wsd"}), "choose 1 to 500");
   ExpectHas(ErrorOf(kMinimal, {"optimizer.schedule=v3_piecewise"}), "without optimizer.phase");
   ExpectHas(ErrorOf(kMinimal, {"optimizer.warmup_steps=501"}), "while warming up");
+  const std::vector<std::string> decays = {"optimizer.schedule=WSD", "optimizer.decay_steps=100"};
+  const auto warming = [decays](const std::string& steps) {
+    std::vector<std::string> sets = decays;
+    sets.push_back("optimizer.warmup_steps=" + steps);
+    return ErrorOf(kMinimal, sets);
+  };
+  ExpectHas(warming("450"), "choose 1 to 50");
+  ExpectHas(warming("500"), "leave steps for it");
+  EXPECT_EQ(warming("501").find("decay_steps"), std::string::npos) << "follows from the other error";
   ExpectHas(ErrorOf(kMinimal, {"name=a/b"}), "it becomes a folder");
   ExpectHas(ErrorOf(kMinimal, {"sample.every_steps=5"}), "without sample.prompts");
   ExpectHas(ErrorOf(kMinimal, {"task=GRPO"}), "problems is missing; task GRPO");

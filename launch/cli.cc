@@ -59,6 +59,11 @@ absl::Status CheckValue(const Flag& flag, const std::string& value) {
     return UsageError(Concat(what, "; it takes one of ", Join(flag.choices), "; ",
                              Suggest(value, flag.choices, ""), "correct the value"));
   }
+  const auto ends = [&value](const std::string& ending) { return value.ends_with(ending); };
+  if (!flag.endings.empty() && std::none_of(flag.endings.begin(), flag.endings.end(), ends)) {
+    return UsageError(Concat(what, "; it takes the name of a file that ends in ", Join(flag.endings),
+                             "; correct the name"));
+  }
   return absl::OkStatus();
 }
 
@@ -100,12 +105,29 @@ std::string FlagLine(const Flag& flag, size_t indent) {
 
 void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
+// What the operating system and readers of files say ("open x: No such file or directory") comes without what
+// to do.
+const char* AdviceFor(std::string_view line, int exit_code) {
+  if (line.find("; ") != line.npos) return "";
+  switch (exit_code) {
+    case kExitDamaged:
+      return "; correct the file, or make it anew";
+    case kExitMissing:
+      return "; check the path, which is relative to the current folder";
+    case kExitCannotWrite:
+      return "; choose another path, or make room and permissions";
+    default:
+      return "";
+  }
+}
+
 int Report(const absl::Status& status) {
   const std::string message(status.message());
   size_t start = 0;
   while (start <= message.size()) {
     const size_t end = std::min(message.find('\n', start), message.size());
-    if (end > start) LogLine("error: " + message.substr(start, end - start));
+    const std::string line = message.substr(start, end - start);
+    if (!line.empty()) LogLine(Concat("error: ", line, AdviceFor(line, ExitCode(status))));
     start = end + 1;
   }
   return ExitCode(status);
@@ -319,8 +341,8 @@ std::string ProgramHelp(const std::vector<Verb>& verbs) {
   return out +
          "\nmoebius VERB --help shows the flags of a verb with two examples; moebius --version the version.\n"
          "Exit codes: 0 done, 64 usage, 65 damaged data, 66 input missing, 69 device missing, 70 internal,\n"
-         "71 comparison failed, 73 cannot write, 75 stopped after saving (run again), 76 bad numbers, 128+n "
-         "signal.\n";
+         "71 comparison failed, 73 cannot write, 75 stopped after saving (run again), 76 bad numbers,\n"
+         "79 hang or lost rank, 128+n signal.\n";
 }
 
 int RunProgram(const std::vector<Verb>& verbs, const std::vector<std::string>& args) {

@@ -28,6 +28,7 @@ struct Flag {
       -std::numeric_limits<double>::infinity();  // bounds of kInteger and kNumber, checked while parsing
   double max = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices = {};  // kText: the only values allowed, when not empty
+  std::vector<std::string> endings = {};  // kText: of file names, whose ending says what is written
 };
 
 // What was given to one verb, already checked against its flags. Asking for a flag that the verb does not

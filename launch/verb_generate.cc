@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "core/base/strings.h"
 #include "core/generate/generate.h"
@@ -84,6 +85,10 @@ absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const Mod
       prompts.push_back({*std::move(ids), length});
       continue;
     }
+    if (!HasJsonField(object, "ids")) {
+      return DamagedError(lines.Where() +
+                          ": has neither \"ids\" nor \"prompt\"; one of them is continued; add it");
+    }
     ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
                      GetIntArray(object, "ids", lines.Where(), 0, config.vocab_size - 1));
     if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
@@ -115,13 +120,14 @@ struct Run {
 // One text, written as it grows, after its prompt.
 absl::StatusOr<std::vector<GenerateResult>> Stream1(const Run& run) {
   StreamDecoder stream(*run.tokenizer, SpecialTokens::kSkip);
-  Print(run.tokenizer->DecodeText(run.requests[0].prompt, SpecialTokens::kSkip));
+  // With the first token: what is refused prints nothing.
+  std::string prompt = run.tokenizer->DecodeText(run.requests[0].prompt, SpecialTokens::kSkip);
   auto results = Generate(run.decoder, run.requests,
                           {.max_batch = 1, .on_token = [&](size_t, const SampledToken& token) {
-                             Print(stream.Push(token.id));
+                             Print(std::exchange(prompt, "") + stream.Push(token.id));
                              return true;
                            }});
-  Print(stream.Finish() + "\n");
+  if (results.ok()) Print(prompt + stream.Finish() + "\n");
   return results;
 }
 

@@ -154,7 +154,8 @@ std::vector<Verb> PlanVerbs() {
                   .max = kMostRanks},
                  {.name = "timeline",
                   .placeholder = "FILE",
-                  .help = "write the predicted step, as a page (.html) or a Chrome trace (.json)"},
+                  .help = "write the predicted step, as a page (.html) or a Chrome trace (.json)",
+                  .endings = {".html", ".json"}},
                  {.name = "text",
                   .kind = FlagKind::kSwitch,
                   .help =

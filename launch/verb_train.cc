@@ -326,7 +326,8 @@ std::vector<Verb> TrainVerbs() {
             {.name = "timeline",
              .placeholder = "FILE",
              .help =
-                 "write what every rank did in the third step, as a page (.html) or a Chrome trace (.json)"},
+                 "write what every rank did in the third step, as a page (.html) or a Chrome trace (.json)",
+             .endings = {".html", ".json"}},
             {.name = "unsafe",
              .kind = FlagKind::kSwitch,
              .help = "with the recipe's unsafe_sandbox: judge programs even where they cannot be isolated"},

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "core/base/status.h"
 
 namespace moebius {
@@ -26,7 +28,8 @@ Verb Sample() {
                  .fallback = "0.5",
                  .help = "speed"},
                 {.name = "fast", .kind = FlagKind::kSwitch, .help = "hurry"},
-                {.name = "colour", .placeholder = "NAME", .help = "the paint", .choices = {"red", "blue"}}},
+                {.name = "colour", .placeholder = "NAME", .help = "the paint", .choices = {"red", "blue"}},
+                {.name = "picture", .placeholder = "FILE", .help = "of it", .endings = {".html", ".json"}}},
       .examples = {"moebius paint train wall", "moebius paint train wall --fast"},
       .min_positional = 1,
       .max_positional = 2,
@@ -77,6 +80,8 @@ TEST(Cli, RefusesValuesOutOfRangeOfTheWrongKindOrNotAmongTheChoices) {
   EXPECT_NE(ErrorOf({"wall", "--count", "99999999999999999999"}).find("whole number"), std::string::npos);
   EXPECT_NE(ErrorOf({"wall", "--rate", "nan"}).find("a number"), std::string::npos);
   EXPECT_NE(ErrorOf({"wall", "--colour", "bleu"}).find("did you mean blue?"), std::string::npos);
+  EXPECT_NE(ErrorOf({"wall", "--picture", "wall.pdf"}).find("ends in .html, .json"), std::string::npos);
+  EXPECT_TRUE(ParseArgs(Sample(), {"wall", "--picture", "wall.json"}).ok());
   EXPECT_NE(ErrorOf({"wall", "--fast=1"}).find("switch"), std::string::npos);
   EXPECT_NE(ErrorOf({"wall", "--count"}).find("needs a value"), std::string::npos);
   EXPECT_NE(ErrorOf({"wall", "--count", "--fast"}).find("needs a value"), std::string::npos);
@@ -101,7 +106,7 @@ class Program : public testing::Test {
   int Run(const std::vector<std::string>& args) {
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();
-    const int code = RunProgram({Sample(), Failing()}, args);
+    const int code = RunProgram({Sample(), Failing(), Losing()}, args);
     std::fflush(stdout);
     out_ = testing::internal::GetCapturedStdout();
     err_ = testing::internal::GetCapturedStderr();
@@ -116,6 +121,14 @@ class Program : public testing::Test {
             .run = [](const ParsedArgs&) {
               return MissingError("no wall; gone; build one\nno paint; sold out; wait");
             }};
+  }
+  static Verb Losing() {
+    return {.name = "lose",
+            .summary = "lose",
+            .usage = "",
+            .flags = {},
+            .examples = {"a", "b"},
+            .run = [](const ParsedArgs&) { return ErrnoError(ENOENT, "open wall"); }};
   }
   std::string out_, err_;
 };
@@ -144,6 +157,13 @@ TEST_F(Program, SuggestsTheNearestVerbWithExit64) {
 TEST_F(Program, PrintsEachErrorOnItsOwnLineAndReturnsItsExitCode) {
   EXPECT_EQ(Run({"fail"}), 66);
   EXPECT_EQ(err_, "error: no wall; gone; build one\nerror: no paint; sold out; wait\n");
+}
+
+TEST_F(Program, SaysWhatToDoWhereTheOperatingSystemDoesNot) {
+  EXPECT_EQ(Run({"lose"}), 66);
+  EXPECT_EQ(err_,
+            "error: open wall: No such file or directory; check the path, which is relative to the current "
+            "folder\n");
 }
 
 }  // namespace

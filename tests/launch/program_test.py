@@ -72,6 +72,8 @@ def check_pipelines_have_no_model_of_their_own():
 
 
 def check_contradictions():
+    code, _, err = run("plan", QUICKSTART, "--timeline", "plan.pdf")
+    expect(code == 64 and ".html" in err, f"plan --timeline plan.pdf: {code} {err!r}")
     code, out, err = run("bench", "kernels", "--only", "RmsNrom")
     expect(code == 64 and not out and "did you mean RmsNorm" in err, f"bench kernels --only RmsNrom: {code} {err!r}")
     for flag, value in (("--vocab-size", "400"), ("--pre-tokenizer", "gpt2"), ("--special-token", "<x>")):

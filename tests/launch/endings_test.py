@@ -167,6 +167,15 @@ def other_texts():
     check(resumed.returncode == 0, f"going on with the data of the start: exit {resumed.returncode} {resumed.stderr.strip()}")
 
 
+def generate_refuses_without_a_word():
+    done = run([moebius, "generate", "texts-change", "--prompt", "A", "--max-new", "1000"])
+    check(done.returncode == 64 and not done.stdout and "64 positions" in done.stderr,
+          f"an answer longer than the model: exit {done.returncode} {done.stdout!r} {done.stderr.strip()}")
+    done = run([moebius, "generate", "texts-change", "--batch", write("promt.jsonl", '{"promt": "A"}\n')])
+    check(done.returncode == 65 and not done.stdout and 'neither "ids" nor "prompt"' in done.stderr,
+          f"a line without a prompt: exit {done.returncode} {done.stderr.strip()}")
+
+
 def another_tokenizer():
     recipe = write("same.textproto", TEXTS)
     first = train(recipe, "same", "--set", "steps=4")
@@ -410,7 +419,7 @@ def main():
     built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--vocab-size", "300", "--out",
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
-    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, other_texts, another_tokenizer, lost_marks,
+    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, other_texts, generate_refuses_without_a_word, another_tokenizer, lost_marks,
                  best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
                  time_is_always_up,
                  all_ranks_fail_together, one_rank_fails):

@@ -17,14 +17,14 @@ std::atomic<int> hard_signals{0};
 std::atomic<bool> installed{false};
 static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
 
-constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGPIPE};
 constexpr int kNumSignals = std::size(kSignals);
 struct sigaction previous[kNumSignals];
 
 void Handle(int number) {
-  // SIGUSR1 may come again and again and is followed by SIGTERM in batch queues, and a terminal that closes
-  // sends SIGHUP more than once: neither counts as the second.
-  if (number != SIGUSR1 && number != SIGHUP && hard_signals.fetch_add(1) > 0) {
+  // A person asks twice by SIGINT or SIGTERM. The others come again and again by themselves: SIGUSR1 from
+  // batch queues, which send SIGTERM after it, SIGHUP from a terminal that closes, SIGPIPE at every line.
+  if ((number == SIGINT || number == SIGTERM) && hard_signals.fetch_add(1) > 0) {
     constexpr char kText[] = "\nmoebius: second signal, leaving at once\n";
     [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, kText, sizeof kText - 1);
     _exit(128 + number);
@@ -46,7 +46,8 @@ StopSignals::StopSignals() {
   for (int i = 0; i < kNumSignals; ++i) {
     sigaction(kSignals[i], nullptr, &previous[i]);
     // nohup has SIGHUP ignored: such a run outlives its terminal.
-    if (kSignals[i] == SIGHUP && previous[i].sa_handler == SIG_IGN) continue;
+    const bool may_stay_ignored = kSignals[i] == SIGHUP || kSignals[i] == SIGPIPE;
+    if (may_stay_ignored && previous[i].sa_handler == SIG_IGN) continue;
     sigaction(kSignals[i], &action, nullptr);
   }
 }

@@ -1,6 +1,7 @@
-// Stopping on request. SIGINT, SIGTERM, SIGHUP (the terminal was closed; ignored where it was before, as
-// under nohup) and SIGUSR1 (batch queues send it ahead of the end) set a flag that the training loop looks at
-// after each step; a second SIGINT or SIGTERM leaves at once with 128 + n.
+// Stopping on request. SIGINT, SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (what reads standard output
+// has ended; both ignored where they were before, as under nohup) and SIGUSR1 (batch queues send it ahead of
+// the end) set a flag that the training loop looks at after each step; a second SIGINT or SIGTERM leaves at
+// once with 128 + n.
 #pragma once
 
 namespace moebius {

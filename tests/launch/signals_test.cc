@@ -39,20 +39,22 @@ TEST(StopSignals, LeavesAtOnceOnTheSecondHardSignalOnly) {
   EXPECT_EQ(ExitAfter({SIGUSR1, SIGUSR1, SIGTERM}), 7) << "batch queues send USR1 first, then TERM";
 }
 
-TEST(StopSignals, AClosedTerminalIsARequestToStopUnlessNohupIgnoresIt) {
-  {
-    const StopSignals signals;
-    raise(SIGHUP);
-    raise(SIGHUP);
-    EXPECT_EQ(signals.signal_number(), SIGHUP);
+TEST(StopSignals, AClosedTerminalOrPipeIsARequestToStopUnlessItIsIgnored) {
+  for (const int number : {SIGHUP, SIGPIPE}) {
+    {
+      const StopSignals signals;
+      raise(number);
+      raise(number);
+      EXPECT_EQ(signals.signal_number(), number);
+    }
+    signal(number, SIG_IGN);
+    {
+      const StopSignals signals;
+      raise(number);
+      EXPECT_FALSE(signals.stop_requested());
+    }
+    EXPECT_EQ(signal(number, SIG_DFL), SIG_IGN);
   }
-  signal(SIGHUP, SIG_IGN);
-  {
-    const StopSignals signals;
-    raise(SIGHUP);
-    EXPECT_FALSE(signals.stop_requested());
-  }
-  EXPECT_EQ(signal(SIGHUP, SIG_DFL), SIG_IGN);
 }
 
 TEST(StopSignals, PutsTheEarlierHandlersBack) {

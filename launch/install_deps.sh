@@ -41,6 +41,7 @@ bzip2              and with bzip2
 list() { sed -n 's/^\([a-z0-9][a-z0-9.+-]*\) \+\(.*\)$/\1\t\2/p' <<<"$packages"; }
 
 case "${1:-}" in
+  --help | -h) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
   --list) list | expand -t 22; exit 0 ;;
   --cuda)
     if ! find "$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/include" -name cudnn_frontend.h 2>/dev/null | grep -q .; then

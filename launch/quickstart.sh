@@ -3,12 +3,17 @@
 # quickstart recipe and shows what came out. Idempotent: run it again and it goes on where it was.
 # Usage: launch/quickstart.sh [--out DIR]   (DIR: where data and run go; default runs/quickstart)
 set -euo pipefail
+started_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 out=runs/quickstart
 case "${1:-}" in
   "") ;;
-  --out) out=${2:?error: --out needs a folder} ;;
+  --help | -h) sed -n '2,4s/^# //p' launch/quickstart.sh; exit 0 ;;
+  --out)
+    [[ -n "${2:-}" ]] || { echo "error: --out has no folder; the script cannot guess one; write --out DIR" >&2; exit 64; }
+    out=$2
+    [[ $out == /* ]] || out=$started_in/$out ;;
   *) echo "error: unknown argument '$1'; the script takes --out DIR or nothing; leave it out" >&2; exit 64 ;;
 esac
 corpora="austen bible devil jargon fortunes"

@@ -88,6 +88,8 @@ std::string HumanSeconds(double seconds) {
   if (s < 60) return std::to_string(s) + "s";
   if (s < 3600) return std::to_string(s / 60) + "m " + std::to_string(s % 60) + "s";
   if (s < 86400) return std::to_string(s / 3600) + "h " + std::to_string(s % 3600 / 60) + "m";
+  constexpr int64_t kYear = 31557600;
+  if (s >= 10 * kYear) return WithCommas(s / kYear) + " years";
   return std::to_string(s / 86400) + "d " + std::to_string(s % 86400 / 3600) + "h";
 }
 

@@ -29,7 +29,7 @@ std::string Printable(std::string_view text, size_t limit = 80);
 std::string WithCommas(int64_t value);
 // 1536 -> "1.50 KiB".
 std::string HumanBytes(double bytes);
-// 95.2 -> "1m 35s".
+// 95.2 -> "1m 35s"; from ten years on in years.
 std::string HumanSeconds(double seconds);
 
 }  // namespace moebius

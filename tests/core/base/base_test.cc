@@ -93,6 +93,8 @@ TEST(Strings, FormatsNumbersForPeople) {
   EXPECT_EQ(WithCommas(-1234), "-1,234");
   EXPECT_EQ(HumanBytes(1536), "1.50 KiB");
   EXPECT_EQ(HumanSeconds(95.2), "1m 35s");
+  EXPECT_EQ(HumanSeconds(315575000), "3652d 11h");
+  EXPECT_EQ(HumanSeconds(8.76e13), "2,775,876 years");
 }
 
 TEST(LogLine, GoesToTheFileOfItsRank) {

@@ -239,6 +239,8 @@ absl::Status ParseLayer(std::string_view text, std::string_view name, pb::Messag
     return UsageError(Concat(name, ": ", WithCommas(text.size()), " bytes; a recipe has at most ",
                              WithCommas(kMaxFileBytes), "; is this the right file?"));
   }
+  // A byte order mark, as editors on Windows write it.
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   Collector collector{std::string(name), text, *layer->GetDescriptor()};
   pb::TextFormat::Parser parser;
   parser.RecordErrorsTo(&collector);

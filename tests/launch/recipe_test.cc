@@ -85,6 +85,13 @@ TEST(Recipe, ReportsEveryUnknownFieldWithPlaceAndNearestName) {
   ExpectHas(error, "unknown field 'lr'; did you mean optimizer.lr? ");
 }
 
+TEST(Recipe, TakesFilesOfEditorsOnWindows) {
+  EXPECT_TRUE(Read("\xEF\xBB\xBF" + std::string(kMinimal)).ok());
+  std::string text = kMinimal;
+  for (size_t i = 0; (i = text.find('\n', i)) != text.npos; i += 2) text.insert(i, 1, '\r');
+  EXPECT_TRUE(Read(text).ok());
+}
+
 TEST(Recipe, NamesPlaceAndAdviceForBadSyntaxAndBadEnumValues) {
   ExpectHas(ErrorOf("steps: many"), "r.textproto:1:8: ");
   ExpectHas(ErrorOf("precision { compute: BF61 }"), "did you mean BF16? it is one of AUTO, FP32, BF16, FP8");

@@ -97,10 +97,13 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
   }
   const Estimate one = MeanOverPrompts(pass1), all = MeanOverPrompts(passk);
   report.values.emplace_back(key + "_pass1", one.mean);
-  report.values.emplace_back(Concat(key, "_pass", options.samples), all.mean);
-  std::snprintf(line, sizeof line, ", pass@1 %.3f +- %.3f over %lld samples, pass@%lld %.3f", one.mean,
-                one.half_width, static_cast<long long>(options.samples),
-                static_cast<long long>(options.samples), all.mean);
+  const long long samples = options.samples;
+  std::snprintf(line, sizeof line, ", pass@1 %.3f +- %.3f over %lld sample%s", one.mean, one.half_width,
+                samples, samples == 1 ? "" : "s");
+  report.notes.back() += line;
+  if (samples == 1) return report;
+  report.values.emplace_back(Concat(key, "_pass", samples), all.mean);
+  std::snprintf(line, sizeof line, ", pass@%lld %.3f", samples, all.mean);
   report.notes.back() += line;
   return report;
 }

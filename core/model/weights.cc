@@ -68,8 +68,8 @@ absl::Status CheckShape(const std::string& source, const TensorInfo& info, const
   std::vector<std::string> found;
   for (const int64_t dim : info.shape) found.push_back(std::to_string(dim));
   return DamagedError(Concat(source, ": tensor ", info.name, " has shape [", Join(found),
-                             "], but config.json asks for ", wanted,
-                             "; the weights belong to another model"));
+                             "], but the model (config.json, or what the recipe says over it) asks for ",
+                             wanted, "; the weights belong to another model"));
 }
 
 // True for a tensor with a row for each token, of which the folder may have fewer than the model.

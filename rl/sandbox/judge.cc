@@ -103,10 +103,9 @@ class Judge {
       program.argv = {"/prog/main"};
       program.executable = &executable_;
     } else {
-      program.argv = PythonCommand();
-      program.argv.push_back(job_.tests.kind == TestKind::kFunction ? "function"
-                             : job_.tests.kind == TestKind::kAssert ? "assert"
-                                                                    : "stdin");
+      program.argv = PythonCommand(job_.tests.kind == TestKind::kFunction ? "function"
+                                   : job_.tests.kind == TestKind::kAssert ? "assert"
+                                                                          : "stdin");
       if (job_.tests.kind == TestKind::kFunction) program.argv.push_back(job_.tests.function);
       program.files.push_back({"main.py", job_.program});
     }
@@ -182,8 +181,8 @@ class Judge {
   void AskChecker(const TestCase& test, SlotResult* result) {
     SlotProgram checker;
     checker.limits = kCheckerLimits;
-    checker.argv = PythonCommand();
-    for (const char* word : {"stdin", "/prog/input", "/prog/expected", "/prog/actual"})
+    checker.argv = PythonCommand("stdin");
+    for (const char* word : {"/prog/input", "/prog/expected", "/prog/actual"})
       checker.argv.push_back(word);
     checker.files = {{"main.py", job_.tests.checker},
                      {"input", test.input},
@@ -204,8 +203,8 @@ class Judge {
     result->facts.right = code == 0;
   }
 
-  std::vector<std::string> PythonCommand() const {
-    return {"/usr/bin/python3", "-I", "-S", "-B", "-c", kPythonStub};
+  static std::vector<std::string> PythonCommand(const std::string& kind) {
+    return {"/usr/bin/python3", "-I", "-S", "-B", "-c", PythonStub(kind), kind};
   }
 
   void SetMessage(std::string_view text) {

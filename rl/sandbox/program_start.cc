@@ -166,7 +166,12 @@ std::string Start(const ProgramStart& start, int* socket) {
 
 }  // namespace
 
-void StartProgram(const ProgramStart& start, int socket) {
+pid_t StartProgram(const ProgramStart& start) {
+  // The probe runs in our own code and needs an init that answers meanwhile.
+  const bool is_probe = start.request.argv[0].empty();
+  const pid_t pid = is_probe ? fork() : vfork();
+  if (pid != 0) return pid;
+  int socket = start.socket;
   const std::string error = Start(start, &socket);
   send(socket, error.data(), error.size(), MSG_NOSIGNAL);
   _exit(kStartFailed);

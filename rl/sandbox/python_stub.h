@@ -1,22 +1,20 @@
-// The Python text that starts a program in a slot. Run as `python3 -I -S -B -c STUB KIND [FUNCTION]`: without
+// The Python text that starts a program in a slot. Run as `python3 -I -S -B -c STUB KIND [WORD...]`: without
 // the site module a start takes 10 ms instead of 15, so the stub adds what programs expect of it.
 #pragma once
 
+#include <string>
+
+#include "core/base/strings.h"
+
 namespace moebius::sandbox {
 
-// stdin: the program is __main__.
-// function: calls FUNCTION with the arguments in /prog/args.json and sends the result, as plain JSON, as one
-// frame on descriptor 3. assert: runs the program, sends "loaded", gets the script, runs it, sends "done",
-// gets the end mark, sends it back. An assertion that failed is "assert".
-inline constexpr char kPythonStub[] = R"STUB(
+inline constexpr char kPythonBegin[] = R"STUB(
 def start():
     import builtins, os, sys, _signal, _sitebuiltins
-    read, write, leave = os.read, os.write, os._exit
     builtins.exit = _sitebuiltins.Quitter('exit', 'Ctrl-D (i.e. EOF)')
     builtins.quit = _sitebuiltins.Quitter('quit', 'Ctrl-D (i.e. EOF)')
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
-    kind = sys.argv[1]
-    function = sys.argv[2] if kind == 'function' else ''
+    kind, *words = sys.argv[1:]
     path = '/prog/main.py' if os.path.exists('/prog/main.py') else '../prog/main.py'
     version = 'python%d.%d' % sys.version_info[:2]
     sys.path[:0] = [os.getcwd()]
@@ -25,15 +23,23 @@ def start():
         source = file.read()
     main = sys.modules['__main__'].__dict__
     del main['start'], main['builtins']
-    sys.argv[:] = [path] + (sys.argv[2:] if kind == 'stdin' else [])
+    sys.argv[:] = [path]
     sys.orig_argv[:] = [sys.executable, path]
+)STUB";
 
-    if kind == 'stdin':
-        main['__file__'] = path
-        exec(compile(source, path, 'exec', dont_inherit=True), main)
-        return
+// stdin: the program is __main__, the words are its arguments.
+inline constexpr char kPythonRun[] = R"STUB(
+    sys.argv += words
+    main['__file__'] = path
+    exec(compile(source, path, 'exec', dont_inherit=True), main)
+)STUB";
 
+// function: calls the function that the word names with the arguments in /prog/args.json and sends the result,
+// as plain JSON, as one frame on descriptor 3. assert: runs the program, sends "loaded", gets the script, runs
+// it, sends "done", gets the end mark, sends it back. An assertion that failed is "assert".
+inline constexpr char kPythonTalk[] = R"STUB(
     import _ast, _json
+    read, write, leave = os.read, os.write, os._exit
     quote = _json.encode_basestring_ascii
     whole, code_of, kinds = dict(builtins.__dict__), compile, _ast
 
@@ -164,7 +170,7 @@ def start():
         return module.__dict__
 
     def find(names):
-        first, _, rest = function.partition('.')
+        first, _, rest = words[0].partition('.')
         if first not in names and 'Solution' in names and not rest:
             return getattr(names['Solution'](), first)
         found = names[first]
@@ -213,10 +219,17 @@ def start():
     send(receive())
     end_of_output()
     leave(0)
+)STUB";
 
+inline constexpr char kPythonEnd[] = R"STUB(
 import builtins
 # With a copy of the builtins, which the program cannot change.
 type(start)(start.__code__, {'__builtins__': dict(builtins.__dict__), '__name__': 'stub'})()
 )STUB";
+
+// The stub of a kind. Compiling the talk takes 3 ms, a sixth of a start, so only those get it that need it.
+inline std::string PythonStub(const std::string& kind) {
+  return Concat(kPythonBegin, kind == "stdin" ? kPythonRun : kPythonTalk, kPythonEnd);
+}
 
 }  // namespace moebius::sandbox

@@ -86,18 +86,15 @@ class SlotInit {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Failed("socketpair");
     start_us_ = NowUs();
-    program_ = fork();
+    program_ = StartProgram({.context = context_,
+                             .request = request_,
+                             .cgroup = cgroup_,
+                             .filter = filter_,
+                             .uid = uid_,
+                             .change_uid = context_.layers.root,
+                             .folder = folder_,
+                             .socket = pair[1]});
     if (program_ < 0) return Failed("fork");
-    if (program_ == 0) {
-      const ProgramStart start = {.context = context_,
-                                  .request = request_,
-                                  .cgroup = cgroup_,
-                                  .filter = filter_,
-                                  .uid = uid_,
-                                  .change_uid = context_.layers.root,
-                                  .folder = folder_};
-      StartProgram(start, pair[1]);
-    }
     close(pair[1]);
     start_socket_ = FileDescriptor(pair[0]);
     if (!context_.layers.seccomp) return "";
@@ -115,13 +112,14 @@ class SlotInit {
   }
 
   void Supervise() {
+    int listener = notifier_ ? notifier_->listener() : -1;
     for (bool running = true; running;) {
-      pollfd fds[] = {{request_.control.get(), 0, 0},
-                      {children_.get(), POLLIN, 0},
-                      {notifier_ ? notifier_->listener() : -1, POLLIN, 0}};
+      pollfd fds[] = {{request_.control.get(), 0, 0}, {children_.get(), POLLIN, 0}, {listener, POLLIN, 0}};
       poll(fds, 3, NextLookMs());
       if (fds[0].revents & (POLLHUP | POLLERR)) return;  // nobody wants the answer any more
       if (fds[2].revents & POLLIN) notifier_->Answer();
+      // The last process under the filter is on its way out, which takes milliseconds: not to be waited for awake.
+      if (fds[2].revents == POLLHUP) listener = -1;
       if (fds[1].revents & POLLIN) running = !Reap();
       if (NowUs() >= next_look_us_) Look();
       if (report_.mem || report_.cpu || report_.wall || report_.disk || report_.procs) return;

@@ -182,8 +182,7 @@ class Judge {
     SlotProgram checker;
     checker.limits = kCheckerLimits;
     checker.argv = PythonCommand("stdin");
-    for (const char* word : {"/prog/input", "/prog/expected", "/prog/actual"})
-      checker.argv.push_back(word);
+    for (const char* word : {"/prog/input", "/prog/expected", "/prog/actual"}) checker.argv.push_back(word);
     checker.files = {{"main.py", job_.tests.checker},
                      {"input", test.input},
                      {"expected", test.output},

@@ -21,9 +21,10 @@ struct ProgramStart {
   int socket;          // end of a stream pair, see below
 };
 
-// A new process that gives up privileges, sends the descriptor of the refused calls through `start.socket` and
-// executes request.argv; on failure it sends the reason as text and exits. -1 with errno. The caller, of one
-// thread, waits until the program runs: copying its memory only to throw it away costs more than the walls.
+// A new process that gives up privileges, sends the descriptor of the refused calls through `start.socket`
+// and executes request.argv; on failure it sends the reason as text and exits. -1 with errno. The caller, of
+// one thread, waits until the program runs: copying its memory only to throw it away costs more than the
+// walls.
 pid_t StartProgram(const ProgramStart& start);
 
 // The descriptor that StartProgram sent, or -1 with the text instead ("" when the process ended without

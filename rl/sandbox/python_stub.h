@@ -34,9 +34,9 @@ inline constexpr char kPythonRun[] = R"STUB(
     exec(compile(source, path, 'exec', dont_inherit=True), main)
 )STUB";
 
-// function: calls the function that the word names with the arguments in /prog/args.json and sends the result,
-// as plain JSON, as one frame on descriptor 3. assert: runs the program, sends "loaded", gets the script, runs
-// it, sends "done", gets the end mark, sends it back. An assertion that failed is "assert".
+// function: calls the function that the word names with the arguments in /prog/args.json and sends the
+// result, as plain JSON, as one frame on descriptor 3. assert: runs the program, sends "loaded", gets the
+// script, runs it, sends "done", gets the end mark, sends it back. An assertion that failed is "assert".
 inline constexpr char kPythonTalk[] = R"STUB(
     import _ast, _json
     read, write, leave = os.read, os.write, os._exit

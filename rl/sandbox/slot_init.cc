@@ -118,7 +118,8 @@ class SlotInit {
       poll(fds, 3, NextLookMs());
       if (fds[0].revents & (POLLHUP | POLLERR)) return;  // nobody wants the answer any more
       if (fds[2].revents & POLLIN) notifier_->Answer();
-      // The last process under the filter is on its way out, which takes milliseconds: not to be waited for awake.
+      // The last process under the filter is on its way out, which takes milliseconds: not to be waited for
+      // awake.
       if (fds[2].revents == POLLHUP) listener = -1;
       if (fds[1].revents & POLLIN) running = !Reap();
       if (NowUs() >= next_look_us_) Look();

@@ -95,6 +95,7 @@ class SlotInit {
                              .folder = folder_,
                              .socket = pair[1]});
     if (program_ < 0) return Failed("fork");
+    prctl(PR_SET_DUMPABLE, 0);  // the program's change of ids may have set it on the memory it borrowed
     close(pair[1]);
     start_socket_ = FileDescriptor(pair[0]);
     if (!context_.layers.seccomp) return "";

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/backend/backend.h"
@@ -81,10 +82,11 @@ class CpuBackend final : public Backend {
   bool UsesMatVec(const Product& product) const;
   bool UsesFewRows(const Product& product) const;
   bool UsesOneDnn(const Product& product) const;
-  void AddPart(const Product& product, int64_t rows, std::vector<Product>& tasks) const;
+  void WidenRows(std::span<Product> products);
   void RunFewRows(const Product& product);
   void RunProduct(const Product& product, int thread);
   void RunProducts(const std::vector<Product>& tasks);
+  void RunParts(std::vector<Product> parts, int64_t rows);
   void RunLargeProduct(const Product& product);
 
   // attention.cc: DecodeAttention with the bits of Attention

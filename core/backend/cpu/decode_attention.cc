@@ -133,11 +133,10 @@ HWY_INLINE void WeighRows(int64_t n, int64_t dv, const float* weights, const T* 
   if (c < dv) columns(std::integral_constant<int, 1>(), c, Part{dv - c});
 }
 
-template <typename T, class Step>
-void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
+template <typename T, class Step, typename Q>
+void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const Q* q, int64_t ldq,
+                 const DecodePartial& partial) {
   const int64_t per_group = p.per_group();
-  const T* q =
-      static_cast<const T*>(p.q.data) + (task.sequence * p.heads + task.group * per_group) * p.q.stride;
   const T* keys =
       static_cast<const T*>(p.k.data) + task.sequence * p.capacity * p.k.stride + task.group * p.d;
   const T* values =
@@ -150,8 +149,8 @@ void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePar
     const int64_t n = std::min(kDecodeBlock, task.end - token);
     for (int64_t head = 0; head < per_group; head += kDecodeHeads) {
       const int64_t m = std::min(kDecodeHeads, per_group - head);
-      DotBlock<Step>(m, n, p.d, q + head * p.q.stride, p.q.stride, keys + token * p.k.stride, p.k.stride,
-                     [&](int64_t r, int64_t c, float dot) { scores[r * kDecodeBlock + c] = dot; });
+      DotBlock<Step>(m, n, p.d, q + head * ldq, ldq, keys + token * p.k.stride, p.k.stride, scores,
+                     kDecodeBlock);
       float* out = partial.out + head * p.dv;
       for (int64_t r = 0; r < m; ++r) {
         SoftmaxStep(scores + r * kDecodeBlock, n, p.scale, out + r * p.dv, p.dv, partial.max[head + r],
@@ -173,13 +172,16 @@ void DecodeChunk(const DecodeProblem& p, const DecodeTask& task, const DecodePar
 }
 
 void DecodeChunkOf(const DecodeProblem& p, const DecodeTask& task, const DecodePartial& partial) {
+  const int64_t per_group = p.per_group();
+  const int64_t first = (task.sequence * p.heads + task.group * per_group) * p.q.stride;
   if (p.q.dtype == DType::kF32) {
-    DecodeChunk<float, DotStep<float, float>>(p, task, partial);
-  } else if (p.dots == BF16Dots::kNative) {
-    DecodeChunk<BF16, NativeDotStep>(p, task, partial);
-  } else {
-    DecodeChunk<BF16, DotStep<BF16, BF16>>(p, task, partial);
+    return DecodeChunk<float, DotStep<float, float>>(p, task, p.q.as<float>() + first, p.q.stride, partial);
   }
+  const BF16* q = p.q.as<BF16>() + first;
+  if (p.dots == BF16Dots::kNative) return DecodeChunk<BF16, NativeDotStep>(p, task, q, p.q.stride, partial);
+  std::vector<float> wide(per_group * p.d);  // once for all keys
+  for (int64_t r = 0; r < per_group; ++r) Widen(q + r * p.q.stride, p.d, wide.data() + r * p.d);
+  DecodeChunk<BF16, DotStep<float, BF16>>(p, task, wide.data(), p.d, partial);
 }
 
 // One head of one sequence from its `count` chunks, in order; chunk i lies i * distance (of heads) further

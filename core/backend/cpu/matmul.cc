@@ -1,6 +1,6 @@
 // Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and
 // which kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere (one for few rows, one
-// that packs its operands), matrix-vector kernels for up to eight rows. A batch-invariant backend knows only
+// that packs its operands), matrix-vector kernels for a handful of rows. A batch-invariant backend knows only
 // ours, which round alike.
 #include <algorithm>
 #include <utility>
@@ -73,7 +73,9 @@ void LargestFirst(std::vector<Product>& tasks) {
 }  // namespace
 
 bool CpuBackend::UsesMatVec(const Product& p) const {
-  return !batch_invariant_ && p.m <= kMatVecRows && !p.a.transposed;
+  if (batch_invariant_ || p.a.transposed) return false;
+  // The kernel for few rows takes 16 at a time, and as long for fewer.
+  return p.m <= kMatVecRows || (p.m < 16 && p.k >= 256 && IsFewRows(p) && !UsesOneDnn(p));
 }
 
 bool CpuBackend::UsesFewRows(const Product& p) const {
@@ -118,10 +120,40 @@ void CpuBackend::RunProduct(const Product& p, int thread) {
   }
 }
 
-// One of several products of a call: few cuts, as the others keep the threads busy too.
-void CpuBackend::AddPart(const Product& p, int64_t rows, std::vector<Product>& tasks) const {
-  const bool cut = UsesMatVec(p) || UsesFewRows(p);
-  AddGrid(p, rows, cut ? MatVecColumnsATask(ToMatVec(p)) : p.n, tasks);
+// Rows of bf16 that the tasks of a matrix-vector product share are widened once for all of them.
+void CpuBackend::WidenRows(std::span<Product> products) {
+  std::vector<Product*> wide;
+  std::vector<int64_t> begins{0};
+  for (Product& p : products) {
+    const bool native = p.b.dtype == DType::kBF16 && ChooseBF16Dots() == BF16Dots::kNative;
+    if (p.a.dtype != DType::kBF16 || p.m <= 2 || native || !UsesMatVec(p)) continue;
+    wide.push_back(&p);
+    begins.push_back(begins.back() + p.m * p.k);
+  }
+  if (wide.empty()) return;
+  float* room = static_cast<float*>(SharedScratch(begins.back() * SizeOf(DType::kF32)));
+  pool_.Run(std::ssize(wide), [&](int64_t i, int) {
+    Product& p = *wide[i];
+    float* to = room + begins[i];
+    for (int64_t r = 0; r < p.m; ++r) Widen(static_cast<const BF16*>(p.a.Rows(r).data), p.k, to + r * p.k);
+    p.a = {.data = to, .dtype = DType::kF32, .stride = p.k};
+  });
+}
+
+void CpuBackend::RunProducts(const std::vector<Product>& tasks) {
+  pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i, int thread) { RunProduct(tasks[i], thread); });
+}
+
+// Several products of a call, in tasks of at most `rows`: few cuts, as the others keep the threads busy too.
+void CpuBackend::RunParts(std::vector<Product> parts, int64_t rows) {
+  WidenRows(parts);
+  std::vector<Product> tasks;
+  for (const Product& p : parts) {
+    const bool cut = UsesMatVec(p) || UsesFewRows(p);
+    AddGrid(p, rows, cut ? MatVecColumnsATask(ToMatVec(p)) : p.n, tasks);
+  }
+  LargestFirst(tasks);
+  RunProducts(tasks);
 }
 
 // a is packed once for all tasks, in parallel.
@@ -136,10 +168,6 @@ void CpuBackend::RunFewRows(const Product& p) {
   pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int) {
     FewRowsCompute(p, packed, i * columns, std::min(p.n, (i + 1) * columns));
   });
-}
-
-void CpuBackend::RunProducts(const std::vector<Product>& tasks) {
-  pool_.Run(static_cast<int64_t>(tasks.size()), [&](int64_t i, int thread) { RunProduct(tasks[i], thread); });
 }
 
 // b is packed once for all row panels, in parallel, then the panels run.
@@ -177,7 +205,10 @@ void CpuBackend::MatMul(Stream& stream, const MatMulArgs& args) {
             .k = args.transpose_a == Transpose::kYes ? args.a.rows() : args.a.cols()};
   if (args.bias) p.c.bias = args.bias.as<float>();
   if (p.m == 0 || p.n == 0) return;
-  if (UsesMatVec(p)) return MatVec(pool_, ToMatVec(p));
+  if (UsesMatVec(p)) {
+    WidenRows({&p, 1});
+    return MatVec(pool_, ToMatVec(p));
+  }
   if (UsesFewRows(p)) return RunFewRows(p);
   std::vector<Product> tasks;
   if (UsesOneDnn(p)) {
@@ -199,7 +230,7 @@ void CpuBackend::GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) {
   if (args.rounding == Rounding::kFp8) return GroupedMatMulFp8(stream, args);
   const int64_t groups = args.w.shape[0], out = args.w.shape[1], in = args.w.shape[2];
   const int64_t* offsets = args.offsets.as<int64_t>();
-  std::vector<Product> tasks;
+  std::vector<Product> parts;
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t rows = offsets[g + 1] - offsets[g];
     if (rows == 0 || out == 0 || in == 0) continue;
@@ -207,35 +238,32 @@ void CpuBackend::GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) {
                      w = args.w.Index(g);
     switch (args.kind) {
       case GroupedKind::kForward:
-        AddPart({Operand(x), Operand(w, Transpose::kYes), Result(y), rows, out, in}, kGroupRows, tasks);
+        parts.push_back({Operand(x), Operand(w, Transpose::kYes), Result(y), rows, out, in});
         break;
       case GroupedKind::kBackwardInput:
-        AddPart({Operand(y), Operand(w), Result(x), rows, in, out}, kGroupRows, tasks);
+        parts.push_back({Operand(y), Operand(w), Result(x), rows, in, out});
         break;
       case GroupedKind::kBackwardWeight:
-        AddPart({Operand(y, Transpose::kYes), Operand(x), Result(w, true), out, in, rows}, kGroupRows / 2,
-                tasks);
+        parts.push_back({Operand(y, Transpose::kYes), Operand(x), Result(w, true), out, in, rows});
         break;
     }
   }
-  LargestFirst(tasks);
-  RunProducts(tasks);
+  RunParts(std::move(parts), args.kind == GroupedKind::kBackwardWeight ? kGroupRows / 2 : kGroupRows);
 }
 
 void CpuBackend::HeadMatMul(Stream&, const HeadMatMulArgs& args) {
   const int64_t tokens = args.a.shape[0], heads = args.w.shape[0], n = args.w.shape[1], k = args.w.shape[2];
-  std::vector<Product> tasks;
+  std::vector<Product> parts;
   for (int64_t h = 0; h < heads && tokens > 0; ++h) {
     const auto head = [&](const TensorView& x) {  // rows of one head: `heads` rows of the view apart
       TensorView out = x.Rows(0, 1).Reshape({heads, x.cols()}).Rows(h, 1);
       out.stride = x.stride * heads;
       return out;
     };
-    AddPart({Operand(head(args.a)), Operand(args.w.Index(h), Transpose::kYes), Result(head(args.c)), tokens,
-             n, k},
-            kGroupRows, tasks);
+    parts.push_back({Operand(head(args.a)), Operand(args.w.Index(h), Transpose::kYes), Result(head(args.c)),
+                     tokens, n, k});
   }
-  RunProducts(tasks);
+  RunParts(std::move(parts), kGroupRows);
 }
 
 }  // namespace moebius

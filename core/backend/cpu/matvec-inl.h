@@ -19,80 +19,41 @@ namespace HWY_NAMESPACE {
 
 using WordTag = hn::RebindToUnsigned<F32>;
 
-// A step of a dot product: kVectors * Lanes() elements of x and of w, widened to fp32.
+// A step of a dot product: kVectors * Lanes() elements of x and of w.
 template <typename X, typename W>
 struct DotStep {
   static constexpr int64_t kVectors = 1;
-  static constexpr int kWideColumns = 3;  // 4 x 3 sums, 3 weights and a value fill AVX2's registers
-  using XVec = VF;
-  using WVec = VF;
-  template <class P>
-  static HWY_INLINE VF LoadX(const X* x, P part) {
-    return Load(x, part);
-  }
-  template <class P>
-  static HWY_INLINE VF LoadW(const W* w, P part) {
-    return Load(w, part);
+  using Vec = VF;
+  template <typename T, class P>
+  static HWY_INLINE VF Load(const T* p, P part) {
+    return HWY_NAMESPACE::Load(p, part);
   }
   static HWY_INLINE VF Add(VF x, VF w, VF sum) { return hn::MulAdd(x, w, sum); }
 };
 
-// Two neighbours in a 32-bit word are split by a shift and a mask, half the work of widening them in order.
-template <>
-struct DotStep<BF16, BF16> {
-  static constexpr int64_t kVectors = 2;
-  static constexpr int kWideColumns = 4;  // 2 x 4 sums: the split halves of two values take four registers
-  struct Pair {
-    VF even, odd;
-  };
-  using XVec = Pair;
-  using WVec = Pair;
-  static HWY_INLINE Pair Split(hn::Vec<WordTag> words) {
-    return {hn::BitCast(F32(), hn::ShiftLeft<16>(words)),
-            hn::BitCast(F32(), hn::And(words, hn::Set(WordTag(), 0xFFFF0000u)))};
-  }
-  static HWY_INLINE Pair LoadX(const BF16* x, Whole) {
-    return Split(hn::LoadU(WordTag(), reinterpret_cast<const uint32_t*>(x)));
-  }
-  static HWY_INLINE Pair LoadX(const BF16* x, Part part) {
-    HWY_ALIGN BF16 room[2 * HWY_MAX_BYTES / sizeof(float)] = {};
-    for (int64_t i = 0; i < part.n; ++i) room[i] = x[i];
-    return LoadX(room, Whole());
-  }
-  template <class P>
-  static HWY_INLINE Pair LoadW(const BF16* w, P part) {
-    return LoadX(w, part);
-  }
-  static HWY_INLINE VF Add(const Pair& x, const Pair& w, VF sum) {
-    return hn::MulAdd(x.odd, w.odd, hn::MulAdd(x.even, w.even, sum));
-  }
-};
-
-// The same words for processors that multiply bf16 (the caller checks: AVX512-BF16).
+// Of bf16, for processors that multiply it (the caller checks: AVX512-BF16): neighbours in a 32-bit word are
+// multiplied and added to its lane.
 struct NativeDotStep {
   static constexpr int64_t kVectors = 2;
-  static constexpr int kWideColumns = 3;
-  using XVec = hn::Vec<WordTag>;
-  using WVec = hn::Vec<WordTag>;
-  static HWY_INLINE XVec LoadX(const BF16* x, Whole) {
-    return hn::LoadU(WordTag(), reinterpret_cast<const uint32_t*>(x));
+  using Vec = hn::Vec<WordTag>;
+  static HWY_INLINE Vec Load(const BF16* p, Whole) {
+    return hn::LoadU(WordTag(), reinterpret_cast<const uint32_t*>(p));
   }
-  static HWY_INLINE XVec LoadX(const BF16* x, Part part) {
+  static HWY_INLINE Vec Load(const BF16* p, Part part) {
     HWY_ALIGN BF16 room[2 * HWY_MAX_BYTES / sizeof(float)] = {};
-    for (int64_t i = 0; i < part.n; ++i) room[i] = x[i];
-    return LoadX(room, Whole());
+    for (int64_t i = 0; i < part.n; ++i) room[i] = p[i];
+    return Load(room, Whole());
   }
-  template <class P>
-  static HWY_INLINE WVec LoadW(const BF16* w, P part) {
-    return LoadX(w, part);
-  }
-  static HWY_INLINE VF Add(XVec x, WVec w, VF sum) {
+  static HWY_INLINE VF Add(Vec x, Vec w, VF sum) {
 #if HWY_TARGET == HWY_AVX3
     asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(x.raw), "v"(w.raw));
     return sum;
 #else
-    using Step = DotStep<BF16, BF16>;
-    return Step::Add(Step::Split(x), Step::Split(w), sum);
+    const auto low = [](Vec v) HWY_ATTR { return hn::BitCast(F32(), hn::ShiftLeft<16>(v)); };
+    const auto high = [](Vec v) HWY_ATTR {
+      return hn::BitCast(F32(), hn::And(v, hn::Set(WordTag(), 0xFFFF0000u)));
+    };
+    return hn::MulAdd(high(x), high(w), hn::MulAdd(low(x), low(w), sum));
 #endif
   }
 };
@@ -126,77 +87,88 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 #endif
 }
 
-// dots[r * kCols + c] = x row r · w row c, both of k elements. Every dot is one vector of partial sums over
-// ascending k, then the same tree over its lanes, whatever kRows and kCols are.
+// dots[r * ldd + c * apart] = x row r · w row c * apart, both of k elements. Every dot is one vector of
+// partial sums over ascending k, then the same tree over its lanes, whatever kRows and kCols are.
 template <class Step, int kRows, int kCols, typename X, typename W>
 HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w,
-                          int64_t ldw, float* dots) {
-  VF sums[kRows * kCols];
+                          int64_t ldw, int64_t apart, float* HWY_RESTRICT dots, int64_t ldd) {
+  constexpr int kSums = kRows * kCols;
+  VF sums[kSums];
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows * kCols; ++i) sums[i] = Set(0);
+  for (int i = 0; i < kSums; ++i) sums[i] = Set(0);
+  // The fewer of rows and columns are kept in registers over a step, the others pass.
   const auto step = [&](int64_t i, auto part) HWY_ATTR {
-    typename Step::XVec values[kRows];
+    if constexpr (kRows <= kCols) {
+      typename Step::Vec values[kRows];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) values[r] = Step::LoadX(x + r * ldx + i, part);
-#pragma GCC unroll 8
-    for (int c = 0; c < kCols; ++c) {
-      const typename Step::WVec weight = Step::LoadW(w + c * ldw + i, part);
+      for (int r = 0; r < kRows; ++r) values[r] = Step::Load(x + r * ldx + i, part);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) sums[r * kCols + c] = Step::Add(values[r], weight, sums[r * kCols + c]);
+      for (int c = 0; c < kCols; ++c) {
+        const auto weight = Step::Load(w + c * apart * ldw + i, part);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r)
+          sums[r * kCols + c] = Step::Add(values[r], weight, sums[r * kCols + c]);
+      }
+    } else {
+      typename Step::Vec weights[kCols];
+#pragma GCC unroll 4
+      for (int c = 0; c < kCols; ++c) weights[c] = Step::Load(w + c * apart * ldw + i, part);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const auto value = Step::Load(x + r * ldx + i, part);
+#pragma GCC unroll 4
+        for (int c = 0; c < kCols; ++c)
+          sums[r * kCols + c] = Step::Add(value, weights[c], sums[r * kCols + c]);
+      }
     }
   };
   const int64_t width = Step::kVectors * Lanes();
   int64_t i = 0;
   for (; i + width <= k; i += width) step(i, Whole());
   if (i < k) step(i, Part{k - i});
-  const auto at = [&](int j) HWY_ATTR { return j < kRows * kCols ? sums[j] : Set(0); };
+  float totals[(kSums + 3) / 4 * 4];
+  const auto at = [&](int j) HWY_ATTR { return j < kSums ? sums[j] : Set(0); };
 #pragma GCC unroll 4
-  for (int j = 0; j < kRows * kCols; j += 4) SumFour(at(j), at(j + 1), at(j + 2), at(j + 3), dots + j);
+  for (int j = 0; j < kSums; j += 4) SumFour(at(j), at(j + 1), at(j + 2), at(j + 3), totals + j);
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kCols; ++c) dots[r * ldd + c * apart] = totals[r * kCols + c];
+  }
 }
 
-// store(r, c, dot) for m rows of x and kCols rows of w.
-template <class Step, int kCols, typename X, typename W, typename StoreDot>
+// The same for m rows of x.
+template <class Step, int kCols, typename X, typename W>
 HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
-                           const StoreDot& store) {
+                           int64_t apart, float* dots, int64_t ldd) {
   const auto strip = [&](auto rows, int64_t r) HWY_ATTR {
-    constexpr int kRows = decltype(rows)::value;
-    float dots[(kRows * kCols + 3) / 4 * 4];
-    DotTile<Step, kRows, kCols>(k, x + r * ldx, ldx, w, ldw, dots);
-    for (int i = 0; i < kRows; ++i) {
-      for (int c = 0; c < kCols; ++c) store(r + i, c, dots[i * kCols + c]);
-    }
+    DotTile<Step, decltype(rows)::value, kCols>(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
   };
   int64_t r = 0;
   if constexpr (kCols < 4) {
     for (; r + 4 <= m; r += 4) strip(std::integral_constant<int, 4>(), r);
-  }
-  if constexpr (kCols < 4) {
     if (r + 3 == m) return strip(std::integral_constant<int, 3>(), r);
   }
-  if constexpr (kCols < 8) {
-    for (; r + 2 <= m; r += 2) strip(std::integral_constant<int, 2>(), r);
-  }
-  for (; r < m; ++r) strip(std::integral_constant<int, 1>(), r);
+  for (; r + 2 <= m; r += 2) strip(std::integral_constant<int, 2>(), r);
+  if (r < m) strip(std::integral_constant<int, 1>(), r);
 }
 
-// store(r, c, dot) for m rows of x and n rows of w; w is read once. Columns that are made together lie far
-// apart: each is then a long stream of its own that the processor's prefetchers follow (twice the bandwidth
-// of neighbouring rows, which end before a prefetcher has caught up).
-template <class Step, typename X, typename W, typename StoreDot>
+// dots[r * ldd + c] = x row r · w row c for m rows of x and n rows of w; w is read once. Columns that are
+// made together lie far apart: each is then a long stream of its own that the processor's prefetchers follow
+// (twice the bandwidth of neighbouring rows, which end before a prefetcher has caught up).
+template <class Step, typename X, typename W>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
-                         const StoreDot& store) {
+                         float* dots, int64_t ldd) {
   const auto columns = [&](auto streams, int64_t begin, int64_t end) HWY_ATTR {
     constexpr int kStreams = decltype(streams)::value;
     const int64_t apart = (end - begin) / kStreams;
     for (int64_t c = begin; c < begin + apart; ++c) {
-      DotColumns<Step, kStreams>(m, k, x, ldx, w + c * ldw, apart * ldw,
-                                 [&](int64_t r, int64_t i, float dot) { store(r, c + i * apart, dot); });
+      DotColumns<Step, kStreams>(m, k, x, ldx, w + c * ldw, ldw, apart, dots + c, ldd);
     }
     return begin + kStreams * apart;
   };
-  // One row or two (a token and its draft) have registers for more columns.
+  // One row or two (a token and its draft) have registers for more columns; of more rows 4 x 3 sums, 3
+  // weights and a value fill AVX2's.
   const int64_t done = m <= 2 ? columns(std::integral_constant<int, 4>(), 0, n)
-                              : columns(std::integral_constant<int, Step::kWideColumns>(), 0, n);
+                              : columns(std::integral_constant<int, 3>(), 0, n);
   columns(std::integral_constant<int, 1>(), done, n);
 }
 

@@ -16,29 +16,44 @@ HWY_BEFORE_NAMESPACE();
 namespace moebius {
 namespace HWY_NAMESPACE {
 
-HWY_NOINLINE void PutElement(const MatVecArgs& args, int64_t row, int64_t column, float sum) {
-  const int64_t at = row * args.ldy + column;
-  if (args.bias != nullptr) sum += args.bias[column];
-  if (args.y_dtype == DType::kBF16) {
-    BF16* y = static_cast<BF16*>(args.y);
-    y[at] = BF16::FromFloat(args.accumulate ? y[at].ToFloat() + sum : sum);
-  } else {
-    float* y = static_cast<float*>(args.y);
-    y[at] = args.accumulate ? y[at] + sum : sum;
-  }
+// `sums` to n columns of a row of y.
+template <typename Y>
+void PutRowOf(const MatVecArgs& args, int64_t row, int64_t column, int64_t n, const float* sums) {
+  Y* y = static_cast<Y*>(args.y) + row * args.ldy + column;
+  const float* bias = args.bias == nullptr ? nullptr : args.bias + column;
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
+    VF sum = Load(sums + i, part);
+    if (bias != nullptr) sum = hn::Add(sum, Load(bias + i, part));
+    if (args.accumulate) sum = hn::Add(Load(y + i, part), sum);
+    Store(sum, y + i, part);
+  });
 }
+void PutRow(const MatVecArgs& args, int64_t row, int64_t column, int64_t n, const float* sums) {
+  args.y_dtype == DType::kBF16 ? PutRowOf<BF16>(args, row, column, n, sums)
+                               : PutRowOf<float>(args, row, column, n, sums);
+}
+
+constexpr int64_t kSums = 4096;  // that are formed before they are put: in the first-level cache
 
 template <class Step, typename X, typename W>
 void OutInColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
-  const W* w = static_cast<const W*>(args.w) + begin * args.ldw;
-  DotBlock<Step>(args.m, end - begin, args.k, static_cast<const X*>(args.x), args.ldx, w, args.ldw,
-                 [&](int64_t r, int64_t c, float dot) { PutElement(args, r, begin + c, dot); });
+  HWY_ALIGN float dots[kSums];
+  for (int64_t row = 0; row < args.m; row += 2 * kMatVecRows) {
+    const int64_t m = std::min(2 * kMatVecRows, args.m - row), columns = kSums / m;
+    const X* x = static_cast<const X*>(args.x) + row * args.ldx;
+    for (int64_t c = begin; c < end; c += columns) {
+      const int64_t n = std::min(columns, end - c);
+      DotBlock<Step>(m, n, args.k, x, args.ldx, static_cast<const W*>(args.w) + c * args.ldw, args.ldw, dots,
+                     columns);
+      for (int64_t r = 0; r < m; ++r) PutRow(args, row + r, c, n, dots + r * columns);
+    }
+  }
 }
 
 template <typename X, typename W>
 void InOutColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
-  constexpr int64_t kBlock = 512;  // columns whose sums stay in the first-level cache
-  HWY_ALIGN float sums[kMatVecRows * kBlock];
+  constexpr int64_t kBlock = kSums / kMatVecRows;
+  HWY_ALIGN float sums[kSums];
   const W* w = static_cast<const W*>(args.w);
   for (int64_t row = 0; row < args.m; row += kMatVecRows) {
     const int64_t m = std::min(kMatVecRows, args.m - row);
@@ -47,9 +62,7 @@ void InOutColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
       const int64_t n = std::min(kBlock, end - c);
       std::fill_n(sums, m * kBlock, 0.0f);
       AddWeightedRows(m, n, args.k, x, args.ldx, w + c, args.ldw, sums, kBlock);
-      for (int64_t r = 0; r < m; ++r) {
-        for (int64_t i = 0; i < n; ++i) PutElement(args, row + r, c + i, sums[r * kBlock + i]);
-      }
+      for (int64_t r = 0; r < m; ++r) PutRow(args, row + r, c, n, sums + r * kBlock);
     }
   }
 }
@@ -78,6 +91,10 @@ void ColumnsOfTypes(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_
   }
 }
 
+void WidenAll(const BF16* from, int64_t n, float* to) {
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Load(from + i, part), to + i, part); });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace moebius
 HWY_AFTER_NAMESPACE();
@@ -86,6 +103,7 @@ HWY_AFTER_NAMESPACE();
 namespace moebius {
 
 HWY_EXPORT(ColumnsOfTypes);
+HWY_EXPORT(WidenAll);
 
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
   MatVecColumns(args, ChooseBF16Dots(), begin, end);
@@ -94,34 +112,30 @@ void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t
   if (begin < end && args.m > 0) HWY_DYNAMIC_DISPATCH(ColumnsOfTypes)(args, dots, begin, end);
 }
 
+void Widen(const BF16* from, int64_t n, float* to) { HWY_DYNAMIC_DISPATCH(WidenAll)(from, n, to); }
+
 BF16Dots ChooseBF16Dots() {
   return ChooseUnit(DType::kBF16) != UnitKind::kFloat ? BF16Dots::kNative : BF16Dots::kWidened;
 }
 
 int64_t MatVecColumnsATask(const MatVecArgs& args) {
-  constexpr int64_t kTaskBytes = int64_t{128} << 10;  // of weights: some microseconds of memory time
+  constexpr int64_t kTaskBytes = int64_t{128} << 10;   // of weights: some microseconds of memory time
+  constexpr int64_t kTaskProducts = int64_t{1} << 20;  // or of arithmetic
   // Whole tiles of DotBlock; for rows of w, pieces long enough to be read as streams.
   const int64_t multiple = args.order == WeightOrder::kOutIn ? 24 : 128;
-  const int64_t column_bytes = std::max<int64_t>(args.k * SizeOf(args.w_dtype), 1);
-  return std::max<int64_t>((kTaskBytes / column_bytes + multiple - 1) / multiple, 1) * multiple;
+  const int64_t k = std::max<int64_t>(args.k, 1);
+  const int64_t columns =
+      std::min(kTaskBytes / (k * SizeOf(args.w_dtype)), kTaskProducts / (k * std::max<int64_t>(args.m, 1)));
+  return std::max<int64_t>((columns + multiple - 1) / multiple, 1) * multiple;
 }
 
-void MatVec(ThreadPool& pool, const MatVecArgs& args) { BatchedMatVec(pool, args, {1, 0, 0, 0}); }
-
-void BatchedMatVec(ThreadPool& pool, const MatVecArgs& first, const MatVecBatch& batch) {
-  for (const DType dtype : {first.x_dtype, first.w_dtype, first.y_dtype}) {
+void MatVec(ThreadPool& pool, const MatVecArgs& args) {
+  for (const DType dtype : {args.x_dtype, args.w_dtype, args.y_dtype}) {
     CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << dtype;
   }
-  const int64_t columns = MatVecColumnsATask(first);
-  const int64_t tasks = (first.n + columns - 1) / columns;
-  pool.Run(batch.count * tasks, [&](int64_t task, int) {
-    const int64_t entry = task / tasks;
-    const int64_t begin = task % tasks * columns;
-    MatVecArgs args = first;
-    args.x = static_cast<const char*>(first.x) + entry * batch.x_distance * SizeOf(first.x_dtype);
-    args.w = static_cast<const char*>(first.w) + entry * batch.w_distance * SizeOf(first.w_dtype);
-    args.y = static_cast<char*>(first.y) + entry * batch.y_distance * SizeOf(first.y_dtype);
-    MatVecColumns(args, begin, std::min(begin + columns, first.n));
+  const int64_t columns = MatVecColumnsATask(args);
+  pool.Run((args.n + columns - 1) / columns, [&](int64_t task, int) {
+    MatVecColumns(args, task * columns, std::min((task + 1) * columns, args.n));
   });
 }
 

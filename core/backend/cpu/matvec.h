@@ -1,6 +1,5 @@
-// Products with few rows, as decoding makes them: bound by reading the weights, so each weight is read once,
-// in the order it lies in memory, and bf16 is widened in registers. oneDNN reads at a third of the bandwidth
-// here.
+// Products with few rows, as decoding makes them: each weight is read from memory once, in the order it lies
+// there, nothing is packed, and bf16 is widened in registers. oneDNN reads at a third of the bandwidth here.
 #pragma once
 
 #include <cstdint>
@@ -51,17 +50,10 @@ void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t
 // How many columns make a task that is worth a thread's while; a function of the shape alone.
 int64_t MatVecColumnsATask(const MatVecArgs& args);
 
+// to [n] = from [n], widened. Products read wide rows faster, and have the same bits.
+void Widen(const BF16* from, int64_t n, float* to);
+
 // The whole product over the pool.
 void MatVec(ThreadPool& pool, const MatVecArgs& args);
-
-// `count` products of one shape, entry i at x + i * x_distance and so on (elements): MLA's absorbed
-// projections, one a head.
-struct MatVecBatch {
-  int64_t count;
-  int64_t x_distance;
-  int64_t w_distance;
-  int64_t y_distance;
-};
-void BatchedMatVec(ThreadPool& pool, const MatVecArgs& first, const MatVecBatch& batch);
 
 }  // namespace moebius

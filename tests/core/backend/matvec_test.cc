@@ -104,17 +104,17 @@ TEST_P(MatVecTest, AddsABiasAndAccumulates) {
 TEST_P(MatVecTest, ARowDependsOnNeitherItsBatchNorTheThreads) {
   const auto backend = MakeCpuBackend({.threads = 1});
   const bool out_in = GetParam() == WeightOrder::kOutIn;
-  const Tensor x = RandomTensor(*backend, DType::kBF16, {7, 500}, "x");
+  const Tensor x = RandomTensor(*backend, DType::kBF16, {37, 500}, "x");
   const Tensor w = RandomTensor(*backend, DType::kBF16, {out_in ? 900 : 500, out_in ? 500 : 900}, "w");
-  const Tensor want = DirtyTensor(*backend, DType::kF32, {7, 900});
+  const Tensor want = DirtyTensor(*backend, DType::kF32, {37, 900});
   ThreadPool one(1);
   MatVec(one, Product(x, w, GetParam(), want));
   for (const int threads : {2, 3}) {
     ThreadPool pool(threads);
-    const Tensor y = DirtyTensor(*backend, DType::kF32, {7, 900});
+    const Tensor y = DirtyTensor(*backend, DType::kF32, {37, 900});
     MatVec(pool, Product(x, w, GetParam(), y));
     EXPECT_TRUE(SameBits(y, want));
-    for (int64_t r = 0; r < 7; ++r) {
+    for (int64_t r = 0; r < 37; ++r) {
       const Tensor row = DirtyTensor(*backend, DType::kF32, {1, 900});
       MatVec(pool, Product(x.view().Rows(r, 1), w, GetParam(), row));
       EXPECT_TRUE(SameBits(row, want.view().Rows(r, 1))) << "row " << r;
@@ -122,27 +122,23 @@ TEST_P(MatVecTest, ARowDependsOnNeitherItsBatchNorTheThreads) {
   }
 }
 
-TEST_P(MatVecTest, ABatchOfHeadsIsOneProductEach) {
+TEST_P(MatVecTest, WidenedRowsHaveTheSameBits) {
   const auto backend = MakeCpuBackend({.threads = 1});
   ThreadPool pool(2);
   const bool out_in = GetParam() == WeightOrder::kOutIn;
-  const int64_t tokens = 3, heads = 5, k = 24, n = 40;
-  const Tensor x = RandomTensor(*backend, DType::kF32, {tokens, heads, k}, "x");
-  const Tensor w = RandomTensor(*backend, DType::kF32, {heads, out_in ? n : k, out_in ? k : n}, "w");
-  const Tensor y = DirtyTensor(*backend, DType::kF32, {tokens, heads, n});
-  MatVecArgs first = Product(x.view().Reshape({tokens * heads, k}), w.view().Index(0), GetParam(), y);
-  first.m = tokens;
-  first.ldx *= heads;
-  first.ldy *= heads;
-  BatchedMatVec(pool, first, {heads, k, n * k, n});
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t h = 0; h < heads; ++h) {
-      const TensorView xv = x.view().Reshape({tokens * heads, k}).Rows(t * heads + h, 1);
-      const TensorView yv = y.view().Reshape({tokens * heads, n}).Rows(t * heads + h, 1);
-      ExpectNear(Values(yv), Reference(xv, w.view().Index(h), GetParam(), n, std::vector<double>(n, 0)), 2e-6,
-                 "y");
-    }
+  const int64_t m = 21, k = 301, n = 130;
+  const Tensor x = RandomTensor(*backend, DType::kBF16, {m, k}, "x");
+  const Tensor w = RandomTensor(*backend, DType::kBF16, {out_in ? n : k, out_in ? k : n}, "w");
+  const Tensor wide = DirtyTensor(*backend, DType::kF32, {m, k});
+  for (int64_t r = 0; r < m; ++r) {
+    Widen(x.view().as<BF16>() + r * k, k, wide.view().as<float>() + r * k);
+    for (int64_t i = 0; i < k; ++i) ASSERT_EQ(ValueAt(wide, r, i), ValueAt(x, r, i));
   }
+  const Tensor y = DirtyTensor(*backend, DType::kF32, {m, n}),
+               want = DirtyTensor(*backend, DType::kF32, {m, n});
+  MatVecColumns(Product(x, w, GetParam(), want), BF16Dots::kWidened, 0, n);
+  MatVecColumns(Product(wide, w, GetParam(), y), 0, n);
+  EXPECT_TRUE(SameBits(y, want));
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, MatVecTest, testing::Values(WeightOrder::kOutIn, WeightOrder::kInOut),

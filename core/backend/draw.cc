@@ -4,6 +4,15 @@
 #include <bit>
 #include <cmath>
 
+// Loops that are compiled for AVX2 too and chosen by the loader: wider vectors, the same arithmetic (AVX2
+// alone has no fused multiply-add, which would round otherwise). ThreadSanitizer is not awake yet at that
+// time.
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#define MOEBIUS_WIDE_TOO __attribute__((target_clones("default", "avx2")))
+#else
+#define MOEBIUS_WIDE_TOO
+#endif
+
 namespace moebius {
 namespace {
 
@@ -12,7 +21,7 @@ constexpr double kMaxScale = 1e30;  // of 1 / temperature
 
 // exp(x) for x <= 0 to 2e-7 relative, 0 below -87: plain arithmetic that the compiler turns into SIMD. The
 // library's exp over a whole vocabulary would cost more than a small model's step.
-inline float Exp(float x) {
+__attribute__((always_inline)) inline float Exp(float x) {
   constexpr float kLog2E = 1.44269504088896341f;
   constexpr float kHigh = 0.693359375f, kLow = -2.12194440e-4f;  // ln 2 in two parts
   constexpr float kRound = 12582912.0f;                          // 1.5 * 2^23: adding it rounds to an integer
@@ -31,7 +40,7 @@ inline float Exp(float x) {
   return x < -87.0f ? 0.0f : e * std::bit_cast<float>(bits);
 }
 
-double BlockSum(std::span<const float> x, int64_t begin) {
+__attribute__((always_inline)) inline double BlockSum(std::span<const float> x, int64_t begin) {
   const int64_t end = std::min<int64_t>(begin + kBlock, x.size());
   float lanes[8] = {};
   int64_t i = begin;
@@ -42,13 +51,13 @@ double BlockSum(std::span<const float> x, int64_t begin) {
   return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-double Sum(std::span<const float> x) {
+MOEBIUS_WIDE_TOO double Sum(std::span<const float> x) {
   double sum = 0;
   for (int64_t i = 0; i < std::ssize(x); i += kBlock) sum += BlockSum(x, i);
   return sum;
 }
 
-bool AnyNaN(std::span<const float> x) {
+MOEBIUS_WIDE_TOO bool AnyNaN(std::span<const float> x) {
   int bad = 0;
   for (const float v : x) bad |= v != v;
   return bad != 0;
@@ -60,7 +69,7 @@ float DrawScale(double temperature) {
   return temperature == 0 ? -1.0f : static_cast<float>(std::min(1 / temperature, kMaxScale));
 }
 
-int64_t ArgMax(std::span<const float> x) {
+MOEBIUS_WIDE_TOO int64_t ArgMax(std::span<const float> x) {
   float lanes[16];
   std::fill(std::begin(lanes), std::end(lanes), -std::numeric_limits<float>::infinity());
   const int64_t n = x.size();
@@ -76,14 +85,14 @@ int64_t ArgMax(std::span<const float> x) {
 
 bool CanDraw(std::span<const float> logits, float max) { return std::isfinite(max) && !AnyNaN(logits); }
 
-void DrawWeights(std::span<const float> x, float max, float scale, std::span<float> out) {
+MOEBIUS_WIDE_TOO void DrawWeights(std::span<const float> x, float max, float scale, std::span<float> out) {
   const float* from = x.data();
   float* to = out.data();
   const int64_t n = x.size();
   for (int64_t i = 0; i < n; ++i) to[i] = Exp((from[i] - max) * scale);
 }
 
-double LogSumExp(std::span<const float> logits, float max) {
+MOEBIUS_WIDE_TOO double LogSumExp(std::span<const float> logits, float max) {
   double sum = 0;
   float block[kBlock];
   for (int64_t i = 0; i < std::ssize(logits); i += kBlock) {

@@ -157,6 +157,30 @@ TEST(ProductTest, ARowOfABatchInvariantBackendDoesNotDependOnTheOtherRows) {
   }
 }
 
+// Groups of so many rows that each of the kernels for few rows has some, with a k that chooses among them.
+TEST(ProductTest, GroupsOfFewLongRowsMeetDoublePrecision) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const std::vector<int64_t> begins = {0, 3, 12, 27, 43, 45};
+  constexpr int64_t kRows = 45, kLong = 300, kWidth = 70, kCount = 5;
+  Tensor offsets(*backend, DType::kI64, {kCount + 1});
+  std::copy(begins.begin(), begins.end(), offsets.view().as<int64_t>());
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    const Tensor w = RandomTensor(*backend, act, {kCount, kWidth, kLong}, "w"),
+                 x = RandomTensor(*backend, act, {kRows, kLong}, "x"),
+                 y = DirtyTensor(*backend, act, {kRows, kWidth});
+    backend->GroupedMatMul(*stream,
+                           {.kind = GroupedKind::kForward, .x = x, .w = w, .y = y, .offsets = offsets});
+    for (int64_t g = 0; g < kCount; ++g) {
+      const int64_t rows = begins[g + 1] - begins[g];
+      const Doubles xg = Values(x.view().Rows(begins[g], rows)), wg = Values(w.view().Index(g));
+      ExpectNear(Values(y.view().Rows(begins[g], rows)),
+                 ReferenceMatMul(xg, ReferenceTransposed(wg, kWidth, kLong), rows, kWidth, kLong),
+                 ProductTolerance(act), "y");
+    }
+  }
+}
+
 TEST(ProductTest, ManyNewShapesLeaveOldOnesRight) {
   const auto backend = NewTestBackend(ProductEngine::kOneDnn);
   const auto stream = backend->NewStream(StreamKind::kCompute);

@@ -1,8 +1,6 @@
 #include "core/backend/cpu/few_rows.h"
 
 #include <algorithm>
-#include <cstring>
-#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/few_rows.cc"
@@ -10,6 +8,15 @@
 //
 #include "core/backend/cpu/simd-inl.h"
 #include "hwy/highway.h"
+
+// Rows of a bf16 weight that are widened together for all groups of rows, and how they lie.
+#ifndef MOEBIUS_CORE_BACKEND_CPU_FEW_ROWS_CC_
+#define MOEBIUS_CORE_BACKEND_CPU_FEW_ROWS_CC_
+namespace moebius {
+inline constexpr int64_t kWideColumns = 48;
+inline int64_t WideStride(int64_t k) { return (k + 15) / 16 * 16 + 16; }  // off the powers of two
+}  // namespace moebius
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace moebius::HWY_NAMESPACE {
@@ -36,43 +43,6 @@ HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const float* HWY_REST
   }
 }
 
-// Two steps of k are one word of w, widened after it has been spread over the lanes.
-template <int kVectors, int kColumns>
-HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const BF16* HWY_RESTRICT w, int64_t ldw, int64_t k,
-                              VF (&sums)[kColumns][kVectors]) {
-  const F32 d;
-  const hn::RebindToUnsigned<F32> du;
-  const int64_t lanes = Lanes(), width = GroupRows();
-  int64_t i = 0;
-  for (; i + 2 <= k; i += 2, x += 2 * width) {
-    VF first[kVectors], second[kVectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      first[v] = hn::Load(d, x + v * lanes);
-      second[v] = hn::Load(d, x + width + v * lanes);
-    }
-#pragma GCC unroll 8
-    for (int c = 0; c < kColumns; ++c) {
-      uint32_t word;
-      std::memcpy(&word, w + c * ldw + i, sizeof(word));
-      const auto pair = hn::Set(du, word);
-      const VF low = hn::BitCast(d, hn::ShiftLeft<16>(pair));
-      const VF high = hn::BitCast(d, hn::And(pair, hn::Set(du, 0xFFFF0000u)));
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        sums[c][v] = hn::MulAdd(second[v], high, hn::MulAdd(first[v], low, sums[c][v]));
-      }
-    }
-  }
-  if (i == k) return;
-  for (int c = 0; c < kColumns; ++c) {
-    const VF weight = Set(w[c * ldw + i].ToFloat());
-    for (int v = 0; v < kVectors; ++v) {
-      sums[c][v] = hn::MulAdd(hn::Load(d, x + v * lanes), weight, sums[c][v]);
-    }
-  }
-}
-
 // Column c of `sums`, its rows in the lanes, goes to `rows` rows of column c * apart of y.
 template <int kVectors, int kColumns, typename Y>
 HWY_INLINE void PutColumns(VF (&sums)[kColumns][kVectors], int64_t rows, int64_t apart, Y* y,
@@ -92,7 +62,7 @@ HWY_INLINE void PutColumns(VF (&sums)[kColumns][kVectors], int64_t rows, int64_t
 
 // kColumns columns of the result, `column` and others `apart` from each other, for `rows` rows from `row` on,
 // whose panel of packed a is x.
-template <int kVectors, int kColumns, typename W>
+template <int kVectors, int kColumns>
 void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column, int64_t apart) {
   HWY_ALIGN float totals[kColumns * kVectors * HWY_MAX_BYTES / sizeof(float)] = {};
   const auto each = [](const auto& body) HWY_ATTR {
@@ -102,7 +72,7 @@ void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_
       for (int v = 0; v < kVectors; ++v) body(c, v, (c * kVectors + v) * Lanes());
     }
   };
-  const W* w = static_cast<const W*>(p.b.data) + column * p.b.stride;
+  const float* w = static_cast<const float*>(p.b.data) + column * p.b.stride;
   VF sums[kColumns][kVectors];
   int64_t begin = 0;
   do {
@@ -129,31 +99,42 @@ void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_
 
 // Columns [begin, end), kColumns at a time. Those that are made together lie far apart: each is a long stream
 // that the processor's prefetchers follow (see DotBlock in matvec-inl.h).
-template <int kVectors, int kColumns, typename W>
+template <int kVectors, int kColumns>
 void Group(const Product& p, const float* x, int64_t row, int64_t rows, int64_t begin, int64_t end) {
   const int64_t apart = (end - begin) / kColumns;
-  for (int64_t c = begin; c < begin + apart; ++c) Columns<kVectors, kColumns, W>(p, x, row, rows, c, apart);
+  for (int64_t c = begin; c < begin + apart; ++c) Columns<kVectors, kColumns>(p, x, row, rows, c, apart);
   if constexpr (kColumns > 1) {
-    Group<kVectors, kColumns / 2, W>(p, x, row, rows, begin + kColumns * apart, end);
+    Group<kVectors, kColumns / 2>(p, x, row, rows, begin + kColumns * apart, end);
   }
 }
 
-template <typename W>
-void ComputeOf(const Product& p, const float* packed, int64_t begin, int64_t end) {
-  constexpr int kNarrow = 8, kWide = std::is_same_v<W, float> ? 6 : 5;  // as many sums as registers hold
+// Columns [begin, end) for all rows; p.b is fp32.
+void AllGroups(const Product& p, const float* packed, int64_t begin, int64_t end) {
+  constexpr int kNarrow = 8, kWide = 6;  // as many sums as registers hold
   for (int64_t row = 0; row < p.m; row += GroupRows()) {
     const int64_t rows = std::min(GroupRows(), p.m - row);
     const float* x = packed + row * p.k;
     if (rows <= Lanes()) {
-      Group<1, kNarrow, W>(p, x, row, rows, begin, end);
+      Group<1, kNarrow>(p, x, row, rows, begin, end);
     } else {
-      Group<2, kWide, W>(p, x, row, rows, begin, end);
+      Group<2, kWide>(p, x, row, rows, begin, end);
     }
   }
 }
 
-void Compute(const Product& p, const float* packed, int64_t begin, int64_t end) {
-  p.b.dtype == DType::kF32 ? ComputeOf<float>(p, packed, begin, end) : ComputeOf<BF16>(p, packed, begin, end);
+void Compute(const Product& p, const float* packed, int64_t begin, int64_t end, float* wide) {
+  if (p.b.dtype == DType::kF32) return AllGroups(p, packed, begin, end);
+  const int64_t stride = WideStride(p.k);
+  for (int64_t column = begin; column < end; column += kWideColumns) {
+    Product part = p.Columns(column, std::min(kWideColumns, end - column));
+    for (int64_t c = 0; c < part.n; ++c) {
+      const BF16* from = static_cast<const BF16*>(part.b.data) + c * p.b.stride;
+      Sweep(p.k, [&](int64_t i, auto piece)
+                     HWY_ATTR { Store(Load(from + i, piece), wide + c * stride + i, piece); });
+    }
+    part.b = {.data = wide, .stride = stride, .transposed = true};
+    AllGroups(part, packed, 0, part.n);
+  }
 }
 
 }  // namespace
@@ -168,8 +149,11 @@ HWY_EXPORT(Compute);
 bool IsFewRows(const Product& p) {
   return p.m <= kFewRows && p.k > 0 && !p.a.transposed && p.b.transposed && !p.c.accumulate;
 }
-void FewRowsCompute(const Product& p, const float* packed, int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(Compute)(p, packed, begin, end);
+int64_t FewRowsScratchBytes(const Product& p) {
+  return p.b.dtype == DType::kF32 ? 0 : kWideColumns * WideStride(p.k) * SizeOf(DType::kF32);
+}
+void FewRowsCompute(const Product& p, const float* packed, int64_t begin, int64_t end, void* scratch) {
+  HWY_DYNAMIC_DISPATCH(Compute)(p, packed, begin, end, static_cast<float*>(scratch));
 }
 
 }  // namespace moebius

@@ -16,7 +16,9 @@ inline constexpr int64_t kFewRows = 64;
 // Whether the product has this form.
 bool IsFewRows(const Product& product);
 
-// Columns [begin, end) of the product, in the calling thread. `packed` is aᵀ, packed by GemmPack.
-void FewRowsCompute(const Product& product, const float* packed, int64_t begin, int64_t end);
+// Columns [begin, end) of the product, in the calling thread. `packed` is aᵀ, packed by GemmPack; `scratch`
+// (64-byte aligned) is for this call alone.
+int64_t FewRowsScratchBytes(const Product& product);
+void FewRowsCompute(const Product& product, const float* packed, int64_t begin, int64_t end, void* scratch);
 
 }  // namespace moebius

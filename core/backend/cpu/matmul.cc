@@ -100,9 +100,11 @@ void CpuBackend::RunProduct(const Product& p, int thread) {
   if (UsesMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
   if (UsesOneDnn(p)) return products_->Run(p, thread);
   if (IsFewRows(p)) {
-    float* packed = static_cast<float*>(ThreadScratch(thread, GemmPackedBytes(p.k, p.m)));
+    const int64_t packed_bytes = RoundUp(GemmPackedBytes(p.k, p.m), 64);
+    char* memory = static_cast<char*>(ThreadScratch(thread, packed_bytes + FewRowsScratchBytes(p)));
+    float* packed = reinterpret_cast<float*>(memory);
     GemmPack(Turned(p.a), p.k, p.m, packed);
-    return FewRowsCompute(p, packed, 0, p.n);
+    return FewRowsCompute(p, packed, 0, p.n, memory + packed_bytes);
   }
   const int64_t columns =
       std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, 1024);
@@ -165,8 +167,9 @@ void CpuBackend::RunFewRows(const Product& p) {
     GemmPack(a.Columns(i * kRows), p.k, std::min(kRows, p.m - i * kRows), packed + i * kRows * p.k);
   });
   const int64_t columns = MatVecColumnsATask(ToMatVec(p));
-  pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int) {
-    FewRowsCompute(p, packed, i * columns, std::min(p.n, (i + 1) * columns));
+  pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int thread) {
+    FewRowsCompute(p, packed, i * columns, std::min(p.n, (i + 1) * columns),
+                   ThreadScratch(thread, FewRowsScratchBytes(p)));
   });
 }
 

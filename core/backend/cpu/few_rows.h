@@ -12,6 +12,7 @@ namespace moebius {
 
 // Beyond this many rows the kernel that packs its operands is faster.
 inline constexpr int64_t kFewRows = 64;
+inline constexpr int64_t kFewRowsColumns = 24;  // whole tiles of every target's kernel
 
 // Whether the product has this form.
 bool IsFewRows(const Product& product);

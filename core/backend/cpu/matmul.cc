@@ -166,7 +166,9 @@ void CpuBackend::RunFewRows(const Product& p) {
   pool_.Run(CeilDiv(p.m, kRows), [&](int64_t i, int) {
     GemmPack(a.Columns(i * kRows), p.k, std::min(kRows, p.m - i * kRows), packed + i * kRows * p.k);
   });
-  const int64_t columns = MatVecColumnsATask(ToMatVec(p));
+  // A narrow product is cut finer, so that no thread waits long for the last task.
+  const int64_t columns = std::clamp(p.n / kWantedTasks / kFewRowsColumns * kFewRowsColumns, kFewRowsColumns,
+                                     MatVecColumnsATask(ToMatVec(p)));
   pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int thread) {
     FewRowsCompute(p, packed, i * columns, std::min(p.n, (i + 1) * columns),
                    ThreadScratch(thread, FewRowsScratchBytes(p)));

@@ -88,8 +88,9 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 }
 
 // dots[r * ldd + c * apart] = x row r · w row c * apart, both of k elements. Every dot is one vector of
-// partial sums over ascending k, then the same tree over its lanes, whatever kRows and kCols are.
-template <class Step, int kRows, int kCols, typename X, typename W>
+// partial sums over ascending k, then the same tree over its lanes, whatever kRows and kCols are. kPrefetch
+// asks for the next row of every stream of w on the way.
+template <class Step, int kRows, int kCols, bool kPrefetch = false, typename X, typename W>
 HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w,
                           int64_t ldw, int64_t apart, float* HWY_RESTRICT dots, int64_t ldd) {
   constexpr int kSums = kRows * kCols;
@@ -124,6 +125,14 @@ HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const
   };
   const int64_t width = Step::kVectors * Lanes();
   int64_t i = 0;
+  if constexpr (kPrefetch) {
+    constexpr int64_t kLine = 64 / sizeof(W);
+    for (; i + kLine <= k; i += kLine) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kCols; ++c) hwy::Prefetch(w + (c * apart + 1) * ldw + i);
+      for (int64_t at = i; at < i + kLine; at += width) step(at, Whole());
+    }
+  }
   for (; i + width <= k; i += width) step(i, Whole());
   if (i < k) step(i, Part{k - i});
   float totals[(kSums + 3) / 4 * 4];
@@ -135,7 +144,8 @@ HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const
   }
 }
 
-// The same for m rows of x.
+// The same for m rows of x. The first strip of rows waits for w to come from memory; the second, which finds
+// it in the cache, has time to call for what follows.
 template <class Step, int kCols, typename X, typename W>
 HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                            int64_t apart, float* dots, int64_t ldd) {
@@ -144,7 +154,13 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   };
   int64_t r = 0;
   if constexpr (kCols < 4) {
-    for (; r + 4 <= m; r += 4) strip(std::integral_constant<int, 4>(), r);
+    for (; r + 4 <= m; r += 4) {
+      if (r == 4) {
+        DotTile<Step, 4, kCols, true>(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
+      } else {
+        strip(std::integral_constant<int, 4>(), r);
+      }
+    }
     if (r + 3 == m) return strip(std::integral_constant<int, 3>(), r);
   }
   for (; r + 2 <= m; r += 2) strip(std::integral_constant<int, 2>(), r);

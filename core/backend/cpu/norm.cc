@@ -113,10 +113,10 @@ void CpuBackend::RmsNorm(Stream&, const RmsNormArgs& args) {
 
 void CpuBackend::RmsNormBackward(Stream&, const RmsNormBackwardArgs& args) {
   // Blocks of rows each make their own dgain; at most 64, so that adding them up stays cheap.
-  constexpr int64_t kMaxBlocks = 64;
+  constexpr int64_t kMaxBlocks = 64, kBlockElements = 32768;
   const int64_t rows = args.x.rows(), n = args.x.cols();
   const int64_t step =
-      std::max({int64_t{1}, (rows + kMaxBlocks - 1) / kMaxBlocks, kTaskElements / std::max<int64_t>(n, 1)});
+      std::max({int64_t{1}, (rows + kMaxBlocks - 1) / kMaxBlocks, kBlockElements / std::max<int64_t>(n, 1)});
   const int64_t blocks = (rows + step - 1) / step;
   const int64_t stride = (n + 15) / 16 * 16;
   float* partial = static_cast<float*>(SharedScratch(blocks * stride * static_cast<int64_t>(sizeof(float))));

@@ -9,7 +9,7 @@
 
 namespace moebius {
 
-inline constexpr int64_t kTaskElements = 32768;
+inline constexpr int64_t kTaskElements = 8192;  // some microseconds
 
 // body(begin, end, thread): ranges of rows, each of about kTaskElements elements.
 template <typename Body>

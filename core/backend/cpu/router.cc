@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/backend/cpu/cpu_backend.h"
+#include "core/backend/cpu/pieces.h"
 #include "core/backend/cpu/top_k.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -131,6 +132,7 @@ HWY_EXPORT(SquaredLogSumExp);
 namespace {
 
 constexpr int64_t kTokensATask = 64;
+constexpr int64_t kSelectCost = 16;  // of an expert's score, in elements of elementwise work
 
 int64_t NumTasks(int64_t tokens) { return (tokens + kTokensATask - 1) / kTokensATask; }
 
@@ -216,9 +218,9 @@ void CpuBackend::Router(Stream&, const RouterArgs& args) {
   const int64_t tokens = args.logits.rows(), experts = args.logits.cols();
   const float* bias = args.bias ? args.bias.as<float>() : nullptr;
   const auto score = HWY_DYNAMIC_DISPATCH(ScoreRow);
-  pool_.Run(NumTasks(tokens), [&](int64_t task, int) {
+  ForRowRanges(pool_, tokens, kSelectCost * experts, [&](int64_t begin, int64_t end, int) {
     Selection selection(args.spec, experts);
-    for (int64_t t = task * kTokensATask; t < std::min(tokens, (task + 1) * kTokensATask); ++t) {
+    for (int64_t t = begin; t < end; ++t) {
       float* scores = Row<float>(args.scores, t);
       score(args.spec.scoring, Row<float>(args.logits, t), experts, scores);
       int32_t* chosen = Row<int32_t>(args.experts, t);

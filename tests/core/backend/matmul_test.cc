@@ -121,13 +121,14 @@ TEST_P(MatMulTest, GivesTheSameBitsWithAnyNumberOfThreads) {
   }
 }
 
-// Sizes around the kernels' edges: few rows (matrix-vector), tiles of 6 and 16, blocks of k of 256, row
-// panels of 96.
+// Sizes around the kernels' edges: few rows (matrix-vector; groups of 16 rows and 48 columns of a weight),
+// tiles of 6 and 16, blocks of k of 256, row panels of 96.
 INSTANTIATE_TEST_SUITE_P(Engines, MatMulTest,
                          testing::Combine(testing::ValuesIn(Engines()),
                                           testing::Values(Sizes{1, 1, 1}, Sizes{3, 70, 33}, Sizes{9, 17, 5},
-                                                          Sizes{16, 200, 256}, Sizes{101, 48, 300},
-                                                          Sizes{200, 150, 70}, Sizes{97, 530, 513})));
+                                                          Sizes{16, 200, 256}, Sizes{45, 130, 301},
+                                                          Sizes{101, 48, 300}, Sizes{200, 150, 70},
+                                                          Sizes{97, 530, 513})));
 
 TEST(ProductTest, WithoutTermsTheProductIsZeroPlusBias) {
   const auto backend = NewTestBackend();

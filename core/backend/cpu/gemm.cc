@@ -220,26 +220,30 @@ HWY_NOINLINE void FinishTile(const TileTarget& t, const float* sums) {
   }
 }
 
-// Whole tiles into fp32 finish in registers, others through memory.
+template <typename T>
+HWY_INLINE void FinishWholeTile(const TileTarget& t, VF (&left)[kTileRows], VF (&right)[kTileRows]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r) {
+    FinishRow<T>(t, r, 0, left[r], Whole());
+    FinishRow<T>(t, r, Lanes(), right[r], Whole());
+  }
+}
+
+// Whole tiles finish in registers, others through memory.
 template <BlockLayout kLayout>
 HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t k, const TileTarget& t) {
   const int64_t lanes = Lanes();
+  const bool wide = t.to_dtype == DType::kF32;
   // The result's lines are on their way while the sums are made.
-  const int64_t size = t.to_dtype == DType::kF32 ? 4 : 2;
   for (int r = 0; r < t.rows; ++r) {
-    const char* row = static_cast<const char*>(t.to) + r * t.to_stride * size;
+    const char* row = static_cast<const char*>(t.to) + r * t.to_stride * (wide ? 4 : 2);
     __builtin_prefetch(row, 1);
-    __builtin_prefetch(row + t.columns * size - 1, 1);
+    __builtin_prefetch(row + t.columns * (wide ? 4 : 2) - 1, 1);
   }
   VF left[kTileRows], right[kTileRows];
   MultiplyTile<kLayout>(a, a_stride, b, k, left, right);
-  if (t.rows == kTileRows && t.columns == 2 * lanes && t.to_dtype == DType::kF32) {
-#pragma GCC unroll 16
-    for (int r = 0; r < kTileRows; ++r) {
-      FinishRow<float>(t, r, 0, left[r], Whole());
-      FinishRow<float>(t, r, lanes, right[r], Whole());
-    }
-    return;
+  if (t.rows == kTileRows && t.columns == 2 * lanes) {
+    return wide ? FinishWholeTile<float>(t, left, right) : FinishWholeTile<BF16>(t, left, right);
   }
   HWY_ALIGN float sums[kTileRows * 2 * HWY_MAX_BYTES / sizeof(float)];
 #pragma GCC unroll 16
@@ -247,7 +251,7 @@ HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t
     Store(left[r], sums + r * 2 * lanes);
     Store(right[r], sums + r * 2 * lanes + lanes);
   }
-  t.to_dtype == DType::kF32 ? FinishTile<float>(t, sums) : FinishTile<BF16>(t, sums);
+  wide ? FinishTile<float>(t, sums) : FinishTile<BF16>(t, sums);
 }
 
 HWY_INLINE const char* At(const void* data, DType dtype, int64_t element) {

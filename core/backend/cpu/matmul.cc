@@ -17,11 +17,12 @@ namespace moebius {
 
 namespace {
 
-constexpr int64_t kPanelRows = 96;             // rows of a task of ours: its block of a fills a part of L2
-constexpr int64_t kPanelColumns = 256;         // no narrower: a is packed again for every column panel
-constexpr int64_t kGroupRows = 512;            // rows of a task of a grouped product
-constexpr int64_t kWantedTasks = 16;           // enough to keep some threads busy to the end
-constexpr int64_t kPackedBytes = 32 << 20;     // b packed for all threads at once
+constexpr int64_t kPanelRows = 96;          // rows of a task of ours: its block of a fills a part of L2
+constexpr int64_t kPanelColumns = 256;      // no narrower: a is packed again for every column panel
+constexpr int64_t kWidestPanel = 512;       // of a task of ours: sums on their way to bf16 fill a part of L2
+constexpr int64_t kGroupRows = 512;         // rows of a task of a grouped product
+constexpr int64_t kWantedTasks = 16;        // enough to keep some threads busy to the end
+constexpr int64_t kPackedBytes = 32 << 20;  // b packed for all threads at once
 constexpr int64_t kTaskPackedBytes = 2 << 20;  // b packed by one task for itself
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -107,7 +108,7 @@ void CpuBackend::RunProduct(const Product& p, int thread) {
     return FewRowsCompute(p, packed, 0, p.n, memory + packed_bytes);
   }
   const int64_t columns =
-      std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, 1024);
+      std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, kWidestPanel);
   const int64_t rows = std::min(kPanelRows, p.m), width = std::min(columns, p.n);
   const int64_t packed_bytes = RoundUp(GemmPackedBytes(p.k, width), 64);
   char* memory = static_cast<char*>(ThreadScratch(thread, packed_bytes + GemmScratchBytes(rows, width)));
@@ -187,7 +188,7 @@ void CpuBackend::RunLargeProduct(const Product& whole) {
       const Product part = p.Columns(i * 64, std::min<int64_t>(64, p.n - i * 64));
       GemmPack(part.b, p.k, part.n, packed + i * 64 * p.k);
     });
-    int64_t columns = RoundUp(p.n, 64);
+    int64_t columns = std::min(RoundUp(p.n, 64), kWidestPanel);
     while (row_panels * CeilDiv(p.n, columns) < kWantedTasks && columns > kPanelColumns) {
       columns = RoundUp(columns / 2, 64);
     }

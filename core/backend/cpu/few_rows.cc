@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/backend/cpu/matvec.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/backend/cpu/few_rows.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -127,11 +129,8 @@ void Compute(const Product& p, const float* packed, int64_t begin, int64_t end, 
   const int64_t stride = WideStride(p.k);
   for (int64_t column = begin; column < end; column += kWideColumns) {
     Product part = p.Columns(column, std::min(kWideColumns, end - column));
-    for (int64_t c = 0; c < part.n; ++c) {
-      const BF16* from = static_cast<const BF16*>(part.b.data) + c * p.b.stride;
-      Sweep(p.k, [&](int64_t i, auto piece)
-                     HWY_ATTR { Store(Load(from + i, piece), wide + c * stride + i, piece); });
-    }
+    const BF16* from = static_cast<const BF16*>(part.b.data);
+    for (int64_t c = 0; c < part.n; ++c) Widen(from + c * p.b.stride, p.k, wide + c * stride);
     part.b = {.data = wide, .stride = stride, .transposed = true};
     AllGroups(part, packed, 0, part.n);
   }

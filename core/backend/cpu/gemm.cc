@@ -234,11 +234,12 @@ template <BlockLayout kLayout>
 HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t k, const TileTarget& t) {
   const int64_t lanes = Lanes();
   const bool wide = t.to_dtype == DType::kF32;
+  const int64_t size = wide ? 4 : 2;
   // The result's lines are on their way while the sums are made.
   for (int r = 0; r < t.rows; ++r) {
-    const char* row = static_cast<const char*>(t.to) + r * t.to_stride * (wide ? 4 : 2);
+    const char* row = static_cast<const char*>(t.to) + r * t.to_stride * size;
     __builtin_prefetch(row, 1);
-    __builtin_prefetch(row + t.columns * (wide ? 4 : 2) - 1, 1);
+    __builtin_prefetch(row + t.columns * size - 1, 1);
   }
   VF left[kTileRows], right[kTileRows];
   MultiplyTile<kLayout>(a, a_stride, b, k, left, right);

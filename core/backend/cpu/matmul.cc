@@ -168,8 +168,8 @@ void CpuBackend::RunFewRows(const Product& p) {
     GemmPack(a.Columns(i * kRows), p.k, std::min(kRows, p.m - i * kRows), packed + i * kRows * p.k);
   });
   // A narrow product is cut finer, so that no thread waits long for the last task.
-  const int64_t columns = std::clamp(p.n / kWantedTasks / kFewRowsColumns * kFewRowsColumns, kFewRowsColumns,
-                                     MatVecColumnsATask(ToMatVec(p)));
+  const int64_t narrow = p.n / kWantedTasks / kFewRowsColumns * kFewRowsColumns;
+  const int64_t columns = std::min(std::max(narrow, kFewRowsColumns), MatVecColumnsATask(ToMatVec(p)));
   pool_.Run(CeilDiv(p.n, columns), [&](int64_t i, int thread) {
     FewRowsCompute(p, packed, i * columns, std::min(p.n, (i + 1) * columns),
                    ThreadScratch(thread, FewRowsScratchBytes(p)));

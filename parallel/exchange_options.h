@@ -6,8 +6,9 @@
 namespace moebius {
 
 // kAuto: two-level where the expert group lies on several nodes with equally many ranks each, else flat. Both
-// give the same bits (row_sums.h), so the choice is one of speed.
-enum class ExchangeKind : uint8_t { kAuto, kFlat, kTwoLevel };
+// give the same bits (row_sums.h), so the choice is one of speed. kGather (gather_exchange.h) is only chosen
+// by name.
+enum class ExchangeKind : uint8_t { kAuto, kFlat, kTwoLevel, kGather };
 // Rows as they are computed, rounded to bf16, or as FP8 tiles (fp8_tiles.h).
 enum class WireFormat : uint8_t { kAct, kBF16, kF8 };
 

@@ -5,7 +5,6 @@
 #include "core/backend/ops.h"
 #include "parallel/row_format.h"
 #include "parallel/row_pieces.h"
-#include "parallel/row_sums.h"
 
 namespace moebius {
 
@@ -18,10 +17,11 @@ struct ExpertExchange::Route final : TokenExchange::Handle {
 
   Stream& stream;
   Arena* memory = nullptr;
-  TensorView row_of;     // [T, K] i32
-  TensorView choice_of;  // [S] i32
-  TensorView terms;      // [T, K] i32: the rows of each token's sum; row_of on one node
-  RowGroups foreign;     // sums of other nodes' rows
+  TensorView row_of;         // [T, K] i32
+  TensorView choice_of;      // [S] i32
+  TensorView terms;          // [T, K] i32: the rows of each token's sum; row_of on one node
+  TensorView foreign;        // [G, K] i32: rows of other nodes that are summed first, into the first of each
+  TensorView foreign_first;  // [G] i32
   DType act = DType::kF32;
   int64_t hidden = 0;
   RowFormat dispatch = RowFormat::kF32, combine = RowFormat::kF32;
@@ -40,7 +40,7 @@ struct ExpertExchange::Route final : TokenExchange::Handle {
   BufferPool::Buffer landed;     // rows received, before they are decoded
 
   BufferPool::Buffer outgoing;  // [S, hidden] act (none where tokens are encoded) and [S] f32, in flight
-  BufferPool::Buffer returned;  // S rows in the combine's format and a zero row, [S] f32: coming back
+  BufferPool::Buffer returned;  // S rows in the combine's format, [S] f32: coming back
   Dispatched dispatched;        // views of `received`, from the first WaitDispatch on
   TensorView d_rows;
 
@@ -52,7 +52,7 @@ struct ExpertExchange::Route final : TokenExchange::Handle {
   RowsAndNumbers Received() const { return Split(received, rows(), row_bytes(), rows()); }
   int64_t outgoing_rows() const { return encodes_tokens() ? 0 : sent(); }
   RowsAndNumbers Outgoing() const { return Split(outgoing, outgoing_rows(), row_bytes(), sent()); }
-  RowsAndNumbers Returned() const { return Split(returned, sent() + 1, combine_bytes(), sent()); }
+  RowsAndNumbers Returned() const { return Split(returned, sent(), combine_bytes(), sent()); }
   TensorView Wire(const BufferPool::Buffer& buffer, int64_t n, RowFormat format) const {
     return buffer.View(DType::kU8, {n, RowBytes(format, hidden)});
   }
@@ -118,32 +118,42 @@ void ExpertExchange::Wait(const Context& context, Route& route) {
   for (BufferPool::Buffer* buffer : {&route.outgoing, &route.encoded, &route.landed}) buffer->Release();
 }
 
-// The terms of row_sums.h. Rows of other nodes that belong to one token are summed when they are back.
-void ExpertExchange::PlanSums(const Context& context, Route& route, TensorView experts) const {
-  route.terms = route.row_of;
-  if (nodes_.nodes() == 1) return;
-  const int64_t tokens = experts.rows(), top_k = experts.cols();
-  std::vector<int32_t> chosen(experts.elements()), row_of(chosen.size());
-  context.backend.CopyToHost(context.stream, experts, chosen.data());
-  context.backend.CopyToHost(context.stream, route.row_of, row_of.data());
-  context.stream.Synchronize();
+// The terms of row_sums.h, from what the host has read of both.
+void ExpertExchange::PlanSums(const Context& context, Route& route, const std::vector<int32_t>& experts,
+                              const std::vector<int32_t>& row_of) const {
+  const int64_t tokens = route.row_of.rows(), top_k = route.row_of.cols();
   const int own = nodes_.node_of(group_.rank());
-  std::vector<int32_t> terms(chosen.size(), static_cast<int32_t>(route.sent()));  // the zero row
+  std::vector<int32_t> terms(experts.size(), kNoRow), foreign, foreign_first;
   std::vector<std::vector<int32_t>> by_node(nodes_.nodes());
   for (int64_t t = 0; t < tokens; ++t) {
     for (auto& rows : by_node) rows.clear();
     for (int64_t i = t * top_k; i < (t + 1) * top_k; ++i) {
-      by_node[nodes_.node_of(static_cast<int>(chosen[i] / local_experts_))].push_back(row_of[i]);
+      by_node[nodes_.node_of(static_cast<int>(experts[i] / local_experts_))].push_back(row_of[i]);
     }
     int32_t* next = &terms[t * top_k];
     for (int n = 0; n < nodes_.nodes(); ++n) {
-      if (by_node[n].empty()) continue;
-      if (n != own) route.foreign.Add(by_node[n]);
-      next = std::copy(by_node[n].begin(), n == own ? by_node[n].end() : by_node[n].begin() + 1, next);
+      std::vector<int32_t>& rows = by_node[n];
+      if (n == own) {
+        next = std::copy(rows.begin(), rows.end(), next);
+      } else if (!rows.empty()) {
+        *next++ = rows[0];
+        if (rows.size() == 1) continue;
+        foreign_first.push_back(rows[0]);
+        rows.resize(top_k, kNoRow);
+        foreign.insert(foreign.end(), rows.begin(), rows.end());
+      }
     }
   }
-  route.terms = route.memory->New(DType::kI32, experts.shape);
-  context.backend.CopyToDevice(context.stream, terms.data(), route.terms);
+  const auto upload = [&](const std::vector<int32_t>& values, Shape shape) {
+    const TensorView view = route.memory->New(DType::kI32, shape);
+    context.backend.CopyToDevice(context.stream, values.data(), view);
+    return view;
+  };
+  const int64_t groups = std::ssize(foreign_first);
+  route.terms = upload(terms, {tokens, top_k});
+  if (groups == 0) return;
+  route.foreign = upload(foreign, {groups, top_k});
+  route.foreign_first = upload(foreign_first, {groups});
 }
 
 void ExpertExchange::SendCounts(Route& route) {
@@ -215,9 +225,17 @@ std::unique_ptr<TokenExchange::Handle> ExpertExchange::PostDispatch(const Contex
     RouteSort(context,
               {.experts = experts, .offsets = offsets, .row_of = route.row_of, .choice_of = route.choice_of});
     context.backend.CopyToHost(context.stream, offsets, route.sent_offsets.data());
+    std::vector<int32_t> host_experts, host_row_of;
+    if (nodes_.nodes() > 1) {
+      host_experts.resize(experts.elements());
+      host_row_of.resize(experts.elements());
+      context.backend.CopyToHost(context.stream, experts, host_experts.data());
+      context.backend.CopyToHost(context.stream, route.row_of, host_row_of.data());
+    }
     context.stream.Synchronize();
+    route.terms = route.row_of;
+    if (nodes_.nodes() > 1) PlanSums(context, route, host_experts, host_row_of);
   }
-  PlanSums(context, route, experts);
   for (int64_t e = 0; e < num_experts_; ++e) {
     route.counts.push_back(route.sent_offsets[e + 1] - route.sent_offsets[e]);
   }
@@ -276,13 +294,11 @@ TokenExchange::Dispatched ExpertExchange::WaitDispatch(const Context& context, H
   return route.dispatched;
 }
 
-// The experts' rows (and numbers) back to where their tokens came from, then the sums of other nodes' rows.
+// The experts' rows (and numbers) back to where their tokens came from.
 void ExpertExchange::Return(const Context& context, Route& route, const char* what, TensorView rows,
                             TensorView numbers) {
   const bool encode = route.combine != FormatOf(route.act);
   route.returned = pool_.Take(BytesOf(route.sent() + 1, route.combine_bytes(), route.sent()));
-  const TensorView zero_row = route.Returned().rows.Rows(route.sent(), 1);
-  Zero(context, zero_row);
   context.stream.Record(*route.ready);
   stream_.Wait(*route.ready);
   if (encode) {
@@ -301,23 +317,21 @@ void ExpertExchange::Return(const Context& context, Route& route, const char* wh
     AddByExpert(route.offsets, route.arriving, numbers, pieces.send);
     AddSorted(route.sent_offsets, local_experts_, to_numbers, pieces.receive);
   });
-  if (route.foreign.size() > 0) {
-    stream_.Enqueue([this, &route] {
-      if (!group_.status().ok()) return;
-      SumInPlace(route.combine, route.hidden, route.foreign, route.Returned().rows);
-    });
-  }
   stream_.Record(*route.done);
 }
 
 void ExpertExchange::Sum(const Context& context, Route& route, TensorView add, TensorView y) {
   ArenaScope scope(context.scratch);
-  TensorView rows = route.Returned().rows;
-  if (route.combine == FormatOf(route.act)) {
-    rows = As(rows, route.act, route.hidden);
-  } else {
+  const DType format = route.combine == RowFormat::kF32 ? DType::kF32 : DType::kBF16;
+  TensorView rows = As(route.Returned().rows, format, route.hidden);
+  if (route.foreign) {
+    const TensorView sums = context.scratch.New(format, {route.foreign.rows(), route.hidden});
+    CombineRows(context, {.rows = rows, .row_of = route.foreign, .out = sums});
+    ScatterRows(context, {.x = sums, .index = route.foreign_first, .out = rows});
+  }
+  if (format != route.act) {
     const TensorView wide = context.scratch.New(route.act, {rows.rows(), route.hidden});
-    Cast(context, As(rows, DType::kBF16, route.hidden), wide);
+    Cast(context, rows, wide);
     rows = wide;
   }
   CombineRows(context, {.rows = rows, .row_of = route.terms, .add = add, .out = y});

@@ -4,7 +4,7 @@
 // Rows of one expert arrive ordered by (source rank, token), so the order of every sum is fixed; a token's
 // rows are summed in the order of row_sums.h. Counts travel ahead of rows; buffers are sized on the exchange
 // stream when they are known, so posting does not wait for anybody. The one host synchronisation is the
-// reading of the sorted offsets in PostDispatch. With kF8 x and dy stay valid until the wait that follows
+// reading of the sorted offsets (on several nodes of experts and rows, too) in PostDispatch. With kF8 x and dy stay valid until the wait that follows
 // their post.
 //
 // Bytes. For one group of P members with E experts each, one layer, one microbatch, summed over the members
@@ -46,7 +46,8 @@ class ExpertExchange final : public TokenExchange {
  private:
   struct Route;
 
-  void PlanSums(const Context& context, Route& route, TensorView experts) const;
+  void PlanSums(const Context& context, Route& route, const std::vector<int32_t>& experts,
+                const std::vector<int32_t>& row_of) const;
   void SendCounts(Route& route);
   void Outgoing(const Context& context, Route& route, TensorView x, TensorView weights);
   void Post(Route& route, const char* what, std::function<void(PeerPieces&)> fill);

@@ -59,6 +59,12 @@ absl::Status CheckExchange(const Layout& layout, const std::vector<int>& node_of
   if (layout.exchange.combine == WireFormat::kF8) {
     return UsageError("parallel.combine is FP8, which sums do not survive; use ACT or BF16");
   }
+  if (layout.exchange.kind == ExchangeKind::kGather &&
+      (layout.exchange.dispatch != WireFormat::kAct || layout.exchange.combine != WireFormat::kAct)) {
+    return UsageError(
+        "parallel.exchange is GATHER, which sends rows as they are computed; leave parallel.dispatch and "
+        "parallel.combine ACT, or set parallel { exchange: FLAT }");
+  }
   if (layout.exchange.kind != ExchangeKind::kTwoLevel) return absl::OkStatus();
   for (int first = 0; first < layout.ranks(); first += layout.expert) {
     if (NodesOfGroup(layout, node_of_rank, first).even()) continue;

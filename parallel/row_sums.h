@@ -5,8 +5,7 @@
 //
 // The token's own node has a term for each choice, in choice order k. Another node has one term: the sum of
 // its rows in choice order, in fp32, rounded once to the format that travels (that is what crosses). On one
-// node this is the sum over k of CombineRows: what one rank computes. Terms that a token lacks are a zero
-// row.
+// node this is the sum over k of CombineRows: what one rank computes.
 #pragma once
 
 #include <span>

@@ -4,6 +4,7 @@
 
 #include "core/model/cost.h"
 #include "parallel/expert_exchange.h"
+#include "parallel/gather_exchange.h"
 #include "parallel/pipeline/stage_split.h"
 
 namespace moebius {
@@ -97,6 +98,9 @@ std::unique_ptr<TokenExchange> Stages::MakeExchange(Mesh& mesh, int64_t num_expe
   Stream& stream = mesh.stream("tokens");
   if (groups_) {
     return std::make_unique<TwoLevelExchange>(*groups_, stream, pool_, num_experts, layer, options);
+  }
+  if (options.kind == ExchangeKind::kGather) {
+    return std::make_unique<GatherExchange>(mesh.experts(), stream, pool_, num_experts, layer);
   }
   const NodeMap nodes = NodesOf(mesh.experts(), mesh.world().node_of_rank());
   return std::make_unique<ExpertExchange>(mesh.experts(), nodes, stream, pool_, num_experts, layer, options);

@@ -1,6 +1,5 @@
 #include "parallel/two_level_exchange.h"
 
-#include <cstring>
 #include <utility>
 
 #include "core/backend/ops.h"
@@ -56,7 +55,7 @@ struct TwoLevelExchange::Route final : TokenExchange::Handle {
   int64_t dispatch_bytes() const { return RowBytes(dispatch, hidden); }
   int64_t combine_bytes() const { return RowBytes(combine, hidden); }
   RowsAndNumbers Received() const { return Split(received, rows(), hidden * SizeOf(act), rows()); }
-  int64_t first_sorted() const { return returns.foreign_tokens + 1; }
+  int64_t first_sorted() const { return returns.foreign_tokens; }
   RowsAndNumbers Back() const {
     return Split(returned, first_sorted() + forward.choices(), combine_bytes(),
                  returns.foreign_choices + forward.choices());
@@ -277,8 +276,6 @@ void TwoLevelExchange::FanIn(Route& route, TensorView rows, TensorView numbers, 
              route.returned = pool_.Take(BytesOf(route.first_sorted() + choices, route.combine_bytes(),
                                                  route.returns.foreign_choices + choices));
              const auto [to, to_numbers] = route.Back();
-             const TensorView zero_row = to.Rows(route.returns.foreign_tokens, 1);
-             std::memset(zero_row.data, 0, zero_row.bytes());
              for (int l = 0; l < locals(); ++l) {
                const int64_t first = route.forward.offsets[l * experts_per_rank_];
                const int64_t count = route.forward.offsets[(l + 1) * experts_per_rank_] - first;

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "core/backend/kernel_args.h"
 #include "core/base/check.h"
 
 namespace moebius {
@@ -101,8 +102,7 @@ ReturnPlan PlanReturn(const std::vector<NodeRoute>& routes, const ForwardPlan& f
     plan.foreign_tokens += static_cast<int64_t>(routes[n].tokens.size());
     plan.foreign_choices += static_cast<int64_t>(routes[n].choices.size());
   }
-  const int32_t zero_row = static_cast<int32_t>(plan.foreign_tokens);
-  plan.row_of.assign(tokens * top_k, zero_row);
+  plan.row_of.assign(tokens * top_k, kNoRow);
   plan.number_of.resize(tokens * top_k);
   std::vector<int32_t> terms(tokens, 0);
   const auto add = [&](int32_t token, int32_t row) { plan.row_of[token * top_k + terms[token]++] = row; };
@@ -117,7 +117,7 @@ ReturnPlan PlanReturn(const std::vector<NodeRoute>& routes, const ForwardPlan& f
     for (size_t c = 0; c < routes[n].choices.size(); ++c) {
       const int32_t sorted = forward.row_of[first + c];
       const int32_t choice = routes[n].choices[c];
-      add(choice / static_cast<int32_t>(top_k), zero_row + 1 + sorted);
+      add(choice / static_cast<int32_t>(top_k), static_cast<int32_t>(plan.foreign_tokens) + sorted);
       plan.number_of[choice] = static_cast<int32_t>(plan.foreign_choices) + sorted;
     }
   }

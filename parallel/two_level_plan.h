@@ -53,7 +53,7 @@ struct ReceivePlan {
 ReceivePlan PlanReceive(const std::vector<int64_t>& counts, int64_t experts_per_rank, const NodeMap& nodes);
 
 // What comes back to a source lies in one buffer: a row for each token sent to another node (by node, then
-// token), a zero row, and the sorted rows of its own ForwardPlan.
+// token), then the sorted rows of its own ForwardPlan.
 struct ReturnPlan {
   int64_t foreign_tokens = 0;
   int64_t foreign_choices = 0;

@@ -213,12 +213,18 @@ struct RouterZArgs {
   TensorView z;
 };
 
-// Sorts the T * K choices by expert, stable in token order.
+constexpr int32_t kNoRow = -1;
+
+// Sorts the T * K choices by expert, stable in token order. With `others` only those of the experts
+// [first, first + E): a choice of another expert becomes no row.
 struct RouteSortArgs {
   TensorView experts;    // [T, K] i32
-  TensorView offsets;    // = [E + 1] i64: rows of expert e are [offsets[e], offsets[e + 1])
-  TensorView row_of;     // = [T, K] i32: the row that a choice became
-  TensorView choice_of;  // = [T * K] i32: the choice t * K + k that a row came from
+  TensorView offsets;    // = [E + 1] i64: rows of expert first + e are [offsets[e], offsets[e + 1])
+  TensorView row_of;     // = [T, K] i32: the row that a choice became, or kNoRow
+  TensorView choice_of;  // = [R] i32: the choice t * K + k that a row came from; R = T * K, with others any
+                         // that has room for all rows, and 0 behind the last of them
+  int32_t first = 0;
+  bool others = false;
 };
 // out [n, hidden] = x [.., hidden] at index[i] / divisor (divisor K turns choices into tokens).
 struct GatherRowsArgs {
@@ -237,7 +243,7 @@ struct ScatterRowsArgs {
 // sum.
 struct CombineRowsArgs {
   TensorView rows;
-  TensorView row_of;    // [T, K] i32
+  TensorView row_of;    // [T, K] i32, kNoRow where a token has fewer
   TensorView add = {};  // [T, hidden] act, may be out
   TensorView out;
 };

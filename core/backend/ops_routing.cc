@@ -81,7 +81,8 @@ void RouteSort(const Context& context, const RouteSortArgs& args) {
   CHECK_GE(args.offsets.elements(), 1) << "offsets is " << args.offsets;
   CheckFlat(args.offsets, "offsets", DType::kI64, args.offsets.elements());
   CheckMatrix(args.row_of, "row_of", DType::kI32, tokens, k);
-  CheckFlat(args.choice_of, "choice_of", DType::kI32, tokens * k);
+  CheckFlat(args.choice_of, "choice_of", DType::kI32, args.others ? args.choice_of.elements() : tokens * k);
+  CHECK(args.first == 0 || args.others) << "first expert " << args.first;
   Run(context, "RouteSort", 0, 2 * Bytes(args.experts) + Bytes(args.row_of, args.choice_of),
       [&] { context.backend.RouteSort(context.stream, args); });
 }

@@ -166,6 +166,11 @@ double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) con
   const int64_t per_node = cluster_.ranks_per_node(), ranks = layout.expert;
   const double visited = PartsVisited(config_, ranks);
   const double within = GroupBandwidth(false), between = GroupBandwidth(true);
+  if (layout.exchange.kind == ExchangeKind::kGather) {
+    const int64_t near = std::min(ranks, per_node);
+    return std::max(static_cast<double>(near - 1) * row_bytes / within,
+                    static_cast<double>(ranks - near) * row_bytes / between);
+  }
   if (ranks <= per_node)
     return visited * static_cast<double>(ranks - 1) / static_cast<double>(ranks) * row_bytes / within;
   const double off_node = 1 - static_cast<double>(per_node) / static_cast<double>(ranks);
@@ -179,10 +184,23 @@ double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) con
                   fan_out * row_bytes / within);
 }
 
+LayerBytes ClusterCosts::BytesOf(const Layout& layout, bool moe) const {
+  LayerBytes bytes = moe ? activations_.moe_layer : activations_.dense_layer;
+  if (!moe || layout.expert == 1 || layout.exchange.kind != ExchangeKind::kGather) return bytes;
+  // Rows that there is room for beyond a token's choices: of its input and of both halves of gate_up, in
+  // bf16.
+  const int64_t k = config_.num_experts_per_tok, local = config_.n_routed_experts / layout.expert;
+  const double more = static_cast<double>(layout.expert * std::min(k, local) - k);
+  const double row = 2.0 * static_cast<double>(config_.hidden_size + 2 * config_.moe_intermediate_size);
+  bytes.kept += more * row;
+  bytes.made += more * row;
+  return bytes;
+}
+
 StageTime ClusterCosts::LayerTime(const Layout& layout, bool moe, double slowdown) const {
   const LayerCost flops = LayerCostOf(config_, moe, recipe_.batch().sequence_length());
   const double imbalance = layout.expert > 1 ? cluster_.exchange().imbalance() : 1;
-  const LayerBytes& bytes = moe ? activations_.moe_layer : activations_.dense_layer;
+  const LayerBytes bytes = BytesOf(layout, moe);
   const double memory = bytes.made * cluster_.accelerator().elementwise_passes() /
                         (cluster_.accelerator().memory_gb_per_s() * kGiga);
   StageTime t;
@@ -271,7 +289,7 @@ StageTime ClusterCosts::TimeOf(const LayoutPlan& plan, const StageRange& range) 
 
 double ClusterCosts::WorkingBytes(const LayoutPlan& plan) const {
   const double layers = kWorkingLayers + (recipe_.recompute().policy() == proto::Recompute::BLOCKS ? 1 : 0);
-  return layers * std::max(activations_.dense_layer.made, activations_.moe_layer.made) *
+  return layers * std::max(activations_.dense_layer.made, BytesOf(plan.layout, true).made) *
          plan.microbatch_tokens;
 }
 
@@ -287,11 +305,10 @@ void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) 
     const StageTime t = TimeOf(plan, range);
     double kept = range.head ? activations_.head.kept : 0;
     for (int64_t l = range.first_layer; l < range.last_layer; ++l) {
-      kept += (config_.IsMoe(l) ? activations_.moe_layer : activations_.dense_layer).kept;
+      kept += BytesOf(plan.layout, config_.IsMoe(l)).kept;
     }
     for (int64_t k = 0; range.head && TrainsMtp(recipe_) && k < config_.num_nextn_predict_layers; ++k) {
-      const bool moe = config_.IsMoe(config_.num_hidden_layers + k);
-      kept += (moe ? activations_.moe_layer : activations_.dense_layer).kept;
+      kept += BytesOf(plan.layout, config_.IsMoe(config_.num_hidden_layers + k)).kept;
     }
     plan.costs.stages.push_back({.forward = t.forward.total(),
                                  .backward_input = t.backward_input.total(),

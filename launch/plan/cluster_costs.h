@@ -60,6 +60,9 @@ class ClusterCosts {
   double ExchangeSeconds(const Layout& layout, double row_bytes) const;
 
  private:
+  // Activations of a token in a layer.
+  LayerBytes BytesOf(const Layout& layout, bool moe) const;
+
   ClusterCosts(const proto::Recipe& recipe, const ModelConfig& config, const proto::Cluster& cluster,
                const ActivationBytes& activations)
       : recipe_(recipe), config_(config), cluster_(cluster), activations_(activations) {}

@@ -88,6 +88,7 @@ ExchangeOptions ExchangeOf(const proto::Parallel& p) {
   ExchangeOptions out{.dispatch = WireFormatOf(p.dispatch()), .combine = WireFormatOf(p.combine())};
   if (p.exchange() == proto::Parallel::FLAT) out.kind = ExchangeKind::kFlat;
   if (p.exchange() == proto::Parallel::TWO_LEVEL) out.kind = ExchangeKind::kTwoLevel;
+  if (p.exchange() == proto::Parallel::GATHER) out.kind = ExchangeKind::kGather;
   return out;
 }
 

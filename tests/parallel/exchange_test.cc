@@ -15,77 +15,9 @@
 namespace moebius {
 namespace {
 
-using Routing = std::function<std::vector<int32_t>(int, int64_t)>;
-
-ExchangeCase Case(const std::string& name, int ranks, int ranks_per_node) {
-  ExchangeCase c;
-  c.name = name;
-  c.ranks = ranks;
-  c.ranks_per_node = ranks_per_node;
-  c.experts = 2 * ranks;
-  c.tokens = {13, 7, 20, 1};
-  return c;
-}
-
-// K experts from `first` on.
-Routing From(int32_t first, int64_t top_k) {
-  return [=](int, int64_t) {
-    std::vector<int32_t> out;
-    for (int64_t k = 0; k < top_k; ++k) out.push_back(first + static_cast<int32_t>(top_k - 1 - k));
-    return out;
-  };
-}
-
-std::vector<ExchangeCase> Cases() {
-  std::vector<ExchangeCase> out;
-  for (const auto& [ranks, each] : std::vector<std::pair<int, int>>{
-           {2, 1}, {2, 2}, {4, 1}, {4, 2}, {4, 4}, {8, 2}, {8, 4}, {8, 1}, {6, 3}}) {
-    out.push_back(Case(Concat("random_", ranks / each, "x", each), ranks, each));
-  }
-  const auto add = [&](const std::string& name, const std::function<void(ExchangeCase&)>& change) {
-    ExchangeCase c = Case(name, 4, 2);
-    change(c);
-    out.push_back(c);
-  };
-  add("bf16", [](ExchangeCase& c) { c.act = DType::kBF16; });
-  add("fp8_dispatch", [](ExchangeCase& c) {
-    c.options.dispatch = WireFormat::kF8;
-    c.hidden = 200;
-  });
-  add("fp8_dispatch_of_bf16", [](ExchangeCase& c) {
-    c.options.dispatch = WireFormat::kF8;
-    c.act = DType::kBF16;
-    c.hidden = 130;
-  });
-  add("bf16_combine", [](ExchangeCase& c) { c.options.combine = WireFormat::kBF16; });
-  add("bf16_both_ways",
-      [](ExchangeCase& c) { c.options = {.dispatch = WireFormat::kBF16, .combine = WireFormat::kBF16}; });
-  add("fp8_and_bf16",
-      [](ExchangeCase& c) { c.options = {.dispatch = WireFormat::kF8, .combine = WireFormat::kBF16}; });
-  add("one_expert_a_rank", [](ExchangeCase& c) { c.experts = 4; });
-  add("more_choices_than_experts_of_a_node", [](ExchangeCase& c) {
-    c.experts = 4;
-    c.top_k = 4;
-  });
-  add("one_choice", [](ExchangeCase& c) { c.top_k = 1; });
-  add("all_to_one_expert", [](ExchangeCase& c) {
-    c.top_k = 1;
-    c.route = From(5, 1);
-  });
-  add("all_to_one_rank", [](ExchangeCase& c) {
-    c.top_k = 2;
-    c.route = From(6, 2);
-  });
-  add("all_to_one_node", [](ExchangeCase& c) { c.route = From(0, 3); });
-  add("ranks_without_tokens", [](ExchangeCase& c) { c.tokens = {0, 5, 0, 9}; });
-  add("one_rank_with_tokens", [](ExchangeCase& c) { c.tokens = {0, 0, 11, 0}; });
-  add("no_tokens", [](ExchangeCase& c) { c.tokens = {0}; });
-  return out;
-}
-
 class ExchangeTest : public testing::TestWithParam<ExchangeCase> {};
 
-INSTANTIATE_TEST_SUITE_P(Cases, ExchangeTest, testing::ValuesIn(Cases()),
+INSTANTIATE_TEST_SUITE_P(Cases, ExchangeTest, testing::ValuesIn(ExchangeCases()),
                          [](const auto& info) { return info.param.name; });
 
 // What a row is when it has travelled.
@@ -194,11 +126,11 @@ TEST_P(ExchangeTest, BytesOfEachLinkClassAreThoseOfTheFormula) {
 
 // Eight choices of each token, all on the other node: the token crosses once, and so does its sum.
 TEST(TwoLevelExchangeTest, ATokenCrossesToANodeOnce) {
-  ExchangeCase c = Case("", 8, 4);
+  ExchangeCase c = NewExchangeCase("", 8, 4);
   c.top_k = 8;
   c.experts = 16;
   c.tokens = {10};
-  c.route = [](int rank, int64_t) { return From(rank < 4 ? 8 : 0, 8)(0, 0); };
+  c.route = [](int rank, int64_t) { return ExpertsFrom(rank < 4 ? 8 : 0, 8)(0, 0); };
   const auto results = RunExchange(c, ExchangeKind::kTwoLevel);
   ASSERT_TRUE(results.ok()) << results.status();
   for (const RankResult& result : *results) {
@@ -222,7 +154,7 @@ TEST(TwoLevelExchangeTest, NodesThatAreNotContiguousInTheGroupKeepTheOrderOfSour
 }
 
 TEST(TwoLevelExchangeTest, Fp8ErrorsStayWithinTheBoundOfEachTerm) {
-  ExchangeCase c = Case("", 4, 2);
+  ExchangeCase c = NewExchangeCase("", 4, 2);
   c.hidden = 300;
   const auto exact = RunExchange(c, ExchangeKind::kTwoLevel);
   c.options.dispatch = WireFormat::kF8;
@@ -244,9 +176,9 @@ TEST(TwoLevelExchangeTest, Fp8ErrorsStayWithinTheBoundOfEachTerm) {
 
 // A rank that fails somewhere in the middle: nobody crashes, nobody hangs, all hear of it.
 TEST(TwoLevelExchangeTest, AFailureInTheMidstEndsAllRanks) {
-  for (const ExchangeKind kind : {ExchangeKind::kFlat, ExchangeKind::kTwoLevel}) {
+  for (const ExchangeKind kind : {ExchangeKind::kFlat, ExchangeKind::kTwoLevel, ExchangeKind::kGather}) {
     for (int fail_at = 0; fail_at < 8; ++fail_at) {
-      ExchangeCase c = Case("", 4, 2);
+      ExchangeCase c = NewExchangeCase("", 4, 2);
       c.options = {.dispatch = WireFormat::kF8, .combine = WireFormat::kBF16};
       std::atomic<int> ended = 0;
       const absl::Status status = OnExchangeRanks(c, kind, [&](ExchangeRank& r) -> absl::Status {
@@ -281,7 +213,7 @@ TEST(TwoLevelExchangeTest, AFailureInTheMidstEndsAllRanks) {
       EXPECT_FALSE(status.ok());
       EXPECT_EQ(std::string(status.message()), "rank 3 has had enough") << fail_at;
       EXPECT_LE(ended, 3);  // a rank that still splits the group then never gets here
-      if (kind == ExchangeKind::kFlat) {
+      if (kind != ExchangeKind::kTwoLevel) {
         EXPECT_EQ(ended, 3);
       }
     }
@@ -290,7 +222,7 @@ TEST(TwoLevelExchangeTest, AFailureInTheMidstEndsAllRanks) {
 
 // Two microbatches on their way at once, on one stream.
 TEST(TwoLevelExchangeTest, TransfersOfTwoMicrobatchesMayOverlap) {
-  const ExchangeCase c = Case("", 4, 2);
+  const ExchangeCase c = NewExchangeCase("", 4, 2);
   const absl::Status status = OnExchangeRanks(c, ExchangeKind::kTwoLevel, [&](ExchangeRank& r) {
     const auto post = [&] { return r.exchange.PostDispatch(r.context, r.memory, r.x, r.experts, r.weights); };
     const auto a = post(), b = post();
@@ -324,6 +256,11 @@ TEST(NodeMapTest, TwoLevelsNeedEquallyManyRanksOnEachNode) {
   EXPECT_FALSE(CheckExchange(layout, {0, 0, 1, 1, 2, 2, 2, 3}).ok());
   layout.exchange = {.kind = ExchangeKind::kFlat, .combine = WireFormat::kF8};
   EXPECT_FALSE(CheckExchange(layout, {0, 0, 1, 1, 2, 2, 3, 3}).ok());
+  layout.exchange = {.kind = ExchangeKind::kGather};
+  EXPECT_TRUE(CheckExchange(layout, {0, 0, 1, 1, 2, 2, 2, 3}).ok());
+  layout.exchange.dispatch = WireFormat::kF8;
+  const absl::Status rounded = CheckExchange(layout, {0, 0, 1, 1, 2, 2, 3, 3});
+  EXPECT_NE(std::string(rounded.message()).find("parallel.exchange is GATHER"), std::string::npos) << rounded;
 }
 
 TEST(NodeMapTest, TheHostTouchesRowsOnlyWhereAnExpertGroupGoesTwoWaysOrRowsChangeTheirFormat) {
@@ -337,7 +274,9 @@ TEST(NodeMapTest, TheHostTouchesRowsOnlyWhereAnExpertGroupGoesTwoWaysOrRowsChang
   Layout layout{.expert = 4};
   layout.exchange.kind = ExchangeKind::kFlat;
   EXPECT_FALSE(HostTouchesRows(layout, two_nodes));
-  layout.exchange.dispatch = WireFormat::kBF16;
+  layout.exchange.kind = ExchangeKind::kGather;
+  EXPECT_FALSE(HostTouchesRows(layout, two_nodes));
+  layout.exchange = {.kind = ExchangeKind::kFlat, .dispatch = WireFormat::kBF16};
   EXPECT_TRUE(HostTouchesRows(layout, {0, 0, 0, 0}));
 }
 

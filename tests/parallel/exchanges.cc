@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <set>
 
+#include "core/backend/ops.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "parallel/expert_exchange.h"
+#include "parallel/gather_exchange.h"
 #include "parallel/row_format.h"
 #include "parallel/two_level_exchange.h"
 
@@ -35,6 +39,71 @@ void Write(const std::vector<float>& values, TensorView view) {
 }
 
 }  // namespace
+
+ExchangeCase NewExchangeCase(const std::string& name, int ranks, int ranks_per_node) {
+  ExchangeCase c;
+  c.name = name;
+  c.ranks = ranks;
+  c.ranks_per_node = ranks_per_node;
+  c.experts = 2 * ranks;
+  c.tokens = {13, 7, 20, 1};
+  return c;
+}
+
+Routing ExpertsFrom(int32_t first, int64_t top_k) {
+  return [=](int, int64_t) {
+    std::vector<int32_t> out;
+    for (int64_t k = 0; k < top_k; ++k) out.push_back(first + static_cast<int32_t>(top_k - 1 - k));
+    return out;
+  };
+}
+
+std::vector<ExchangeCase> ExchangeCases() {
+  std::vector<ExchangeCase> out;
+  for (const auto& [ranks, each] : std::vector<std::pair<int, int>>{
+           {2, 1}, {2, 2}, {4, 1}, {4, 2}, {4, 4}, {8, 2}, {8, 4}, {8, 1}, {6, 3}}) {
+    out.push_back(NewExchangeCase(Concat("random_", ranks / each, "x", each), ranks, each));
+  }
+  const auto add = [&](const std::string& name, const std::function<void(ExchangeCase&)>& change) {
+    ExchangeCase c = NewExchangeCase(name, 4, 2);
+    change(c);
+    out.push_back(c);
+  };
+  add("bf16", [](ExchangeCase& c) { c.act = DType::kBF16; });
+  add("fp8_dispatch", [](ExchangeCase& c) {
+    c.options.dispatch = WireFormat::kF8;
+    c.hidden = 200;
+  });
+  add("fp8_dispatch_of_bf16", [](ExchangeCase& c) {
+    c.options.dispatch = WireFormat::kF8;
+    c.act = DType::kBF16;
+    c.hidden = 130;
+  });
+  add("bf16_combine", [](ExchangeCase& c) { c.options.combine = WireFormat::kBF16; });
+  add("bf16_both_ways",
+      [](ExchangeCase& c) { c.options = {.dispatch = WireFormat::kBF16, .combine = WireFormat::kBF16}; });
+  add("fp8_and_bf16",
+      [](ExchangeCase& c) { c.options = {.dispatch = WireFormat::kF8, .combine = WireFormat::kBF16}; });
+  add("one_expert_a_rank", [](ExchangeCase& c) { c.experts = 4; });
+  add("more_choices_than_experts_of_a_node", [](ExchangeCase& c) {
+    c.experts = 4;
+    c.top_k = 4;
+  });
+  add("one_choice", [](ExchangeCase& c) { c.top_k = 1; });
+  add("all_to_one_expert", [](ExchangeCase& c) {
+    c.top_k = 1;
+    c.route = ExpertsFrom(5, 1);
+  });
+  add("all_to_one_rank", [](ExchangeCase& c) {
+    c.top_k = 2;
+    c.route = ExpertsFrom(6, 2);
+  });
+  add("all_to_one_node", [](ExchangeCase& c) { c.route = ExpertsFrom(0, 3); });
+  add("ranks_without_tokens", [](ExchangeCase& c) { c.tokens = {0, 5, 0, 9}; });
+  add("one_rank_with_tokens", [](ExchangeCase& c) { c.tokens = {0, 0, 11, 0}; });
+  add("no_tokens", [](ExchangeCase& c) { c.tokens = {0}; });
+  return out;
+}
 
 std::vector<int32_t> ExchangeCase::ExpertsOf(int rank, int64_t token) const {
   if (route) return route(rank, token);
@@ -83,6 +152,8 @@ absl::Status OnExchangeRanks(const ExchangeCase& c, ExchangeKind kind,
           ASSIGN_OR_RETURN(TwoLevelGroups split, SplitByNode(world.all(), *stream, nodes));
           groups = std::make_unique<TwoLevelGroups>(std::move(split));
           exchange = std::make_unique<TwoLevelExchange>(*groups, *stream, pool, c.experts, 0, c.options);
+        } else if (kind == ExchangeKind::kGather) {
+          exchange = std::make_unique<GatherExchange>(world.all(), *stream, pool, c.experts, 0);
         } else {
           exchange =
               std::make_unique<ExpertExchange>(world.all(), nodes, *stream, pool, c.experts, 0, c.options);
@@ -125,10 +196,14 @@ absl::StatusOr<std::vector<RankResult>> RunExchange(const ExchangeCase& c, Excha
     const TokenExchange::Dispatched d = r.exchange.WaitDispatch(context, *handle);
     count(0);
     out.offsets.assign(d.offsets.as<int64_t>(), d.offsets.as<int64_t>() + d.offsets.elements());
-    out.rows = Read(d.rows);
-    out.row_weights = Read(d.row_weights);
+    // What lies behind the last row belongs to nobody and may be anything.
+    const int64_t rows = out.offsets.back();
+    out.rows = Read(d.rows.Rows(0, rows));
+    out.row_weights = Read(d.row_weights.Rows(0, rows));
     const TensorView made = r.memory.New(c.act, d.rows.shape);
     const TensorView d_row_weights = r.memory.New(DType::kF32, d.row_weights.shape);
+    Fill(context, made, std::numeric_limits<float>::quiet_NaN());
+    Fill(context, d_row_weights, std::numeric_limits<float>::quiet_NaN());
     const auto apply = [&](const std::vector<float>& rows) {
       std::vector<float> values(rows.size());
       for (int64_t e = 0; e + 1 < d.offsets.elements(); ++e) {
@@ -146,10 +221,10 @@ absl::StatusOr<std::vector<RankResult>> RunExchange(const ExchangeCase& c, Excha
     count(1);
     out.y = Read(y);
     r.exchange.PostCombineBackward(context, r.memory, *handle, r.dy);
-    out.d_rows = Read(r.exchange.WaitCombineBackward(context, *handle));
+    out.d_rows = Read(r.exchange.WaitCombineBackward(context, *handle).Rows(0, rows));
     count(2);
     apply(out.d_rows);
-    for (int64_t i = 0; i < d_row_weights.elements(); ++i) {
+    for (int64_t i = 0; i < rows; ++i) {
       d_row_weights.as<float>()[i] = out.d_rows[i * c.hidden] * out.row_weights[i];
     }
     const TensorView dx = r.memory.New(c.act, r.x.shape);
@@ -184,6 +259,21 @@ std::array<RankResult::Bytes, 4> BytesByFormula(const ExchangeCase& c, ExchangeK
       }
       crossings += static_cast<int64_t>(nodes.size());
     }
+  }
+  if (kind == ExchangeKind::kGather) {
+    const int64_t h = c.hidden * SizeOf(c.act);
+    std::array<RankResult::Bytes, 4> out{};
+    for (int rank = 0; rank < c.ranks; ++rank) {
+      for (int peer = 0; peer < c.ranks; ++peer) {
+        const int link = peer == rank ? 0 : c.node_of(peer) == c.node_of(rank) ? 1 : 2;
+        const int64_t own = c.tokens_of(rank), theirs = peer == rank ? 0 : c.tokens_of(peer);
+        out[0][link] += 8 + own * (h + 8 * c.top_k);
+        out[1][link] += theirs * h;
+        out[2][link] += own * h;
+        out[3][link] += theirs * (h + 4 * c.top_k);
+      }
+    }
+    return out;
   }
   if (kind == ExchangeKind::kFlat) {
     const auto of = [&](int64_t rows, int64_t pairs) {

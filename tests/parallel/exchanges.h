@@ -14,6 +14,8 @@
 
 namespace moebius {
 
+using Routing = std::function<std::vector<int32_t>(int, int64_t)>;
+
 struct ExchangeCase {
   std::string name;
   int ranks = 4;
@@ -26,13 +28,19 @@ struct ExchangeCase {
   ExchangeOptions options = {};
   LinkSpeeds links = {};
   // The experts of (rank, token), distinct; default: random ones.
-  std::function<std::vector<int32_t>(int, int64_t)> route = nullptr;
+  Routing route = nullptr;
 
   int64_t tokens_of(int rank) const { return tokens[rank % tokens.size()]; }
   std::vector<int32_t> ExpertsOf(int rank, int64_t token) const;
   int node_of(int rank) const { return rank / ranks_per_node; }
   int64_t experts_per_rank() const { return experts / ranks; }
 };
+
+ExchangeCase NewExchangeCase(const std::string& name, int ranks, int ranks_per_node);
+// K experts from `first` on.
+Routing ExpertsFrom(int32_t first, int64_t top_k);
+// Groups of all kinds, formats, and every extreme of routing.
+std::vector<ExchangeCase> ExchangeCases();
 
 // What the pieces of the exchange have given one rank; rows as f32.
 struct RankResult {
@@ -53,7 +61,7 @@ float WeightOf(const ExchangeCase& c, int rank, int64_t token, int64_t k);
 // What expert e makes of an element of a row: in act.
 float ExpertOf(const ExchangeCase& c, float x, int64_t e, float weight);
 
-// Runs the case by the flat or the two-level exchange.
+// Runs the case by the flat, the two-level or the gathering exchange.
 absl::StatusOr<std::vector<RankResult>> RunExchange(const ExchangeCase& c, ExchangeKind kind);
 
 // `body` with a rank's exchange and what it needs; tests of failures stop wherever they like.
@@ -67,7 +75,8 @@ struct ExchangeRank {
 absl::Status OnExchangeRanks(const ExchangeCase& c, ExchangeKind kind,
                              const std::function<absl::Status(ExchangeRank&)>& body);
 
-// The bytes of the formulas in expert_exchange.h and two_level_exchange.h, summed over ranks.
+// The bytes of the formulas in expert_exchange.h, two_level_exchange.h and gather_exchange.h, summed over
+// ranks.
 std::array<RankResult::Bytes, 4> BytesByFormula(const ExchangeCase& c, ExchangeKind kind);
 
 }  // namespace moebius

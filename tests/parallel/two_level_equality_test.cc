@@ -77,6 +77,18 @@ TEST_P(TwoLevelEqualityTest, GivesGradientsCountsAndLossesOfOneRankAndTheBitsOfF
   EXPECT_LT(two.steps[0].bytes_between, flat.steps[0].bytes_between);
 }
 
+// Nobody reads the routing on the host, and rows that nobody has sent lie behind the experts' own.
+TEST_P(TwoLevelEqualityTest, GatheringGivesGradientsCountsAndLossesOfOneRank) {
+  const auto& [layout, ranks_per_node] = GetParam();
+  const LayoutResult gather =
+      RunOn(TwoNodesOnOneRank().config, layout, ranks_per_node, {.kind = ExchangeKind::kGather});
+  const LayoutDifference d = Compare(gather, TwoNodesOnOneRank().result);
+  EXPECT_LE(d.gradient, 1e-5) << d.tensor;
+  EXPECT_EQ(d.counts, 0);
+  EXPECT_LE(d.loss, 1e-5) << "step " << d.step;
+  EXPECT_EQ(d.torn_replica, "");
+}
+
 TEST(TwoLevelEqualityTest, RoundedRowsKeepTheBitsOfFlatAndComeCloseToOneRank) {
   const ExchangeOptions rounded{
       .kind = ExchangeKind::kTwoLevel, .dispatch = WireFormat::kF8, .combine = WireFormat::kBF16};
@@ -100,11 +112,12 @@ TEST(TwoLevelEqualityTest, ChunksOfExpertsUnderSkewGiveGradientsOfOneRank) {
   for (int e = 0; e < 4; ++e) config.selection_bias[e] = 10;  // every token to the experts of node 0
   const LayoutResult whole = *RunReference(config, 2, 1e-6, 20);
   config.train.recompute.max_expert_rows = 5;
-  const LayoutResult chunks = RunOn(config, {.expert = 4}, 2, {.kind = ExchangeKind::kTwoLevel});
-  const LayoutDifference d = Compare(chunks, whole);
-  EXPECT_LE(d.gradient, 1e-5) << d.tensor;
-  EXPECT_EQ(d.counts, 0);
-  EXPECT_LE(d.loss, 1e-5) << "step " << d.step;
+  for (const ExchangeKind kind : {ExchangeKind::kTwoLevel, ExchangeKind::kGather}) {
+    const LayoutDifference d = Compare(RunOn(config, {.expert = 4}, 2, {.kind = kind}), whole);
+    EXPECT_LE(d.gradient, 1e-5) << d.tensor;
+    EXPECT_EQ(d.counts, 0);
+    EXPECT_LE(d.loss, 1e-5) << "step " << d.step;
+  }
 }
 
 TEST(TwoLevelEqualityTest, UnevenNodesAreRefused) {

@@ -51,10 +51,13 @@ void CombineTokens(const CombineRowsArgs& args, int64_t begin, int64_t end) {
   std::vector<const T*> rows(k);
   for (int64_t t = begin; t < end; ++t) {
     const int32_t* row_of = static_cast<const int32_t*>(args.row_of.data) + t * args.row_of.stride;
-    for (int64_t i = 0; i < k; ++i)
-      rows[i] = static_cast<const T*>(args.rows.data) + row_of[i] * args.rows.stride;
+    int64_t count = 0;
+    for (int64_t i = 0; i < k; ++i) {
+      if (row_of[i] >= 0)
+        rows[count++] = static_cast<const T*>(args.rows.data) + row_of[i] * args.rows.stride;
+    }
     const T* add = args.add ? static_cast<const T*>(args.add.data) + t * args.add.stride : nullptr;
-    CombineRow(rows.data(), k, add, n, static_cast<T*>(args.out.data) + t * args.out.stride);
+    CombineRow(rows.data(), count, add, n, static_cast<T*>(args.out.data) + t * args.out.stride);
   }
 }
 
@@ -92,16 +95,18 @@ void CpuBackend::RouteSort(Stream&, const RouteSortArgs& args) {
   const int64_t choices = args.experts.rows() * k;
   const int64_t num_experts = args.offsets.elements() - 1;
   const int64_t pieces = (choices + kPiece - 1) / kPiece;
+  // Among those sorted; -1: another.
   const auto expert_of = [&](int64_t choice) {
-    return static_cast<const int32_t*>(args.experts.data)[choice / k * args.experts.stride + choice % k];
+    const int32_t expert =
+        static_cast<const int32_t*>(args.experts.data)[choice / k * args.experts.stride + choice % k];
+    const bool sorted = expert >= args.first && expert < args.first + num_experts;
+    CHECK(sorted || args.others) << "choice " << choice << " is expert " << expert << " of " << num_experts;
+    return sorted ? expert - args.first : -1;
   };
   std::vector<int64_t> next(pieces * num_experts, 0);
   pool_.Run(pieces, [&](int64_t piece, int) {
     for (int64_t i = piece * kPiece; i < std::min(choices, (piece + 1) * kPiece); ++i) {
-      const int32_t expert = expert_of(i);
-      CHECK(expert >= 0 && expert < num_experts)
-          << "choice " << i << " is expert " << expert << " of " << num_experts;
-      ++next[piece * num_experts + expert];
+      if (const int32_t expert = expert_of(i); expert >= 0) ++next[piece * num_experts + expert];
     }
   });
   int64_t* offsets = args.offsets.as<int64_t>();
@@ -115,13 +120,16 @@ void CpuBackend::RouteSort(Stream&, const RouteSortArgs& args) {
     }
   }
   offsets[num_experts] = row;
+  CHECK_LE(row, args.choice_of.elements()) << "rows, and the room for them";
   int32_t* choice_of = args.choice_of.as<int32_t>();
+  std::fill(choice_of + row, choice_of + args.choice_of.elements(), 0);
   pool_.Run(pieces, [&](int64_t piece, int) {
     int32_t* row_of = args.row_of.as<int32_t>();
     for (int64_t i = piece * kPiece; i < std::min(choices, (piece + 1) * kPiece); ++i) {
-      const int64_t to = next[piece * num_experts + expert_of(i)]++;
+      const int32_t expert = expert_of(i);
+      const int64_t to = expert >= 0 ? next[piece * num_experts + expert]++ : kNoRow;
       row_of[i / k * args.row_of.stride + i % k] = static_cast<int32_t>(to);
-      choice_of[to] = static_cast<int32_t>(i);
+      if (to >= 0) choice_of[to] = static_cast<int32_t>(i);
     }
   });
 }

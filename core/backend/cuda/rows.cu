@@ -16,7 +16,7 @@ static_assert(kMaxExperts == 4 * kThreads, "PlaceKernel scans four experts a thr
 constexpr int kChoicesAWarp = 256;
 constexpr int kPiece = kWarps * kChoicesAWarp;
 
-// Choice i = t * K + k lies at row t, column k.
+// Choice i = t * K + k lies at row t, column k, of [T, K].
 struct Choices {
   int32_t* data;
   int64_t stride;
@@ -27,18 +27,30 @@ struct Choices {
   }
 };
 
+// The experts of choices, counted from the first that is sorted; -1: another's.
+struct Experts {
+  Choices choices;
+  int32_t first;
+  int32_t count;
+  bool others;
+  __device__ int32_t operator[](int64_t i) const {
+    const int32_t expert = choices[i] - first;
+    if (expert >= 0 && expert < count) return expert;
+    if (!others) __trap();  // an expert that does not exist
+    return -1;
+  }
+};
+
 // counts[e, piece] = choices of e in the piece. A block owns a piece.
-__global__ void __launch_bounds__(kThreads)
-    CountKernel(Choices experts, int64_t choices, int num_experts, int32_t* counts) {
+__global__ void __launch_bounds__(kThreads) CountKernel(Experts experts, int64_t choices, int32_t* counts) {
+  const int num_experts = experts.count;
   __shared__ int32_t found[kMaxExperts];
   for (int e = threadIdx.x; e < num_experts; e += kThreads) found[e] = 0;
   __syncthreads();
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kPiece;
   for (int j = threadIdx.x; j < kPiece; j += kThreads) {
     if (begin + j >= choices) break;
-    const int32_t expert = experts[begin + j];
-    if (expert < 0 || expert >= num_experts) __trap();  // an expert that does not exist
-    atomicAdd(&found[expert], 1);
+    if (const int32_t expert = experts[begin + j]; expert >= 0) atomicAdd(&found[expert], 1);
   }
   __syncthreads();
   for (int e = threadIdx.x; e < num_experts; e += kThreads) {
@@ -100,9 +112,9 @@ __device__ void ScanTotals(const int32_t* totals, int num_experts, int32_t* warp
 }
 
 struct PlaceKernelArgs {
-  Choices experts;
+  Experts experts;
   int64_t choices;
-  int num_experts;
+  int64_t room;  // of choice_of
   const int32_t* counts;  // [E, pieces]: choices of e in earlier pieces
   const int32_t* totals;  // [E]
   int64_t* offsets;       // = [E + 1], by the first block
@@ -115,13 +127,13 @@ struct PlaceKernelArgs {
 __global__ void __launch_bounds__(kThreads) PlaceKernel(PlaceKernelArgs args) {
   extern __shared__ int32_t shared[];
   __shared__ int32_t warp_sums[kWarps];
-  const int n = args.num_experts, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int n = args.experts.count, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   int32_t* first = shared;     // [E]
   int32_t* next = shared + n;  // [kWarps, E]: first how many, then the next row
   ScanTotals(args.totals, n, warp_sums, first);
   if (blockIdx.x == 0) {
     for (int e = threadIdx.x; e < n; e += kThreads) args.offsets[e] = first[e];
-    if (threadIdx.x == 0) args.offsets[n] = args.choices;
+    if (threadIdx.x == 0) args.offsets[n] = n > 0 ? first[n - 1] + args.totals[n - 1] : 0;
   }
   for (int j = threadIdx.x; j < kWarps * n; j += kThreads) next[j] = 0;
   __syncthreads();
@@ -129,7 +141,8 @@ __global__ void __launch_bounds__(kThreads) PlaceKernel(PlaceKernelArgs args) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kPiece + warp * kChoicesAWarp;
   int32_t* own = next + warp * n;
   for (int j = lane; j < kChoicesAWarp; j += kWarp) {
-    if (begin + j < args.choices) atomicAdd(&own[args.experts[begin + j]], 1);
+    if (begin + j >= args.choices) break;
+    if (const int32_t expert = args.experts[begin + j]; expert >= 0) atomicAdd(&own[expert], 1);
   }
   __syncthreads();
   for (int e = threadIdx.x; e < n; e += kThreads) {
@@ -143,18 +156,16 @@ __global__ void __launch_bounds__(kThreads) PlaceKernel(PlaceKernelArgs args) {
   __syncthreads();
   for (int j = lane; j < kChoicesAWarp; j += kWarp) {
     const int64_t i = begin + j;
-    const bool exists = i < args.choices;
-    const int32_t expert = exists ? args.experts[i] : -1;
+    const int32_t expert = i < args.choices ? args.experts[i] : -1;
     const unsigned same = __match_any_sync(kAllLanes, expert);
     const int rank = __popc(same & ((1u << lane) - 1));
-    const int32_t row = exists ? own[expert] + rank : 0;
+    const int32_t row = expert >= 0 ? own[expert] + rank : kNoRow;
     __syncwarp();
-    if (exists && rank == 0) own[expert] += __popc(same);
+    if (expert >= 0 && rank == 0) own[expert] += __popc(same);
     __syncwarp();
-    if (exists) {
-      args.row_of[i] = row;
-      args.choice_of[row] = static_cast<int32_t>(i);
-    }
+    if (i < args.choices) args.row_of[i] = row;
+    if (row >= args.room) __trap();
+    if (row >= 0) args.choice_of[row] = static_cast<int32_t>(i);
   }
 }
 
@@ -282,7 +293,8 @@ struct CombineKernelArgs {
 constexpr int kRowsAtOnce = 8;  // whose loads are in flight together
 static_assert(kRowsAtOnce * kRowsAWarp == kWarp, "a warp reads the indices of its tokens at once");
 
-// out[t] = add[t] (or 0) + rows[row_of[t, 0]] + rows[row_of[t, 1]] + ..., added in this order in fp32. A warp
+// out[t] = add[t] (or 0) + rows[row_of[t, 0]] + rows[row_of[t, 1]] + ..., added in this order in fp32;
+// kNoRow adds nothing. A warp
 // owns a piece of `tokens_a_warp` adjacent tokens, a lane kUnit elements of each. Lane 8 j + r holds the
 // index of token j's choice r; what a token has beyond eight is read eight at a time.
 template <typename T, int kUnit>
@@ -310,7 +322,8 @@ __global__ void __launch_bounds__(kThreads, 3) CombineKernel(CombineKernelArgs<T
 #pragma unroll
       for (int r = 0; r < kRowsAtOnce; ++r) {
         const int64_t row = __shfl_sync(kAllLanes, chosen, k > 0 ? r : j * kRowsAtOnce + r);
-        x[r] = LoadPiece<true, kUnit>(args.rows + row * args.rows_stride + column, k + r < args.k ? left : 0);
+        const bool adds = k + r < args.k && row >= 0;
+        x[r] = LoadPiece<true, kUnit>(args.rows + row * args.rows_stride + column, adds ? left : 0);
       }
       if (k == 0) {
 #pragma unroll
@@ -353,13 +366,17 @@ void CudaBackend::RouteSort(Stream& stream, const RouteSortArgs& args) {
   int32_t* totals = counts + pieces * experts;
   const cudaStream_t raw = cuda::Raw(stream);
   const unsigned blocks = static_cast<unsigned>(pieces);
-  cuda::CountKernel<<<blocks, cuda::kThreads, 0, raw>>>(cuda::ChoicesOf(args.experts), choices,
-                                                        static_cast<int>(experts), counts);
+  const cuda::Experts sorted{.choices = cuda::ChoicesOf(args.experts),
+                             .first = args.first,
+                             .count = static_cast<int32_t>(experts),
+                             .others = args.others};
+  if (args.others) CUDA_OK(cudaMemsetAsync(args.choice_of.data, 0, args.choice_of.bytes(), raw));
+  cuda::CountKernel<<<blocks, cuda::kThreads, 0, raw>>>(sorted, choices, counts);
   cuda::ScanKernel<<<std::max(1u, cuda::Blocks(experts)), cuda::kThreads, 0, raw>>>(
       counts, static_cast<int>(experts), static_cast<int>(pieces), totals);
-  const cuda::PlaceKernelArgs kernel{.experts = cuda::ChoicesOf(args.experts),
+  const cuda::PlaceKernelArgs kernel{.experts = sorted,
                                      .choices = choices,
-                                     .num_experts = static_cast<int>(experts),
+                                     .room = args.choice_of.elements(),
                                      .counts = counts,
                                      .totals = totals,
                                      .offsets = cuda::Data<int64_t>(args.offsets),

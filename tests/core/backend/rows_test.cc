@@ -1,4 +1,5 @@
 // Sorting choices by expert, gathering, scattering and combining rows.
+#include <algorithm>
 #include <vector>
 
 #include "tests/core/backend/arrays.h"
@@ -43,6 +44,46 @@ TEST(RowsTest, RouteSortIsAStableSortByExpert) {
       }
     }
     EXPECT_EQ(offsets.view().as<int64_t>()[experts], tokens * k);
+  }
+}
+
+TEST(RowsTest, RouteSortOfSomeExpertsLeavesOutTheChoicesOfOthers) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const int64_t k = 3, all = 10, first = 2, experts = 3;
+  for (const int64_t tokens : {0, 1, 7, 5000}) {
+    const std::vector<int32_t> choices = RandomChoices(tokens * k, all);
+    const auto sorted = [&](int32_t e) { return e >= first && e < first + experts; };
+    const int64_t rows = std::count_if(choices.begin(), choices.end(), sorted);
+    for (const int64_t room : {rows, rows + 100}) {
+      const Tensor flat = Int32Tensor(*backend, choices);
+      const Tensor offsets = DirtyTensor(*backend, DType::kI64, {experts + 1});
+      const Tensor row_of = DirtyTensor(*backend, DType::kI32, {tokens, k});
+      const Tensor choice_of = DirtyTensor(*backend, DType::kI32, {room});
+      backend->RouteSort(*stream, {.experts = flat.view().Reshape({tokens, k}),
+                                   .offsets = offsets,
+                                   .row_of = row_of,
+                                   .choice_of = choice_of,
+                                   .first = first,
+                                   .others = true});
+      int64_t row = 0;
+      for (int64_t e = 0; e < experts; ++e) {
+        ASSERT_EQ(offsets.view().as<int64_t>()[e], row);
+        for (int64_t i = 0; i < tokens * k; ++i) {
+          if (choices[i] != first + e) continue;
+          ASSERT_EQ(choice_of.view().as<int32_t>()[row], i);
+          ASSERT_EQ(row_of.view().as<int32_t>()[i], row);
+          ++row;
+        }
+      }
+      EXPECT_EQ(offsets.view().as<int64_t>()[experts], rows);
+      for (; row < room; ++row) ASSERT_EQ(choice_of.view().as<int32_t>()[row], 0);
+      for (int64_t i = 0; i < tokens * k; ++i) {
+        if (!sorted(choices[i])) {
+          ASSERT_EQ(row_of.view().as<int32_t>()[i], kNoRow);
+        }
+      }
+    }
   }
 }
 
@@ -99,7 +140,11 @@ TEST_P(RowsOfTypeTest, CombineAddsTheRowsOfATokenInOrder) {
     const Tensor rows = RandomTensor(*backend, GetParam(), {tokens * k, hidden}, "rows");
     const Tensor add = RandomTensor(*backend, GetParam(), {tokens, hidden}, "add");
     std::vector<int32_t> row_of(tokens * k);
-    for (int64_t i = 0; i < tokens * k; ++i) row_of[i] = static_cast<int32_t>((i * 7 + 5) % (tokens * k));
+    for (int64_t i = 0; i < tokens * k; ++i) {
+      // Some tokens have fewer rows, every eleventh none.
+      const bool none = i / k % 11 == 3 || i % 7 == 2;
+      row_of[i] = none ? kNoRow : static_cast<int32_t>((i * 7 + 5) % (tokens * k));
+    }
     const Tensor index = Int32Tensor(*backend, row_of);
     const Tensor plain = DirtyTensor(*backend, GetParam(), {tokens, hidden});
     const auto run = [&](TensorView added, TensorView out) {
@@ -110,7 +155,9 @@ TEST_P(RowsOfTypeTest, CombineAddsTheRowsOfATokenInOrder) {
       for (int64_t t = 0; t < tokens; ++t) {
         for (int64_t c = 0; c < hidden; ++c) {
           float sum = start.empty() ? 0.0f : static_cast<float>(start[t * hidden + c]);
-          for (int64_t i = 0; i < k; ++i) sum += static_cast<float>(ValueAt(rows, row_of[t * k + i], c));
+          for (int64_t i = 0; i < k; ++i) {
+            if (row_of[t * k + i] != kNoRow) sum += static_cast<float>(ValueAt(rows, row_of[t * k + i], c));
+          }
           if (out.dtype == DType::kBF16) sum = BF16::FromFloat(sum).ToFloat();
           ASSERT_EQ(ValueAt(out, t, c), sum) << "token " << t << ", column " << c;
         }

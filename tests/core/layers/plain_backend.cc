@@ -373,7 +373,10 @@ class PlainBackend final : public Backend {
     for (int64_t t = 0; t < a.out.rows(); ++t) {
       for (int64_t c = 0; c < a.out.cols(); ++c) {
         double sum = a.add ? At(a.add, t, c) : 0;
-        for (int64_t k = 0; k < k_count; ++k) sum += At(a.rows, IntAt(a.row_of, t * k_count + k), c);
+        for (int64_t k = 0; k < k_count; ++k) {
+          const int32_t row = IntAt(a.row_of, t * k_count + k);
+          if (row != kNoRow) sum += At(a.rows, row, c);
+        }
         Put(a.out, t, c, sum);
       }
     }

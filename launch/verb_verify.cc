@@ -360,10 +360,9 @@ absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const Mo
       job.layouts = AllLayouts(job.config, max_ranks, mpi);
     }
     // How tokens travel follows from ranks_per_node; what they look like on the way is fp32 here.
-    const proto::Parallel::Exchange exchange = recipe.proto().parallel().exchange();
+    const ExchangeKind kind = ExchangeKindOf(recipe.proto(), job.config.device);
     for (Layout& layout : job.layouts) {
-      if (exchange == proto::Parallel::FLAT) layout.exchange.kind = ExchangeKind::kFlat;
-      if (exchange == proto::Parallel::GATHER) layout.exchange.kind = ExchangeKind::kGather;
+      if (kind != ExchangeKind::kTwoLevel) layout.exchange.kind = kind;
     }
     if (!job.layouts.empty()) return job;
     return UsageError(Concat("no layout of ", max_ranks, " ranks fits the model and its 16 sequences; ",

@@ -84,12 +84,11 @@ WireFormat WireFormatOf(proto::Parallel::Rows rows) {
   return WireFormat::kAct;
 }
 
-ExchangeOptions ExchangeOf(const proto::Parallel& p) {
-  ExchangeOptions out{.dispatch = WireFormatOf(p.dispatch()), .combine = WireFormatOf(p.combine())};
-  if (p.exchange() == proto::Parallel::FLAT) out.kind = ExchangeKind::kFlat;
-  if (p.exchange() == proto::Parallel::TWO_LEVEL) out.kind = ExchangeKind::kTwoLevel;
-  if (p.exchange() == proto::Parallel::GATHER) out.kind = ExchangeKind::kGather;
-  return out;
+ExchangeOptions ExchangeOf(const proto::Recipe& recipe) {
+  const proto::Parallel& p = recipe.parallel();
+  return {.kind = ExchangeKindOf(recipe, recipe.device() == proto::CUDA ? Device::kCuda : Device::kCpu),
+          .dispatch = WireFormatOf(p.dispatch()),
+          .combine = WireFormatOf(p.combine())};
 }
 
 // Rotary tables as long as the run needs: a model made for 160k positions and trained at 512 keeps small
@@ -289,6 +288,20 @@ WorldOptions WorldOptionsOf(const proto::Recipe& recipe) {
   return options;
 }
 
+ExchangeKind ExchangeKindOf(const proto::Recipe& recipe, Device device) {
+  switch (recipe.parallel().exchange()) {
+    case proto::Parallel::AUTO:
+      break;
+    case proto::Parallel::FLAT:
+      return ExchangeKind::kFlat;
+    case proto::Parallel::TWO_LEVEL:
+      return ExchangeKind::kTwoLevel;
+    case proto::Parallel::GATHER:
+      return ExchangeKind::kGather;
+  }
+  return device == Device::kCuda ? ExchangeKind::kFlat : ExchangeKind::kAuto;
+}
+
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks) {
   const proto::Parallel& p = recipe.parallel();
   int64_t smallest = recipe.batch().sequences();
@@ -299,7 +312,7 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
                       .expert = static_cast<int>(p.expert()),
                       .schedule = p.schedule(),
                       .chunks = static_cast<int>(p.chunks()),
-                      .exchange = ExchangeOf(p)};
+                      .exchange = ExchangeOf(recipe)};
   const auto fit = [&](int64_t sequences) {
     return FitLayout(wanted, ranks, config,
                      {.sequences = sequences, .microbatch_sequences = recipe.batch().microbatch_sequences()});

@@ -43,6 +43,10 @@ struct Training {
 // Nodes and links of parallel { }.
 WorldOptions WorldOptionsOf(const proto::Recipe& recipe);
 
+// parallel.exchange. AUTO is flat on GPUs: two levels are host code, which cannot reach their memory
+// (HostTouchesRows).
+ExchangeKind ExchangeKindOf(const proto::Recipe& recipe, Device device);
+
 // The recipe's layout of `ranks` ranks; UsageError with everything that does not fit.
 absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
 

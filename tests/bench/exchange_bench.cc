@@ -1,5 +1,6 @@
-// Flat against two-level token exchange over slow links: one MoE layer's four transfers (dispatch, combine
-// and their backwards) without experts, V3-like in small: hidden 1024, 8 of 32 experts on at most 2 nodes.
+// Flat, two-level and gathering token exchange over slow links: one MoE layer's four transfers (dispatch,
+// combine and their backwards) without experts, V3-like in small: hidden 1024, 8 of 32 experts on at most 2
+// nodes.
 //   exchange_bench [GB/s between nodes] [GB/s within a node] [tokens a rank]
 // Time is the median over rounds of the slowest rank; bytes are sent by all ranks in one round. Ranks are
 // threads on one memory: links must be slow beside its copies (a few GB/s) to be what is measured.
@@ -8,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 
 #include "core/base/random.h"
 #include "tests/parallel/exchanges.h"
@@ -99,14 +101,18 @@ Figures Measure(const ExchangeCase& c, ExchangeKind kind) {
 }
 
 void Report(const ExchangeCase& c, const char* formats) {
-  for (const ExchangeKind kind : {ExchangeKind::kFlat, ExchangeKind::kTwoLevel}) {
+  const std::pair<ExchangeKind, const char*> kinds[] = {{ExchangeKind::kFlat, "flat"},
+                                                        {ExchangeKind::kTwoLevel, "two-level"},
+                                                        {ExchangeKind::kGather, "gather"}};
+  for (const auto& [kind, name] : kinds) {
+    const bool rounds = c.options.dispatch != WireFormat::kAct || c.options.combine != WireFormat::kAct;
+    if (rounds && kind == ExchangeKind::kGather) continue;  // sends rows as they are
     const Figures f = Measure(c, kind);
-    std::printf("%d x %d  %-10s %-9s %7.1f %7.1f %7.1f %7.1f %8.1f   %8.2f %8.2f %8.2f\n",
-                c.ranks / c.ranks_per_node, c.ranks_per_node, formats,
-                kind == ExchangeKind::kFlat ? "flat" : "two-level", f.ms[0], f.ms[1], f.ms[2], f.ms[3],
-                f.ms[0] + f.ms[1] + f.ms[2] + f.ms[3], static_cast<double>(f.bytes[kLinkBetweenNodes]) / 1e6,
-                static_cast<double>(f.bytes[kLinkWithinNode]) / 1e6,
-                static_cast<double>(f.bytes[kLinkSelf]) / 1e6);
+    std::printf(
+        "%d x %d  %-10s %-9s %7.1f %7.1f %7.1f %7.1f %8.1f   %8.2f %8.2f %8.2f\n", c.ranks / c.ranks_per_node,
+        c.ranks_per_node, formats, name, f.ms[0], f.ms[1], f.ms[2], f.ms[3],
+        f.ms[0] + f.ms[1] + f.ms[2] + f.ms[3], static_cast<double>(f.bytes[kLinkBetweenNodes]) / 1e6,
+        static_cast<double>(f.bytes[kLinkWithinNode]) / 1e6, static_cast<double>(f.bytes[kLinkSelf]) / 1e6);
   }
 }
 

@@ -161,6 +161,32 @@ TEST(ClusterPlanTest, AnExpertGroupOfOneNodeAndAHalfSendsTokensToTheOther) {
   EXPECT_EQ(costs->ExchangeSeconds(layout, 1), flat);
 }
 
+TEST(ClusterPlanTest, GatheringSendsAllTokensToAllRanksAndKeepsRoomForAllOfThem) {
+  const std::vector<std::string> sets = {"batch.sequences=8", "parallel.expert=8"};
+  const Job flat("deepseek_v2_lite.textproto", "h800.textproto", sets);
+  Job gather = flat;
+  gather.recipe.mutable_parallel()->set_exchange(proto::Parallel::GATHER);
+  const absl::StatusOr<ClusterCosts> costs = ClusterCosts::New(
+      gather.recipe, gather.config, gather.cluster, MeasureActivations(gather.recipe, gather.config));
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  Layout layout{.expert = 4, .exchange = {.kind = ExchangeKind::kGather}};
+  const double within = gather.cluster.within_node().gb_per_s() * 1e9,
+               between = gather.cluster.between_nodes().gb_per_s() * 1e9;
+  EXPECT_DOUBLE_EQ(costs->ExchangeSeconds(layout, 1), 3 / within);
+  layout.expert = 32;  // four nodes
+  EXPECT_DOUBLE_EQ(costs->ExchangeSeconds(layout, 1), 24 / between);
+
+  // 64 experts, 6 a token, 8 on each of 8 ranks: room for 48 rows a token where flat has 6.
+  const auto kept = [](const Job& job) {
+    const absl::StatusOr<ClusterPlan> plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 8);
+    CHECK(plan.ok()) << plan.status();
+    return plan->layout.costs.stages[0].activation_bytes / plan->layout.microbatch_tokens;
+  };
+  const ModelConfig& c = flat.config;
+  const double row = 2.0 * (c.hidden_size + 2 * c.moe_intermediate_size);
+  EXPECT_NEAR(kept(gather) - kept(flat), static_cast<double>(c.NumMoe(c.num_hidden_layers)) * 42 * row, 1);
+}
+
 TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {
   const Job job("deepseek_v2_lite.textproto", "h800.textproto",
                 {"batch.sequences=16", "batch.sequence_length=4096", "precision.compute=BF16"});

@@ -55,6 +55,23 @@ TEST(ResolveModel, TakesSizeAndEndFromTheTokenizer) {
   EXPECT_EQ(ExitCode(refused.status()), kExitUsage) << "tokens without a row";
 }
 
+// Two levels are host code, which cannot reach a GPU's memory.
+TEST(LayoutOf, TokensGoInTwoLevelsOnGpusOnlyWhenToldTo) {
+  const auto kind = [](std::vector<std::string> sets) {
+    sets.push_back("rl.rollout=FAST");
+    Recipe recipe = Experts(sets);
+    const absl::StatusOr<Layout> layout = LayoutOf(recipe.proto(), *ResolveModel(recipe), 2);
+    CHECK(layout.ok()) << layout.status();
+    return layout->exchange.kind;
+  };
+  EXPECT_EQ(kind({"parallel.expert=2"}), ExchangeKind::kAuto);
+  EXPECT_EQ(kind({"parallel.expert=2", "device=CUDA"}), ExchangeKind::kFlat);
+  EXPECT_EQ(kind({"parallel.expert=2", "device=CUDA", "parallel.exchange=TWO_LEVEL"}),
+            ExchangeKind::kTwoLevel);
+  EXPECT_EQ(kind({"parallel.expert=2", "device=CUDA", "parallel.exchange=GATHER"}), ExchangeKind::kGather);
+  EXPECT_EQ(kind({"parallel.expert=2", "parallel.exchange=FLAT"}), ExchangeKind::kFlat);
+}
+
 TEST(SequencesOfRun, IsTheSumOfItsStepsHoweverManyTheyAre) {
   for (const int steps : {0, 1, 5, 6, 20}) {
     auto recipe = Recipe::FromText(

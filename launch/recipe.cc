@@ -378,6 +378,40 @@ absl::StatusOr<Recipe> Recipe::LoadUnchecked(const std::string& path) {
   return recipe;
 }
 
+// What the weights of init.from are made for: no other value fits them. Tokens may become more, and layers
+// that predict further ones may be left out.
+void Recipe::CheckFitsWeights(const proto::Model& model, const std::string& origin,
+                              std::vector<std::string>* errors) const {
+  constexpr const char* kFixed[] = {"hidden_size",
+                                    "intermediate_size",
+                                    "moe_intermediate_size",
+                                    "num_hidden_layers",
+                                    "num_attention_heads",
+                                    "num_key_value_heads",
+                                    "head_dim",
+                                    "n_shared_experts",
+                                    "n_routed_experts",
+                                    "first_k_dense_replace",
+                                    "kv_lora_rank",
+                                    "q_lora_rank",
+                                    "qk_rope_head_dim",
+                                    "qk_nope_head_dim",
+                                    "v_head_dim"};
+  const auto& reflection = *model.GetReflection();
+  for (const char* name : kFixed) {
+    const auto* field = model.GetDescriptor()->FindFieldByName(name);
+    if (!reflection.HasField(model, field) || !reflection.HasField(proto_->model(), field)) continue;
+    const int64_t made = reflection.GetInt64(model, field),
+                  said = reflection.GetInt64(proto_->model(), field);
+    if (made == said) continue;
+    const std::string path = Concat("model.", name);
+    const auto from = origins_.find(path);
+    errors->push_back(Concat(path, " is ", said, from == origins_.end() ? "" : " (" + from->second + ")",
+                             ", and the weights of init.from are made for ", made, " (", origin,
+                             "); leave it out, or set init.random to begin with other weights"));
+  }
+}
+
 absl::Status Recipe::FillModel(const proto::Model& model, const std::string& origin) {
   proto::Recipe merged;
   *merged.mutable_model() = model;
@@ -388,6 +422,8 @@ absl::Status Recipe::FillModel(const proto::Model& model, const std::string& ori
     std::erase_if(unread, [this](const UnreadValue& value) { return !origins_.contains(value.path); });
     ReportUnread(unread, origins_, &errors);
   }
+  const bool loads = proto_->init().has_from() && !proto_->init().random();
+  if (loads && errors.empty()) CheckFitsWeights(model, origin, &errors);
   if (!errors.empty()) return UsageError(Join(errors, "\n"));
   ValueMap from_config;
   CollectValues(model, "model", &from_config);

@@ -38,7 +38,7 @@ class Recipe {
 
   // The model that init.from's config.json describes: fills what the recipe leaves open; a field that the
   // recipe sets itself stays. `origin`: "DIR/config.json". Of `model`, fields that its family does not read
-  // are dropped; of the recipe's own they are a UsageError.
+  // are dropped; of the recipe's own they are a UsageError, as are sizes that the weights do not have.
   absl::Status FillModel(const proto::Model& model, const std::string& origin);
 
   // Every value with its origin, as recipe.resolved.textproto and --print-config show it.
@@ -55,6 +55,8 @@ class Recipe {
   Recipe();
   absl::Status Finish(const std::string& path, const std::vector<std::string>& sets);
   void CheckReaders(const std::string& path, std::vector<std::string>* errors);
+  void CheckFitsWeights(const proto::Model& model, const std::string& origin,
+                        std::vector<std::string>* errors) const;
 
   std::unique_ptr<proto::Recipe> proto_;
   Origins origins_;

@@ -100,6 +100,7 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
   guard.Dismiss();
   if (rank.world.rank() != 0) return absl::OkStatus();
   if (kernels) {
+    training.trainer = nullptr;  // its memory is wanted
     PrintKernels(times.profile, times.profiled_s, MeasureProductPeak(*training.backend, act),
                  MeasureReadBandwidth(*training.backend));
   }

@@ -166,7 +166,7 @@ absl::StatusOr<LayoutResult> RunLayout(World& world, const VerifyConfig& config,
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
                    MakeBackend({.device = config.device,
                                 .threads = threads,
-                                .rank = world.rank(),
+                                .rank = world.machine_rank(),
                                 .host_rows = HostTouchesRows(layout, world.node_of_rank())}));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ModelOptions options;

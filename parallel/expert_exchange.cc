@@ -298,7 +298,7 @@ TokenExchange::Dispatched ExpertExchange::WaitDispatch(const Context& context, H
 void ExpertExchange::Return(const Context& context, Route& route, const char* what, TensorView rows,
                             TensorView numbers) {
   const bool encode = route.combine != FormatOf(route.act);
-  route.returned = pool_.Take(BytesOf(route.sent() + 1, route.combine_bytes(), route.sent()));
+  route.returned = pool_.Take(BytesOf(route.sent(), route.combine_bytes(), route.sent()));
   context.stream.Record(*route.ready);
   stream_.Wait(*route.ready);
   if (encode) {

@@ -148,31 +148,35 @@ void GradientBuckets::Gather(Share share) {
   stream_.Wait(*ready_);
   for (Communicator* group : {&mesh_.dense_replicas(), &mesh_.expert_replicas(), mesh_.tied_replicas()}) {
     if (group == nullptr || group->size() == 1) continue;
-    group->AllToAllV(stream_, {.what = "weights"}, [this, group, share] {
-      const std::vector<std::vector<MemoryPiece>> none(group->size());
-      PeerPieces pieces{.send = none, .receive = none};
-      const auto add = [&](const ParameterSlice& slice, std::vector<MemoryPiece>& to) {
-        const TensorView whole =
-            share == Share::kWeights ? slice.parameter->weight() : slice.parameter->master();
-        // Where the master is the weight, the step has handed it round already.
-        if (share == Share::kMasters && whole.data == slice.parameter->weight().data) return;
-        const TensorView part = slice.Of(whole);
-        to.push_back({part.data, part.bytes()});
-      };
-      for (const auto& bucket : buckets_) {
-        if (bucket->group != group) continue;
-        for (int member = 0; member < group->size(); ++member) {
-          if (member == group->rank()) continue;
-          for (const ParameterSlice& slice : SlicesOf(*bucket, group->rank()))
-            add(slice, pieces.send[member]);
-          for (const ParameterSlice& slice : SlicesOf(*bucket, member)) add(slice, pieces.receive[member]);
-        }
-      }
-      return pieces;
-    });
+    for (const auto& bucket : buckets_) {
+      if (bucket->group == group) Gather(*bucket, share);
+    }
   }
   stream_.Record(*done_);
   compute_.Wait(*done_);
+}
+
+// A message a bucket: a GPU copies what a message has in several places together first.
+void GradientBuckets::Gather(const Bucket& bucket, Share share) {
+  Communicator* const group = bucket.group;
+  group->AllToAllV(stream_, {.what = "weights"}, [this, &bucket, group, share] {
+    const std::vector<std::vector<MemoryPiece>> none(group->size());
+    PeerPieces pieces{.send = none, .receive = none};
+    const auto add = [&](const ParameterSlice& slice, std::vector<MemoryPiece>& to) {
+      const TensorView whole =
+          share == Share::kWeights ? slice.parameter->weight() : slice.parameter->master();
+      // Where the master is the weight, the step has handed it round already.
+      if (share == Share::kMasters && whole.data == slice.parameter->weight().data) return;
+      const TensorView part = slice.Of(whole);
+      to.push_back({part.data, part.bytes()});
+    };
+    for (int member = 0; member < group->size(); ++member) {
+      if (member == group->rank()) continue;
+      for (const ParameterSlice& slice : SlicesOf(bucket, group->rank())) add(slice, pieces.send[member]);
+      for (const ParameterSlice& slice : SlicesOf(bucket, member)) add(slice, pieces.receive[member]);
+    }
+    return pieces;
+  });
 }
 
 void GradientBuckets::Clear(const Context& context) {

@@ -60,6 +60,7 @@ class GradientBuckets {
   };
   void AddBucket(Communicator& group, int model, const std::vector<Parameter*>& parameters);
   void Post(Bucket& bucket);
+  void Gather(const Bucket& bucket, Share share);
   std::vector<ParameterSlice> SlicesOf(const Bucket& bucket, int member) const;
 
   Mesh& mesh_;

@@ -60,11 +60,13 @@ class DeviceLink {
   virtual Block Take(Place place, int64_t bytes) = 0;
   virtual void Give(const Block& block) = 0;  // when no work uses it any more
 
-  // Whether channels to devices of other processes can be opened here.
-  virtual bool has_channels() const { return false; }
+  // What channels to devices of other processes are made of ("NCCL 2.28.3"); empty: none can be opened here.
+  virtual std::string channels() const { return ""; }
+  bool has_channels() const { return !channels().empty(); }
   // What the two ends need to open one, at most 128 bytes: made by one end, given to both.
   virtual std::string NewChannelId() { return ""; }
-  virtual std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends);
+  // ranks: of the world, each of which may have a channel to and from every other.
+  virtual std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends, int ranks);
 };
 
 // One way from a process' device to another's, for the exchange thread. Both ends transfer the same messages
@@ -77,10 +79,13 @@ class DeviceChannel {
   virtual bool Ready() = 0;
   virtual std::unique_ptr<DeviceLink::Work> Transfer(const MemoryPiece& piece) = 0;
   virtual absl::Status status() const = 0;
-  // Ends what is open: no transfer touches its memory any more.
+  // Ends what is open: no transfer touches its memory any more. May wait for all channels of the device to be
+  // aborted, by other threads.
   virtual void Abort() = 0;
 };
 
-inline std::unique_ptr<DeviceChannel> DeviceLink::OpenChannel(const std::string&, bool) { return nullptr; }
+inline std::unique_ptr<DeviceChannel> DeviceLink::OpenChannel(const std::string&, bool, int) {
+  return nullptr;
+}
 
 }  // namespace moebius

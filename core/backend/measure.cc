@@ -30,8 +30,12 @@ double BestSeconds(Stream& stream, double budget, const std::function<void()>& r
 
 }  // namespace
 
+int64_t ProductPeakSize(const Backend& backend) {
+  return backend.piece_bytes() < (int64_t{128} << 20) ? 1024 : 8192;
+}
+
 double MeasureProductPeak(Backend& backend, DType dtype, double seconds) {
-  const int64_t size = backend.piece_bytes() < (int64_t{128} << 20) ? 1024 : 8192;
+  const int64_t size = ProductPeakSize(backend);
   const std::unique_ptr<Stream> stream = backend.NewStream(StreamKind::kCompute);
   Arena scratch(backend);
   const Context context{backend, *stream, scratch};

@@ -6,7 +6,9 @@
 
 namespace moebius {
 
-// FLOP/s of a product of 1024 cubed (on a GPU: 8192 cubed) in `dtype`, best of about `seconds` of tries.
+// Rows and columns of the product that a peak is measured with: 1024, on a GPU 8192.
+int64_t ProductPeakSize(const Backend& backend);
+// FLOP/s of a product of that size cubed in `dtype`, best of about `seconds` of tries.
 double MeasureProductPeak(Backend& backend, DType dtype, double seconds = 0.1);
 // Bytes/s of reading a buffer that no cache holds, best of a few passes.
 double MeasureReadBandwidth(Backend& backend);

@@ -103,7 +103,9 @@ std::vector<MoeMlp::Chunk> MoeMlp::Chunks(const Pass& pass, TensorView offsets) 
   std::vector<int64_t> all(offsets.elements());
   context.backend.CopyToHost(context.stream, offsets, all.data());
   context.stream.Synchronize();
-  const int64_t rows = all.back(), most = pass.recompute.max_expert_rows;
+  const int64_t most = pass.recompute.max_expert_rows;
+  // Where nothing has come, as on paper (phantom.h), one empty chunk takes the memory of a full one.
+  const int64_t rows = std::max(all.back(), most);
   std::vector<Chunk> chunks;
   for (int64_t first = 0; first < rows; first += most) {
     const int64_t count = std::min(most, rows - first);

@@ -24,14 +24,15 @@ std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context
 }
 
 std::vector<float> ScoreGroups(const Model& model, const Context& context, Microbatch& mb,
-                               std::span<const AnswerGroup> groups, double temperature, int64_t max_tokens) {
+                               std::span<const AnswerGroup> groups, double temperature, Rounding rounding) {
   Objective objective;
   objective.gradients = false;
+  objective.rounding = rounding;
   objective.inverse_temperature = DrawScale(temperature);
   std::vector<float> out;
   for (size_t begin = 0, end = 0; begin < groups.size(); begin = end) {
     int64_t tokens = 0;
-    while (end < groups.size() && (end == begin || tokens + groups[end].Tokens() <= max_tokens)) {
+    while (end < groups.size() && (end == begin || tokens + groups[end].Tokens() <= kScoredTokens)) {
       tokens += groups[end++].Tokens();
     }
     mb.LoadGroups(context.stream, groups.subspan(begin, end - begin));

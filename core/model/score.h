@@ -14,10 +14,11 @@ std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context
                                                Microbatch& microbatch, std::span<const int32_t> ids,
                                                std::span<const int32_t> starts);
 
-// Natural logarithms for the predictions of every group, in order, of logits times the inverse temperature.
-// Runs over about `max_tokens` tokens at once.
+// Natural logarithms for the predictions of every group, in order, of logits times the inverse temperature,
+// with products that round as `rounding` says. Runs over about kScoredTokens tokens at once.
+inline constexpr int64_t kScoredTokens = 8192;
 std::vector<float> ScoreGroups(const Model& model, const Context& context, Microbatch& microbatch,
                                std::span<const AnswerGroup> groups, double temperature,
-                               int64_t max_tokens = 8192);
+                               Rounding rounding = Rounding::kNone);
 
 }  // namespace moebius

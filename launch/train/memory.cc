@@ -85,9 +85,9 @@ std::unique_ptr<Model> ScoreBeside(const proto::Recipe& r, const Trainer& traine
   const Context& c = trainer.context();
   const auto score = [&](const Model& model) {
     Microbatch microbatch(c.backend, model.num_slots());
-    constexpr int64_t kTokens = 8192;  // that ScoreGroups runs at once
-    const int64_t count = 2 + kTokens / LargestGroups(r, 1)[0].Tokens();
-    ScoreGroups(model, c, microbatch, LargestGroups(r, std::min(r.batch().sequences(), count)), 1, kTokens);
+    const int64_t count = 2 + kScoredTokens / LargestGroups(r, 1)[0].Tokens();
+    ScoreGroups(model, c, microbatch, LargestGroups(r, std::min(r.batch().sequences(), count)), 1,
+                trainer.config().rounding);
   };
   if (proximal) score(trainer.model());
   if (!kl && r.task() != proto::DPO) return nullptr;

@@ -50,8 +50,8 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
       {"backend", training.backend->Name()},
       {"compute", ComputeText(r, act)},
       {"perf/mfu_basis",
-       Concat(static_cast<int64_t>(out->peak_flops_ / 1e9), " GFLOP/s: ", act,
-              " product of 1024 cubed, measured at the start of the run",
+       Concat(static_cast<int64_t>(out->peak_flops_ / 1e9), " GFLOP/s: ", act, " product of ",
+              ProductPeakSize(*training.backend), " cubed, measured at the start of the run",
               layout.ranks() > 1 ? Concat(" on rank 0, times ", layout.ranks(), " ranks") : std::string(),
               "; FLOPs of ", out->flops_per_token_ / 1e9,
               " GFLOP a token (causal attention, MTP included)")}};
@@ -115,7 +115,8 @@ MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, do
   if (m.ranks > 1) {
     row.Set("comm/bytes_within_node", static_cast<double>(m.bytes_within));
     row.Set("comm/bytes_between_nodes", static_cast<double>(m.bytes_between));
-    row.Set("pipe/bubble", m.bubble);
+    // On a GPU actions end when they have been told to it.
+    if (r_.device() != proto::CUDA) row.Set("pipe/bubble", m.bubble);
   }
   return row;
 }

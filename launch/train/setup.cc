@@ -326,11 +326,9 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
 }
 
 DeviceOptions DeviceOf(const proto::Recipe& recipe, const World& world, int threads) {
-  const std::vector<int>& nodes = world.node_of_rank();
-  const int node = nodes[world.rank()];
   return {.device = recipe.device() == proto::CUDA ? Device::kCuda : Device::kCpu,
           .threads = threads,
-          .rank = static_cast<int>(std::count(nodes.begin(), nodes.begin() + world.rank(), node)),
+          .rank = world.machine_rank(),
           .deterministic = recipe.precision().deterministic(),
           .batch_invariant = recipe.task() == proto::GRPO && recipe.rl().rollout() == proto::Rl::EXACT};
 }

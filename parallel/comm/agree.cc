@@ -65,25 +65,25 @@ absl::Status Agree(Communicator& group, Stream& stream, const absl::Status& mine
 
 absl::Status AgreeOnDevices(Communicator& group, Stream& stream, const std::string& device) {
   if (group.size() == 1) return absl::OkStatus();
-  constexpr char kWith = '+', kWithout = '-';
   DeviceLink* const link = stream.link();
-  const std::string mine = link == nullptr ? "" : Concat(link->has_channels() ? kWith : kWithout, device);
+  // Device, and how its memory is sent to other processes.
+  const std::string mine = link == nullptr
+                               ? "the host"
+                               : Concat(device, "\n", link->has_channels() ? link->channels() : "the host");
   ASSIGN_OR_RETURN(const std::vector<std::string> all, GatherText(group, stream, mine));
+  const auto name = [&](int r) { return all[r].substr(0, all[r].find('\n')); };
+  const auto way = [&](int r) { return all[r].substr(all[r].find('\n') + 1); };
   for (int r = 1; r < group.size(); ++r) {
     if (all[r] == all[0]) continue;
-    const auto name = [](const std::string& text) { return text.empty() ? "the host" : text.substr(1); };
     absl::Status status =
-        name(all[0]) != name(all[r])
-            ? UnavailableError(Concat("rank 0 computes on ", name(all[0]), ", rank ", r, " on ", name(all[r]),
+        name(0) != name(r)
+            ? UnavailableError(Concat("rank 0 computes on ", name(0), ", rank ", r, " on ", name(r),
                                       "; the ranks of a run need GPUs of one kind; choose hosts that have "
                                       "them, or those of one kind by CUDA_VISIBLE_DEVICES"))
-            : UnavailableError(Concat("rank ", all[r][0] == kWith ? r : 0,
-                                      " sends its GPU's memory over NCCL, "
-                                      "rank ",
-                                      all[r][0] == kWith ? 0 : r,
-                                      " would send it through the host; "
-                                      "install libnccl.so.2 on every host and set MOEBIUS_NCCL alike, or set "
-                                      "MOEBIUS_NCCL=0 for all ranks"));
+            : UnavailableError(Concat("rank 0 sends its GPU's memory over ", way(0), ", rank ", r, " over ",
+                                      way(r),
+                                      "; install one version of libnccl.so.2 on every host and set "
+                                      "MOEBIUS_NCCL alike, or set MOEBIUS_NCCL=0 for all ranks"));
     status.SetPayload(kSpeaker, absl::Cord("0"));
     return status;
   }

@@ -3,7 +3,9 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/base/status.h"
@@ -130,7 +132,8 @@ class DirectTransport final : public Transport {
       r.has_turn = true;
       if (r.is_send) GiveTurn(r, channel);
       if (channel.device == nullptr) {
-        channel.device = r.message.link->OpenChannel(std::string(r.turn.id, sizeof r.turn.id), r.is_send);
+        channel.device =
+            r.message.link->OpenChannel(std::string(r.turn.id, sizeof r.turn.id), r.is_send, size());
       }
     }
     if (const absl::Status status = channel.device->status(); !status.ok()) {
@@ -176,16 +179,21 @@ class DirectTransport final : public Transport {
     return r.scatter == nullptr || r.scatter->Done();
   }
 
+  // All at once: ending one waits for the device's kernels, those of the others among them.
   void EndChannels() {
+    if (std::exchange(ended_, true)) return;
+    std::vector<std::jthread> ending;
     for (auto* channels : {&out_, &in_}) {
       for (auto& [peer, channel] : *channels) {
-        if (channel.device != nullptr) channel.device->Abort();
+        if (channel.device == nullptr) continue;
+        ending.emplace_back([device = channel.device.get()] { device->Abort(); });
       }
     }
   }
 
   const std::unique_ptr<Transport> inner_;
   std::map<int, Channel> out_, in_;  // by peer; of the exchange thread alone
+  bool ended_ = false;
 };
 
 }  // namespace

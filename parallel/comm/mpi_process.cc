@@ -346,6 +346,8 @@ absl::StatusOr<std::unique_ptr<MpiProcess>> MpiProcess::Start() {
   // Larger pieces and more of them; the user's own settings win.
   setenv("OMPI_MCA_btl_vader_max_send_size", "262144", 0);
   setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0);
+  // Its choice on InfiniBand, UCX, has 2^23 message tags: too few.
+  setenv("OMPI_MCA_pml", "ob1", 0);
   int provided = MPI_THREAD_SINGLE;
   const int rc = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
   if (rc != MPI_SUCCESS) {
@@ -361,7 +363,8 @@ absl::StatusOr<std::unique_ptr<MpiProcess>> MpiProcess::Start() {
   int found = 0;
   MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found);
   if (!found || *static_cast<int*>(limit) < kNoticeTag) {
-    return UnavailableError(Concat("this MPI has too few message tags; ", kNoticeTag, " are needed"));
+    return UnavailableError(Concat("this MPI has too few message tags; ", kNoticeTag,
+                                   " are needed; Open MPI's pml ob1 has them (unset OMPI_MCA_pml)"));
   }
   return process;
 }

@@ -12,7 +12,7 @@ class SoloWorld {
 
  private:
   InProcessHub hub_{1};
-  World world_{hub_.NewTransport(0), {0}, {}};
+  World world_{hub_.NewTransport(0), {0}, 0, {}};
 };
 
 }  // namespace moebius

@@ -29,9 +29,12 @@ std::vector<int> DeclaredNodes(int size, int ranks_per_node) {
 
 }  // namespace
 
-World::World(std::unique_ptr<Transport> transport, const std::vector<int>& node_of_rank,
+World::World(std::unique_ptr<Transport> transport, const std::vector<int>& node_of_rank, int machine_rank,
              const WorldOptions& options)
-    : rank_(transport->rank()), node_of_rank_(node_of_rank), state_(std::make_unique<RankState>()) {
+    : rank_(transport->rank()),
+      node_of_rank_(node_of_rank),
+      machine_rank_(machine_rank),
+      state_(std::make_unique<RankState>()) {
   auto info = std::make_shared<GroupInfo>();
   info->name = "world";
   info->world_ranks.resize(transport->size());
@@ -43,10 +46,6 @@ World::World(std::unique_ptr<Transport> transport, const std::vector<int>& node_
 }
 
 World::~World() = default;
-
-int World::local_rank() const {
-  return static_cast<int>(std::count(node_of_rank_.begin(), node_of_rank_.begin() + rank_, node()));
-}
 
 void World::Abort(const absl::Status& status) { state_->transport->Abort(status); }
 absl::Status World::status() const { return state_->transport->status(); }
@@ -87,7 +86,7 @@ absl::Status RunRanks(int size, const WorldOptions& options,
   std::exception_ptr first_exception;
   const auto run = [&](int rank) {
     SetLogRank(rank);
-    World world(hub.NewTransport(rank), nodes, options);
+    World world(hub.NewTransport(rank), nodes, rank, options);
     absl::Status status;
     std::exception_ptr exception;
     try {
@@ -116,11 +115,13 @@ absl::Status RunRanks(int size, const WorldOptions& options,
 }
 
 std::unique_ptr<World> NewJobWorld(ProcessJob& process, const WorldOptions& options) {
-  const std::vector<int> nodes = options.ranks_per_node > 0
-                                     ? DeclaredNodes(process.size(), options.ranks_per_node)
-                                     : process.NodeOfRank();
+  const std::vector<int> machines = process.NodeOfRank();
+  const std::vector<int> nodes =
+      options.ranks_per_node > 0 ? DeclaredNodes(process.size(), options.ranks_per_node) : machines;
+  const auto own = machines.begin() + process.rank();
+  const int machine_rank = static_cast<int>(std::count(machines.begin(), own, *own));
   return std::make_unique<World>(NewDirectTransport(NewStagedTransport(process.NewTransport())), nodes,
-                                 options);
+                                 machine_rank, options);
 }
 
 }  // namespace moebius

@@ -26,7 +26,8 @@ struct RankState;
 // Outlives the rank's communicators and everything that is queued on its streams.
 class World {
  public:
-  World(std::unique_ptr<Transport> transport, const std::vector<int>& node_of_rank,
+  // machine_rank: see below.
+  World(std::unique_ptr<Transport> transport, const std::vector<int>& node_of_rank, int machine_rank,
         const WorldOptions& options);
   ~World();
   World(const World&) = delete;
@@ -35,7 +36,8 @@ class World {
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(node_of_rank_.size()); }
   int node() const { return node_of_rank_[rank_]; }
-  int local_rank() const;  // among the ranks of this node
+  // Among the ranks on this machine, whatever nodes are declared: which of its GPUs is this rank's.
+  int machine_rank() const { return machine_rank_; }
   const std::vector<int>& node_of_rank() const { return node_of_rank_; }
 
   Communicator& all() { return *all_; }  // the group "world"
@@ -61,6 +63,7 @@ class World {
  private:
   const int rank_;
   const std::vector<int> node_of_rank_;
+  const int machine_rank_;
   std::unique_ptr<RankState> state_;
   std::unique_ptr<Communicator> all_;
 };

@@ -158,6 +158,8 @@ void Engine::RunCompute(Run& run, const Action& action) {
   const ComputeParts parts = PartsOf(action);
   Phase phases[2];
   for (int i = 0; i < parts.size; ++i) phases[i] = Prepare(run, parts.parts[i]);
+  // A picture of the step shows when a device computes, not when it is told to.
+  if (spans_ != nullptr) context_.stream.Synchronize();
   const double start = Now();
   // Two phases take turns where one would wait for tokens that travel.
   size_t next[2] = {0, 0};
@@ -166,6 +168,7 @@ void Engine::RunCompute(Run& run, const Action& action) {
       RunSteps(run, parts.parts[turn], phases[turn], next[turn], parts.size == 2);
   }
   for (const Compute& part : parts) Finish(run, part);
+  if (spans_ != nullptr) context_.stream.Synchronize();
   const double end = Now();
   busy_s_ += end - start;
   if (spans_ != nullptr) {

@@ -117,7 +117,8 @@ absl::StatusOr<StepReport> DpoSource::Step() {
   // Each rank needs the reference's word on the groups that it will train on, which only the trainer knows:
   // all do all of them.
   Microbatch mb(trainer.context().backend, reference_->num_slots());
-  const std::vector<float> logprobs = ScoreGroups(*reference_, trainer.context(), mb, groups, 1);
+  const std::vector<float> logprobs =
+      ScoreGroups(*reference_, trainer.context(), mb, groups, 1, trainer.config().rounding);
   std::vector<int64_t> first_token{0};
   for (const AnswerGroup& group : groups) first_token.push_back(first_token.back() + group.Predictions());
   double sums[] = {0, 0, 0};  // loss, right way round, margin

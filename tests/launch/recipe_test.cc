@@ -258,6 +258,26 @@ TEST(Recipe, FillsTheModelFromAConfigButKeepsWhatTheRecipeSays) {
   ExpectHas(recipe->ToText(), "# model/config.json");
 }
 
+TEST(Recipe, RefusesSizesThatTheWeightsItBeginsWithDoNotHave) {
+  proto::Model model;
+  model.set_hidden_size(64);
+  model.set_num_hidden_layers(4);
+  model.set_rope_theta(1e4);
+  const std::vector<std::string> sets = {"model.hidden_size=32", "model.num_hidden_layers=4",
+                                         "model.rope_theta=5e5", "model.vocab_size=999"};
+  auto recipe = Read(kMinimal, sets);
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  const absl::Status status = recipe->FillModel(model, "model/config.json");
+  EXPECT_EQ(ExitCode(status), kExitUsage);
+  EXPECT_EQ(
+      std::string(status.message()),
+      "model.hidden_size is 32 (--set model.hidden_size=32), and the weights of init.from are made for 64 "
+      "(model/config.json); leave it out, or set init.random to begin with other weights");
+  auto random = Read(kMinimal, {"init.random=true", "model.hidden_size=32"});
+  ASSERT_TRUE(random.ok()) << random.status();
+  EXPECT_TRUE(random->FillModel(model, "model/config.json").ok());
+}
+
 constexpr char kLlama[] = R"(
 name: "llama"
 model {

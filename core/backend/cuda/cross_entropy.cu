@@ -49,8 +49,9 @@ struct Normalizer {
   double weighted;
   // The same relative to another maximum; `by` is the inverse temperature.
   __device__ void Rebase(float to, float by) {
-    const float fall = (max - to) * by, factor = expf(fall);
-    weighted = sum > 0 ? factor * (weighted + static_cast<double>(fall) * sum) : 0;
+    const double fall = (static_cast<double>(max) - to) * by;  // of a mask's -FLT_MAX still finite
+    const float factor = expf(static_cast<float>(fall));
+    weighted = sum > 0 ? factor * (weighted + fall * sum) : 0;
     sum *= factor;
     max = to;
   }

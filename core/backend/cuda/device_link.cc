@@ -88,7 +88,9 @@ CudaLink::~CudaLink() {
 }
 
 bool CudaLink::Holds(const void* memory) const {
-  return memory != nullptr && PlaceOf(memory).type == cudaMemoryTypeDevice;
+  if (memory == nullptr) return false;
+  CUDA_OK(cudaSetDevice(device_));  // else a thread's first call takes a context on device 0
+  return PlaceOf(memory).type == cudaMemoryTypeDevice;
 }
 
 bool CudaLink::Reaches(const void* memory) {
@@ -135,10 +137,13 @@ std::unique_ptr<DeviceLink::Work> CudaLink::Reduce(DType dtype, ReduceOp op,
 DeviceLink::Block CudaLink::Take(Place place, int64_t bytes) {
   const int64_t size = BlockBytes(bytes);
   std::lock_guard lock(mutex_);
-  if (std::vector<void*>& kept = free_[{place, size}]; !kept.empty()) {
-    void* const data = kept.back();
-    kept.pop_back();
-    return {data, size, place};
+  // Routing changes sizes from step to step; much larger ones are left for who needs them.
+  for (auto found = free_.lower_bound({place, size});
+       found != free_.end() && found->first.first == place && found->first.second <= 2 * size; ++found) {
+    if (found->second.empty()) continue;
+    void* const data = found->second.back();
+    found->second.pop_back();
+    return {data, found->first.second, place};
   }
   CUDA_OK(cudaSetDevice(device_));
   const GpuMemory memory = place == Place::kHost ? GpuMemory::kHostMapped : GpuMemory::kDevice;

@@ -36,9 +36,9 @@ class CudaLink final : public DeviceLink {
   Block Take(Place place, int64_t bytes) override;
   void Give(const Block& block) override;
   // nccl.cc
-  bool has_channels() const override;
+  std::string channels() const override;
   std::string NewChannelId() override;
-  std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends) override;
+  std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends, int ranks) override;
 
  private:
   // Whether kernels on this device reach the memory; asks for the way to another device's when it is first

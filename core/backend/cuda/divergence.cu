@@ -109,7 +109,8 @@ __global__ void __launch_bounds__(kThreads) DivergenceKernel(DivergenceKernelArg
     if constexpr (kForward) {
       gradient[i] = factor * (p - expf(y - q_log));  // equal rows differ by exactly nothing
     } else {
-      gradient[i] = p == 0 ? 0 : factor * p * (z - y + beyond);
+      const float share = factor * p;  // 0 in a row that counts for nothing, whose divergence may be infinite
+      gradient[i] = share == 0 ? 0 : share * (z - y + beyond);
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -16,12 +17,18 @@
 namespace moebius::cuda {
 namespace {
 
-// Multiprocessors of one transfer: a rank has a channel to and from each peer, which all run at once.
+// Blocks of one transfer. A rank has a channel to and from each peer; all may run at once, and one that finds
+// no room waits for those that run, whose peers may wait for it: together they leave half of the card.
 constexpr int kMostBlocks = 8;
+int BlocksOf(int device, int ranks) {
+  int processors = 0;
+  CUDA_OK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  return std::clamp(processors / (4 * std::max(1, ranks - 1)), 1, kMostBlocks);
+}
 
 class NcclChannel final : public DeviceChannel {
  public:
-  NcclChannel(const Nccl& nccl, int device, const std::string& id, bool sends)
+  NcclChannel(const Nccl& nccl, int device, const std::string& id, bool sends, int ranks)
       : nccl_(nccl), device_(device), sends_(sends) {
     CUDA_OK(cudaSetDevice(device_));
     int least = 0, greatest = 0;
@@ -32,7 +39,7 @@ class NcclChannel final : public DeviceChannel {
     std::memcpy(&unique, id.data(), sizeof unique);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    config.maxCTAs = kMostBlocks;
+    config.maxCTAs = BlocksOf(device_, ranks);
     Heed(nccl_.init(&comm_, 2, unique, sends ? 0 : 1, &config), "ncclCommInitRankConfig");
   }
   ~NcclChannel() override {
@@ -130,9 +137,12 @@ const Nccl* LoadNccl() {
 }
 
 // MOEBIUS_NCCL=0: messages go through the host instead.
-bool CudaLink::has_channels() const {
+std::string CudaLink::channels() const {
   const char* wanted = std::getenv("MOEBIUS_NCCL");
-  return (wanted == nullptr || std::string(wanted) != "0") && LoadNccl() != nullptr;
+  if ((wanted != nullptr && std::string(wanted) == "0") || LoadNccl() == nullptr) return "";
+  int version = 0;
+  (void)LoadNccl()->version(&version);
+  return Concat("NCCL ", version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 
 std::string CudaLink::NewChannelId() {
@@ -143,8 +153,8 @@ std::string CudaLink::NewChannelId() {
   return std::string(reinterpret_cast<const char*>(&id), sizeof id);
 }
 
-std::unique_ptr<DeviceChannel> CudaLink::OpenChannel(const std::string& id, bool sends) {
-  return std::make_unique<NcclChannel>(*LoadNccl(), device_, id, sends);
+std::unique_ptr<DeviceChannel> CudaLink::OpenChannel(const std::string& id, bool sends, int ranks) {
+  return std::make_unique<NcclChannel>(*LoadNccl(), device_, id, sends, ranks);
 }
 
 }  // namespace moebius::cuda

@@ -3,9 +3,13 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "core/backend/cuda/cuda_backend.h"
 #include "core/backend/cuda/errors.h"
@@ -41,17 +45,68 @@ void DriverOk(CUresult result, const char* call) {
   if (result != CUDA_SUCCESS) DeviceFailure("driver error " + std::to_string(result) + " from " + call);
 }
 
-// The flag has the low 32 bits of a record's number: compared cyclically, as cuStreamWaitValue32 does.
+// A counter in pinned memory. Counts go on from event to event, cyclically, so that what still waits for a
+// count of an earlier event finds it passed.
+struct Flag {
+  std::atomic<uint32_t>* counter = nullptr;
+  uint32_t last = 0;  // asked for
+  bool Reached(uint32_t count) const {
+    return static_cast<int32_t>(counter->load(std::memory_order_acquire) - count) >= 0;
+  }
+};
+
+// Flags of all events of the process, kept: to allocate pinned memory, and to free it, waits for the device.
+class Flags {
+ public:
+  Flag Take() {
+    std::lock_guard lock(mutex_);
+    const auto done =
+        std::find_if(given_.begin(), given_.end(), [](const Flag& f) { return f.Reached(f.last); });
+    if (done == given_.end()) return New();
+    const Flag flag = *done;
+    *done = given_.back();
+    given_.pop_back();
+    return flag;
+  }
+  // What was asked of it may still be written.
+  void Give(const Flag& flag) {
+    std::lock_guard lock(mutex_);
+    given_.push_back(flag);
+  }
+
+ private:
+  static constexpr int kLine = 64, kBlock = 4096;  // bytes: flags on lines of their own
+
+  Flag New() {
+    if (used_ == kBlock) {
+      CUDA_OK(cudaHostAlloc(reinterpret_cast<void**>(&block_), kBlock,
+                            cudaHostAllocMapped | cudaHostAllocPortable));
+      used_ = 0;
+    }
+    return {new (block_ + std::exchange(used_, used_ + kLine)) std::atomic<uint32_t>(0), 0};
+  }
+
+  std::mutex mutex_;
+  std::vector<Flag> given_;
+  char* block_ = nullptr;
+  int used_ = kBlock;
+};
+Flags& AllFlags() {
+  static Flags& flags = *new Flags();  // events of static life may outlive it otherwise
+  return flags;
+}
+
+// Record number n of the event is count first + n of its flag, as cuStreamWaitValue32 compares it.
 class CudaEvent final : public HostEvent {
  public:
-  CudaEvent() {
-    CUDA_OK(cudaHostAlloc(reinterpret_cast<void**>(&flag_), sizeof *flag_, cudaHostAllocMapped));
-    new (flag_) std::atomic<uint32_t>(0);
+  CudaEvent() : flag_(AllFlags().Take()), first_(flag_.last) {}
+  ~CudaEvent() override {
+    flag_.last = Count(Latest());
+    AllFlags().Give(flag_);
   }
-  ~CudaEvent() override { cudaFreeHost(flag_); }
 
   void Finish(int64_t number) override {
-    flag_->store(static_cast<uint32_t>(number), std::memory_order_release);
+    flag_.counter->store(Count(number), std::memory_order_release);
     HostEvent::Finish(number);
   }
   bool Poll(int64_t number, Stream* stream) override {
@@ -63,28 +118,28 @@ class CudaEvent final : public HostEvent {
   void RecordOn(cudaStream_t stream) {
     const int64_t number = Issue();
     of_device_ = number;
-    DriverOk(Driver().write(stream, Address(), static_cast<uint32_t>(number), CU_STREAM_WRITE_VALUE_DEFAULT),
+    DriverOk(Driver().write(stream, Address(), Count(number), CU_STREAM_WRITE_VALUE_DEFAULT),
              "cuStreamWriteValue32");
   }
   void WaitOn(cudaStream_t stream) {
     const int64_t number = Latest();
     if (number == 0 || Reached(number)) return;
     if (number != of_device_) return WaitFor(number);  // an exchange's: the caller waits
-    DriverOk(Driver().wait(stream, Address(), static_cast<uint32_t>(number), CU_STREAM_WAIT_VALUE_GEQ),
+    DriverOk(Driver().wait(stream, Address(), Count(number), CU_STREAM_WAIT_VALUE_GEQ),
              "cuStreamWaitValue32");
   }
 
  private:
-  bool Reached(int64_t number) const {
-    return static_cast<int32_t>(flag_->load(std::memory_order_acquire) - static_cast<uint32_t>(number)) >= 0;
-  }
+  uint32_t Count(int64_t number) const { return first_ + static_cast<uint32_t>(number); }
+  bool Reached(int64_t number) const { return flag_.Reached(Count(number)); }
   CUdeviceptr Address() const {
     void* device = nullptr;
-    CUDA_OK(cudaHostGetDevicePointer(&device, flag_, 0));
+    CUDA_OK(cudaHostGetDevicePointer(&device, flag_.counter, 0));
     return reinterpret_cast<CUdeviceptr>(device);
   }
 
-  std::atomic<uint32_t>* flag_ = nullptr;
+  Flag flag_;
+  const uint32_t first_;
   std::atomic<int64_t> of_device_ = 0;  // the latest record by a compute stream
 };
 

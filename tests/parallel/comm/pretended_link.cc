@@ -126,11 +126,11 @@ class Link final : public PretendedLink {
   }
   void Give(const Block& block) override { std::free(Real(block.data)); }
 
-  bool has_channels() const override { return channels_; }
+  std::string channels() const override { return channels_ ? "files" : ""; }
   std::string NewChannelId() override {
     return Concat(testing::TempDir(), "/moebius_channel_", getpid(), "_", ++ids_);
   }
-  std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends) override {
+  std::unique_ptr<DeviceChannel> OpenChannel(const std::string& id, bool sends, int) override {
     return std::make_unique<FileChannel>(id.c_str(), sends);
   }
 

@@ -26,7 +26,7 @@ std::unique_ptr<PretendedLink> Pretended() {
 
 std::unique_ptr<Backend> NewBackend(const World& world, DeviceLink* link) {
   if (!kTestsGpu) return MakeCpuBackend({.threads = 1, .link = link});
-  absl::StatusOr<std::unique_ptr<Backend>> gpu = MakeGpuBackend({.rank = world.local_rank()});
+  absl::StatusOr<std::unique_ptr<Backend>> gpu = MakeGpuBackend({.rank = world.machine_rank()});
   CHECK(gpu.ok()) << gpu.status().message();
   return *std::move(gpu);
 }

@@ -41,12 +41,12 @@ TEST(RunRanksTest, NumbersNodesAsDeclared) {
   EXPECT_TRUE(RunRanks(5, {.ranks_per_node = 2}, [&](World& world) {
                 EXPECT_EQ(world.node_of_rank(), (std::vector<int>{0, 0, 1, 1, 2}));
                 EXPECT_EQ(world.node(), world.rank() / 2);
-                EXPECT_EQ(world.local_rank(), world.rank() % 2);
+                EXPECT_EQ(world.machine_rank(), world.rank()) << "all are on this machine";
                 return absl::OkStatus();
               }).ok());
   EXPECT_TRUE(RunRanks(3, {}, [&](World& world) {
                 EXPECT_EQ(world.node(), 0);
-                EXPECT_EQ(world.local_rank(), world.rank());
+                EXPECT_EQ(world.machine_rank(), world.rank());
                 return absl::OkStatus();
               }).ok());
 }
@@ -101,7 +101,7 @@ class WorldTest : public testing::TestWithParam<int> {};
 TEST_P(WorldTest, HasOneNodeOnOneHost) {
   EXPECT_TRUE(OnRanks(GetParam(), {}, [](Rank& r) {
                 EXPECT_EQ(r.world.node_of_rank(), std::vector<int>(r.size(), 0));
-                EXPECT_EQ(r.world.local_rank(), r.rank());
+                EXPECT_EQ(r.world.machine_rank(), r.rank());
               }).ok());
 }
 
@@ -226,7 +226,7 @@ TEST(AgreeOnDevicesTest, RanksWithDifferentGpusOrWaysToSendAreRefusedAndNamed) {
   EXPECT_TRUE(Has(std::string(mixed.message()), "rank 0 computes on cuda (A), rank 2 on cuda (B)"));
   const absl::Status ways = AgreeWith("cuda (A)", false);
   EXPECT_EQ(ways.code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(Has(std::string(ways.message()), "rank 0 sends its GPU's memory over NCCL, rank 2 would"));
+  EXPECT_TRUE(Has(std::string(ways.message()), "rank 0 sends its GPU's memory over files, rank 2 over the host"));
 }
 
 TEST(AgreeOnDevicesTest, RanksOfHostMemoryNeedNotAgree) {
@@ -241,7 +241,7 @@ TEST(AgreeOnDevicesTest, RanksOfHostMemoryNeedNotAgree) {
 TEST(MpiProcessTest, MessagesOverTheLimitTravelInParts) {
   auto* const mpi = dynamic_cast<MpiProcess*>(Job());
   if (mpi == nullptr) return;  // threads have no limit
-  World world(mpi->NewTransport(1000), std::vector<int>(mpi->size(), 0), {});
+  World world(mpi->NewTransport(1000), std::vector<int>(mpi->size(), 0), mpi->rank(), {});
   Rank r(&world);
   for (const int64_t count : {999, 1000, 1001, 2000, 12345}) {
     std::vector<uint8_t> send(count), receive(count);

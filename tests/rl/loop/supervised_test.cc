@@ -293,6 +293,16 @@ TEST(DpoSourceTest, RaisesTheMarginFromWhereTheReferenceIs) {
   EXPECT_LT(run.losses.back(), 0.4);
 }
 
+// The reference rounds as the policy does, so that equal weights differ by nothing.
+TEST(DpoSourceTest, InFp8PolicyAndReferenceBeginAlike) {
+  TinyRunOptions options = SortTwo(TinyMoe());
+  options.rounding = Rounding::kFp8;
+  const DpoRun run = RunDpo({}, options, 2);
+  EXPECT_NEAR(run.losses[0], std::log(2), 1e-5);
+  EXPECT_NEAR(run.margins[0], 0, 1e-5);
+  EXPECT_NE(run.losses[1], RunDpo({}, SortTwo(TinyMoe()), 2).losses[1]) << "it does round";
+}
+
 TEST(DpoSourceTest, AllLayoutsGiveOneLoss) {
   const DpoRun want = RunDpo({}, SortTwo(TinyMoe()), 4, 0.1);
   for (const Layout& layout : {Layout{.data = 2}, Layout{.pipeline = 2}, Layout{.expert = 2}}) {

@@ -83,6 +83,7 @@ TinyRun::TinyRun(World& world, const Layout& layout, const TinyRunOptions& optio
   train.mtp_loss_weight = 0;
   train.microbatch_sequences = options_.microbatch_sequences;
   train.recompute = options_.recompute;
+  train.rounding = options_.rounding;
   trainer_ = *Trainer::New(world, *backend_, *stream_, options_.model, model, layout, train);
   trainer_->InitializeWeights(options_.seed);
   codec_ = *PromptCodec::Create(tokenizer_, {});

@@ -29,6 +29,7 @@ struct TinyRunOptions {
   DType act = DType::kF32;
   int64_t microbatch_sequences = 0;
   RecomputePolicy recompute = {};
+  Rounding rounding = Rounding::kNone;
 };
 
 // Sort two digits, groups of eight, exact rollouts in fp32.

@@ -175,10 +175,15 @@ std::string RunFolder::ReferenceCheckpoint() const {
 }
 
 absl::Status RunFolder::PruneCheckpoints(int64_t keep) const {
-  ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps());
+  ASSIGN_OR_RETURN(std::vector<int64_t> steps, CheckpointSteps());
   std::set<std::string> marked;
   for (const char* link : {"checkpoints/latest", "checkpoints/best", "checkpoints/reference"}) {
     if (const auto target = ReadSymlink(File(link)); target.ok()) marked.insert(*target);
+  }
+  // Those beyond `latest` are of a course that was given up: they count for nothing, and are written over.
+  const auto latest = ReadSymlink(File("checkpoints/latest"));
+  if (const std::optional<int64_t> last = latest.ok() ? StepOfName(*latest) : std::nullopt) {
+    std::erase_if(steps, [&](int64_t step) { return step > *last; });
   }
   const size_t surplus = steps.size() - std::min(steps.size(), static_cast<size_t>(keep));
   for (size_t i = 0; i < surplus; ++i) {

@@ -171,6 +171,7 @@ ordered_json StateJson(const TrainerState& s) {
   // NaN and infinity have no JSON; "none yet" is null.
   o["best_val_loss"] = s.best_step >= 0 ? ordered_json(s.best_val_loss) : ordered_json(nullptr);
   o["best_step"] = s.best_step;
+  if (!s.judged_by.empty()) o["judged_by"] = s.judged_by;
   if (s.unvalidated) o["unvalidated"] = true;
   o["elapsed_s"] = s.elapsed_s;
   return o;
@@ -197,7 +198,11 @@ absl::StatusOr<json> ReadManifest(const std::string& folder) {
 
 }  // namespace
 
-absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part) {
+absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part, Mesh& mesh) {
+  return mesh.Agree(VerifyCheckpoint(folder, part, mesh.all().rank(), mesh.all().size()));
+}
+
+absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part, int rank, int ranks) {
   ASSIGN_OR_RETURN(const json manifest, ReadManifest(folder));
   const std::string path = JoinPath(folder, kManifest);
   ASSIGN_OR_RETURN(const json* files, GetObject(manifest, "files", path));
@@ -213,11 +218,12 @@ absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part) {
                                  "it cannot be verified; move it away, or take another checkpoint"));
     }
   }
+  int turn = 0;
   for (const auto& [name, entry] : files->items()) {
     if (!IsPlainFileName(name)) {
       return DamagedError(Concat(path, ": files: \"", Printable(name), "\" is no plain file name"));
     }
-    if (!is_read(name)) continue;
+    if (!is_read(name) || turn++ % ranks != rank) continue;
     FileHash expected;
     ASSIGN_OR_RETURN(expected.sha256, GetString(entry, "sha256", Concat(path, ": files.", name)));
     ASSIGN_OR_RETURN(expected.bytes, GetInt(entry, "bytes", Concat(path, ": files.", name), 0));
@@ -332,6 +338,7 @@ absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
   ASSIGN_OR_RETURN(s.without_signal, GetIntOr(o, "without_signal", 0, path, 0));
   ASSIGN_OR_RETURN(s.best_val_loss, GetDoubleOr(o, "best_val_loss", s.best_val_loss, path));
   ASSIGN_OR_RETURN(s.best_step, GetInt(o, "best_step", path, -1));
+  ASSIGN_OR_RETURN(s.judged_by, GetStringOr(o, "judged_by", "", path));
   ASSIGN_OR_RETURN(s.unvalidated, GetBoolOr(o, "unvalidated", false, path));
   ASSIGN_OR_RETURN(s.elapsed_s, GetDouble(o, "elapsed_s", path, 0));
   return s;
@@ -376,8 +383,9 @@ absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, const s
                             std::string* warning) {
   warning->clear();
   Mesh& mesh = trainer.mesh();
-  // One rank reads every byte; the others read what they need of files that are known to be whole.
-  RETURN_IF_ERROR(mesh.Agree(mesh.all().rank() == 0 ? VerifyCheckpoint(folder) : absl::OkStatus()));
+  // Between them the ranks read every byte; then each reads what it needs of files that are known to be
+  // whole.
+  RETURN_IF_ERROR(VerifyCheckpoint(folder, CheckpointPart::kAll, mesh));
   return mesh.Agree(LoadParts(folder, trainer, instruction_set, warning));
 }
 

@@ -33,9 +33,13 @@ absl::Status LoadCheckpoint(const std::string& folder, Trainer& trainer, const s
                             std::string* warning);
 
 // OK if the folder has a manifest and every file in it has the hash that the manifest says. kModel: of files
-// that only training reads, most of the bytes, nothing is said.
+// that only training reads, most of the bytes, nothing is said. `ranks` that each ask as one of them have
+// read every file between them.
 enum class CheckpointPart { kAll, kModel };
-absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part = CheckpointPart::kAll);
+absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part = CheckpointPart::kAll,
+                              int rank = 0, int ranks = 1);
+// Collective: all ranks at once, and one answer.
+absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part, Mesh& mesh);
 
 // Only the counters of trainer_state.json.
 absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder);

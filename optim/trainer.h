@@ -103,6 +103,7 @@ struct TrainerState {
   int64_t without_signal = 0;  // steps in a row whose rewards taught nothing (rl/loop/signal_watch)
   double best_val_loss = std::numeric_limits<double>::infinity();
   int64_t best_step = -1;    // -1: no validation yet
+  std::string judged_by;     // the text that best_val_loss is of; empty: not known
   bool unvalidated = false;  // a request to stop ended this step's validation: it is still to be done
   double elapsed_s = 0;      // wall time of the run in all its processes
 };

@@ -236,12 +236,18 @@ absl::Status AtomicDirectory::Commit(OnExisting on_existing) {
         Concat("cannot make folder ", Printable(path_, 400), "; it exists; remove or rename it"));
   }
   // A file system without renameat2 answers EINVAL: then there is a moment with neither folder in place, and
-  // a process killed in it leaves the new one under its temporary name.
+  // a process killed in it leaves both under temporary names.
   if (!exists || renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
-    if (exists) RETURN_IF_ERROR(RemoveTree(path_));
-    if (rename(temporary_.c_str(), path_.c_str()) != 0) return CannotWrite(errno, "rename to", path_);
+    const std::string old = temporary_ + "-old";
+    if (exists && rename(path_.c_str(), old.c_str()) != 0) return CannotWrite(errno, "rename", path_);
+    if (rename(temporary_.c_str(), path_.c_str()) != 0) {
+      const int error = errno;
+      if (exists) (void)rename(old.c_str(), path_.c_str());
+      return CannotWrite(error, "rename to", path_);
+    }
     temporary_.clear();
-    return SyncFolder(ParentPath(path_));
+    RETURN_IF_ERROR(SyncFolder(ParentPath(path_)));
+    return exists ? RemoveTree(old) : absl::OkStatus();
   }
   RETURN_IF_ERROR(SyncFolder(ParentPath(path_)));
   return RemoveTree(std::exchange(temporary_, ""));  // what was at path_ before

@@ -1,5 +1,6 @@
 #include "launch/train/loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -66,10 +67,12 @@ class TrainingLoop {
   absl::StatusOr<StepReport> Pictured(const StepMaker& next);
   absl::Status AfterStep(const StepReport& report);
   absl::Status Evaluate(MetricsRow* row, std::vector<ShownSample>* samples);
-  absl::Status WriteSamples(const std::vector<ShownSample>& samples);
+  absl::Status WriteSamples(std::vector<SampleRow> prompted, const std::vector<ShownSample>& samples);
   absl::Status Validate(MetricsRow* row);
+  std::string JudgedBy() const;
+  void ForgetBest();
   absl::Status CatchUpValidation();
-  absl::Status Sample();
+  absl::Status Sample(std::vector<SampleRow>* rows);
   absl::Status Save();
   absl::StatusOr<bool> ShouldStop();
   absl::Status Stopped() const;
@@ -189,6 +192,7 @@ absl::Status TrainingLoop::LoadStart() {
   ASSIGN_OR_RETURN(const std::vector<std::string> told, mesh_.GatherText(start));
   if (told[0].empty()) {
     RETURN_IF_ERROR(InitializeWeights(r_, training_));
+    if (validation_) state().judged_by = JudgedBy();
     return mesh_.Agree(leads() ? folder_->CutBackTo(-1) : absl::OkStatus());
   }
   resumed = told[0][0] == 'r';
@@ -198,21 +202,37 @@ absl::Status TrainingLoop::LoadStart() {
   if (!warning.empty()) LogLine("warning: " + warning);
   if (!resumed) {
     // What the parent's weights came to is no measure of this run's, whose folder does not have them.
-    const TrainerState begins;
-    state().best_val_loss = begins.best_val_loss;
-    state().best_step = begins.best_step;
+    ForgetBest();
     state().unvalidated = false;
     state().without_signal = 0;  // another recipe may have other rewards
-    state().elapsed_s = begins.elapsed_s;
+    state().elapsed_s = 0;
   }
   elapsed_before_ = state().elapsed_s;
   saved_step_ = resumed ? state().step : -1;
-  // What the run said of its first weights it will say again.
-  const int64_t kept = state().step > 0 ? state().step : -1;
+  if (validation_ && state().judged_by != JudgedBy()) {
+    // Losses on another text, or on another part of it, do not compare.
+    if (!state().judged_by.empty()) ForgetBest();
+    state().judged_by = JudgedBy();
+  }
+  // What the run said of its first weights it will say again, as a fork does that has kept nothing yet.
+  const int64_t kept = resumed && state().step > 0 ? state().step : -1;
   absl::Status cut = leads() ? folder_->CutBackTo(kept) : absl::OkStatus();
   // Again where a run was killed between the checkpoint and its mark.
   if (leads() && resumed) cut.Update(MarkBest());
   return mesh_.Agree(cut);
+}
+
+// What validation losses are of.
+std::string TrainingLoop::JudgedBy() const {
+  const TokenFile& file = validation_->file();
+  return Concat(FileName(file.path()), ", ", file.num_tokens(), " tokens, at most ",
+                r_.validate().max_tokens());
+}
+
+void TrainingLoop::ForgetBest() {
+  const TrainerState begins;
+  state().best_val_loss = begins.best_val_loss;
+  state().best_step = begins.best_step;
 }
 
 // A validation that a request to stop ends leaves no trace but `unvalidated`.
@@ -250,19 +270,24 @@ absl::Status TrainingLoop::CatchUpValidation() {
   RETURN_IF_ERROR(Validate(&row));
   if (state().unvalidated) return Stopped();
   came_on_ = true;
-  RETURN_IF_ERROR(mesh_.Agree(outputs_ != nullptr ? outputs_->Write({}, row, false) : absl::OkStatus()));
+  absl::Status status;
+  if (leads()) {
+    const absl::StatusOr<std::vector<MetricsRow>> rows = ReadMetrics(folder_->metrics_path());
+    status = rows.status();
+    // Killed between the row and the checkpoint, a run comes here again.
+    const bool written = rows.ok() && std::any_of(rows->begin(), rows->end(), [&](const MetricsRow& r) {
+                           return r.step == row.step && r.Get("val/loss").has_value();
+                         });
+    if (rows.ok() && !written) status = outputs_->Write({}, row, false);
+  }
+  RETURN_IF_ERROR(mesh_.Agree(status));
   saved_step_ = -1;
   return Save();
 }
 
-absl::Status TrainingLoop::Sample() {
-  ASSIGN_OR_RETURN(const std::vector<SampleRow> rows, sampler_->Run(state().step));
-  absl::Status status;
-  if (leads()) {
-    status = folder_->WriteSamples(state().step, rows);
-    status.Update(outputs_->ShowSamples(rows));
-  }
-  return mesh_.Agree(status);
+absl::Status TrainingLoop::Sample(std::vector<SampleRow>* rows) {
+  ASSIGN_OR_RETURN(*rows, sampler_->Run(state().step));
+  return mesh_.Agree(leads() ? outputs_->ShowSamples(*rows) : absl::OkStatus());
 }
 
 absl::Status TrainingLoop::Save() {
@@ -289,10 +314,15 @@ absl::Status TrainingLoop::StartSource() {
   if (!source_->needs_reference()) return source_->source().Start("");
   const bool begins = state().step == 0 || saved_step_ < 0;  // a fork begins later
   if (begins) RETURN_IF_ERROR(Save());
-  // Again where a run was killed between the checkpoint and its mark.
-  if (begins || (saved_step_ == state().step && MovesReference())) {
-    RETURN_IF_ERROR(mesh_.Agree(leads() ? folder_->MarkReference(state().step) : absl::OkStatus()));
+  // Again where a run was killed between the checkpoint and its mark; the first one's run has no step yet.
+  const bool moved = saved_step_ == state().step && MovesReference();
+  absl::Status marked;
+  if (leads()) {
+    const bool untrained = FileSize(folder_->metrics_path()).value_or(0) == 0;
+    if (begins || moved || (untrained && folder_->ReferenceCheckpoint().empty()))
+      marked = folder_->MarkReference(state().step);
   }
+  RETURN_IF_ERROR(mesh_.Agree(marked));
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
                    mesh_.GatherText(leads() ? folder_->ReferenceCheckpoint() : ""));
   if (told[0].empty()) {
@@ -301,6 +331,8 @@ absl::Status TrainingLoop::StartSource() {
         "restore "
         "it, or start the run again in another folder");
   }
+  // The run's own state has just been read or written whole.
+  if (!begins && !moved) RETURN_IF_ERROR(VerifyCheckpoint(told[0], CheckpointPart::kModel, mesh_));
   return source_->source().Start(told[0]);
 }
 
@@ -315,9 +347,13 @@ absl::Status TrainingLoop::Evaluate(MetricsRow* row, std::vector<ShownSample>* s
   return absl::OkStatus();
 }
 
-absl::Status TrainingLoop::WriteSamples(const std::vector<ShownSample>& samples) {
-  if (!leads() || samples.empty()) return absl::OkStatus();
-  return folder_->WriteSamples(state().step, SampleRowsOf(samples, state().step));
+// Of one step: answers to prompts of the recipe, then what the source has shown.
+absl::Status TrainingLoop::WriteSamples(std::vector<SampleRow> prompted,
+                                        const std::vector<ShownSample>& samples) {
+  if (!leads()) return absl::OkStatus();
+  const std::vector<SampleRow> shown = SampleRowsOf(samples, state().step);
+  prompted.insert(prompted.end(), shown.begin(), shown.end());
+  return prompted.empty() ? absl::OkStatus() : folder_->WriteSamples(state().step, prompted);
 }
 
 absl::Status TrainingLoop::AfterStep(const StepReport& report) {
@@ -334,6 +370,7 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   }
   for (const std::string& note : report.notes) Print(Concat("step ", m.step, "  ", note));
   std::vector<ShownSample> samples = report.samples;
+  std::vector<SampleRow> prompted;
   // A bad step is neither judged nor saved: what is kept is the last good state. Where the run ends with it,
   // it is that state which is judged and kept.
   const bool kept = !m.skipped || (IsLast() && !TooManyBadSteps());
@@ -343,10 +380,10 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
     if (source_ != nullptr && (IsLast() || Due(r_.evaluate().every_steps(), m.step)))
       RETURN_IF_ERROR(Evaluate(&row, &samples));
     if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0)) {
-      RETURN_IF_ERROR(Sample());
+      RETURN_IF_ERROR(Sample(&prompted));
     }
   }
-  RETURN_IF_ERROR(mesh_.Agree(WriteSamples(samples)));
+  RETURN_IF_ERROR(mesh_.Agree(WriteSamples(std::move(prompted), samples)));
   // Before a checkpoint: a run that goes on from there has the rows up to it.
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (!kept) return absl::OkStatus();
@@ -447,7 +484,7 @@ absl::Status TrainingLoop::RunOnSource() {
     MetricsRow row;
     std::vector<ShownSample> samples;
     RETURN_IF_ERROR(Evaluate(&row, &samples));
-    RETURN_IF_ERROR(mesh_.Agree(WriteSamples(samples)));
+    RETURN_IF_ERROR(mesh_.Agree(WriteSamples({}, samples)));
     if (outputs_ != nullptr && !row.values.empty()) RETURN_IF_ERROR(outputs_->Write({}, row, false));
   }
   return RunSteps([this] { return source_->source().Step(); });

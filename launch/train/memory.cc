@@ -128,6 +128,11 @@ absl::Status ValidateLargest(int64_t length, Trainer& trainer) {
 
 }  // namespace
 
+int64_t MostTokens(const proto::Recipe& recipe) {
+  return recipe.task() == proto::PRETRAIN ? recipe.batch().sequence_length()
+                                          : LargestGroups(recipe, 1)[0].Tokens();
+}
+
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
                                          const Backend& stands_for) {
   const std::unique_ptr<PhantomBackend> phantom =

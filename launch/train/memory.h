@@ -19,6 +19,9 @@ namespace moebius {
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
                                          const Backend& stands_for);
 
+// What one of batch.sequences comes to at most: a text; a problem with a group of answers; a pair of answers.
+int64_t MostTokens(const proto::Recipe& recipe);
+
 // kUnavailable, with the numbers and what to change, where the run would not fit into what the device has
 // free.
 absl::Status CheckMemory(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend);

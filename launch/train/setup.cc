@@ -360,8 +360,9 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& t) {
   if (recipe.init().has_from() && !recipe.init().random()) {
     absl::StatusOr<std::optional<int64_t>> first_new_token = FirstNewToken(recipe);
     absl::Status status = first_new_token.status();
-    if (t.trainer->mesh().all().rank() == 0 && FileExists(JoinPath(recipe.init().from(), "manifest.json"))) {
-      status.Update(VerifyCheckpoint(recipe.init().from(), CheckpointPart::kModel));
+    const Communicator& all = t.trainer->mesh().all();
+    if (FileExists(JoinPath(recipe.init().from(), "manifest.json"))) {
+      status.Update(VerifyCheckpoint(recipe.init().from(), CheckpointPart::kModel, all.rank(), all.size()));
     }
     for (Model* model : t.trainer->stages().models()) {
       if (!status.ok()) break;
@@ -381,7 +382,7 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   const ModelCost cost = CostOf(config, length);
   const bool mtp = TrainsMtp(r) && config.num_nextn_predict_layers > 0;
   const double flops = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
-  const double tokens = SequencesOfRun(r) * static_cast<double>(length);
+  const double tokens = SequencesOfRun(r) * static_cast<double>(MostTokens(r));
   const DType act = ComputeOf(r, backend);
   const double stored = static_cast<double>(cost.parameters + cost.mtp_parameters);
   const double moments = r.optimizer().moments() == proto::Optimizer::BF16 ? 2 : 4;
@@ -397,7 +398,8 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   std::snprintf(line, sizeof line, "\ncompute      %.4g GFLOP a token trained, %.4g PFLOP in all",
                 flops / 1e9, flops * tokens / 1e15);
   out += line;
-  out += Concat("\ndata         ", WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ",
+  out += Concat("\ndata         ", r.task() == proto::PRETRAIN ? "" : "at most ",
+                WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ",
                 WithCommas(r.steps()), " steps of ", r.batch().sequences(), " x ", length);
   const absl::StatusOr<int64_t> peak = PredictPeakBytes(r, config, backend);
   out += Concat("\nmemory       ",

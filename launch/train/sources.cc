@@ -8,6 +8,7 @@
 #include "data/tokenizer/byte_tokenizer.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/run_marks.h"
+#include "optim/checkpoint.h"
 #include "rl/loop/distill_source.h"
 #include "rl/loop/dpo_source.h"
 #include "rl/loop/policy_source.h"
@@ -149,6 +150,11 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
   if (r_.task() == proto::DISTILL) {
     RETURN_IF_ERROR(
         CheckTeacher(r_.distill().teacher(), *tokenizer_, training.trainer->model_config().vocab_size));
+    const Communicator& all = training.trainer->mesh().all();
+    if (FileExists(JoinPath(r_.distill().teacher(), "manifest.json"))) {
+      RETURN_IF_ERROR(
+          VerifyCheckpoint(r_.distill().teacher(), CheckpointPart::kModel, all.rank(), all.size()));
+    }
     if (!folder.empty()) RETURN_IF_ERROR(MarkTeacher(folder, r_.distill().teacher()));
     source_ = std::make_unique<DistillSource>(context, std::move(answers), r_.distill());
     return absl::OkStatus();

@@ -239,6 +239,10 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
   if (!tokenizer) {
     ASSIGN_OR_RETURN(tokenizer, TrainTokenizer(recipe, set, threads, say));
   }
+  if (!FindEndOfDocument(*tokenizer)) {
+    say("warning: the tokenizer has no end-of-document token that is known by its name (<|endoftext|>, </s>, "
+        "...): documents follow each other unmarked, and a model cannot learn to end");
+  }
   ASSIGN_OR_RETURN(const std::vector<EncodedFile> files,
                    EncodeDocuments(set, *tokenizer,
                                    {.folder = folder.temporary_path(),

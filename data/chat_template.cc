@@ -35,8 +35,31 @@ absl::Status UnknownTemplate(const std::string& source, const std::string& why) 
                            "; choose one by name with chat_template: ", Join(ChatTemplateNames())));
 }
 
+// A Jinja literal without its escapes; nullopt where it has another one, or goes on as an expression.
+std::optional<std::string> Unescaped(std::string_view literal) {
+  std::string text;
+  for (size_t i = 0; i < literal.size(); ++i) {
+    const char c = literal[i];
+    if (c == '\'' || c == '"') {
+      const size_t next = literal.find_first_not_of(" \t\n", i + 1);
+      if (next != std::string_view::npos &&
+          std::string_view("+~|}-").find(literal[next]) != std::string_view::npos)
+        return std::nullopt;
+    }
+    if (c != '\\') {
+      text += c;
+      continue;
+    }
+    constexpr std::string_view kEscapes = "\\'\"n", kMeant = "\\'\"\n";
+    const size_t escape = ++i < literal.size() ? kEscapes.find(literal[i]) : std::string_view::npos;
+    if (escape == std::string_view::npos) return std::nullopt;
+    text += kMeant[escape];
+  }
+  return text;
+}
+
 // The literal system prompt that a ChatML template writes where a conversation has none; "" without one.
-std::string DefaultSystem(const std::string& text) {
+absl::StatusOr<std::string> DefaultSystem(const std::string& text, const std::string& source) {
   constexpr std::string_view kHead = "<|im_start|>system", kEnd = "<|im_end|>";
   for (size_t at = text.find(kHead); at != std::string::npos; at = text.find(kHead, at + 1)) {
     size_t begin = at + kHead.size();
@@ -51,7 +74,12 @@ std::string DefaultSystem(const std::string& text) {
     const size_t end = text.find(kEnd, begin);
     if (end == std::string::npos) return "";
     const std::string literal = text.substr(begin, end - begin);
-    if (!literal.empty() && literal.find_first_of("'\"{}\\") == std::string::npos) return literal;
+    // Not a prompt of the template's own, but the conversation's.
+    if (literal.empty() || literal[0] == '\'' || literal[0] == '"' ||
+        literal.find("{{") != std::string::npos || literal.find("{%") != std::string::npos)
+      continue;
+    if (std::optional<std::string> system = Unescaped(literal)) return *std::move(system);
+    return UnknownTemplate(source, "its own system prompt is not a plain text");
   }
   return "";
 }
@@ -91,10 +119,11 @@ absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, cons
   }
   if (has("<|im_start|>") && has("<|im_end|>")) {
     if (has("last_query_index") && has("enable_thinking")) return ChatTemplateByName("qwen3");
-    for (const char* other : {"think", "trim", "strip(", "<|im_sep|>"}) {
+    for (const char* other : {"think", "trim", "strip(", "<|im_sep|>", "bos_token", "system_message"}) {
       if (has(other)) return UnknownTemplate(source, Concat("it is ChatML with \"", other, "\""));
     }
-    return ChatTemplate{.family = ChatFamily::kChatMl, .default_system = DefaultSystem(text)};
+    ASSIGN_OR_RETURN(std::string system, DefaultSystem(text, source));
+    return ChatTemplate{.family = ChatFamily::kChatMl, .default_system = std::move(system)};
   }
   return UnknownTemplate(source, "it has the markers of no known family");
 }

@@ -14,6 +14,8 @@
 namespace moebius {
 namespace {
 
+constexpr size_t kMaxDocumentBytes = size_t{1} << 32;  // that a tokenizer takes
+
 struct OpenSource {
   std::unique_ptr<DocumentReader> reader;
   std::string package, version;
@@ -128,6 +130,11 @@ absl::Status DocumentSet::ScanSource(size_t source, std::vector<bool>* patterns_
   while (true) {
     ASSIGN_OR_RETURN(const bool more, open.reader->Next(&document));
     if (!more) break;
+    if (document.text.size() >= kMaxDocumentBytes) {
+      return UsageError(
+          Concat(document.origin, ": a document of ", document.text.size(),
+                 " bytes; tokenizers take less than 4 GiB at once; split the file, or give JSONL"));
+    }
     ASSIGN_OR_RETURN(const int64_t replaced, MakeValidUtf8(options_.invalid_text, &document));
     report.replaced += replaced;
     Update(document, &everything);

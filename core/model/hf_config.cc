@@ -98,6 +98,9 @@ absl::Status ReadRope(const json& object, const std::string& source, ModelConfig
   f.Take("low_freq_factor", s.low_freq_factor);
   f.Take("high_freq_factor", s.high_freq_factor);
   f.Refuse(s.kind == RopeScalingKind::kYarn && f.Has("attention_factor"), "attention_factor in YaRN scaling");
+  bool truncate = true;
+  f.Take("truncate", truncate);
+  f.Refuse(s.kind == RopeScalingKind::kYarn && !truncate, "truncate false in YaRN scaling");
   if (s.kind != RopeScalingKind::kNone && s.original_max_position_embeddings == 0) {
     s.original_max_position_embeddings = c.max_position_embeddings;
   }

@@ -1,5 +1,7 @@
 #include "launch/train/sources.h"
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/model/model_folder.h"
@@ -88,13 +90,19 @@ absl::Status TaskSource::OpenText() {
 
 absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
   if (!r_.has_problems()) return absl::OkStatus();
+  // Thoughts that the prompt has opened are closed by the answer, and opened nowhere in it.
+  proto::Answer answer = r_.answer();
+  const std::string tag = Concat("<", answer.think_tag(), ">");
+  if (!answer.has_opens_thinking() && !answer.think_tag().empty() &&
+      absl::EndsWith(absl::StripTrailingAsciiWhitespace(codec_->opening()), tag))
+    answer.set_opens_thinking(true);
   ASSIGN_OR_RETURN(problems_, MakeProblemSet(r_.problems(), TaskSplit::kTrain, sandbox));
-  ASSIGN_OR_RETURN(scorer_, Scorer::Make(r_.reward(), r_.answer(), *problems_));
+  ASSIGN_OR_RETURN(scorer_, Scorer::Make(r_.reward(), answer, *problems_));
   const bool whole_file = !r_.problems().jsonl().empty() && r_.problems().held_out() == 0 &&
                           r_.problems().held_out_jsonl().empty();
   if (whole_file) return absl::OkStatus();
   ASSIGN_OR_RETURN(held_out_, MakeProblemSet(r_.problems(), TaskSplit::kHeldOut, sandbox));
-  ASSIGN_OR_RETURN(held_out_scorer_, Scorer::Make(r_.reward(), r_.answer(), *held_out_));
+  ASSIGN_OR_RETURN(held_out_scorer_, Scorer::Make(r_.reward(), answer, *held_out_));
   return absl::OkStatus();
 }
 

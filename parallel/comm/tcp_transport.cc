@@ -186,6 +186,7 @@ class TcpTransport final : public Transport {
       if (n < 0) {
         if (errno != EAGAIN && errno != EINTR) {
           peer.out.clear();
+          Read(rank);  // what the peer had to say before it went counts
           Lose(rank);
         }
         return;

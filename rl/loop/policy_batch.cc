@@ -38,11 +38,10 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
     (teaches || (all_count && IsJudged(groups[g])) ? chosen : others).push_back(g);
     token = end;
   }
-  for (size_t i = 0; std::ssize(chosen) < least * options.updates && i < others.size(); ++i)
-    chosen.push_back(others[i]);
-  std::sort(chosen.begin(), chosen.end());
-  const int64_t parts =
-      std::clamp<int64_t>(std::ssize(chosen) / std::max<int64_t>(least, 1), 1, options.updates);
+  // Which groups an update learns from does not depend on how many it must have; those that fill it up come
+  // from the others. Fewer updates where there are too few groups of both.
+  const int64_t room = std::ssize(groups) / std::max<int64_t>(least, 1);
+  const int64_t parts = std::clamp<int64_t>(std::min(std::ssize(chosen), room), 1, options.updates);
   // What the batch's means are over: answers that were judged, those without advantage included.
   BatchTotals totals;
   for (const RolloutGroup& group : groups) {
@@ -57,7 +56,11 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
   totals.tokens = std::max<int64_t>(1, totals.tokens / parts);
   for (int64_t u = 0; u < parts; ++u) {
     const auto [begin, end] = ShareOf(std::ssize(chosen), static_cast<int>(u), static_cast<int>(parts));
-    AddPart(groups, {chosen.begin() + begin, chosen.begin() + end}, totals, u == 0);
+    std::vector<int64_t> part(chosen.begin() + begin, chosen.begin() + end);
+    for (; std::ssize(part) < least && !others.empty(); others.erase(others.begin()))
+      part.push_back(others.front());
+    std::sort(part.begin(), part.end());
+    AddPart(groups, part, totals, u == 0);
   }
 }
 

@@ -101,7 +101,10 @@ Extracted ExtractAnswer(std::string_view text) {
     while (first > 0 && Joins(text.substr(boxes[first - 1].end, boxes[first].begin - boxes[first - 1].end)))
       --first;
     std::string answer(boxes[first].inside);
-    for (size_t i = first + 1; i < boxes.size(); ++i) answer += ", " + std::string(boxes[i].inside);
+    for (size_t i = first + 1; i < boxes.size(); ++i) {
+      if (boxes[i].inside != boxes[i - 1].inside)
+        answer += ", " + std::string(boxes[i].inside);  // said again
+    }
     return {.found = true, .answer = std::move(answer), .where = "box"};
   }
   for (std::string_view phrase : {"final answer is", "final answer:", "the answer is", "answer:"}) {

@@ -201,8 +201,8 @@ class Lexer {
     if ((AfterAmount() || AfterLetter()) && !function) {
       // Only after a bare fraction bar or product sign must it be a unit; elsewhere it may be.
       if (auto unit = ParseUnitText(trimmed + LastPower(trimmed))) return PushUnit(*unit);
-      if (tokens_.back().kind == TokenKind::kNumber || tokens_.back().IsChar(')') ||
-          tokens_.back().IsChar('}')) {
+      if (tokens_.back().kind == TokenKind::kNumber || tokens_.back().IsCommand("pi") ||
+          tokens_.back().IsChar(')') || tokens_.back().IsChar('}')) {
         if (auto unit = NounUnit(lower)) return PushUnit(*unit);
       }
     }
@@ -216,12 +216,13 @@ class Lexer {
     std::string_view rest = text_.substr(at_);
     if (!rest.starts_with("^")) return "";
     const bool group = rest.starts_with("^{");
-    const size_t digit = group ? 2 : 1;
+    const bool minus = rest.starts_with("^{-");
+    const size_t digit = group ? 2 + minus : 1;
     if (digit >= rest.size() || !absl::ascii_isdigit(rest[digit]) ||
         (group && rest.substr(digit + 1, 1) != "}"))
       return "";
     at_ += digit + (group ? 2 : 1);
-    return "^" + std::string(1, rest[digit]);
+    return std::string(minus ? "^-" : "^") + rest[digit];
   }
 
   // "cm and" and "or maybe": the connector is a token of its own.
@@ -346,7 +347,8 @@ class Lexer {
         if (text_.substr(at_).starts_with(" per ")) return Words(TakePhrase(run), false);
         return PushUnit(*unit);
       }
-      if (run.size() >= 3 && space_) return Words(TakePhrase(run), false);
+      const bool variables = run.size() == 3 && run[1] == run[0] + 1 && run[2] == run[1] + 1;  // xyz, abc
+      if (run.size() >= 3 && space_ && !variables) return Words(TakePhrase(run), false);
     }
     for (std::string_view function : kFunctions) {
       if (run.size() > function.size() && run.size() <= function.size() + 2 && run.starts_with(function) &&
@@ -355,7 +357,10 @@ class Lexer {
         return LetterRun(run.substr(function.size()));
       }
     }
-    if (run.size() >= 4 || Has(kShortWords, lower)) return Push(TokenKind::kWord, run);
+    // BCA alone is an order, and no product.
+    const bool order = run.size() == 3 && tokens_.empty() && at_ == text_.size() &&
+                       std::all_of(run.begin(), run.end(), absl::ascii_isupper);
+    if (order || run.size() >= 4 || Has(kShortWords, lower)) return Push(TokenKind::kWord, run);
     for (char c : run) Push(TokenKind::kLetter, std::string(1, c));
   }
 

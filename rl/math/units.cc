@@ -83,14 +83,16 @@ constexpr Row kNouns[] = {
 
 // Beside a number these do not count things: the text says something else.
 constexpr std::string_view kNotNouns[] = {
-    "or",      "and",      "to",      "not",       "about",      "approximately", "around",  "between",
-    "maybe",   "is",       "are",     "if",        "unless",     "when",          "for",     "than",
-    "least",   "most",     "either",  "else",      "mod",        "but",           "another", "also",
-    "almost",  "nearly",   "where",   "with",      "except",     "plus",          "minus",   "times",
-    "over",    "divided",  "both",    "neither",   "no",         "only",          "percent", "million",
-    "billion", "thousand", "hundred", "dozen",     "squared",    "cubed",         "more",    "less",
-    "false",   "true",     "wrong",   "incorrect", "correct",    "yes",           "unknown", "undefined",
-    "error",   "none",     "nothing", "infinite",  "impossible", "fewer"};
+    "or",        "and",      "to",      "not",       "about",      "approximately", "around",   "between",
+    "maybe",     "is",       "are",     "if",        "unless",     "when",          "for",      "than",
+    "least",     "most",     "either",  "else",      "mod",        "but",           "another",  "also",
+    "almost",    "nearly",   "where",   "with",      "except",     "plus",          "minus",    "times",
+    "over",      "divided",  "both",    "neither",   "no",         "only",          "percent",  "million",
+    "billion",   "thousand", "hundred", "dozen",     "squared",    "cubed",         "more",     "less",
+    "false",     "true",     "wrong",   "incorrect", "correct",    "yes",           "unknown",  "undefined",
+    "error",     "none",     "nothing", "infinite",  "impossible", "fewer",         "millions", "billions",
+    "thousands", "hundreds", "dozens",  "halves",    "thirds",     "fourths",       "fifths",   "sixths",
+    "sevenths",  "eighths",  "ninths",  "tenths",    "hundredths", "thousandths",   "factorial"};
 
 bool Matches(const Row& row, std::string_view word) {
   std::string_view names = row.names;

@@ -10,7 +10,8 @@
 namespace moebius {
 namespace {
 
-constexpr const char* kThinkingOpening = "<think>\n";  // of ChatTemplate::opens_thinking
+constexpr std::string_view kThinkTag = "<think>", kThinkEnd = "</think>";
+constexpr std::string_view kThinkingOpening = "<think>\n";  // of ChatTemplate::opens_thinking
 
 // The added tokens of these names, matched without the blanks around them.
 AddedTokenMatcher MatcherOf(const Tokenizer& tokenizer, const std::set<std::string>* names) {
@@ -25,7 +26,11 @@ AddedTokenMatcher MatcherOf(const Tokenizer& tokenizer, const std::set<std::stri
 
 std::set<std::string> AnswerTokens(const PromptCodecOptions& options) {
   std::set<std::string> names(options.answer_tokens.begin(), options.answer_tokens.end());
-  if (options.chat && options.chat->opens_thinking) names.insert("</think>");  // what was opened
+  // Of DeepSeek's answers, which think: what the prompt has opened is only closed.
+  if (options.chat && options.chat->family == ChatFamily::kDeepSeek) {
+    names.emplace(kThinkEnd);
+    if (!options.chat->opens_thinking) names.emplace(kThinkTag);
+  }
   return names;
 }
 
@@ -160,7 +165,8 @@ absl::StatusOr<std::vector<ChatSegment>> PromptCodec::AnswerSegments(
     const std::vector<ChatMessage>& messages) const {
   const std::vector<ChatMessage> prompt(messages.begin(), messages.end() - 1);
   std::vector<ChatSegment> rest;
-  if (options_.chat && opening_.empty()) {  // as the template writes answers
+  // As the template writes answers. DeepSeek's drops their thoughts, which here are to be learnt.
+  if (options_.chat && opening_.empty() && options_.chat->family != ChatFamily::kDeepSeek) {
     ASSIGN_OR_RETURN(const std::vector<ChatSegment> first,
                      RenderChat(*options_.chat, prompt, GenerationPrompt::kAdd));
     ASSIGN_OR_RETURN(rest, RenderChat(*options_.chat, messages, GenerationPrompt::kNone));
@@ -169,7 +175,11 @@ absl::StatusOr<std::vector<ChatSegment>> PromptCodec::AnswerSegments(
     while (!rest.back().is_answer) rest.pop_back();
   } else {
     std::string_view text = messages.back().content;
-    if (text.starts_with(opening_)) text.remove_prefix(opening_.size());
+    if (text.starts_with(opening_)) {
+      text.remove_prefix(opening_.size());
+    } else if (opening_ == kThinkingOpening && text.starts_with(kThinkTag)) {  // without the line's end
+      text.remove_prefix(kThinkTag.size());
+    }
     rest = {{std::string(text), false, true}, {end_marker_, true, true}};
   }
   std::vector<ChatSegment> segments;

@@ -56,6 +56,8 @@ class PromptCodec {
 
   // End an answer, ascending: the template's end marker, the end-of-document token and the options' stop_ids.
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
+  // What every prompt ends with for the answer to go on from: "<think>\n" in templates that open thoughts.
+  const std::string& opening() const { return opening_; }
   // The text of sampled ids up to the first stop id, other special tokens included, without the
   // opening. Bytes that are not UTF-8 are U+FFFD.
   std::string AnswerText(std::span<const int32_t> ids) const;

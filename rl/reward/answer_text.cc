@@ -42,7 +42,12 @@ std::optional<std::string> LastNumber(std::string_view text) {
     --begin;
   size_t sign = begin;
   if (sign > 0 && text[sign - 1] == '$') --sign;
-  const bool minus = sign > 0 && text[sign - 1] == '-' && (sign == 1 || !IsLetterOrDigit(text[sign - 2]));
+  const std::string_view before = text.substr(0, sign);
+  size_t signs = 0;  // bytes of a minus
+  for (const std::string_view minus_sign : {"-", "\u2212"}) {
+    if (before.ends_with(minus_sign)) signs = minus_sign.size();
+  }
+  const bool minus = signs > 0 && (sign == signs || !IsLetterOrDigit(text[sign - signs - 1]));
   std::string number = minus ? "-" : "";
   for (const char c : text.substr(begin, last - begin + 1))
     if (c != ',') number += c;

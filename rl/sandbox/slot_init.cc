@@ -115,9 +115,11 @@ class SlotInit {
   void Supervise() {
     int listener = notifier_ ? notifier_->listener() : -1;
     for (bool running = true; running;) {
-      pollfd fds[] = {{request_.control.get(), 0, 0}, {children_.get(), POLLIN, 0}, {listener, POLLIN, 0}};
+      // Its half closed is EndSlot of slot_run.cc.
+      pollfd fds[] = {
+          {request_.control.get(), POLLRDHUP, 0}, {children_.get(), POLLIN, 0}, {listener, POLLIN, 0}};
       poll(fds, 3, NextLookMs());
-      if (fds[0].revents & (POLLHUP | POLLERR)) return;  // nobody wants the answer any more
+      if (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) return;  // nobody wants the answer any more
       if (fds[2].revents & POLLIN) notifier_->Answer();
       // The last process under the filter is on its way out, which takes milliseconds: not to be waited for
       // awake.

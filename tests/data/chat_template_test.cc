@@ -136,6 +136,9 @@ TEST(RecognizeChatTemplate, KnowsFamiliesByTheirMarkers) {
       "'<|im_start|>system\\n' + s + '<|im_end|>\\n' '<|im_start|>system\\nYou are Qwen, created by "
       "Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n'";
   EXPECT_EQ(recognized(qwen + chatml), *ChatTemplateByName("qwen2.5"));
+  EXPECT_EQ(recognized("'<|im_start|>system\\nPut it in \\\\boxed{}. You\\'re asked.<|im_end|>\\n'" + chatml)
+                .default_system,
+            "Put it in \\boxed{}. You're asked.");
   EXPECT_EQ(recognized(chatml + "ns.last_query_index enable_thinking"), *ChatTemplateByName("qwen3"));
   EXPECT_EQ(recognized(deepseek), *ChatTemplateByName("deepseek-v3"));
   EXPECT_EQ(recognized(deepseek + "'<｜Assistant｜><think>\\n'"), *ChatTemplateByName("deepseek-r1"));
@@ -143,6 +146,8 @@ TEST(RecognizeChatTemplate, KnowsFamiliesByTheirMarkers) {
   EXPECT_EQ(recognized(llama3 + "26 Jul 2024 Today Date: "), *ChatTemplateByName("llama3.1"));
   for (const std::string& other :
        {std::string("[INST]"), std::string(), chatml + "<think>", deepseek + "thinking",
+        "{{bos_token}}" + chatml, "{% set system_message = 'Help!' %}" + chatml,
+        "'<|im_start|>system\\nIt is ' + today + '<|im_end|>\\n'" + chatml,
         llama3 + "26 Jul 2024 Today Date: strftime_now", llama3.substr(0, 30) + "<|eot_id|>"}) {
     const auto chat = RecognizeChatTemplate(other, "folder/chat_template.jinja");
     ASSERT_FALSE(chat.ok()) << other;

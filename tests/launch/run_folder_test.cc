@@ -126,6 +126,17 @@ TEST_F(Checkpoints, PruningKeepsTheNewestAndTheMarkedOnes) {
   EXPECT_EQ(run_.CheckpointSteps()->size(), 2u);
 }
 
+// A run that went back to an earlier checkpoint: those beyond it do not push out the ones of its course.
+TEST_F(Checkpoints, KeepingCountsNoneBeyondTheLatest) {
+  ASSERT_TRUE(run_.MarkLatest(200).ok());
+  ASSERT_TRUE(run_.MarkBest(200).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(2).ok());
+  const std::vector<int64_t> kept = *run_.CheckpointSteps();
+  EXPECT_EQ(std::count(kept.begin(), kept.end(), 100), 1) << "the one before";
+  EXPECT_EQ(std::count(kept.begin(), kept.end(), 200), 1);
+  EXPECT_EQ(std::count(kept.begin(), kept.end(), 400), 1);
+}
+
 TEST_F(Checkpoints, CuttingBackForgetsLaterMetricsLoadsAndSamples) {
   temp_.Write("metrics.jsonl", "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
   temp_.Write("expert_load.jsonl", "{\"step\":1,\"load\":[]}\n{\"step\":3,\"load\":[]}\n");

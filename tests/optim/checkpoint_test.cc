@@ -144,6 +144,26 @@ TEST_F(CheckpointTest, RefusesFilesThatTheManifestHasLost) {
   }
 }
 
+TEST_F(CheckpointTest, RanksReadEveryFileBetweenThem) {
+  Training t(Config());
+  const std::string folder = scratch_.path("shared");
+  ASSERT_TRUE(Save(t, folder).ok());
+  const nlohmann::json manifest = nlohmann::json::parse(*ReadFile(JoinPath(folder, "manifest.json")));
+  for (const auto& [name, entry] : manifest["files"].items()) {
+    const std::string path = JoinPath(folder, name), good = *ReadFile(path);
+    std::string bad = good;
+    bad[bad.size() / 2] ^= 1;
+    WriteRaw(path, bad);
+    for (const int ranks : {1, 2, 5, 20}) {
+      int found = 0;
+      for (int rank = 0; rank < ranks; ++rank)
+        found += !VerifyCheckpoint(folder, CheckpointPart::kAll, rank, ranks).ok();
+      EXPECT_EQ(found, 1) << name << " and " << ranks << " ranks";
+    }
+    WriteRaw(path, good);
+  }
+}
+
 TEST_F(CheckpointTest, SaysThatAnotherInstructionSetIsNotBitExact) {
   Training t(Config());
   const std::string folder = scratch_.path("d");

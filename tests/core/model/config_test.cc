@@ -236,6 +236,9 @@ TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
   yarn["rope_parameters"]["attention_factor"] = 1.5;
   EXPECT_NE(ErrorOf(yarn).find("attention_factor"), std::string::npos);
   yarn = GoldenJson("deepseek_v3_noq_yarn");
+  yarn["rope_parameters"]["truncate"] = false;
+  EXPECT_NE(ErrorOf(yarn).find("truncate false"), std::string::npos);
+  yarn = GoldenJson("deepseek_v3_noq_yarn");
   yarn["rope_parameters"]["rope_type"] = "longrope";
   EXPECT_NE(ErrorOf(yarn).find("longrope"), std::string::npos);
 }

@@ -162,6 +162,34 @@ TEST(PolicyBatchTest, FlatGroupsDroppedChangeNoOthersWeights) {
             1.1 * std::abs(WeightsOf(without.updates()[0])[0]));
 }
 
+// Which groups an update learns from does not depend on how many the ranks need of each.
+TEST(PolicyBatchTest, UpdatesLearnFromTheSameGroupsOnAnyNumberOfRanks) {
+  const std::vector<std::optional<double>> flat = {1, 1}, mixed = {1, 0};
+  const std::vector<RolloutGroup> samples =
+      MakeSamples({flat, flat, flat, mixed, mixed, mixed, mixed, mixed});
+  PolicyOptions options;
+  options.updates = 2;
+  const auto taught = [&](int64_t least) {
+    const PolicyBatch batch(options, samples, least);
+    std::vector<std::vector<std::vector<int32_t>>> out;
+    for (const GroupBatch& update : batch.updates()) {
+      EXPECT_GE(std::ssize(update.groups), least);
+      out.emplace_back();
+      for (const AnswerGroup& group : update.groups) {
+        const bool fills = std::any_of(samples.begin(), samples.begin() + 3,
+                                       [&](const RolloutGroup& g) { return g.prompt == group.prompt; });
+        if (!fills) out.back().push_back(group.prompt);
+      }
+    }
+    return out;
+  };
+  const auto want = taught(1);
+  ASSERT_EQ(want.size(), 2u);
+  EXPECT_EQ(want[0].size() + want[1].size(), 5u);
+  for (const int64_t least : {2, 3, 4}) EXPECT_EQ(taught(least), want) << least;
+  EXPECT_EQ(taught(5).size(), 1u) << "there are not ten groups";
+}
+
 TEST(PolicyBatchTest, AnswersWithoutARewardAreLeftOut) {
   std::vector<RolloutGroup> samples = MakeSamples({{1, 0, 0, kNone}, {kNone, kNone}, {0, 1, kNone, 1}});
   const PolicyBatch batch(PolicyOptions(), samples, 1);

@@ -14,6 +14,7 @@ TEST(ExtractAnswer, TakesTheLastBoxWithItsBracesBalanced) {
 
 TEST(ExtractAnswer, BoxesSideBySideAreOneListOfCandidates) {
   EXPECT_EQ(ExtractAnswer("\\boxed{5} or \\boxed{6}").answer, "5, 6");
+  EXPECT_EQ(ExtractAnswer("\\boxed{5}\n\\boxed{5}").answer, "5") << "said twice";
   EXPECT_EQ(ExtractAnswer("$\\boxed{x=1}$, $\\boxed{y=2}$").answer, "x=1, y=2");
   EXPECT_EQ(ExtractAnswer("\\boxed{5}, so the sum is \\boxed{6}").answer, "6");
 }

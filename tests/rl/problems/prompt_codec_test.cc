@@ -174,6 +174,24 @@ TEST(PromptCodec, ReasoningOfR1BeginsInThePrompt) {
           {Ids("t\n"), {IdOf("</think>")}, Ids("\n\n4"), {*tokenizer.TokenToId("<｜end▁of▁sentence｜>")}}));
 }
 
+// The template takes thoughts out of earlier answers; those of the answer that is learnt stay.
+TEST(PromptCodec, DeepSeekLearnsToThink) {
+  const Tokenizer tokenizer = AllMarkers();
+  const int32_t end = *tokenizer.TokenToId("<｜end▁of▁sentence｜>");
+  const auto v3 = PromptCodec::Create(tokenizer, {.chat = *ChatTemplateByName("deepseek-v3")});
+  const auto r1 = PromptCodec::Create(tokenizer, {.chat = *ChatTemplateByName("deepseek-r1")});
+  ASSERT_TRUE(v3.ok() && r1.ok());
+  const auto whole = v3->Example({{"user", "q"}}, "<think>\nt</think>4");
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(AnswerIds(*whole), Joined({{IdOf("<think>")}, Ids("\nt"), {IdOf("</think>")}, Ids("4"), {end}}));
+  // What the prompt has opened is not opened again, with the line's end or without.
+  for (const char* opened : {"<think>\nt</think>4", "<think>t</think>4", "t</think>4"}) {
+    const auto example = r1->Example({{"user", "q"}}, opened);
+    ASSERT_TRUE(example.ok()) << example.status();
+    EXPECT_EQ(AnswerIds(*example), Joined({Ids("t"), {IdOf("</think>")}, Ids("4"), {end}})) << opened;
+  }
+}
+
 TEST(PromptCodec, ConversationsLearnEveryAnswer) {
   const Tokenizer tokenizer = AllMarkers();
   const auto codec = PromptCodec::Create(tokenizer, {.chat = *ChatTemplateByName("chatml")});

@@ -12,6 +12,8 @@ TEST(LastNumberTest, ReadsSignsPointsAndThousands) {
                                      {"a debt of -$40", "-40"},
                                      {"a debt of $-3.", "-3"},
                                      {"from 3-5", "5"},
+                                     {"The answer is \u22125.", "-5"},
+                                     {"from 3\u22125", "5"},
                                      {"3-$5", "5"},
                                      {"x-5", "5"},
                                      {"so x=-3.5, done", "-3.5"},

@@ -93,10 +93,11 @@ class Chat {
 
   // One exchange. UsageError for a message that alone is too long; the conversation is then as before.
   absl::Status Say(const std::string& text) {
+    const std::vector<ChatMessage> before = messages_;
     messages_.push_back({"user", text});
     absl::StatusOr<std::vector<int32_t>> prompt = Fit();
     if (!prompt.ok()) {
-      messages_.pop_back();
+      messages_ = before;
       return prompt.status();
     }
     ASSIGN_OR_RETURN(Reply reply, Answer(*std::move(prompt)));

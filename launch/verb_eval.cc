@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <thread>
 
 #include "core/base/strings.h"
@@ -111,9 +113,11 @@ absl::Status RunEval(const ParsedArgs& args) {
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(benchmarks.emplace_back(), MakeBenchmark(name, options));
   }
-  if (args.Given("out") && FolderExists(args.Text("out"))) {
+  std::error_code error;
+  const std::filesystem::path to = args.Given("out") ? args.Text("out") : "";
+  if (std::filesystem::exists(to, error) && !std::filesystem::is_regular_file(to, error)) {
     return CannotWriteError(
-        Concat(args.Text("out"), " is a folder; samples go into a file; give --out FILE.jsonl"));
+        Concat(args.Text("out"), " is no regular file; samples go into one; give --out FILE.jsonl"));
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<LanguageModel> model, LoadAsked(args, folder, chat));
   std::optional<JsonLinesWriter> out;
@@ -132,7 +136,12 @@ absl::Status RunEval(const ParsedArgs& args) {
                 .compares = benchmark.grader == nullptr,
                 .shots = benchmark.shots,
                 .result = {}};
-    ASSIGN_OR_RETURN(row.result, RunBenchmark(*model, benchmark, row, out ? &*out : nullptr));
+    absl::StatusOr<Evaluation> result = RunBenchmark(*model, benchmark, row, out ? &*out : nullptr);
+    if (!result.ok()) {  // what came before it counts
+      if (!args.On("json") && !rows.empty()) std::fputs(EvalTable(rows).c_str(), stdout);
+      return result.status();
+    }
+    row.result = *std::move(result);
     if (args.On("json")) {
       std::printf("%s\n", DumpJson(EvalJson(row)).c_str());
       std::fflush(stdout);

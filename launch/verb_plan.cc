@@ -115,7 +115,11 @@ absl::Status RunPlan(const ParsedArgs& args) {
   if (args.On("search") && !args.Given("cluster")) {
     return UsageError("--search needs --cluster FILE, the machines to search for; see recipes/clusters");
   }
-  if (args.Given("cluster") && !args.On("text")) return PlanForCluster(args, r, config);
+  if (args.On("text") && (args.Given("cluster") || args.Given("timeline"))) {
+    return UsageError(
+        "--text prints the schedule and nothing else; leave out --cluster, --search and --timeline");
+  }
+  if (args.Given("cluster")) return PlanForCluster(args, r, config);
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
   const DType act = ComputeOf(r, *backend);
   const double peak = MeasureProductPeak(*backend, act);

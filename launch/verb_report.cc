@@ -29,12 +29,19 @@ absl::Status RunReport(const ParsedArgs& args) {
     folders.insert(folders.end(), stages.begin(), stages.end());
   }
   std::vector<RunData> runs;
+  std::string without;
   for (const std::string& folder : folders) {
-    ASSIGN_OR_RETURN(runs.emplace_back(), ReadRun(folder));
-    if (runs.back().metrics.empty()) {
-      return MissingError(
-          Concat(folder, " has no metrics yet; metrics.jsonl is empty; run moebius train for a step first"));
+    ASSIGN_OR_RETURN(RunData run, ReadRun(folder));
+    if (run.metrics.empty()) {
+      without = folder;
+    } else {
+      runs.push_back(std::move(run));
     }
+  }
+  // The stage of a pipeline that has just begun has none.
+  if (runs.empty() || (!without.empty() && folders.size() == args.positional().size())) {
+    return MissingError(
+        Concat(without, " has no metrics yet; metrics.jsonl is empty; run moebius train for a step first"));
   }
   const size_t columns = DetectTerminal(STDOUT_FILENO).columns;
   for (const RunData& run : runs) std::fputs(TerminalSummary(run, columns).c_str(), stdout);

@@ -205,7 +205,9 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& pa
   if (FolderExists(path)) {
     return DamagedError(Concat("open ", Printable(path, 400), ": is a folder; a file is needed"));
   }
-  FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Standard input may be a socket, or another user's pipe, which cannot be opened by name.
+  FileDescriptor fd(path == "/dev/stdin" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                                         : open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return ErrnoError(errno, Concat("open ", Printable(path, 400)));
   FileInput input(path, std::move(fd));
   for (bool more = true; more && input.available().size() < 4;) {

@@ -33,6 +33,7 @@ struct Place {
 bool WriteAll(int socket, const void* data, size_t bytes) {
   for (const char* at = static_cast<const char*>(data); bytes > 0;) {
     const ssize_t n = send(socket, at, bytes, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
     at += n;
     bytes -= n;
@@ -40,7 +41,14 @@ bool WriteAll(int socket, const void* data, size_t bytes) {
   return true;
 }
 bool ReadAll(int socket, void* data, size_t bytes) {
-  return bytes == 0 || recv(socket, data, bytes, MSG_WAITALL) == static_cast<ssize_t>(bytes);
+  for (char* at = static_cast<char*>(data); bytes > 0;) {
+    const ssize_t n = recv(socket, at, bytes, MSG_WAITALL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    at += n;
+    bytes -= n;
+  }
+  return true;
 }
 
 int Listen(uint16_t port, sockaddr_in& at) {
@@ -70,8 +78,12 @@ int ConnectTo(sockaddr_in to) {
 int Accept(int listener, sockaddr_in& from) {
   const timeval limit{.tv_sec = kJoinWithin.count(), .tv_usec = 0};
   setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  socklen_t length = sizeof from;
-  return accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC);
+  int accepted;
+  do {  // a request to stop is heeded when all are there
+    socklen_t length = sizeof from;
+    accepted = accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC);
+  } while (accepted < 0 && errno == EINTR);
+  return accepted;
 }
 
 absl::Status Lost(int rank, const char* what) {
@@ -151,8 +163,12 @@ absl::Status TcpProcess::Connect(const std::string& master) {
     }
     // To the ranks below, then from those above.
     for (int i = 1; i < rank_; ++i) {
-      sockaddr_in peer{
-          .sin_family = AF_INET, .sin_port = places[i].port, .sin_addr = {places[i].address}, .sin_zero = {}};
+      // One that has reached rank 0 by its loopback lives where rank 0 does.
+      const bool beside_0 = ntohl(places[i].address) >> 24 == 127;
+      sockaddr_in peer{.sin_family = AF_INET,
+                       .sin_port = places[i].port,
+                       .sin_addr = {beside_0 ? to.sin_addr.s_addr : places[i].address},
+                       .sin_zero = {}};
       const int32_t me = rank_;
       links_[i].socket = ConnectTo(peer);
       if (links_[i].socket < 0 || !WriteAll(links_[i].socket, &me, sizeof me))

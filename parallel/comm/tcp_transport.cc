@@ -38,11 +38,13 @@ struct Peer {
   std::string* in = nullptr;
   std::deque<std::string> out;  // not written yet; `written` bytes of the first are
   size_t written = 0;
-  bool bye = false;  // what comes after it is the next transport's
+  int64_t queued = 0, sent = 0;  // frames
+  bool bye = false;              // what comes after it is the next transport's
 };
 
 struct TcpRequest final : Transport::Request {
   bool is_send = false;
+  int64_t frame = 0;  // of a send: number of its peer's
   int peer = 0, tag = 0;
   std::vector<MemoryPiece> pieces;
   int64_t bytes = 0;
@@ -73,8 +75,7 @@ class TcpTransport final : public Transport {
       arrived_[{rank_, r->tag}].push_back(body.substr(sizeof(Frame)));
       stream.Wake();
     } else {
-      peers_[message.peer].out.push_back(std::move(body));
-      Write(message.peer);
+      r->frame = Queue(message.peer, std::move(body));
     }
     return r;
   }
@@ -88,7 +89,11 @@ class TcpTransport final : public Transport {
     std::lock_guard lock(mutex_);
     LookAround();
     if (!status_.ok()) return Advance::kDone;
-    if (r.is_send) return Advance::kDone;  // the bytes are in `out`, which every call writes on
+    if (r.is_send) {
+      // Open until they have left, so that somebody looks after them.
+      const Peer& to = peers_[r.peer];
+      return to.out.empty() || to.sent >= r.frame ? Advance::kDone : Advance::kOpen;
+    }
     const auto found = arrived_.find({r.peer, r.tag});
     if (found == arrived_.end()) return Advance::kOpen;
     const std::string body = std::move(found->second.front());
@@ -156,11 +161,18 @@ class TcpTransport final : public Transport {
     return r;
   }
 
+  int64_t Queue(int rank, std::string frame) {
+    Peer& peer = peers_[rank];
+    peer.out.push_back(std::move(frame));
+    const int64_t number = ++peer.queued;
+    Write(rank);
+    return number;
+  }
+
   void ToAll(const std::string& frame) {
     for (size_t i = 0; i < peers_.size(); ++i) {
       if (peers_[i].socket < 0) continue;
-      peers_[i].out.push_back(frame);
-      Write(static_cast<int>(i));
+      Queue(static_cast<int>(i), frame);
     }
   }
 
@@ -195,6 +207,7 @@ class TcpTransport final : public Transport {
       if (peer.written < first.size()) continue;
       peer.out.pop_front();
       peer.written = 0;
+      ++peer.sent;
     }
   }
 

@@ -114,8 +114,10 @@ class Reductions {
       waiting_.erase(waiting_.begin() + i);
       i = 0;
     }
+    // Replicas of a rank post in one order, whatever they finish first: the table last.
+    const bool replicas = schedule_.directions() > 1;
     const bool table_in_use = std::any_of(waiting_.begin(), waiting_.end(), [&](const Waiting& waiting) {
-      return waiting.stage == 0 || waiting.stage == schedule_.stages - 1;
+      return replicas || waiting.stage == 0 || waiting.stage == schedule_.stages - 1;
     });
     if (tied_ && !table_in_use) {
       list.push_back({.kind = ActionKind::kReduceTied});

@@ -47,6 +47,15 @@ absl::Status CheckSizes(const Schedule& schedule) {
     return UsageError(Concat("schedule ", Printable(schedule.name), ": ", schedule.actions.size(),
                              " lists of actions for ", schedule.ranks, " ranks"));
   }
+  // Replicas are whole ranks (mesh.cc).
+  for (int s = 0; s < schedule.stages; ++s) {
+    const std::vector<int> ranks = schedule.HoldersOf(s);
+    if (schedule.StagesOf(ranks.front()) == schedule.StagesOf(ranks.back())) continue;
+    return UsageError(
+        Concat("schedule ", Printable(schedule.name), ": ranks ", ranks.front(), " and ", ranks.back(),
+               " both hold stage ", s, ", but not the same stages; ranks that ",
+               "share a stage must share all; let the second line of holders mirror the first"));
+  }
   return absl::OkStatus();
 }
 
@@ -94,6 +103,11 @@ class ActionCheck {
       case ActionKind::kReduceGrad:
         if (action.stage < 0 || action.stage >= schedule_.stages)
           return Bad(rank, position, "there is no such stage");
+        if (tied_ != kNone && schedule_.directions() > 1) {
+          return Bad(rank, position,
+                     Concat("it comes after REDUCE_TIED at ", tied_,
+                            ", the last reduction where stages have replicas"));
+        }
         return Once(reduced_[action.stage], rank, position);
       case ActionKind::kReduceTied:
         return Once(tied_, rank, position);

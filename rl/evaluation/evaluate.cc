@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "core/base/check.h"
+#include "core/base/status.h"
 #include "core/base/strings.h"
 #include "rl/evaluation/ask.h"
 
@@ -171,6 +173,12 @@ class Evaluator {
     ASSIGN_OR_RETURN(const std::vector<OptionTokens> options, Fit(make, question, 0));
     if (options.empty()) return TooLong(question, q);
     Sample sample{.question = question, .logprobs = OptionLogProbs(model_, options)};
+    for (const double logprob : sample.logprobs) {
+      if (std::isfinite(logprob)) continue;
+      return BadNumbersError(Concat(question.id,
+                                    ": a log-probability is not finite; the weights hold NaN or "
+                                    "far too large numbers; take an earlier checkpoint"));
+    }
     size_t best = 0;
     std::vector<double> scores;
     for (size_t i = 0; i < options.size(); ++i) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,56 @@ TEST(ValidateTest, ReductionsInDifferentOrdersOnTheirHoldersAreRefused) {
   const std::string message(Validate(schedule).message());
   EXPECT_NE(message.find("reductions are out of order: rank 0 posts REDUCE_GRAD0"), std::string::npos)
       << message;
+}
+
+// Mesh groups replicas by all that a rank holds.
+TEST(ValidateTest, RanksThatShareAStageShareAll) {
+  const auto verdict = [](const std::string& holders) {
+    const auto schedule = ScheduleFromText(
+        "schedule mine\nranks 3\nstages 3\nmicrobatches 2\n" + holders + "0:\n1:\n2:\n", "text");
+    const absl::Status status = schedule.ok() ? Validate(*schedule) : schedule.status();
+    return std::string(status.message());
+  };
+  EXPECT_EQ(
+      verdict("holders 0 1 2\nholders 1 2 0\n"),
+      "schedule mine: ranks 0 and 1 both hold stage 0, but not the same stages; ranks that share a stage "
+      "must share all; let the second line of holders mirror the first");
+  EXPECT_EQ(verdict("holders 0 1 2\nholders 2 1 0\n").find("must share all"), std::string::npos);
+}
+
+// Two ranks hold stages 0 and 1, and end their weight gradients in different orders: the table that first and
+// last stage share is reduced after everything else on both, or they would wait for each other.
+TEST(ValidateTest, ReplicasReduceTheSharedTableLast) {
+  const auto schedule = ScheduleFromText(
+      "schedule mine\nranks 4\nstages 4\nmicrobatches 2\nholders 0 0 1 1\nholders 2 2 3 3\n"
+      "0: F0.0 F1.0 I1.0 I0.0 W0.0 W1.0\n1: F2.0 F3.0 I3.0 I2.0 W3.0 W2.0\n"
+      "2: F0.1 F1.1 I1.1 I0.1 W1.1 W0.1\n3: F2.1 F3.1 I3.1 I2.1 W3.1 W2.1\n",
+      "text");
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  ASSERT_TRUE(Validate(*schedule).ok()) << Validate(*schedule);
+  absl::StatusOr<Schedule> made = Lower(*schedule, {.shared_embedding = true});
+  ASSERT_TRUE(made.ok()) << made.status();
+  Schedule lowered = *std::move(made);
+  ASSERT_TRUE(Validate(lowered).ok()) << Validate(lowered);
+  for (const std::vector<Action>& actions : lowered.actions) {
+    int after = -1;
+    for (const Action& action : actions) {
+      if (action.kind == ActionKind::kReduceTied) after = 0;
+      if (action.kind == ActionKind::kReduceGrad && after >= 0) ++after;
+    }
+    EXPECT_LE(after, 0);
+  }
+  // By hand: the table before a stage that has replicas.
+  for (std::vector<Action>& actions : lowered.actions) {
+    const auto is = [](ActionKind kind) { return [kind](const Action& a) { return a.kind == kind; }; };
+    const auto table = std::find_if(actions.begin(), actions.end(), is(ActionKind::kReduceTied));
+    if (table == actions.end()) continue;
+    const auto reduce = std::find_if(actions.begin(), actions.end(), is(ActionKind::kReduceGrad));
+    ASSERT_LT(reduce, table);
+    std::iter_swap(reduce, table);
+  }
+  EXPECT_NE(std::string(Validate(lowered).message()).find("it comes after REDUCE_TIED"), std::string::npos)
+      << Validate(lowered);
 }
 
 TEST(ValidateTest, ShapesThatDoNotFitAreRefusedBeforeAnythingIsRead) {

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/atomic_file.h"
@@ -22,26 +23,22 @@ std::string DefaultPage(const std::vector<std::string>& named) {
 }
 
 absl::Status RunReport(const ParsedArgs& args) {
-  std::vector<std::string> folders;
+  std::vector<RunData> runs;
   for (const std::string& named : args.positional()) {
     const std::vector<std::string> stages = StageFoldersIn(named);
-    if (stages.empty()) folders.push_back(named);
-    folders.insert(folders.end(), stages.begin(), stages.end());
-  }
-  std::vector<RunData> runs;
-  std::string without;
-  for (const std::string& folder : folders) {
-    ASSIGN_OR_RETURN(RunData run, ReadRun(folder));
-    if (run.metrics.empty()) {
-      without = folder;
-    } else {
-      runs.push_back(std::move(run));
+    const size_t before = runs.size();
+    for (const std::string& folder : stages.empty() ? std::vector<std::string>{named} : stages) {
+      ASSIGN_OR_RETURN(RunData run, ReadRun(folder));
+      if (!run.metrics.empty()) {
+        runs.push_back(std::move(run));
+      } else if (!stages.empty()) {
+        LogLine(Concat("note: ", folder, " has no metrics yet and is left out"));
+      }
     }
-  }
-  // The stage of a pipeline that has just begun has none.
-  if (runs.empty() || (!without.empty() && folders.size() == args.positional().size())) {
-    return MissingError(
-        Concat(without, " has no metrics yet; metrics.jsonl is empty; run moebius train for a step first"));
+    if (runs.size() == before) {
+      return MissingError(
+          Concat(named, " has no metrics yet; metrics.jsonl is empty; run moebius train for a step first"));
+    }
   }
   const size_t columns = DetectTerminal(STDOUT_FILENO).columns;
   for (const RunData& run : runs) std::fputs(TerminalSummary(run, columns).c_str(), stdout);

@@ -1,5 +1,5 @@
-// The order in which a token's rows are summed, the same for every exchange, so that flat and two-level
-// exchange give the same bits in every format:
+// The order in which a token's rows are summed by the flat and the two-level exchange, so that both give the
+// same bits in every format:
 //
 //   y_t = add + (terms of node 0) + (terms of node 1) + ...      one after another, in fp32, rounded to act
 //

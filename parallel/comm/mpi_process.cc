@@ -346,7 +346,7 @@ absl::StatusOr<std::unique_ptr<MpiProcess>> MpiProcess::Start() {
   // Larger pieces and more of them; the user's own settings win.
   setenv("OMPI_MCA_btl_vader_max_send_size", "262144", 0);
   setenv("OMPI_MCA_pml_ob1_send_pipeline_depth", "64", 0);
-  // Its choice on InfiniBand, UCX, has 2^23 message tags: too few.
+  // UCX, its choice on InfiniBand, has 2^23 message tags, which are too few.
   setenv("OMPI_MCA_pml", "ob1", 0);
   int provided = MPI_THREAD_SINGLE;
   const int rc = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);

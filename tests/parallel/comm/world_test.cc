@@ -226,7 +226,8 @@ TEST(AgreeOnDevicesTest, RanksWithDifferentGpusOrWaysToSendAreRefusedAndNamed) {
   EXPECT_TRUE(Has(std::string(mixed.message()), "rank 0 computes on cuda (A), rank 2 on cuda (B)"));
   const absl::Status ways = AgreeWith("cuda (A)", false);
   EXPECT_EQ(ways.code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(Has(std::string(ways.message()), "rank 0 sends its GPU's memory over files, rank 2 over the host"));
+  EXPECT_TRUE(
+      Has(std::string(ways.message()), "rank 0 sends its GPU's memory over files, rank 2 over the host"));
 }
 
 TEST(AgreeOnDevicesTest, RanksOfHostMemoryNeedNotAgree) {

@@ -100,6 +100,15 @@ class Backend : public Allocator {
                     TensorView to) = 0;  // same shape, f32 and bf16 in any pair
   virtual void Accumulate(Stream& stream, const AccumulateArgs& args) = 0;
 
+  // Bytes of x rounded for FP8 products, by rows or by columns of `groups` groups. 0: x is better
+  // left to each product, which rounds what it multiplies; then Round is not called.
+  virtual int64_t RoundedBytes(const TensorView& /*x*/, RoundedBy /*by*/, int64_t /*groups*/) const {
+    return 0;
+  }
+  virtual void Round(Stream& /*stream*/, const RoundArgs& /*args*/) {
+    CHECK(false) << Name() << " keeps nothing rounded";
+  }
+
   virtual void MatMul(Stream& stream, const MatMulArgs& args) = 0;
   virtual void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) = 0;
   virtual void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) = 0;

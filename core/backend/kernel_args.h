@@ -24,6 +24,20 @@ enum class Transpose { kNo, kYes };
 // core's own are added to fp32 ones every 128 terms.
 enum class Rounding { kNone, kFp8 };
 
+// An activation x [R, n] rounded as kFp8 says, once for all its products, where Backend::RoundedBytes asks
+// for that. What the bytes mean is the backend's affair.
+struct RoundedCopies {
+  TensorView rows = {};     // u8: tiles of 1 x 128, for products whose terms lie along the rows of x
+  TensorView columns = {};  // u8: tiles of 128 x 1, for gradients of weights
+};
+enum class RoundedBy { kRows, kColumns };
+// to (whichever are given) = x rounded; of the rows of groups, where there are offsets.
+struct RoundArgs {
+  TensorView x;             // [R, n] act
+  TensorView offsets = {};  // [groups + 1] i64; without them one group has all rows
+  RoundedCopies to;
+};
+
 // c [m, n] (= or +=) op(a) [m, k] · op(b) [k, n] (+ bias [n] f32). a, b: act. c: f32 or act; += needs f32.
 struct MatMulArgs {
   TensorView a;
@@ -35,6 +49,10 @@ struct MatMulArgs {
   TensorView bias = {};
   // kFp8: b is a weight, or with transpose_a an activation as a is.
   Rounding rounding = Rounding::kNone;
+  // kFp8, of activations that have been rounded for this product. Theirs is then what is multiplied; a and b
+  // say what shape that is, and may have no memory.
+  TensorView rounded_a = {};
+  TensorView rounded_b = {};
 };
 
 // One product a group; group g owns rows [offsets[g], offsets[g + 1]).
@@ -49,6 +67,8 @@ struct GroupedMatMulArgs {
   TensorView y;
   TensorView offsets;  // [groups + 1] i64
   Rounding rounding = Rounding::kNone;
+  TensorView rounded_x = {};  // as rounded_a of MatMulArgs
+  TensorView rounded_y = {};
 };
 
 // One product a head: c[t, h] = a[t, h] · w[h]ᵀ. What absorbed MLA does on both sides of its latent cache.
@@ -142,6 +162,9 @@ struct SwiGluArgs {
   TensorView gate_up;
   TensorView row_weights = {};  // [rows] f32
   TensorView h;
+  // With rounded_h.rows that is made instead, of what h would hold: h has no memory. Rounded copies need I to
+  // be a multiple of 128.
+  RoundedCopies rounded_h = {};
 };
 struct SwiGluBackwardArgs {
   TensorView gate_up;
@@ -150,6 +173,11 @@ struct SwiGluBackwardArgs {
   TensorView d_gate_up;           // = [rows, 2 I] act, may be gate_up
   TensorView d_row_weights = {};  // = [rows] f32, with row_weights
   TensorView h = {};  // = [rows, I] act: recomputed when given (the weight phase needs it), may be dh
+  // With rounded_d_gate_up (both views) that is made instead of d_gate_up and d_row_weights of the rows of
+  // groups, and rounded_h.columns instead of h: d_gate_up and h have no memory.
+  TensorView offsets = {};  // [groups + 1] i64; without them one group has all rows
+  RoundedCopies rounded_d_gate_up = {};
+  RoundedCopies rounded_h = {};
 };
 
 // Scores and selection (deepseek.md 1.2). All fp32.

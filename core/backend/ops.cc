@@ -39,14 +39,51 @@ void Accumulate(const Context& context, const AccumulateArgs& args) {
       [&] { context.backend.Accumulate(context.stream, args); });
 }
 
+namespace {
+
+// What Backend::RoundedBytes says x takes, and no other: x itself then needs no memory.
+void CheckRounded(const Context& context, const TensorView& rounded, std::string_view name,
+                  const TensorView& x, RoundedBy by, int64_t groups) {
+  CHECK_GT(x.shape.rank(), 0) << name << " of nothing";
+  CheckFlat(rounded, name, DType::kU8, context.backend.RoundedBytes(x, by, groups));
+}
+
+// An operand of a product, or its rounded form.
+void CheckOperand(const Context& context, const TensorView& x, const TensorView& rounded,
+                  std::string_view name, DType act, int64_t rows, int64_t cols, RoundedBy by,
+                  int64_t groups) {
+  if (!rounded) return CheckMatrix(x, name, act, rows, cols);
+  CHECK(x.dtype == act && x.rows() == rows && x.cols() == cols)
+      << name << " is " << x << ", want " << act << " " << rows << " rows of " << cols;
+  CheckRounded(context, rounded, name, x, by, groups);
+}
+
+double BytesOf(const TensorView& x, const TensorView& rounded) { return rounded ? Bytes(rounded) : Bytes(x); }
+
+}  // namespace
+
+void Round(const Context& context, const RoundArgs& args) {
+  const int64_t groups = args.offsets ? args.offsets.elements() - 1 : 1;
+  CHECK(IsAct(args.x.dtype)) << "x is " << args.x;
+  CheckMatrix(args.x, "x", args.x.dtype, args.x.rows(), args.x.cols());
+  if (args.offsets) CheckFlat(args.offsets, "offsets", DType::kI64, groups + 1);
+  if (args.to.rows) CheckRounded(context, args.to.rows, "rows", args.x, RoundedBy::kRows, groups);
+  if (args.to.columns) CheckRounded(context, args.to.columns, "columns", args.x, RoundedBy::kColumns, groups);
+  Run(context, "Round FP8", 4.0 * args.x.elements(), Bytes(args.x, args.to.rows, args.to.columns),
+      [&] { context.backend.Round(context.stream, args); });
+}
+
 void MatMul(const Context& context, const MatMulArgs& args) {
   const bool ta = args.transpose_a == Transpose::kYes, tb = args.transpose_b == Transpose::kYes;
   const DType act = args.a.dtype;
   CHECK(IsAct(act)) << "a is " << args.a;
   const int64_t m = ta ? args.a.cols() : args.a.rows(), k = ta ? args.a.rows() : args.a.cols();
   const int64_t n = tb ? args.b.rows() : args.b.cols();
-  CheckMatrix(args.a, "a", act, ta ? k : m, ta ? m : k);
-  CheckMatrix(args.b, "b", act, tb ? n : k, tb ? k : n);
+  const RoundedBy by = ta ? RoundedBy::kColumns : RoundedBy::kRows;
+  CHECK(!(args.rounded_a || args.rounded_b) || args.rounding == Rounding::kFp8) << "rounded for nothing";
+  CHECK(!args.rounded_b || ta) << "b is a weight";
+  CheckOperand(context, args.a, args.rounded_a, "a", act, ta ? k : m, ta ? m : k, by, 1);
+  CheckOperand(context, args.b, args.rounded_b, "b", act, tb ? n : k, tb ? k : n, by, 1);
   CHECK(args.c.dtype == DType::kF32 || (args.c.dtype == act && !args.accumulate))
       << "c is " << args.c << (args.accumulate ? " and accumulates" : "") << ", act is " << act;
   CheckMatrix(args.c, "c", args.c.dtype, m, n);
@@ -56,7 +93,8 @@ void MatMul(const Context& context, const MatMulArgs& args) {
       {"MatMul NN FP8", "MatMul NT FP8", "MatMul TN FP8", "MatMul TT FP8"}};
   const std::string_view name = kNames[args.rounding == Rounding::kFp8][2 * ta + tb];
   Run(context, name, 2.0 * m * n * k,
-      Bytes(args.a, args.b, args.c, args.bias) + (args.accumulate ? Bytes(args.c) : 0.0),
+      BytesOf(args.a, args.rounded_a) + BytesOf(args.b, args.rounded_b) + Bytes(args.c, args.bias) +
+          (args.accumulate ? Bytes(args.c) : 0.0),
       [&] { context.backend.MatMul(context.stream, args); });
 }
 
@@ -67,15 +105,21 @@ void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args) {
   const DType act = args.x.dtype;
   CHECK(IsAct(act)) << "x is " << args.x;
   const int64_t rows = args.x.rows();
-  CheckMatrix(args.x, "x", act, rows, in);
-  CheckMatrix(args.y, "y", act, rows, out);
+  const RoundedBy by = weights ? RoundedBy::kColumns : RoundedBy::kRows;
+  CHECK(!args.rounded_x || args.kind != GroupedKind::kBackwardInput) << "x is the result";
+  CHECK(!args.rounded_y || args.kind != GroupedKind::kForward) << "y is the result";
+  CHECK(!(args.rounded_x || args.rounded_y) || args.rounding == Rounding::kFp8) << "rounded for nothing";
+  CheckOperand(context, args.x, args.rounded_x, "x", act, rows, in, by, groups);
+  CheckOperand(context, args.y, args.rounded_y, "y", act, rows, out, by, groups);
   CheckMatrix(args.w, "w", weights ? DType::kF32 : act, groups * out, in);
   CheckFlat(args.offsets, "offsets", DType::kI64, groups + 1);
   constexpr std::string_view kNames[2][3] = {
       {"GroupedMatMul forward", "GroupedMatMul input", "GroupedMatMul weight"},
       {"Grouped forward FP8", "Grouped input FP8", "Grouped weight FP8"}};
   const std::string_view name = kNames[args.rounding == Rounding::kFp8][static_cast<int>(args.kind)];
-  Run(context, name, 2.0 * rows * in * out, Bytes(args.x, args.y, args.w) + (weights ? Bytes(args.w) : 0.0),
+  Run(context, name, 2.0 * rows * in * out,
+      BytesOf(args.x, args.rounded_x) + BytesOf(args.y, args.rounded_y) + Bytes(args.w) +
+          (weights ? Bytes(args.w) : 0.0),
       [&] { context.backend.GroupedMatMul(context.stream, args); });
 }
 
@@ -157,10 +201,12 @@ void SwiGlu(const Context& context, const SwiGluArgs& args) {
   const int64_t rows = args.h.rows(), width = args.h.cols();
   const DType act = args.h.dtype;
   CHECK(IsAct(act)) << "h is " << args.h;
-  CheckMatrix(args.h, "h", act, rows, width);
+  CheckOperand(context, args.h, args.rounded_h.rows, "h", act, rows, width, RoundedBy::kRows, 1);
+  CHECK(!args.rounded_h.rows || width % 128 == 0) << "h is " << args.h;
   CheckMatrix(args.gate_up, "gate_up", act, rows, 2 * width);
   if (args.row_weights) CheckFlat(args.row_weights, "row_weights", DType::kF32, rows);
-  Run(context, "SwiGlu", 6.0 * rows * width, Bytes(args.gate_up, args.row_weights, args.h),
+  Run(context, "SwiGlu", 6.0 * rows * width,
+      Bytes(args.gate_up, args.row_weights) + BytesOf(args.h, args.rounded_h.rows),
       [&] { context.backend.SwiGlu(context.stream, args); });
 }
 
@@ -170,7 +216,15 @@ void SwiGluBackward(const Context& context, const SwiGluBackwardArgs& args) {
   CHECK(IsAct(act)) << "dh is " << args.dh;
   CheckMatrix(args.dh, "dh", act, rows, width);
   CheckMatrix(args.gate_up, "gate_up", act, rows, 2 * width);
-  CheckMatrix(args.d_gate_up, "d_gate_up", act, rows, 2 * width);
+  const RoundedCopies& d = args.rounded_d_gate_up;
+  const int64_t groups = args.offsets ? args.offsets.elements() - 1 : 1;
+  CheckOperand(context, args.d_gate_up, d.rows, "d_gate_up", act, rows, 2 * width, RoundedBy::kRows, groups);
+  if (d.rows || d.columns || args.rounded_h.columns) {
+    CHECK(width % 128 == 0) << "dh is " << args.dh;
+    CheckRounded(context, d.columns, "d_gate_up", args.d_gate_up, RoundedBy::kColumns, groups);
+    CheckRounded(context, args.rounded_h.columns, "h", args.dh, RoundedBy::kColumns, groups);
+    if (args.offsets) CheckFlat(args.offsets, "offsets", DType::kI64, groups + 1);
+  }
   if (args.row_weights) CheckFlat(args.row_weights, "row_weights", DType::kF32, rows);
   if (args.d_row_weights) {
     CHECK(args.row_weights) << "d_row_weights without row_weights";
@@ -178,7 +232,8 @@ void SwiGluBackward(const Context& context, const SwiGluBackwardArgs& args) {
   }
   if (args.h) CheckMatrix(args.h, "h", act, rows, width);
   Run(context, "SwiGluBackward", 15.0 * rows * width,
-      Bytes(args.gate_up, args.row_weights, args.dh, args.d_gate_up, args.d_row_weights, args.h),
+      Bytes(args.gate_up, args.row_weights, args.dh, args.d_gate_up, args.d_row_weights, args.h, d.rows,
+            d.columns, args.rounded_h.columns),
       [&] { context.backend.SwiGluBackward(context.stream, args); });
 }
 

@@ -11,6 +11,7 @@ void Zero(const Context& context, TensorView x);
 void Fill(const Context& context, TensorView x, float value);
 void Cast(const Context& context, TensorView from, TensorView to);
 void Accumulate(const Context& context, const AccumulateArgs& args);
+void Round(const Context& context, const RoundArgs& args);
 void MatMul(const Context& context, const MatMulArgs& args);
 void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args);
 void HeadMatMul(const Context& context, const HeadMatMulArgs& args);

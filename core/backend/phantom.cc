@@ -33,7 +33,7 @@ class PhantomStream final : public Stream {
 
 class Phantom final : public PhantomBackend {
  public:
-  explicit Phantom(const PhantomOptions& options) : options_(options) {}
+  explicit Phantom(const PhantomOptions& options) : like_(options.stands_for) {}
 
   // Distinct addresses that no processor maps: a read of one ends the process.
   void* Allocate(int64_t bytes) override {
@@ -55,10 +55,10 @@ class Phantom final : public PhantomBackend {
 
   std::string Name() const override { return "phantom"; }
   std::string InstructionSet() const override { return "none"; }
-  DType AutoCompute() const override { return options_.auto_compute; }
-  bool batch_invariant() const override { return options_.batch_invariant; }
+  DType AutoCompute() const override { return like_ != nullptr ? like_->AutoCompute() : DType::kBF16; }
+  bool batch_invariant() const override { return like_ != nullptr && like_->batch_invariant(); }
   int num_threads() const override { return 1; }
-  int64_t piece_bytes() const override { return options_.piece_bytes; }
+  int64_t piece_bytes() const override { return like_ != nullptr ? like_->piece_bytes() : 0; }
   RouterLimits router_limits() const override { return {}; }
   int64_t free_bytes() const override { return 0; }
   std::unique_ptr<Stream> NewStream(StreamKind kind) override {
@@ -73,6 +73,10 @@ class Phantom final : public PhantomBackend {
   void Fill(Stream&, TensorView, float) override {}
   void Cast(Stream&, TensorView, TensorView) override {}
   void Accumulate(Stream&, const AccumulateArgs&) override {}
+  int64_t RoundedBytes(const TensorView& x, RoundedBy by, int64_t groups) const override {
+    return like_ != nullptr ? like_->RoundedBytes(x, by, groups) : 0;
+  }
+  void Round(Stream&, const RoundArgs&) override {}
   void MatMul(Stream&, const MatMulArgs&) override {}
   void GroupedMatMul(Stream&, const GroupedMatMulArgs&) override {}
   void HeadMatMul(Stream&, const HeadMatMulArgs&) override {}
@@ -101,7 +105,7 @@ class Phantom final : public PhantomBackend {
   void SumSquares(Stream&, TensorView, TensorView) override {}
 
  private:
-  PhantomOptions options_;
+  const Backend* like_;
   uintptr_t next_ = uintptr_t{1} << 63;
   std::map<void*, int64_t> sizes_;
   int64_t bytes_ = 0, peak_bytes_ = 0;

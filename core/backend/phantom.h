@@ -11,9 +11,8 @@
 namespace moebius {
 
 struct PhantomOptions {
-  DType auto_compute = DType::kBF16;  // of the device that it stands for; likewise:
-  int64_t piece_bytes = 0;
-  bool batch_invariant = false;
+  const Backend* stands_for =
+      nullptr;  // its sizes and choices are repeated; none: of no device in particular
 };
 
 class PhantomBackend : public Backend {

@@ -72,6 +72,23 @@ struct Pass {
   TensorView KeepGradient(int slot, DType dtype, Shape shape) const {  // by BackwardInput
     return saved[slot] = saved.gradients().New(dtype, shape);
   }
+  // Memory for x, or what has its dtype and shape, rounded; empty where operands are not rounded, or where
+  // products do it themselves.
+  TensorView NewRounded(Arena& memory, const TensorView& x, RoundedBy by, int64_t groups = 1) const {
+    const int64_t bytes = rounding == Rounding::kNone ? 0 : context.backend.RoundedBytes(x, by, groups);
+    return bytes == 0 ? TensorView() : memory.New(DType::kU8, {bytes});
+  }
+  // Both: the rows for the phase that is running, the columns for the weights' gradients.
+  RoundedCopies NewRoundedGradient(const TensorView& dy, int64_t groups = 1) const {
+    const TensorView rows = NewRounded(context.scratch, dy, RoundedBy::kRows);
+    if (!rows) return {};
+    return {.rows = rows, .columns = NewRounded(saved.gradients(), dy, RoundedBy::kColumns, groups)};
+  }
+  // Whether SwiGLU makes h, of this dtype and shape, and in the backward its gradients rounded.
+  bool RoundsSwiGlu(const TensorView& h) const {
+    return recompute.swiglu && rounding != Rounding::kNone && h.cols() % 128 == 0 &&
+           context.backend.RoundedBytes(h, RoundedBy::kRows, 1) > 0;
+  }
 };
 
 // Phases of a layer on hidden states [T, hidden] act. x, y, dy and dx belong to the caller; x and dy stay

@@ -14,11 +14,11 @@ MoeMlp::MoeMlp(SlotCounter& slots, const RouterSpec& spec, const MoeParameters& 
                int64_t layer)
     : spec_(spec), parameters_(p), exchange_(exchange), layer_(layer) {
   if (p.shared_gate_up != nullptr) shared_.emplace(slots, p.shared_gate_up, p.shared_down);
-  for (int* slot : {&x_,       &logits_, &scores_,      &chosen_,           &weights_,
-                    &f_,       &losses_, &auxiliary_f_, &auxiliary_losses_, &z_,
-                    &dlogits_, &live_,   &rows_,        &gate_up_out_,      &h_,
-                    &out_,     &dout_,   &d_gate_up_,   &d_rows_,           &d_row_weights_,
-                    &handle_}) {
+  for (int* slot : {&x_,       &logits_,    &scores_,       &chosen_,           &weights_,
+                    &f_,       &losses_,    &auxiliary_f_,  &auxiliary_losses_, &z_,
+                    &dlogits_, &live_,      &rows_,         &gate_up_out_,      &h_,
+                    &out_,     &dout_,      &d_gate_up_,    &d_rows_,           &d_row_weights_,
+                    &handle_,  &h_columns_, &dout_columns_, &d_gate_up_columns_}) {
     *slot = slots.Take();
   }
 }
@@ -187,16 +187,23 @@ void MoeMlp::Experts(const Pass& pass) const {
                                .rounding = pass.rounding});
   const TensorView out = pass.saved[out_] = pass.saved.transient().New(rows.dtype, rows.shape);
   ArenaScope scope(pass.context.scratch);
-  const TensorView h = pass.recompute.swiglu ? pass.context.scratch.New(rows.dtype, {n, intermediate})
-                                             : pass.Keep(h_, rows.dtype, {n, intermediate});
+  TensorView h(nullptr, rows.dtype, {n, intermediate});
+  TensorView rounded_h;
+  if (pass.RoundsSwiGlu(h)) {
+    rounded_h = pass.NewRounded(pass.context.scratch, h, RoundedBy::kRows);
+  } else {
+    h = pass.recompute.swiglu ? pass.context.scratch.New(h.dtype, h.shape) : pass.Keep(h_, h.dtype, h.shape);
+  }
   // The routing weight multiplies h instead of the output: the products commute, and h is narrower.
-  SwiGlu(pass.context, {.gate_up = gate_up, .row_weights = row_weights, .h = h});
+  SwiGlu(pass.context,
+         {.gate_up = gate_up, .row_weights = row_weights, .h = h, .rounded_h = {.rows = rounded_h}});
   GroupedMatMul(pass.context, {.kind = GroupedKind::kForward,
                                .x = h,
                                .w = parameters_.down->weight(),
                                .y = out,
                                .offsets = offsets,
-                               .rounding = pass.rounding});
+                               .rounding = pass.rounding,
+                               .rounded_x = rounded_h});
 }
 
 void MoeMlp::PostCombine(const Pass& pass) const {
@@ -221,36 +228,66 @@ void MoeMlp::ExpertsBackward(const Pass& pass) const {
   const auto& [rows, row_weights, offsets] = dispatched;
   const TensorView dout = pass.saved[dout_] = exchange_->WaitCombineBackward(pass.context, handle);
   const int64_t n = rows.rows(), intermediate = parameters_.down->shape()[2];
-  const TensorView d_row_weights = pass.saved[d_row_weights_] = pass.saved.transient().New(DType::kF32, {n});
+  pass.saved[d_row_weights_] = pass.saved.transient().New(DType::kF32, {n});
   if (InChunks(pass)) {
     pass.saved[d_rows_] = dout;
     ArenaScope scope(pass.context.scratch);
     for (const Chunk& chunk : Chunks(pass, offsets)) ChunkBackward(pass, dispatched, chunk);
     return;
   }
-  const TensorView d_gate_up = pass.KeepGradient(d_gate_up_, rows.dtype, {n, 2 * intermediate});
   const TensorView d_rows = pass.saved[d_rows_] = pass.saved.transient().New(rows.dtype, rows.shape);
   ArenaScope scope(pass.context.scratch);
+  const int64_t groups = offsets.elements() - 1;
+  const RoundedCopies rounded_dout = pass.NewRoundedGradient(dout, groups);
+  if (rounded_dout.rows) Round(pass.context, {.x = dout, .offsets = offsets, .to = rounded_dout});
+  pass.saved[dout_columns_] = rounded_dout.columns;
   const TensorView dh = pass.context.scratch.New(rows.dtype, {n, intermediate});
   GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardInput,
                                .x = dh,
                                .w = parameters_.down->weight(),
                                .y = dout,
                                .offsets = offsets,
-                               .rounding = pass.rounding});
-  SwiGluBackwardArgs args{.gate_up = pass.saved[gate_up_out_],
-                          .row_weights = row_weights,
-                          .dh = dh,
-                          .d_gate_up = d_gate_up,
-                          .d_row_weights = d_row_weights};
-  if (pass.recompute.swiglu) args.h = pass.KeepGradient(h_, rows.dtype, {n, intermediate});
-  SwiGluBackward(pass.context, args);
+                               .rounding = pass.rounding,
+                               .rounded_y = rounded_dout.rows});
+  const RoundedCopies d = ExpertsSwiGluBackward(pass, dispatched, dh);
+  pass.saved[d_gate_up_columns_] = d.columns;
   GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardInput,
                                .x = d_rows,
                                .w = parameters_.gate_up->weight(),
-                               .y = d_gate_up,
+                               .y = pass.saved[d_gate_up_],
                                .offsets = offsets,
-                               .rounding = pass.rounding});
+                               .rounding = pass.rounding,
+                               .rounded_y = d.rows});
+}
+
+// From dh, d_gate_up and h in their slots, or rounded: the first is returned.
+RoundedCopies MoeMlp::ExpertsSwiGluBackward(const Pass& pass, const TokenExchange::Dispatched& dispatched,
+                                            TensorView dh) const {
+  const TensorView offsets = dispatched.offsets, h(nullptr, dh.dtype, dh.shape);
+  const TensorView d_gate_up(nullptr, dh.dtype, {dh.rows(), 2 * dh.cols()});
+  const int64_t groups = offsets.elements() - 1;
+  SwiGluBackwardArgs args{.gate_up = pass.saved[gate_up_out_],
+                          .row_weights = dispatched.row_weights,
+                          .dh = dh,
+                          .d_gate_up = d_gate_up,
+                          .d_row_weights = pass.saved[d_row_weights_]};
+  pass.saved[h_columns_] = {};
+  if (pass.RoundsSwiGlu(h)) {
+    pass.saved[h_] = h;
+    pass.saved[h_columns_] = pass.NewRounded(pass.saved.gradients(), h, RoundedBy::kColumns, groups);
+    pass.saved[d_gate_up_] = d_gate_up;
+    args.offsets = offsets;
+    args.rounded_d_gate_up = pass.NewRoundedGradient(d_gate_up, groups);
+    args.rounded_h.columns = pass.saved[h_columns_];
+    SwiGluBackward(pass.context, args);
+    return args.rounded_d_gate_up;
+  }
+  args.d_gate_up = pass.KeepGradient(d_gate_up_, dh.dtype, d_gate_up.shape);
+  if (pass.recompute.swiglu) args.h = pass.KeepGradient(h_, dh.dtype, dh.shape);
+  SwiGluBackward(pass.context, args);
+  const RoundedCopies rounded = pass.NewRoundedGradient(args.d_gate_up, groups);
+  if (rounded.rows) Round(pass.context, {.x = args.d_gate_up, .offsets = offsets, .to = rounded});
+  return rounded;
 }
 
 void MoeMlp::PostDispatchBackward(const Pass& pass) const {
@@ -306,13 +343,16 @@ void MoeMlp::ExpertWeights(const Pass& pass) const {
                                .w = parameters_.down->grad(),
                                .y = pass.saved[dout_],
                                .offsets = offsets,
-                               .rounding = pass.rounding});
+                               .rounding = pass.rounding,
+                               .rounded_x = pass.saved[h_columns_],
+                               .rounded_y = pass.saved[dout_columns_]});
   GroupedMatMul(pass.context, {.kind = GroupedKind::kBackwardWeight,
                                .x = pass.saved[rows_],
                                .w = parameters_.gate_up->grad(),
                                .y = pass.saved[d_gate_up_],
                                .offsets = offsets,
-                               .rounding = pass.rounding});
+                               .rounding = pass.rounding,
+                               .rounded_y = pass.saved[d_gate_up_columns_]});
 }
 
 void MoeMlp::OtherWeights(const Pass& pass) const {

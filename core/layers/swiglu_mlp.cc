@@ -14,6 +14,12 @@ void SwiGluMlp::Forward(const Pass& pass, TensorView x, TensorView y) const {
   const TensorView gate_up = pass.Keep(gate_up_out_, x.dtype, {rows, gate_up_.out()});
   gate_up_.Forward(pass, x, gate_up);
   ArenaScope scope(pass.context.scratch);
+  const TensorView h_shape(nullptr, x.dtype, {rows, down_.in()});
+  if (pass.RoundsSwiGlu(h_shape)) {
+    const TensorView rounded_h = pass.NewRounded(pass.context.scratch, h_shape, RoundedBy::kRows);
+    SwiGlu(pass.context, {.gate_up = gate_up, .h = h_shape, .rounded_h = {.rows = rounded_h}});
+    return down_.ForwardRounded(pass, h_shape, rounded_h, y);
+  }
   const TensorView h = pass.recompute.swiglu ? pass.context.scratch.New(x.dtype, {rows, down_.in()})
                                              : pass.Keep(h_, x.dtype, {rows, down_.in()});
   SwiGlu(pass.context, {.gate_up = gate_up, .h = h});
@@ -25,6 +31,18 @@ void SwiGluMlp::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) co
   ArenaScope scope(pass.context.scratch);
   const TensorView dh = pass.context.scratch.New(dy.dtype, {rows, down_.in()});
   down_.BackwardInput(pass, dy, dh);
+  const TensorView d_shape(nullptr, dy.dtype, {rows, gate_up_.out()}), h_shape(nullptr, dy.dtype, dh.shape);
+  if (pass.RoundsSwiGlu(h_shape)) {
+    const RoundedCopies d = pass.NewRoundedGradient(d_shape);
+    const TensorView h = pass.NewRounded(pass.saved.gradients(), h_shape, RoundedBy::kColumns);
+    SwiGluBackward(pass.context, {.gate_up = pass.saved[gate_up_out_],
+                                  .dh = dh,
+                                  .d_gate_up = d_shape,
+                                  .rounded_d_gate_up = d,
+                                  .rounded_h = {.columns = h}});
+    down_.SetRoundedInput(pass, h_shape, h);
+    return gate_up_.BackwardInputRounded(pass, d_shape, d, dx);
+  }
   const TensorView d_gate_up = pass.saved.gradients().New(dy.dtype, {rows, gate_up_.out()});
   SwiGluBackwardArgs args{.gate_up = pass.saved[gate_up_out_], .dh = dh, .d_gate_up = d_gate_up};
   if (pass.recompute.swiglu) args.h = pass.KeepGradient(h_, dy.dtype, {rows, down_.in()});

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -13,13 +12,13 @@
 #include "data/prefetcher.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/bits_per_nat.h"
+#include "launch/train/judge.h"
 #include "launch/train/outputs.h"
 #include "launch/train/run_marks.h"
 #include "launch/train/sampling.h"
 #include "launch/train/sources.h"
 #include "launch/train/step_timeline.h"
 #include "launch/train/tokenizer_files.h"
-#include "launch/train/validation.h"
 #include "optim/checkpoint.h"
 #include "rl/loop/policy_watch.h"
 #include "rl/sandbox/sandbox.h"
@@ -69,8 +68,6 @@ class TrainingLoop {
   absl::Status Evaluate(MetricsRow* row, std::vector<ShownSample>* samples);
   absl::Status WriteSamples(std::vector<SampleRow> prompted, const std::vector<ShownSample>& samples);
   absl::Status Validate(MetricsRow* row);
-  std::string JudgedBy() const;
-  void ForgetBest();
   absl::Status CatchUpValidation();
   absl::Status Sample(std::vector<SampleRow>* rows);
   absl::Status Save();
@@ -110,11 +107,11 @@ class TrainingLoop {
   Mesh& mesh_;
   const StopSignals& signals_;
   Clock::time_point started_ = Clock::now();
-  double elapsed_before_ = 0;           // of earlier processes of this run
-  std::unique_ptr<Loader> loader_;      // of texts
-  std::unique_ptr<TaskSource> source_;  // of everything else
-  double bits_per_nat_ = 0;             // of the training text; 0: not known
-  std::optional<Validation> validation_;
+  double elapsed_before_ = 0;               // of earlier processes of this run
+  std::unique_ptr<Loader> loader_;          // of texts
+  std::unique_ptr<TaskSource> source_;      // of everything else
+  double bits_per_nat_ = 0;                 // of the training text; 0: not known
+  std::optional<Judge> judge_;              // where there is a validation text
   std::unique_ptr<PromptSampler> sampler_;  // where sample.every_steps asks for one
   TokenizerFiles tokenizer_;
   std::string instruction_set_;
@@ -144,12 +141,14 @@ absl::Status TrainingLoop::OpenTexts() {
   const TokenFileInfo& file = loader_->file(0).info();
   bits_per_nat_ = BitsPerNat(*loader_, options);
   if (!r_.data().validation().empty()) {
-    ASSIGN_OR_RETURN(validation_, Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
-                                                   config_.vocab_size, r_.validate().max_tokens(),
-                                                   r_.data().document_mask()));
+    const int64_t max_tokens = r_.validate().max_tokens();
+    ASSIGN_OR_RETURN(Validation validation,
+                     Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
+                                      config_.vocab_size, max_tokens, r_.data().document_mask()));
+    judge_.emplace(std::move(validation), max_tokens);
   }
-  if (validation_ && validation_->file().info().tokenizer_sha256 != file.tokenizer_sha256) {
-    return UsageError(Concat("data.validation: ", validation_->file().path(),
+  if (judge_ && judge_->file().info().tokenizer_sha256 != file.tokenizer_sha256) {
+    return UsageError(Concat("data.validation: ", judge_->file().path(),
                              " was made with another tokenizer than ", loader_->file(0).path(),
                              "; its ids are other text; build both in one run of moebius data build"));
   }
@@ -192,7 +191,7 @@ absl::Status TrainingLoop::LoadStart() {
   ASSIGN_OR_RETURN(const std::vector<std::string> told, mesh_.GatherText(start));
   if (told[0].empty()) {
     RETURN_IF_ERROR(InitializeWeights(r_, training_));
-    if (validation_) state().judged_by = JudgedBy();
+    if (judge_) judge_->Begin(state());
     return mesh_.Agree(leads() ? folder_->CutBackTo(-1) : absl::OkStatus());
   }
   resumed = told[0][0] == 'r';
@@ -202,18 +201,14 @@ absl::Status TrainingLoop::LoadStart() {
   if (!warning.empty()) LogLine("warning: " + warning);
   if (!resumed) {
     // What the parent's weights came to is no measure of this run's, whose folder does not have them.
-    ForgetBest();
+    Judge::ForgetBest(state());
     state().unvalidated = false;
     state().without_signal = 0;  // another recipe may have other rewards
     state().elapsed_s = 0;
   }
   elapsed_before_ = state().elapsed_s;
   saved_step_ = resumed ? state().step : -1;
-  if (validation_ && state().judged_by != JudgedBy()) {
-    // Losses on another text, or on another part of it, do not compare.
-    if (!state().judged_by.empty()) ForgetBest();
-    state().judged_by = JudgedBy();
-  }
+  if (judge_) judge_->Begin(state());
   // What the run said of its first weights it will say again, as a fork does that has kept nothing yet.
   const int64_t kept = resumed && state().step > 0 ? state().step : -1;
   absl::Status cut = leads() ? folder_->CutBackTo(kept) : absl::OkStatus();
@@ -222,50 +217,17 @@ absl::Status TrainingLoop::LoadStart() {
   return mesh_.Agree(cut);
 }
 
-// What validation losses are of.
-std::string TrainingLoop::JudgedBy() const {
-  const TokenFile& file = validation_->file();
-  return Concat(FileName(file.path()), ", ", file.num_tokens(), " tokens, at most ",
-                r_.validate().max_tokens());
-}
-
-void TrainingLoop::ForgetBest() {
-  const TrainerState begins;
-  state().best_val_loss = begins.best_val_loss;
-  state().best_step = begins.best_step;
-}
-
-// A validation that a request to stop ends leaves no trace but `unvalidated`.
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
-  // What a run ends with is never an estimate.
-  const auto extent = IsLast() ? Validation::Extent::kWholeFile : Validation::Extent::kUpToMaxTokens;
-  const auto stop = [this] { return ShouldStop(); };
-  ASSIGN_OR_RETURN(const std::optional<Validation::Result> result, validation_->Run(trainer_, extent, stop));
-  std::optional<Validation::Result> judged = result;
-  // Steps are compared by the same part of the text.
-  if (result && extent == Validation::Extent::kWholeFile && r_.validate().max_tokens() > 0) {
-    ASSIGN_OR_RETURN(judged, validation_->Run(trainer_, Validation::Extent::kUpToMaxTokens, stop));
-  }
-  state().unvalidated = !judged;
-  if (!judged) return absl::OkStatus();
-  row->Set("val/loss", result->loss);
-  row->Set("val/bpb", result->bits_per_byte);
-  const bool best = judged->loss < state().best_val_loss;
-  char line[160];
-  std::snprintf(line, sizeof line, "step %lld  validation loss %.4f  bits per byte %.4f%s%s",
-                static_cast<long long>(state().step), result->loss, result->bits_per_byte,
-                result->whole_file ? "" : " (estimate on a part)", best ? "  (best so far)" : "");
-  Print(line);
-  if (best) {
-    state().best_val_loss = judged->loss;
-    state().best_step = state().step;
-  }
+  ASSIGN_OR_RETURN(const std::optional<std::string> line,
+                   judge_->Run(
+                       trainer_, IsLast(), [this] { return ShouldStop(); }, row));
+  if (line) Print(*line);
   return absl::OkStatus();
 }
 
 // Of the step that a stopped run goes on from. Its row has been written: what is missing gets one of its own.
 absl::Status TrainingLoop::CatchUpValidation() {
-  if (!state().unvalidated || !validation_) return absl::OkStatus();
+  if (!state().unvalidated || !judge_) return absl::OkStatus();
   MetricsRow row{.step = state().step, .values = {}};
   RETURN_IF_ERROR(Validate(&row));
   if (state().unvalidated) return Stopped();
@@ -375,8 +337,7 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   // it is that state which is judged and kept.
   const bool kept = !m.skipped || (IsLast() && !TooManyBadSteps());
   if (kept) {
-    if (validation_ && (IsLast() || Due(r_.validate().every_steps(), m.step)))
-      RETURN_IF_ERROR(Validate(&row));
+    if (judge_ && (IsLast() || Due(r_.validate().every_steps(), m.step))) RETURN_IF_ERROR(Validate(&row));
     if (source_ != nullptr && (IsLast() || Due(r_.evaluate().every_steps(), m.step)))
       RETURN_IF_ERROR(Evaluate(&row, &samples));
     if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0)) {
@@ -502,7 +463,7 @@ absl::Status TrainingLoop::RecallMetrics() {
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
-  if (!validation_) state().unvalidated = false;
+  if (!judge_) state().unvalidated = false;
   if (IsLast() && !state().unvalidated) {
     if (leads()) {
       std::printf("nothing to do: step %lld of %lld is done; raise steps to go on\n",

@@ -135,10 +135,7 @@ int64_t MostTokens(const proto::Recipe& recipe) {
 
 absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const ModelConfig& config,
                                          const Backend& stands_for) {
-  const std::unique_ptr<PhantomBackend> phantom =
-      MakePhantomBackend({.auto_compute = stands_for.AutoCompute(),
-                          .piece_bytes = stands_for.piece_bytes(),
-                          .batch_invariant = stands_for.batch_invariant()});
+  const std::unique_ptr<PhantomBackend> phantom = MakePhantomBackend({.stands_for = &stands_for});
   SoloWorld world;
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, 1));
   const std::unique_ptr<Stream> stream = phantom->NewStream(StreamKind::kCompute);

@@ -158,28 +158,35 @@ bool CheckDescriptors(const char* name) {
 }
 
 // Both kernels against sums in fp64; what belongs to no group is NaN in the inputs and must stay in results.
+struct Tiles {
+  GroupedTiles tiles;
+  const char* name;
+};
+constexpr Tiles kTiles[] = {{GroupedTiles::kNarrow, "wgmma 128x128"},
+                            {GroupedTiles::kWide, "wgmma 128x256"},
+                            {GroupedTiles::kWidePairs, "wgmma pairs"}};
+
 bool CheckCase(const GroupedWgmma& wgmma, const Case& c) {
   bool right = true;
   for (const GroupedProductKind kind : kKinds) {
     for (const bool bf16 : {false, true}) {
-      for (const int kernel : {0, 128, 256}) {  // 0: plain
-        if (kernel != 0 && !bf16) continue;
+      for (const Tiles* kernel : {static_cast<const Tiles*>(nullptr), &kTiles[0], &kTiles[1], &kTiles[2]}) {
+        if (kernel != nullptr && !bf16) continue;  // null: plain
         Operands operands(c, kind, bf16);
-        if (kernel != 0 && !wgmma.Takes(operands.problem)) continue;
+        if (kernel != nullptr && !wgmma.Takes(operands.problem)) continue;
         const auto run = [&] {
           operands.Reset();
-          if (kernel == 0) {
+          if (kernel == nullptr) {
             RunPlain(nullptr, PlainOf(operands.problem));
             Check(cudaGetLastError());
           } else {
-            Check(wgmma.RunTiled(nullptr, operands.problem, kernel));
+            Check(wgmma.RunTiled(nullptr, operands.problem, kernel->tiles));
           }
           Check(cudaDeviceSynchronize());
         };
         run();
         const std::string what = std::string(Name(kind)) + (bf16 ? " bf16 " : " f32 ") +
-                                 (kernel == 0 ? "plain" : "wgmma 128x" + std::to_string(kernel)) + ", " +
-                                 c.name;
+                                 (kernel == nullptr ? "plain" : kernel->name) + ", " + c.name;
         const std::vector<uint8_t> once = operands.ResultBits();
         const bool near = operands.Compare(what);
         run();
@@ -201,9 +208,8 @@ void TimeCase(const GroupedWgmma& wgmma, cublasHandle_t cublas, const Case& c) {
       std::printf("time %-15s %-13s %s: %8.3f ms %7.1f TFLOP/s\n", Name(kind), kernel, c.name.c_str(),
                   seconds * 1e3, flops / seconds / 1e12);
     };
-    for (const int columns : {128, 256}) {
-      report(columns == 128 ? "wgmma 128x128" : "wgmma 128x256",
-             Median([&] { Check(wgmma.RunTiled(nullptr, operands.problem, columns)); }));
+    for (const Tiles& t : kTiles) {
+      report(t.name, Median([&] { Check(wgmma.RunTiled(nullptr, operands.problem, t.tiles)); }));
     }
     report("chosen", Median([&] { Check(wgmma.Run(nullptr, operands.problem)); }));
     CublasGrouped grouped(operands);

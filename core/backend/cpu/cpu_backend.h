@@ -15,7 +15,7 @@ class ExchangeThread;  // core/backend/exchange_thread.h
 class Products;        // products.h
 struct Product;        // gemm.h
 
-class CpuBackend final : public Backend {
+class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options);
   ~CpuBackend() override;

@@ -54,6 +54,8 @@ class CudaBackend final : public Backend {
   void Fill(Stream& stream, TensorView x, float value) override;
   void Cast(Stream& stream, TensorView from, TensorView to) override;
   void Accumulate(Stream& stream, const AccumulateArgs& args) override;
+  int64_t RoundedBytes(const TensorView& x, RoundedBy by, int64_t groups) const override;
+  void Round(Stream& stream, const RoundArgs& args) override;
   void MatMul(Stream& stream, const MatMulArgs& args) override;
   void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) override;
   void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) override;

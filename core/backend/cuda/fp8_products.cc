@@ -62,21 +62,24 @@ Sources SourcesOf(const GroupedProblem& p) {
                 .groups = p.groups}};
 }
 
-struct Operands {
+struct Placed {
   Fp8Matrix a;
   Fp8Matrix b;
   void* more;  // the memory beyond them
 };
 
-Operands Quantized(cudaStream_t stream, const Sources& s, int64_t more_bytes,
-                   const Fp8Products::Scratch& scratch) {
-  Operands o{.a = MatrixOf(s.a), .b = MatrixOf(s.b), .more = nullptr};
-  uint8_t* memory = static_cast<uint8_t*>(scratch(o.a.Bytes() + o.b.Bytes() + more_bytes));
-  o.a.Place(memory);
-  o.b.Place(memory + o.a.Bytes());
-  o.more = memory + o.a.Bytes() + o.b.Bytes();
-  Quantize(stream, s.a, o.a);
-  Quantize(stream, s.b, o.b);
+// Both in FP8: where they have been rounded to, or rounded now.
+Placed Quantized(cudaStream_t stream, const Sources& s, const Fp8Products::Operands& rounded,
+                 int64_t more_bytes, const Fp8Products::Scratch& scratch) {
+  Placed o{.a = MatrixOf(s.a), .b = MatrixOf(s.b), .more = nullptr};
+  const int64_t a_bytes = rounded.a == nullptr ? o.a.Bytes() : 0,
+                b_bytes = rounded.b == nullptr ? o.b.Bytes() : 0;
+  uint8_t* memory = static_cast<uint8_t*>(scratch(a_bytes + b_bytes + more_bytes));
+  o.a.Place(rounded.a == nullptr ? memory : rounded.a);
+  o.b.Place(rounded.b == nullptr ? memory + a_bytes : rounded.b);
+  o.more = memory + a_bytes + b_bytes;
+  if (rounded.a == nullptr) Quantize(stream, s.a, o.a);
+  if (rounded.b == nullptr) Quantize(stream, s.b, o.b);
   Launched("Quantize");
   return o;
 }
@@ -99,8 +102,46 @@ void Emulate(cudaStream_t stream, const Sources& s, PlainProduct p, const Fp8Pro
 
 }  // namespace
 
-void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, DenseProducts& dense,
-                         const Scratch& scratch) const {
+int64_t Fp8Products::RoundedBytes(const TensorView& x, RoundedBy by, int64_t groups) const {
+  Fp8Source s{
+      .x = x.data, .bf16 = x.dtype == DType::kBF16, .stride = x.stride, .rows = x.rows(), .cols = x.cols()};
+  if (!wgmma_.there() || !CanQuantize(s)) return 0;
+  if (by == RoundedBy::kRows) return MatrixOf(s).Bytes();
+  const int64_t some = 0;  // with offsets a group more or less may end in a tile of its own
+  s.tiles = Fp8Tiles::kAlongColumn;
+  s.groups = groups;
+  s.offsets = &some;
+  return MatrixOf(s).Bytes();
+}
+
+void Fp8Products::Round(cudaStream_t stream, const RoundArgs& args) const {
+  Fp8Source s{.x = args.x.data,
+              .bf16 = args.x.dtype == DType::kBF16,
+              .stride = args.x.stride,
+              .rows = args.x.rows(),
+              .cols = args.x.cols()};
+  Fp8Matrix rows = MatrixOf(s);
+  s.tiles = Fp8Tiles::kAlongColumn;
+  if (args.offsets) {
+    s.groups = args.offsets.elements() - 1;
+    s.offsets = args.offsets.as<int64_t>();
+  }
+  Fp8Matrix columns = MatrixOf(s);
+  if (args.to.rows) rows.Place(args.to.rows.data);
+  if (args.to.columns) columns.Place(args.to.columns.data);
+  if (args.to.rows && args.to.columns) {
+    QuantizeBoth(stream, s, rows, columns);
+  } else if (args.to.columns) {
+    Quantize(stream, s, columns);
+  } else if (args.to.rows) {
+    s.tiles = Fp8Tiles::kAlongRow;
+    Quantize(stream, s, rows);
+  }
+  Launched("Round");
+}
+
+void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, const Operands& already,
+                         DenseProducts& dense, const Scratch& scratch) const {
   CHECK_EQ(p.batch, 1);
   const Sources s = SourcesOf(p);
   Fp8Product product{.a = MatrixOf(s.a),
@@ -114,6 +155,7 @@ void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, DenseProduc
                      .n = p.n,
                      .rows = p.a.transposed ? p.k : p.m};
   if (!CanQuantize(s.a) || !CanQuantize(s.b) || !wgmma_.Takes(product)) {
+    CHECK(s.a.x != nullptr && s.b.x != nullptr) << "rounded operands of a product without FP8 kernels";
     Emulate(stream, s,
             {.c = const_cast<void*>(p.c.data),
              .c_stride = p.c.stride,
@@ -129,7 +171,7 @@ void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, DenseProduc
     return;
   }
   const bool ours = !product.b.blocks && p.m * p.n < kOwnWeights;
-  const Operands o = Quantized(stream, s, ours ? wgmma_.PartBytes(product) : 0, scratch);
+  const Placed o = Quantized(stream, s, already, ours ? wgmma_.PartBytes(product) : 0, scratch);
   DenseProduct rounded = p;
   rounded.act = DType::kF8E4M3;
   rounded.a = {.data = o.a.values, .stride = o.a.terms};
@@ -146,7 +188,8 @@ void Fp8Products::MatMul(cudaStream_t stream, const DenseProduct& p, DenseProduc
   CUDA_OK(wgmma_.Run(stream, product));
 }
 
-void Fp8Products::GroupedMatMul(cudaStream_t stream, const GroupedProblem& p, const Scratch& scratch) const {
+void Fp8Products::GroupedMatMul(cudaStream_t stream, const GroupedProblem& p, const Operands& already,
+                                const Scratch& scratch) const {
   if (p.rows == 0 || p.groups == 0 || p.out == 0 || p.in == 0) return;
   const bool forward = p.kind == GroupedProductKind::kForward,
              weight = p.kind == GroupedProductKind::kBackwardWeight;
@@ -166,10 +209,11 @@ void Fp8Products::GroupedMatMul(cudaStream_t stream, const GroupedProblem& p, co
                      .groups = p.groups,
                      .offsets = p.offsets};
   if (!CanQuantize(s.a) || !CanQuantize(s.b) || !wgmma_.Takes(product)) {
+    CHECK(s.a.x != nullptr && s.b.x != nullptr) << "rounded operands of products without FP8 kernels";
     Emulate(stream, s, PlainOf(p), scratch);
     return;
   }
-  const Operands o = Quantized(stream, s, 0, scratch);
+  const Placed o = Quantized(stream, s, already, 0, scratch);
   product.a = o.a;
   product.b = o.b;
   CUDA_OK(wgmma_.Run(stream, product));

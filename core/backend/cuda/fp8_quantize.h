@@ -47,7 +47,7 @@ struct Fp8Matrix {
 
   int64_t ValueBytes() const { return (lines * terms + 255) / 256 * 256; }
   int64_t Bytes() const { return ValueBytes() + (scale_count * 4 + 255) / 256 * 256; }
-  // `memory` holds Bytes(), 256-byte aligned.
+  // `memory` holds Bytes(), 64-byte aligned.
   void Place(void* memory) {
     values = static_cast<uint8_t*>(memory);
     scales = reinterpret_cast<float*>(values + ValueBytes());
@@ -60,6 +60,10 @@ bool CanQuantize(const Fp8Source& source);
 
 // Queues the rounding into a placed matrix; the caller looks for launch errors.
 void Quantize(cudaStream_t stream, const Fp8Source& source, const Fp8Matrix& to);
+
+// The same for kAlongColumn and, of the rows of its groups, for kAlongRow, from one read.
+void QuantizeBoth(cudaStream_t stream, const Fp8Source& source, const Fp8Matrix& rows,
+                  const Fp8Matrix& columns);
 
 // fp8_round.cu: out [rows, cols] f32, contiguous = the rounded values times their scales, from a source of
 // any dtype, stride and size; rows outside the groups of kAlongColumn are left as they are. A plain kernel:

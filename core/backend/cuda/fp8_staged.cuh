@@ -36,18 +36,19 @@ __device__ __forceinline__ float4 SharedFloats(uint32_t at) {
   return x;
 }
 
-template <bool kBlocks, bool kBf16, bool kAhead>
+template <bool kBlocks, bool kBf16, bool kAhead, int kCluster>
 struct Fp8StagedKernel {
-  using Direct = Fp8Kernel<kBlocks, kBf16, 1>;
+  using Direct = Fp8Kernel<kBlocks, kBf16, kCluster>;
 
   // One warp: copies the scales of a tile's rows, and of b's block or the tile's columns, into the stages.
   // Columns lie as threads need them: 8 j + 2 t and the next, for all j, in one piece for each t.
-  static __device__ __forceinline__ void ProduceScales(const Fp8Args& args, Fp8Memory memory) {
+  static __device__ __forceinline__ void ProduceScales(const Fp8Args& args, Fp8Memory memory, int rank) {
     const int lane = threadIdx.x % 32;
     auto walk = Direct::NewWalk(args);
     Fp8Ring ring;
     GroupedTile tile;
     while (walk.Next(&tile)) {
+      tile.column += rank * 128;
       const int blocks = Direct::Blocks(args, tile), rows = (kBlocks ? tile.end : args.m) - tile.row;
       const float* a = args.a_scales + tile.row;
       const float* b = args.b_scales;
@@ -154,7 +155,8 @@ struct Fp8StagedKernel {
   };
   static __device__ __forceinline__ Target TargetOf(const Fp8Args& args, const GroupedTile& tile, int row) {
     if (tile.part >= 0) {
-      float* part = args.parts + int64_t{tile.part} * (kTileRows * 128);
+      const int rank = kCluster == 1 ? 0 : static_cast<int>(ClusterRank());
+      float* part = args.parts + (int64_t{tile.part} * kCluster + rank) * (kTileRows * 128);
       return {part, 128, row, kTileRows, 0, 128, false};
     }
     float* c = static_cast<float*>(args.c) + (kBlocks ? 0 : int64_t{tile.group} * args.m * args.c_stride);
@@ -185,22 +187,27 @@ struct Fp8StagedKernel {
   // the tile before is stored; fp32 has no registers left for that. (The compiler lets products run only
   // where all ways through the code agree that they do.)
   static constexpr bool kOverStore = kAhead && kBf16;
-  static __device__ __forceinline__ void Consume(const Fp8Args& args, Fp8Memory memory) {
+  static __device__ __forceinline__ void Consume(const Fp8Args& args, Fp8Memory memory, int rank) {
     const int thread = threadIdx.x - 128, half = thread / 128;
     const int row = half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
     auto walk = Direct::NewWalk(args);
     Fp8Ring ring, ahead;  // of the stage to be added, and to be multiplied
     GroupedTile next;
+    const auto advance = [&] {
+      const bool more = walk.Next(&next);
+      next.column += rank * 128;
+      return more;
+    };
     const auto multiply = [&](float(&products)[64]) {
       Multiply(products, memory, ahead, half);
       ahead.Step();
     };
     float first[64], second[64];
     if constexpr (kOverStore) {
-      if (!walk.Next(&next)) return;
+      if (!advance()) return;
       multiply(first);
     }
-    while (kOverStore || walk.Next(&next)) {
+    while (kOverStore || advance()) {
       const GroupedTile tile = next;
       int left = Direct::Blocks(args, tile);  // stages not yet added
       float sums[64];
@@ -226,7 +233,7 @@ struct Fp8StagedKernel {
           ring.Step();
         }
         if constexpr (kOverStore) {
-          const bool more = walk.Next(&next);
+          const bool more = advance();
           if (left == 2) {
             multiply(second);
             Add<1>(first, memory, ring.stage, row, sums);
@@ -257,13 +264,15 @@ struct Fp8StagedKernel {
   }
 };
 
-// c (= or +=) the parts of the tiles that were cut, in order. A block adds 32 rows of a tile, a thread four
-// columns at a time.
-static __global__ void __launch_bounds__(256) AddPartsKernel(const Fp8Args args) {
-  using Walk = TileWalk<GroupedProductKind::kBackwardWeight, 128>;
+// c (= or +=) the parts of the tiles that were cut, in order. A block adds 32 rows of a tile of 128 x 128, a
+// thread four columns at a time.
+template <int kCluster>
+__global__ void __launch_bounds__(256) AddPartsKernel(const Fp8Args args) {
+  using Walk = TileWalk<GroupedProductKind::kBackwardWeight, kCluster * 128>;
   const int cut = static_cast<int>(blockIdx.x) / 4, quarter = blockIdx.x % 4, column = threadIdx.x % 32 * 4;
   GroupedTile tile;
-  Walk(nullptr, 1, args.rows, args.m, args.n, 0, 1).At(args.whole_tiles + cut, &tile);
+  Walk(nullptr, 1, args.rows, args.m, args.n, 0, 1).At(args.whole_tiles + cut / kCluster, &tile);
+  tile.column += cut % kCluster * 128;
   if (tile.column + column >= args.n) return;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -273,7 +282,7 @@ static __global__ void __launch_bounds__(256) AddPartsKernel(const Fp8Args args)
     float4 sum = *reinterpret_cast<const float4*>(part);
     for (int p = 1; p < args.tile_parts; ++p) {
       const float4 next =
-          *reinterpret_cast<const float4*>(part + int64_t{p} * args.cut_tiles * (kTileRows * 128));
+          *reinterpret_cast<const float4*>(part + int64_t{p} * args.cut_tiles * (kCluster * kTileRows * 128));
       sum.x += next.x, sum.y += next.y, sum.z += next.z, sum.w += next.w;
     }
     float* c = static_cast<float*>(args.c) + (tile.row + row) * args.c_stride + tile.column + column;
@@ -284,32 +293,36 @@ static __global__ void __launch_bounds__(256) AddPartsKernel(const Fp8Args args)
 }
 
 // As Fp8WgmmaKernel; the second warp of the first warpgroup copies the scales.
-template <bool kBlocks, bool kBf16, bool kAhead>
+template <bool kBlocks, bool kBf16, bool kAhead, int kCluster>
 __global__ void __launch_bounds__(kFp8Threads, 1)
     Fp8StagedWgmmaKernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
                          const Fp8Args args) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  using Kernel = Fp8StagedKernel<kBlocks, kBf16, kAhead>;
+  using Kernel = Fp8StagedKernel<kBlocks, kBf16, kAhead, kCluster>;
   extern __shared__ uint8_t shared[];
   const Fp8Memory memory{(SharedAddress(shared) + 1023) / 1024 * 1024};
+  const int rank = kCluster == 1 ? 0 : static_cast<int>(ClusterRank());
   if (threadIdx.x == 0) {
     PrefetchMap(&a);
     PrefetchMap(&b);
     for (int i = 0; i < kFp8Stages; ++i) {
       InitBarrier(memory.Full(i), 1 + 32);  // who copies operands, and the warp that copies scales
-      InitBarrier(memory.Empty(i), kFp8Consumers / 32);
+      InitBarrier(memory.Empty(i), kCluster * kFp8Consumers / 32);  // one thread of each warp of each block
     }
     PublishBarriers();
   }
   __syncthreads();
+  if constexpr (kCluster > 1) SyncCluster();
   if (threadIdx.x < 128) {
     GiveRegistersBack<40>();
-    if (threadIdx.x == 0) Kernel::Direct::Produce(&a, &b, args, memory, 0);
-    if (threadIdx.x / 32 == 1) Kernel::ProduceScales(args, memory);
+    if (threadIdx.x == 0) Kernel::Direct::Produce(&a, &b, args, memory, rank);
+    if (threadIdx.x / 32 == 1) Kernel::ProduceScales(args, memory, rank);
   } else {
     TakeRegisters<232>();
-    Kernel::Consume(args, memory);
+    Kernel::Consume(args, memory, rank);
   }
+  // The other block's copies and arrivals come here until it is done.
+  if constexpr (kCluster > 1) SyncCluster();
 #endif
 }
 

@@ -11,23 +11,29 @@ namespace {
 using Kernel = void (*)(const CUtensorMap, const CUtensorMap, const Fp8Args);
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
-// Of Run: with scales of blocks, which forward products and input gradients have, and of tiles only, which
-// weight gradients have.
+// Of Run (pairs have not been timed yet): with scales of blocks, which forward products and input gradients
+// have, and of tiles only, which weight gradients have.
 constexpr Fp8Schedule kWithBlocks = Fp8Schedule::kAhead, kWithTiles = Fp8Schedule::kStaged;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int ClusterOf(Fp8Schedule schedule) {
+  return schedule == Fp8Schedule::kStagedPairs || schedule == Fp8Schedule::kAheadPairs ? 2 : 1;
+}
 
 template <bool kBlocks, bool kBf16>
 Kernel KernelOf(Fp8Schedule schedule) {
   switch (schedule) {
     case Fp8Schedule::kDirect:
       break;
-    case Fp8Schedule::kPairs:
-      return Fp8WgmmaKernel<kBlocks, kBf16, 2>;
     case Fp8Schedule::kStaged:
-      return Fp8StagedWgmmaKernel<kBlocks, kBf16, false>;
+      return Fp8StagedWgmmaKernel<kBlocks, kBf16, false, 1>;
     case Fp8Schedule::kAhead:
-      return Fp8StagedWgmmaKernel<kBlocks, kBf16, true>;
+      return Fp8StagedWgmmaKernel<kBlocks, kBf16, true, 1>;
+    case Fp8Schedule::kStagedPairs:
+      return Fp8StagedWgmmaKernel<kBlocks, kBf16, false, 2>;
+    case Fp8Schedule::kAheadPairs:
+      return Fp8StagedWgmmaKernel<kBlocks, kBf16, true, 2>;
   }
   return Fp8WgmmaKernel<kBlocks, kBf16, 1>;
 }
@@ -36,15 +42,17 @@ Kernel KernelOf(const Fp8Product& p, Fp8Schedule schedule) {
   return p.c_bf16 ? KernelOf<true, true>(schedule) : KernelOf<true, false>(schedule);
 }
 
-// How many of a dense weight gradient's tiles stay whole, and into how many parts the others are cut.
+// How many of a dense weight gradient's tiles stay whole, and into how many parts the others are cut. A tile
+// is what a cluster takes at a time, 128 rows and 128 columns a block.
 struct Cut {
   int64_t whole = 0;
   int64_t tiles = 0;
   int64_t parts = 1;
 };
-Cut CutOf(const Fp8Product& p, int64_t grid) {
+Cut CutOf(const Fp8Product& p, int cluster, int multiprocessors) {
   if (p.b.blocks || p.offsets != nullptr || p.groups != 1 || p.bias != nullptr) return {};
-  const int64_t tiles = CeilDiv(p.m, 128) * CeilDiv(p.n, 128), blocks = p.a.terms / kFp8Terms;
+  const int64_t grid = multiprocessors / cluster, blocks = p.a.terms / kFp8Terms;
+  const int64_t tiles = CeilDiv(p.m, 128) * CeilDiv(p.n, cluster * 128);
   Cut cut{.whole = tiles / grid * grid, .tiles = tiles % grid};
   // Rounds of a whole tile's time that the rest takes; what a part costs beside its terms is put at 1 %.
   double least = 1;
@@ -93,8 +101,12 @@ bool Fp8Wgmma::Takes(const Fp8Product& p) const {
 }
 
 int64_t Fp8Wgmma::PartBytes(const Fp8Product& p) const {
-  const Cut cut = CutOf(p, multiprocessors_);
-  return cut.tiles * cut.parts * (128 * 128 * 4);
+  int64_t most = 0;
+  for (const int cluster : {1, 2}) {
+    const Cut cut = CutOf(p, cluster, multiprocessors_);
+    most = std::max(most, cut.tiles * cut.parts * cluster * (128 * 128 * 4));
+  }
+  return most;
 }
 
 cudaError_t Fp8Wgmma::Run(cudaStream_t stream, const Fp8Product& p) const {
@@ -102,7 +114,7 @@ cudaError_t Fp8Wgmma::Run(cudaStream_t stream, const Fp8Product& p) const {
 }
 
 cudaError_t Fp8Wgmma::RunAs(cudaStream_t stream, const Fp8Product& p, Fp8Schedule schedule) const {
-  const int cluster = schedule == Fp8Schedule::kPairs ? 2 : 1;
+  const int cluster = ClusterOf(schedule);
   if (encode_ == nullptr) return cudaErrorSystemDriverMismatch;
   const Encode encode = reinterpret_cast<Encode>(encode_);
   CUtensorMap a = {}, b = {};
@@ -114,8 +126,8 @@ cudaError_t Fp8Wgmma::RunAs(cudaStream_t stream, const Fp8Product& p, Fp8Schedul
       error != cudaSuccess) {
     return error;
   }
-  const bool cuts = schedule == Fp8Schedule::kStaged || schedule == Fp8Schedule::kAhead;
-  const Cut cut = cuts && p.parts != nullptr ? CutOf(p, multiprocessors_) : Cut{};
+  const bool cuts = schedule != Fp8Schedule::kDirect && p.parts != nullptr;
+  const Cut cut = cuts ? CutOf(p, cluster, multiprocessors_) : Cut{};
   const Fp8Args args{.offsets = p.offsets,
                      .a_scales = p.a.scales,
                      .b_scales = p.b.scales,
@@ -134,21 +146,11 @@ cudaError_t Fp8Wgmma::RunAs(cudaStream_t stream, const Fp8Product& p, Fp8Schedul
                      .whole_tiles = static_cast<int>(cut.whole),
                      .cut_tiles = static_cast<int>(cut.tiles),
                      .tile_parts = static_cast<int>(cut.parts)};
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
-  attribute.val.clusterDim.y = 1;
-  attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(multiprocessors_ / cluster * cluster));
-  config.blockDim = dim3(kFp8Threads);
-  config.dynamicSmemBytes = kFp8SharedBytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = cluster == 1 ? 0 : 1;
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, a, b, args);
+  const cudaError_t error =
+      LaunchClusters(kernel, cluster, multiprocessors_, kFp8Threads, kFp8SharedBytes, stream, a, b, args);
   if (error != cudaSuccess || args.parts == nullptr) return error;
-  AddPartsKernel<<<static_cast<unsigned>(cut.tiles * 4), 256, 0, stream>>>(args);
+  const auto add = cluster == 1 ? AddPartsKernel<1> : AddPartsKernel<2>;
+  add<<<static_cast<unsigned>(cut.tiles * cluster * 4), 256, 0, stream>>>(args);
   return cudaGetLastError();
 }
 

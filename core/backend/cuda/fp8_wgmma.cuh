@@ -39,8 +39,9 @@ struct Fp8Args {
   int n;
   int blocks;  // of 128 terms, when groups do not have their own
   bool accumulate;
-  // Tiles in parts, or none: the first whole_tiles tiles are whole, each of the other cut_tiles is cut in
-  // tile_parts; part p of cut tile i has 128 x 128 sums at parts + (p * cut_tiles + i) * 128 * 128.
+  // Tiles in parts, or none: of the tiles that a cluster takes the first whole_tiles are whole, each of the
+  // other cut_tiles is cut in tile_parts; the sums of part p of cut tile i, block `rank` of its cluster, are
+  // at parts + ((p * cut_tiles + i) * blocks of a cluster + rank) * 128 * 128.
   float* parts;
   int whole_tiles;
   int cut_tiles;
@@ -142,22 +143,22 @@ class Fp8Scales {
   float2 columns_[kBlocks ? 1 : 16];
 };
 
-// A walk over whole tiles, then over parts of tiles.
+// A walk over whole tiles, then over parts of tiles: every step-th.
 template <typename Walk>
 class WalkOfParts {
  public:
-  __device__ explicit WalkOfParts(const Fp8Args& args)
+  __device__ WalkOfParts(const Fp8Args& args, int first, int step)
       : args_(args),
-        walk_(args.offsets, args.groups, args.rows, args.m, args.n, static_cast<int>(blockIdx.x),
-              static_cast<int>(gridDim.x)),
-        next_(static_cast<int>(blockIdx.x)) {}
+        walk_(args.offsets, args.groups, args.rows, args.m, args.n, first, step),
+        next_(first),
+        step_(step) {}
 
   __device__ bool Next(GroupedTile* tile) {
     if (args_.parts == nullptr) return walk_.Next(tile);
     const int i = next_ - args_.whole_tiles;
     if (i >= args_.cut_tiles * args_.tile_parts) return false;
     walk_.At(i < 0 ? next_ : args_.whole_tiles + i % args_.cut_tiles, tile);
-    next_ += static_cast<int>(gridDim.x);
+    next_ += step_;
     tile->part = -1;
     if (i >= 0) {
       const int part = i / args_.cut_tiles;
@@ -173,6 +174,7 @@ class WalkOfParts {
   const Fp8Args& args_;
   Walk walk_;
   int next_;
+  int step_;
 };
 
 template <bool kBlocks, bool kBf16, int kCluster>
@@ -182,11 +184,11 @@ struct Fp8Kernel {
   using Walk = TileWalk<kKind, kCluster * 128>;
 
   static __device__ __forceinline__ auto NewWalk(const Fp8Args& args) {
-    if constexpr (kBlocks || kCluster > 1) {
-      return Walk(args.offsets, args.groups, args.rows, args.m, args.n, blockIdx.x / kCluster,
-                  gridDim.x / kCluster);
+    const int first = static_cast<int>(blockIdx.x) / kCluster, step = static_cast<int>(gridDim.x) / kCluster;
+    if constexpr (kBlocks) {
+      return Walk(args.offsets, args.groups, args.rows, args.m, args.n, first, step);
     } else {
-      return WalkOfParts<Walk>(args);
+      return WalkOfParts<Walk>(args, first, step);
     }
   }
   static __device__ __forceinline__ int Blocks(const Fp8Args& args, const GroupedTile& tile) {

@@ -34,29 +34,31 @@ struct Fp8Product {
   void* parts = nullptr;
 };
 
-// How the kernel goes about it. All make the same bits of the same operands, but for
-// tiles in parts.
+// How the kernel goes about it. All make the same bits of the same operands, but for tiles in parts.
 //   kDirect: scales are loaded from global memory, a stage at a time.
-//   kPairs:  that in clusters of two blocks, which share the lines of a that they both need.
 //   kStaged: scales are copied into the stages, beside the operands.
 //   kAhead:  that, and a stage is multiplied while the stage before it is scaled and added.
-enum class Fp8Schedule { kDirect, kPairs, kStaged, kAhead };
+//   ...Pairs: in clusters of two blocks, which share the lines of a that they both need.
+enum class Fp8Schedule { kDirect, kStaged, kAhead, kStagedPairs, kAheadPairs };
 
 class Fp8Wgmma {
  public:
   // The device is current.
   explicit Fp8Wgmma(const cudaDeviceProp& properties);
 
-  // Compute capability 9.0; n a multiple of 8, rows of c at multiples of 16 bytes; bf16 with b.blocks only.
+  // Whether the device can multiply so at all: compute capability 9.0.
+  bool there() const { return multiprocessors_ > 0; }
+
+  // On such a device; n a multiple of 8, rows of c at multiples of 16 bytes; bf16 with b.blocks only.
   bool Takes(const Fp8Product& product) const;
 
   // Queues a product that it takes. Every element of c is summed in a fixed order, and written by one thread.
   cudaError_t Run(cudaStream_t stream, const Fp8Product& product) const;
 
-  // What `parts` needs; 0 where nothing would be cut.
+  // What `parts` needs, whatever the schedule; 0 where nothing would be cut.
   int64_t PartBytes(const Fp8Product& product) const;
 
-  // As Run, which chooses the schedule itself. Only the last two cut tiles.
+  // As Run, which chooses the schedule itself. kDirect does not cut tiles.
   cudaError_t RunAs(cudaStream_t stream, const Fp8Product& product, Fp8Schedule schedule) const;
 
  private:

@@ -41,7 +41,11 @@ void CudaBackend::GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) {
                                      .in = args.w.shape[2],
                                      .offsets = args.offsets.as<int64_t>()};
   if (args.rounding == Rounding::kFp8) {
-    fp8_->GroupedMatMul(cuda::Raw(stream), problem, [this](int64_t bytes) { return Scratch(bytes); });
+    void *const x = args.rounded_x.data, *const y = args.rounded_y.data;
+    // Its first operand is x in the forward, y in both halves of the backward.
+    const bool forward = kind == GroupedProductKind::kForward;
+    fp8_->GroupedMatMul(cuda::Raw(stream), problem, {.a = forward ? x : y, .b = forward ? nullptr : x},
+                        [this](int64_t bytes) { return Scratch(bytes); });
   } else {
     grouped_->Run(cuda::Raw(stream), problem);
   }

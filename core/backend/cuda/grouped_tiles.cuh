@@ -15,8 +15,8 @@ constexpr int kTileTerms = 64;  // of a sum, a pipeline stage
 // same time share rows and columns in the second-level cache.
 constexpr int kPanelTiles = 16;
 
-// Rows [row, row + 128) and columns [column, column + tile columns) of a result; rows of x and y for the
-// kinds that have a result a row, of w[group] for kBackwardWeight.
+// Rows [row, row + tile rows) and columns [column, column + tile columns) of a result; rows of x and y for
+// the kinds that have a result a row, of w[group] for kBackwardWeight.
 struct GroupedTile {
   int group = 0;
   int row = 0;
@@ -27,13 +27,10 @@ struct GroupedTile {
   int part = -1;   // fp8_wgmma.cuh: of the sums' terms, when a tile does not have all
 };
 
-template <GroupedProductKind kKind, int kTileColumns>
+template <GroupedProductKind kKind, int kTileColumns, int kRows = kTileRows>
 class TileWalk {
  public:
   static constexpr bool kWeight = kKind == GroupedProductKind::kBackwardWeight;
-
-  __device__ TileWalk(const int64_t* offsets, int groups, int rows_of_weight, int columns)
-      : TileWalk(offsets, groups, 0, rows_of_weight, columns, blockIdx.x, gridDim.x) {}
 
   // Takes tiles first, first + step, ... Without offsets, one group has all `rows`.
   __device__ TileWalk(const int64_t* offsets, int groups, int rows, int rows_of_weight, int columns,
@@ -41,7 +38,7 @@ class TileWalk {
       : offsets_(offsets),
         rows_(rows),
         groups_(groups),
-        weight_tiles_((rows_of_weight + kTileRows - 1) / kTileRows),
+        weight_tiles_((rows_of_weight + kRows - 1) / kRows),
         column_tiles_((columns + kTileColumns - 1) / kTileColumns),
         step_(step),
         next_(first) {
@@ -66,7 +63,7 @@ class TileWalk {
     const int panel = i / (kPanelTiles * column_tiles_) * kPanelTiles;
     const int height = min(kPanelTiles, row_tiles_ - panel), rest = i - panel * column_tiles_;
     tile->group = group_;
-    tile->row = (kWeight ? 0 : begin_) + (panel + rest % height) * kTileRows;
+    tile->row = (kWeight ? 0 : begin_) + (panel + rest % height) * kRows;
     tile->column = rest / height * kTileColumns;
     tile->begin = begin_;
     tile->end = end_;
@@ -79,7 +76,7 @@ class TileWalk {
     begin_ = offsets_ == nullptr ? 0 : static_cast<int>(offsets_[group]);
     end_ = offsets_ == nullptr ? rows_ : static_cast<int>(offsets_[group + 1]);
     const int rows = end_ - begin_;
-    row_tiles_ = kWeight ? (rows == 0 ? 0 : weight_tiles_) : (rows + kTileRows - 1) / kTileRows;
+    row_tiles_ = kWeight ? (rows == 0 ? 0 : weight_tiles_) : (rows + kRows - 1) / kRows;
   }
 
   const int64_t* offsets_;

@@ -12,17 +12,17 @@ using Encode = decltype(&cuTensorMapEncodeTiled);
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <int kTileColumns>
+template <int kTileColumns, int kCluster>
 Kernel KernelOf(GroupedProductKind kind) {
   switch (kind) {
     case GroupedProductKind::kForward:
-      return GroupedWgmmaKernel<GroupedProductKind::kForward, kTileColumns>;
+      return GroupedWgmmaKernel<GroupedProductKind::kForward, kTileColumns, kCluster>;
     case GroupedProductKind::kBackwardInput:
-      return GroupedWgmmaKernel<GroupedProductKind::kBackwardInput, kTileColumns>;
+      return GroupedWgmmaKernel<GroupedProductKind::kBackwardInput, kTileColumns, kCluster>;
     case GroupedProductKind::kBackwardWeight:
       break;
   }
-  return GroupedWgmmaKernel<GroupedProductKind::kBackwardWeight, kTileColumns>;
+  return GroupedWgmmaKernel<GroupedProductKind::kBackwardWeight, kTileColumns, kCluster>;
 }
 
 // A row-major bf16 matrix, copied in boxes of 64 columns and `box_rows` rows.
@@ -70,13 +70,15 @@ bool GroupedWgmma::Takes(const GroupedProblem& p) const {
 
 cudaError_t GroupedWgmma::Run(cudaStream_t stream, const GroupedProblem& p) const {
   // In units of 128 x 128; tiles of half the width load more for each product, and run at about 4 / 5 of the
-  // speed.
+  // speed. Pairs have not been timed yet.
   const double wide = 2.0 * CeilDiv(Tiles(p, 256), multiprocessors_);
   const double narrow = 1.25 * CeilDiv(Tiles(p, 128), multiprocessors_);
-  return RunTiled(stream, p, wide <= narrow ? 256 : 128);
+  return RunTiled(stream, p, wide <= narrow ? GroupedTiles::kWide : GroupedTiles::kNarrow);
 }
 
-cudaError_t GroupedWgmma::RunTiled(cudaStream_t stream, const GroupedProblem& p, int tile_columns) const {
+cudaError_t GroupedWgmma::RunTiled(cudaStream_t stream, const GroupedProblem& p, GroupedTiles tiles) const {
+  const int tile_columns = tiles == GroupedTiles::kNarrow ? 128 : 256;
+  const int cluster = tiles == GroupedTiles::kWidePairs ? 2 : 1;
   if (encode_ == nullptr) return cudaErrorSystemDriverMismatch;
   const Encode encode = reinterpret_cast<Encode>(encode_);
   CUtensorMap x = {}, y = {}, w = {};
@@ -88,11 +90,14 @@ cudaError_t GroupedWgmma::RunTiled(cudaStream_t stream, const GroupedProblem& p,
   }
   if (!forward) made = made && MakeMap(encode, &y, p.y, p.rows, p.out, p.y_stride, weight ? 64 : kTileRows);
   if (!weight) {
-    made = made && MakeMap(encode, &w, p.w, p.groups * p.out, p.in, p.w_stride, forward ? tile_columns : 64);
+    made = made && MakeMap(encode, &w, p.w, p.groups * p.out, p.in, p.w_stride,
+                           forward ? tile_columns / cluster : 64);
   }
   if (!made) return cudaErrorInvalidValue;
 
-  const Kernel kernel = tile_columns == 256 ? KernelOf<256>(p.kind) : KernelOf<128>(p.kind);
+  const Kernel kernel = cluster == 2          ? KernelOf<256, 2>(p.kind)
+                        : tile_columns == 256 ? KernelOf<256, 1>(p.kind)
+                                              : KernelOf<128, 1>(p.kind);
   const int bytes = static_cast<int>(tile_columns == 256 ? kSharedBytes<256> : kSharedBytes<128>);
   if (const cudaError_t error =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
@@ -109,9 +114,8 @@ cudaError_t GroupedWgmma::RunTiled(cudaStream_t stream, const GroupedProblem& p,
                        .groups = static_cast<int>(p.groups),
                        .out = static_cast<int>(p.out),
                        .in = static_cast<int>(p.in)};
-  const int grid = multiprocessors_;
-  kernel<<<grid, kWgmmaThreads, bytes, stream>>>(forward ? x : y, weight ? x : w, args);
-  return cudaGetLastError();
+  return LaunchClusters(kernel, cluster, multiprocessors_, kWgmmaThreads, bytes, stream, forward ? x : y,
+                        weight ? x : w, args);
 }
 
 }  // namespace moebius::cuda

@@ -63,7 +63,8 @@ struct Stages {
   __device__ __forceinline__ uint32_t Empty(uint32_t stage) const { return Full(stage) + 8; }
 };
 
-template <GroupedProductKind kKind, int kTileColumns>
+// Blocks of a cluster take adjacent tiles of rows of the same columns, and each copies a part of b to all.
+template <GroupedProductKind kKind, int kTileColumns, int kCluster>
 struct GroupedKernel {
   static constexpr bool kForward = kKind == GroupedProductKind::kForward;
   static constexpr bool kWeight = kKind == GroupedProductKind::kBackwardWeight;
@@ -71,11 +72,20 @@ struct GroupedKernel {
   static constexpr Major kB = kForward ? Major::kK : Major::kMN;
   static constexpr int kCount = kStages<kTileColumns>;
   static constexpr int kBoxes = kTileColumns / 64;  // of b when its rows lie along n
-  using Walk = TileWalk<kKind, kTileColumns>;
+  using Walk = TileWalk<kKind, kTileColumns, kCluster * kTileRows>;
   using Memory = Stages<kTileColumns>;
 
   static __device__ __forceinline__ int Columns(const WgmmaArgs& args) {
     return kForward ? args.out : args.in;
+  }
+  static __device__ __forceinline__ Walk NewWalk(const WgmmaArgs& args) {
+    return Walk(args.offsets, args.groups, 0, args.out, Columns(args),
+                static_cast<int>(blockIdx.x) / kCluster, static_cast<int>(gridDim.x) / kCluster);
+  }
+  static __device__ __forceinline__ bool Next(Walk& walk, GroupedTile* tile, int rank) {
+    const bool more = walk.Next(tile);
+    tile->row += rank * kTileRows;
+    return more;
   }
   static __device__ __forceinline__ int Blocks(const WgmmaArgs& args, const GroupedTile& tile) {
     const int terms = kForward ? args.in : kWeight ? tile.end - tile.begin : args.out;
@@ -84,11 +94,11 @@ struct GroupedKernel {
 
   // One thread: copies the tiles' terms into the stages, as far ahead of the consumers as there is room.
   static __device__ __forceinline__ void Produce(const CUtensorMap* a, const CUtensorMap* b,
-                                                 const WgmmaArgs& args, Memory memory) {
-    Walk walk(args.offsets, args.groups, args.out, Columns(args));
+                                                 const WgmmaArgs& args, Memory memory, int rank) {
+    Walk walk = NewWalk(args);
     Ring<kCount> ring;
     GroupedTile tile;
-    while (walk.Next(&tile)) {
+    while (Next(walk, &tile, rank)) {
       const int blocks = Blocks(args, tile);
       for (int block = 0; block < blocks; ++block, ring.Step()) {
         const uint32_t full = memory.Full(ring.stage), to_a = memory.A(ring.stage),
@@ -103,14 +113,37 @@ struct GroupedKernel {
           CopyBox(a, term, tile.row, to_a, full);
         }
         if constexpr (kForward) {
-          CopyBox(b, term, tile.group * args.out + tile.column, to_b, full);
+          constexpr int kLines = kTileColumns / kCluster;
+          const int line = tile.group * args.out + tile.column + rank * kLines;
+          CopyB(b, term, line, to_b + rank * (kLines * kRowBytes), full);
         } else {
           const int row = kWeight ? tile.begin + term : tile.group * args.out + term;
 #pragma unroll
-          for (int i = 0; i < kBoxes; ++i) CopyBox(b, tile.column + i * 64, row, to_b + i * kBoxBytes, full);
+          for (int i = 0; i < kBoxes / kCluster; ++i) {
+            const int box = rank * (kBoxes / kCluster) + i;
+            CopyB(b, tile.column + box * 64, row, to_b + box * kBoxBytes, full);
+          }
         }
         if constexpr (kWeight) PrefetchResult(args, tile, block, blocks);
       }
+    }
+  }
+
+  static __device__ __forceinline__ void CopyB(const CUtensorMap* b, int column, int row, uint32_t to,
+                                               uint32_t full) {
+    if constexpr (kCluster == 1) {
+      CopyBox(b, column, row, to, full);
+    } else {
+      CopyBoxToBoth(b, column, row, to, full);
+    }
+  }
+
+  // Says that this warp is done with a stage, to all who copy into it.
+  static __device__ __forceinline__ void Release(Memory memory, uint32_t stage) {
+    if constexpr (kCluster == 1) {
+      if (threadIdx.x % 32 == 0) Arrive(memory.Empty(stage));
+    } else {
+      if (threadIdx.x % 32 < kCluster) ArriveAt(memory.Empty(stage), threadIdx.x % 32);
     }
   }
 
@@ -140,13 +173,13 @@ struct GroupedKernel {
   }
 
   // A warpgroup: half of a tile's rows, 64 x kTileColumns, in registers.
-  static __device__ __forceinline__ void Consume(const WgmmaArgs& args, Memory memory) {
+  static __device__ __forceinline__ void Consume(const WgmmaArgs& args, Memory memory, int rank) {
     const int thread = threadIdx.x - 128, half = thread / 128;
-    Walk walk(args.offsets, args.groups, args.out, Columns(args));
+    Walk walk = NewWalk(args);
     Ring<kCount> ring;
     GroupedTile tile;
     float sums[kTileColumns / 2];
-    while (walk.Next(&tile)) {
+    while (Next(walk, &tile, rank)) {
       const int blocks = Blocks(args, tile);
       uint32_t before = 0;
       for (int block = 0; block < blocks; ++block) {
@@ -165,14 +198,14 @@ struct GroupedKernel {
         WgmmaCommit();
         if (block > 0) {
           WgmmaWait<1>();
-          if (thread % 32 == 0) Arrive(memory.Empty(before));
+          Release(memory, before);
         }
         before = ring.stage;
         ring.Step();
       }
       WgmmaWait<0>();
       Pin(sums);
-      if (thread % 32 == 0) Arrive(memory.Empty(before));
+      Release(memory, before);
       const int row = tile.row + half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
       if constexpr (kWeight) {
         AddToFloats(static_cast<float*>(args.c) + int64_t{tile.group} * args.out * args.c_stride,
@@ -187,31 +220,36 @@ struct GroupedKernel {
 
 // A block takes tiles of 128 x kTileColumns of c one after another. Its first warpgroup copies (one thread of
 // it), the others multiply, 64 rows of the tile each; stages of 64 terms go round between them.
-template <GroupedProductKind kKind, int kTileColumns>
+template <GroupedProductKind kKind, int kTileColumns, int kCluster>
 __global__ void __launch_bounds__(kWgmmaThreads, 1)
     GroupedWgmmaKernel(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
                        const WgmmaArgs args) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  using Kernel = GroupedKernel<kKind, kTileColumns>;
+  using Kernel = GroupedKernel<kKind, kTileColumns, kCluster>;
   extern __shared__ uint8_t shared[];
   const Stages<kTileColumns> memory{(SharedAddress(shared) + 1023) / 1024 * 1024};
+  const int rank = kCluster == 1 ? 0 : static_cast<int>(ClusterRank());
   if (threadIdx.x == 0) {
     PrefetchMap(&a);
     PrefetchMap(&b);
     for (int i = 0; i < Kernel::kCount; ++i) {
       InitBarrier(memory.Full(i), 1);
-      InitBarrier(memory.Empty(i), kConsumerThreads / 32);  // one thread of each warp
+      InitBarrier(memory.Empty(i),
+                  kCluster * kConsumerThreads / 32);  // one thread of each warp of each block
     }
     PublishBarriers();
   }
   __syncthreads();
+  if constexpr (kCluster > 1) SyncCluster();
   if (threadIdx.x < 128) {
     GiveRegistersBack<40>();
-    if (threadIdx.x == 0) Kernel::Produce(&a, &b, args, memory);
+    if (threadIdx.x == 0) Kernel::Produce(&a, &b, args, memory, rank);
   } else {
     TakeRegisters<232>();
-    Kernel::Consume(args, memory);
+    Kernel::Consume(args, memory, rank);
   }
+  // The other block's copies and arrivals come here until it is done.
+  if constexpr (kCluster > 1) SyncCluster();
 #endif
 }
 

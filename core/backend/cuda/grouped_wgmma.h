@@ -8,6 +8,10 @@
 
 namespace moebius::cuda {
 
+// What a block takes at a time: 128 rows and 128 columns, or 256; kWidePairs: with clusters of two blocks,
+// which have the same columns and share what both need of b.
+enum class GroupedTiles { kNarrow, kWide, kWidePairs };
+
 class GroupedWgmma {
  public:
   // The device is current.
@@ -20,8 +24,8 @@ class GroupedWgmma {
   // by one thread.
   cudaError_t Run(cudaStream_t stream, const GroupedProblem& problem) const;
 
-  // As Run, with tiles of 128 x `tile_columns` (128 or 256).
-  cudaError_t RunTiled(cudaStream_t stream, const GroupedProblem& problem, int tile_columns) const;
+  // As Run, which chooses the tiles itself.
+  cudaError_t RunTiled(cudaStream_t stream, const GroupedProblem& problem, GroupedTiles tiles) const;
 
  private:
   int multiprocessors_ = 0;  // 0: not Hopper

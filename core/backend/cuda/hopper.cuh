@@ -113,4 +113,23 @@ __device__ __forceinline__ void TakeRegisters() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+// Launches a kernel with one block a multiprocessor, `cluster` of them together.
+template <typename... Args>
+cudaError_t LaunchClusters(void (*kernel)(Args...), int cluster, int multiprocessors, int threads,
+                           int shared_bytes, cudaStream_t stream, const Args&... args) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(multiprocessors / cluster * cluster));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = cluster == 1 ? 0 : 1;
+  return cudaLaunchKernelEx(&config, kernel, args...);
+}
+
 }  // namespace moebius::cuda

@@ -51,6 +51,12 @@ void Plain(cudaStream_t stream, const DenseProduct& p) {
 
 }  // namespace
 
+int64_t CudaBackend::RoundedBytes(const TensorView& x, RoundedBy by, int64_t groups) const {
+  return fp8_->RoundedBytes(x, by, groups);
+}
+
+void CudaBackend::Round(Stream& stream, const RoundArgs& args) { fp8_->Round(cuda::Raw(stream), args); }
+
 void CudaBackend::MatMul(Stream& stream, const MatMulArgs& args) {
   const cudaStream_t raw = cuda::Raw(stream);
   DenseProduct p{.a = Matrix(args.a, args.transpose_a),
@@ -77,7 +83,8 @@ void CudaBackend::MatMul(Stream& stream, const MatMulArgs& args) {
     return;
   }
   if (args.rounding == Rounding::kFp8) {
-    return fp8_->MatMul(raw, p, *dense_, [this](int64_t bytes) { return Scratch(bytes); });
+    return fp8_->MatMul(raw, p, {.a = args.rounded_a.data, .b = args.rounded_b.data}, *dense_,
+                        [this](int64_t bytes) { return Scratch(bytes); });
   }
   if (dense_->Run(raw, p)) return;
   if (p.bias == nullptr) return Plain(raw, p);

@@ -1,13 +1,11 @@
 #include "core/backend/cuda/pieces.cuh"
+#include "core/backend/cuda/swiglu.cuh"
 
 namespace moebius {
 namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-// 1 / (1 + e^-x); the sum is its own instruction, so that forward and backward round alike.
-__device__ __forceinline__ float Sigmoid(float x) { return __fdividef(1.0f, __fadd_rn(1.0f, expf(-x))); }
 
 // Base pointers (null where not given) and row strides in elements. Up follows gate after `width` elements.
 template <typename T>
@@ -41,16 +39,11 @@ __global__ void __launch_bounds__(kThreads) Forward(const SwiGluRows<T> a) {
     const auto ups = LoadPiece<kWhole, N>(up + c, a.width - c);
     float h[N];
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float g = gates[i];
-      h[i] = g * Sigmoid(g) * ups[i] * weight;
-    }
+    for (int i = 0; i < N; ++i) h[i] = SwiGluOf(gates[i], ups[i], weight);
     StorePiece<kWhole>(h, a.h + row * a.h_stride + c, a.width - c);
   }
 }
 
-// With a = silu(gate), a' = sigmoid * (1 + gate * (1 - sigmoid)):
-//   dgate = dh * weight * up * a'; dup = dh * weight * a; dweight = sum of dh * a * up.
 // Teams and threads own what they own in Forward; a thread stores only where it alone has read.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kThreads) Backward(const SwiGluBackwardRows<T> a) {
@@ -70,13 +63,10 @@ __global__ void __launch_bounds__(kThreads) Backward(const SwiGluBackwardRows<T>
     float h[N], dg[N], du[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const float g = gates[i], u = ups[i], d = ds[i];
-      const float sigmoid = Sigmoid(g), silu = g * sigmoid, product = silu * u;
-      const float slope = sigmoid * fmaf(g, 1.0f - sigmoid, 1.0f), dw = d * weight;
-      d_weight = fmaf(d, product, d_weight);
-      h[i] = product * weight;
-      dg[i] = dw * u * slope;
-      du[i] = dw * silu;
+      const SwiGluGradients d = SwiGluGradientsOf(gates[i], ups[i], ds[i], weight, &d_weight);
+      h[i] = d.h;
+      dg[i] = d.dgate;
+      du[i] = d.dup;
     }
     if (a.h != nullptr) StorePiece<kWhole>(h, a.h + row * a.h_stride + c, width - c);
     StorePiece<kWhole>(dg, dgate + c, width - c);
@@ -140,11 +130,13 @@ void LaunchBackward(cudaStream_t stream, const SwiGluBackwardArgs& args) {
 
 void CudaBackend::SwiGlu(Stream& stream, const SwiGluArgs& args) {
   if (args.h.elements() == 0) return;
+  if (args.rounded_h.rows) return cuda::SwiGluToFp8(cuda::Raw(stream), args);
   cuda::ForAct(args.h.dtype, [&](auto tag) { cuda::LaunchForward<decltype(tag)>(cuda::Raw(stream), args); });
 }
 
 void CudaBackend::SwiGluBackward(Stream& stream, const SwiGluBackwardArgs& args) {
   if (args.dh.rows() == 0) return;
+  if (args.rounded_d_gate_up.rows) return cuda::SwiGluBackwardToFp8(cuda::Raw(stream), args);
   cuda::ForAct(args.dh.dtype,
                [&](auto tag) { cuda::LaunchBackward<decltype(tag)>(cuda::Raw(stream), args); });
 }

@@ -28,8 +28,10 @@ std::unique_ptr<Backend> BackendUnderTest() {
 
 }  // namespace
 
-Bench::Bench()
-    : backend_(BackendUnderTest()),
+Bench::Bench() : Bench(BackendUnderTest()) {}
+
+Bench::Bench(std::unique_ptr<Backend> backend)
+    : backend_(std::move(backend)),
       stream_(backend_->NewStream(StreamKind::kCompute)),
       poisoned_(*backend_),
       scratch_(poisoned_, int64_t{8} << 20),

@@ -34,6 +34,7 @@ void Poison(Arena& arena);
 class Bench {
  public:
   Bench();
+  explicit Bench(std::unique_ptr<Backend> backend);
   Backend& backend() { return *backend_; }
   Stream& stream() { return *stream_; }
   Allocator& memory() { return poisoned_; }

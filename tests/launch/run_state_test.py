@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""What a run folder keeps beside checkpoints: the reference policy, samples of a step, the rows of a fork.
+Usage: run_state_test.py MOEBIUS"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+moebius = os.path.abspath(sys.argv[1])
+failures = []
+COMMON = """
+model {
+  model_type: "deepseek_v3" hidden_size: 32 intermediate_size: 64 moe_intermediate_size: 16
+  num_hidden_layers: 2 num_attention_heads: 2 n_shared_experts: 1 n_routed_experts: 4 num_experts_per_tok: 2
+  n_group: 1 topk_group: 1 first_k_dense_replace: 1 kv_lora_rank: 16 qk_rope_head_dim: 8 qk_nope_head_dim: 8
+  v_head_dim: 8 max_position_embeddings: 64 initializer_range: 0.08
+}
+precision { compute: FP32 }
+threads: 2
+seed: 3
+tokenizer: "symbols:0123456789sort ="
+problems { kind: "sort" sort_length: 2 }
+batch { sequences: 16 sequence_length: 16 }
+optimizer { lr: 3e-3 }
+"""
+GRPO = COMMON + """
+name: "sort" task: GRPO steps: 8
+reward { part { name: "dense" } }
+rl { group_size: 8 max_new: 3 kl: TRUE_GRADIENT kl_coefficient: 0.02 }
+evaluate { every_steps: 4 problems: 20 }
+sample { every_steps: 4 max_new: 4 prompts: "sort 12 =" }
+checkpoint { every_steps: 4 keep: 1 }
+"""
+SFT = COMMON + """
+name: "taught" task: SFT steps: 6
+rl { max_new: 3 }
+checkpoint { keep: 1 }
+"""
+
+
+def expect(condition, what):
+    if not condition:
+        failures.append(what)
+        print("FAILED: " + what, flush=True)
+
+
+def write(name, text):
+    with open(name, "w") as f:
+        f.write(text)
+
+
+def rows(path):
+    with open(path) as f:
+        return [json.loads(line) for line in f]
+
+
+def train(*words):
+    return subprocess.run([moebius, "train", *words], capture_output=True, text=True)
+
+
+def check_reinforced():
+    write("sort.textproto", GRPO)
+    done = train("sort.textproto", "--out", "sort")
+    expect(done.returncode == 0, f"GRPO ends with {done.returncode}: {done.stderr}")
+
+    # Prompts of the recipe and answers of the step are of one file.
+    samples = rows("sort/samples/step-00000004.jsonl")
+    expect(sum(s["prompt"] == "sort 12 =" for s in samples) == 1, f"the recipe's prompt is among {samples}")
+    expect(any("advantage" in s.get("values", {}) for s in samples), f"answers of the step are among {samples}")
+
+    # The policy that the run compares with is read again, byte by byte.
+    reference = os.path.realpath("sort/checkpoints/reference/model.safetensors")
+    expect("step-00000000" in reference, f"the reference is the first policy, not {reference}")
+    with open(reference, "rb") as f:
+        whole = f.read()
+    os.chmod(reference, 0o644)
+    with open(reference, "wb") as f:
+        f.write(whole[:-5] + bytes([whole[-5] ^ 0x40]) + whole[-4:])
+    done = train("sort.textproto", "--out", "sort", "--set", "steps=12")
+    expect(done.returncode == 65, f"a damaged reference ends with {done.returncode}")
+    expect("checkpoints/reference/model.safetensors" in done.stderr, f"it is named: {done.stderr}")
+    with open(reference, "wb") as f:
+        f.write(whole)
+    done = train("sort.textproto", "--out", "sort", "--set", "steps=12")
+    expect(done.returncode == 0, f"repaired, the run goes on: {done.stderr}")
+
+
+# A fork that has saved nothing yet begins where it began: its rows are written again, not twice.
+def check_forks():
+    write("taught.textproto", SFT)
+    done = train("taught.textproto", "--out", "parent")
+    expect(done.returncode == 0, f"SFT ends with {done.returncode}: {done.stderr}")
+    fork = ("taught.textproto", "--out", "fork", "--set", "fork.from=parent")
+    killed = subprocess.Popen([moebius, "train", *fork, "--set", "steps=1000000"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    metrics, end = "fork/metrics.jsonl", time.time() + 30
+    while time.time() < end and not (os.path.exists(metrics) and os.path.getsize(metrics) > 500):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    with open(metrics) as f:
+        before = len(f.readlines())
+    expect(before > 1, "the fork was killed too early")
+    done = train(*fork, "--set", "steps=12")
+    expect(done.returncode == 0, f"the fork ends with {done.returncode}: {done.stderr}")
+    steps = [row["step"] for row in rows(metrics)]
+    expect(steps == list(range(7, 13)), f"steps of the fork: {steps}")
+    done = train(*fork, "--set", "steps=14")
+    steps = [row["step"] for row in rows(metrics)]
+    expect(done.returncode == 0 and steps == list(range(7, 15)), f"resumed: {steps}, {done.stderr}")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    check_reinforced()
+    check_forks()
+    os.chdir("/")
+print(f"{len(failures)} failures")
+sys.exit(bool(failures))

@@ -95,7 +95,10 @@ class Collector : public pb::io::ErrorCollector {
     }
     Add(line, StartOfName(line, column, field),
         Concat("unknown field '", Printable(Dot(path, field)), "'; ", SuggestField(root_, path, field),
-               path.empty() ? "the recipe" : path, " has no such field; correct the name or remove it"));
+               !path.empty()              ? path
+               : root_.name() == "Recipe" ? "the recipe"
+                                          : "the file",
+               " has no such field; correct the name or remove it"));
   }
 
   const std::vector<std::string>& errors() const { return errors_; }

@@ -27,7 +27,9 @@ absl::StatusOr<LayoutPlan> PlanForThisMachine(const proto::Recipe& r, const Mode
                                               double peak_flops) {
   ASSIGN_OR_RETURN(LayoutPlan plan, FitPlan(r, config, ranks));
   plan.costs.stages.clear();
-  for (const double flops : StageFlops(config, plan.ranges, r.batch().sequence_length())) {
+  ModelConfig trained = config;
+  if (!TrainsMtp(r)) trained.num_nextn_predict_layers = 0;
+  for (const double flops : StageFlops(trained, plan.ranges, r.batch().sequence_length())) {
     const double phase = flops / 3 * plan.microbatch_tokens / (kShareOfPeak * peak_flops);
     plan.costs.stages.push_back({.forward = phase, .backward_input = phase, .backward_weight = phase});
   }
@@ -108,6 +110,20 @@ absl::Status PlanForCluster(const ParsedArgs& args, const proto::Recipe& r, cons
   return WriteTimeline(args, plan.layout);
 }
 
+// What the costs of a cluster know nothing of.
+absl::Status CheckPriced(const proto::Recipe& r) {
+  if (r.task() != proto::PRETRAIN && r.task() != proto::SFT) {
+    return UsageError(Concat("task: ", proto::Task_Name(r.task()),
+                             "; --cluster prices forward and backward of texts, not sampling and not other "
+                             "models; see what a step runs over with moebius train --dry-run"));
+  }
+  if (r.precision().compute() == proto::Precision::FP32) {
+    return UsageError(
+        "precision.compute: FP32; a cluster file has no peak for it; set precision.compute=BF16 or FP8");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RunPlan(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], args.All("set")));
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
@@ -119,9 +135,15 @@ absl::Status RunPlan(const ParsedArgs& args) {
     return UsageError(
         "--text prints the schedule and nothing else; leave out --cluster, --search and --timeline");
   }
-  if (args.Given("cluster")) return PlanForCluster(args, r, config);
+  if (args.Given("cluster")) {
+    RETURN_IF_ERROR(CheckPriced(r));
+    return PlanForCluster(args, r, config);
+  }
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
   const DType act = ComputeOf(r, *backend);
+  // What a GPU keeps, which is not what this machine is measured by.
+  const bool halves = r.device() == proto::CUDA && r.precision().compute() != proto::Precision::FP32;
+  const DType kept = halves ? DType::kBF16 : act;
   const double peak = MeasureProductPeak(*backend, act);
   ASSIGN_OR_RETURN(const int ranks, RanksOf(args, r));
   ASSIGN_OR_RETURN(const LayoutPlan plan, PlanForThisMachine(r, config, ranks, peak));
@@ -129,7 +151,7 @@ absl::Status RunPlan(const ParsedArgs& args) {
     std::fputs(ToText(plan.schedule).c_str(), stdout);
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(Print(r, config, plan, act, peak));
+  RETURN_IF_ERROR(Print(r, config, plan, kept, peak));
   return WriteTimeline(args, plan);
 }
 
@@ -152,7 +174,6 @@ std::vector<Verb> PlanVerbs() {
                  {.name = "ranks",
                   .kind = FlagKind::kInteger,
                   .placeholder = "N",
-                  .fallback = "0",
                   .help = "ranks of the job; default: pipeline x expert x data of the recipe",
                   .min = 1,
                   .max = kMostRanks},

@@ -294,6 +294,8 @@ absl::Status RunTrain(const ParsedArgs& args) {
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
   if (args.On("dry-run")) {
+    if (args.Given("ranks") && r.task() != proto::PIPELINE)
+      RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(args.Integer("ranks"))).status());
     return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)
                                        : PrintPlan(recipe, config);
   }

@@ -132,7 +132,7 @@ Objective Trainer::MakeObjective(const BatchSize& size) const {
   objective.token_scale = static_cast<float>(1 / size.predictions);
   objective.balance.sequence = static_cast<float>(config_.sequence_loss / size.sequences);
   objective.balance.auxiliary = static_cast<float>(config_.auxiliary_loss / size.sequences);
-  objective.balance.z = static_cast<float>(config_.router_z_loss / size.predictions);
+  objective.balance.z = static_cast<float>(config_.router_z_loss / size.tokens);
   objective.recompute = config_.recompute;
   objective.rounding = config_.rounding;
   return objective;
@@ -158,7 +158,8 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
   const BatchSizes sizes{.sequences = batch.sequences, .microbatch_sequences = config_.microbatch_sequences};
   RETURN_IF_ERROR(MakeSchedule(MicrobatchesOf(layout, sizes)));
   const double tokens = static_cast<double>(batch.sequences) * static_cast<double>(batch.length);
-  const BatchSize size{.predictions = tokens, .sequences = static_cast<double>(batch.sequences)};
+  const BatchSize size{
+      .predictions = tokens, .sequences = static_cast<double>(batch.sequences), .tokens = tokens};
   Objective objective = MakeObjective(size);
   const int64_t modules = model_config().num_nextn_predict_layers;
   if (modules > 0) objective.mtp_scale = static_cast<float>(config_.mtp_loss_weight / (modules * tokens));
@@ -203,12 +204,17 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
   for (int64_t wanted = least; microbatches > least; --wanted) microbatches = MicrobatchesFrom(wanted);
   RETURN_IF_ERROR(MakeSchedule(microbatches));
   const BatchSize size{.predictions = static_cast<double>(std::max<int64_t>(batch.predictions, 1)),
-                       .sequences = static_cast<double>(groups)};
+                       .sequences = static_cast<double>(groups),
+                       .tokens = std::accumulate(batch.groups.begin(), batch.groups.end(), 0.0,
+                                                 [](double sum, const AnswerGroup& group) {
+                                                   return sum + static_cast<double>(group.Tokens());
+                                                 })};
   Objective objective = MakeObjective(size);
   objective.token_scale = static_cast<float>(batch.scale);
   objective.inverse_temperature = DrawScale(batch.temperature);
   objective.entropies = batch.entropies;
   objective.entropy_scale = static_cast<float>(batch.entropy_scale);
+  if (!batch.balances) objective.balance = {};
   const int64_t shard = mesh_->at().batch_shard(layout);
   const int64_t first = shard * groups / shards, share = (shard + 1) * groups / shards - first;
   return Run(
@@ -270,7 +276,7 @@ absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, S
   if (objective.mtp_scale != 0) m.mtp_loss = totals[1] / (size.predictions * depths);
   m.balance_loss = totals[2] / size.sequences;
   m.auxiliary_loss = totals[3] / size.sequences;
-  m.z_loss = totals[4] / size.predictions;
+  m.z_loss = totals[4] / size.tokens;
   m.entropy = totals[6] / size.predictions;
   m.divergence = totals[7] / size.predictions;
   m.agreement = totals[8] / size.predictions;

@@ -52,6 +52,7 @@ struct GroupBatch {
   double temperature = 1;  // of the logits
   bool entropies = false;
   double entropy_scale = 0;
+  bool balances = true;  // routers, too: false where no group is here to be learnt from
   // See Microbatch; `first` and `count` say which groups these are the predictions of. Called on ranks that
   // hold the head, each for its own groups.
   std::function<void(int64_t first, int64_t count, std::span<const float> losses, std::span<float> weights)>
@@ -172,6 +173,7 @@ class Trainer {
   struct BatchSize {
     double predictions = 0;
     double sequences = 0;
+    double tokens = 0;  // that the model runs over
   };
   using Clock = std::chrono::steady_clock;
 

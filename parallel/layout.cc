@@ -64,7 +64,7 @@ absl::Status CheckTied(const Schedule& schedule, const std::string& source) {
 std::string ToText(const Layout& layout) {
   std::string out =
       Concat("pipeline ", layout.pipeline, " x data ", layout.data, " x expert ", layout.expert);
-  if (layout.pipeline > 1) out += Concat(", ", layout.schedule);
+  if (layout.pipeline > 1 || layout.schedule != Layout().schedule) out += Concat(", ", layout.schedule);
   return out;
 }
 
@@ -140,6 +140,7 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
                  "; use ", NearestMultiples(shards, batch.sequences)));
     } else {
       const absl::StatusOr<Schedule> schedule = ScheduleOf(layout, MicrobatchesOf(layout, batch));
+      if (absl::IsNotFound(schedule.status())) return schedule.status();
       if (!schedule.ok()) {
         add(Concat("parallel.schedule: ", std::string(schedule.status().message())));
       } else if (schedule->stages > model.num_hidden_layers) {

@@ -93,6 +93,11 @@ absl::StatusOr<std::string> RunHdf5Child(const std::string& path, int64_t file_b
     if (message[0] == kGood) return text;
     return DamagedError(text);
   }
+  if (reaped == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) {
+    return DamagedError(Concat(path,
+                               ": the HDF5 library takes too long to look through it; the file is damaged, "
+                               "or cut into very many small chunks: write it again with larger ones"));
+  }
   const std::string how =
       reaped == child && WIFSIGNALED(status) ? Concat(" (signal ", WTERMSIG(status), ")") : "";
   return DamagedError(Concat(path, ": the HDF5 library breaks on it", how, "; the file is damaged"));

@@ -21,7 +21,8 @@ constexpr size_t kMaxObjects = 10000;
 constexpr hsize_t kMaxChunkBytes = 64 << 20;
 constexpr size_t kMaxAttributeBytes = 1 << 20;
 constexpr int64_t kMaxDecodedBytes = int64_t{4} << 30;
-constexpr hsize_t kMaxInflation = 1100;  // what deflate can do at most
+constexpr hsize_t kMaxListedChunks = 8192;  // HDF5 1.10 looks through all chunks for the place of one
+constexpr hsize_t kMaxInflation = 1100;     // what deflate can do at most
 
 using Attribute = Hdf5Contents::Attribute;
 
@@ -79,6 +80,7 @@ class Extractor {
   absl::Status Walk(const std::string& group, int depth);
   absl::Status Examine(const std::string& name);
   absl::Status ExamineStorage(hid_t dataset, hid_t creation, Hdf5Contents::Entry& entry, bool plain);
+  static absl::Status CountChunks(hid_t dataset, hsize_t wanted);
   absl::Status ExamineChunks(hid_t dataset, hsize_t chunk, Hdf5Contents::Entry& entry, bool plain) const;
   absl::Status Decode(hid_t dataset, hsize_t chunk, Hdf5Contents::Entry& entry);
   absl::Status ReadAttributes();
@@ -199,7 +201,13 @@ absl::Status Extractor::ExamineStorage(hid_t dataset, hid_t creation, Hdf5Conten
         chunk > kMaxChunkBytes / SizeOf(entry.dtype)) {
       return DamagedError(Concat("has chunks of ", chunk, " elements, more than 64 MiB"));
     }
-    RETURN_IF_ERROR(ExamineChunks(dataset, chunk, entry, plain));
+    const hsize_t chunks = (static_cast<hsize_t>(entry.length) + chunk - 1) / chunk;
+    if (chunks > kMaxListedChunks && static_cast<int64_t>(bytes) <= kMaxDecodedBytes - decoded_bytes_) {
+      RETURN_IF_ERROR(CountChunks(dataset, chunks));
+      plain = false;  // the library reads them
+    } else {
+      RETURN_IF_ERROR(ExamineChunks(dataset, chunk, entry, plain));
+    }
   } else if (layout == H5D_CONTIGUOUS && entry.length > 0) {
     const haddr_t at = H5Dget_offset(dataset);
     if (at == HADDR_UNDEF || at > file_bytes || bytes > file_bytes - at)
@@ -208,6 +216,15 @@ absl::Status Extractor::ExamineStorage(hid_t dataset, hid_t creation, Hdf5Conten
   }
   if (entry.length == 0 || (plain && layout != H5D_COMPACT)) return absl::OkStatus();
   return Decode(dataset, chunk, entry);
+}
+
+absl::Status Extractor::CountChunks(hid_t dataset, hsize_t wanted) {
+  const Hdf5Handle space(H5Dget_space(dataset), H5Sclose);
+  hsize_t found = 0;
+  if (!space.ok() || H5Dget_num_chunks(dataset, space.get(), &found) < 0)
+    return DamagedError(Concat("has a damaged chunk index; HDF5: ", Hdf5ErrorText()));
+  if (found < wanted) return DamagedError(Concat("lacks ", wanted - found, " chunks"));
+  return absl::OkStatus();
 }
 
 absl::Status Extractor::ExamineChunks(hid_t dataset, hsize_t chunk, Hdf5Contents::Entry& entry,
@@ -241,7 +258,8 @@ absl::Status Extractor::Decode(hid_t dataset, hsize_t chunk, Hdf5Contents::Entry
   entry.extents = {{0, entry.length, decoded_bytes_}};
   entry.decoded = true;
   decoded_bytes_ += bytes;
-  const hsize_t step = chunk > 0 ? chunk : hsize_t{1} << 20;
+  constexpr hsize_t kStep = hsize_t{1} << 20;  // elements read at once, or one chunk
+  const hsize_t step = chunk == 0 ? kStep : std::max(kStep / chunk, hsize_t{1}) * chunk;
   std::vector<std::byte> block;
   for (hsize_t first = 0, count; first < static_cast<hsize_t>(entry.length); first += count) {
     count = std::min(step, static_cast<hsize_t>(entry.length) - first);

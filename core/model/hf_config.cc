@@ -161,8 +161,11 @@ void ReadDeepSeekExperts(Fields& f, ModelConfig& c) {
 }
 
 absl::Status ReadQwenMoe(Fields& f, const json& object, const std::string& source, ModelConfig& c) {
-  f.Need("num_experts");
-  f.Take("num_experts", c.n_routed_experts);
+  // transformers 5 writes Mixtral's name.
+  const char* experts =
+      f.Has("num_local_experts") && !f.Has("num_experts") ? "num_local_experts" : "num_experts";
+  f.Need(experts);
+  f.Take(experts, c.n_routed_experts);
   f.Take("num_experts_per_tok", c.num_experts_per_tok);
   f.Take("moe_intermediate_size", c.moe_intermediate_size);
   c.norm_topk_prob = false;

@@ -151,6 +151,12 @@ absl::Status LoadWeights(const std::string& folder, Backend& backend, Stream& st
   for (const auto& parameter : model.parameters().all()) {
     for (const Piece& piece : parameter->spec().pieces) {
       wanted.insert(piece.name);
+      if (parameter->spec().mtp && files.Find(piece.name) == nullptr) {
+        return DamagedError(
+            Concat(folder, ": config.json promises MTP modules (num_nextn_predict_layers), but ", piece.name,
+                   " is missing (transformers saves none); set "
+                   "model.num_nextn_predict_layers to 0, or make a folder without by moebius import"));
+      }
       ASSIGN_OR_RETURN(std::vector<float> values, ReadTensorF32(files, folder, piece.name));
       const TensorInfo& info = *files.Find(piece.name);
       if (load.first_new_token && HasTokenRows(info, piece.shape)) {

@@ -164,7 +164,8 @@ double ClusterCosts::GroupBandwidth(bool leaves_node) const {
 
 double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) const {
   const int64_t per_node = cluster_.ranks_per_node(), ranks = layout.expert;
-  const double visited = PartsVisited(config_, ranks);
+  // Each choice is a row, also where several lie on one rank.
+  const auto rows = static_cast<double>(config_.num_experts_per_tok);
   const double within = GroupBandwidth(false), between = GroupBandwidth(true);
   if (layout.exchange.kind == ExchangeKind::kGather) {
     const int64_t near = std::min(ranks, per_node);
@@ -172,14 +173,14 @@ double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) con
                     static_cast<double>(ranks - near) * row_bytes / between);
   }
   if (ranks <= per_node)
-    return visited * static_cast<double>(ranks - 1) / static_cast<double>(ranks) * row_bytes / within;
+    return rows * static_cast<double>(ranks - 1) / static_cast<double>(ranks) * row_bytes / within;
   const double off_node = 1 - static_cast<double>(per_node) / static_cast<double>(ranks);
   // Uneven groups go the flat way (IsTwoLevel).
   if (layout.exchange.kind == ExchangeKind::kFlat || ranks % per_node != 0)
-    return visited * off_node * row_bytes / between;
+    return rows * off_node * row_bytes / between;
   const int64_t nodes = ranks / per_node;
-  // Once to each node, then from rank to rank there; both ways are busy at once.
-  const double fan_out = visited * static_cast<double>(per_node - 1) / static_cast<double>(per_node);
+  // Once to each node, then each choice from rank to rank there; both ways are busy at once.
+  const double fan_out = rows * static_cast<double>(per_node - 1) / static_cast<double>(per_node);
   return std::max(PartsVisited(config_, nodes) * off_node * row_bytes / between,
                   fan_out * row_bytes / within);
 }

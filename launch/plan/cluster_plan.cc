@@ -44,6 +44,23 @@ std::string HumanHours(double hours) {
                         : Line("%.1f", hours);
 }
 
+// How tokens reach experts, where they have a way to go.
+const char* ExchangeText(const Layout& layout, int per_node) {
+  if (layout.expert == 1) return "";
+  switch (layout.exchange.kind) {
+    case ExchangeKind::kGather:
+      return ", tokens gathered";
+    case ExchangeKind::kFlat:
+      return ", tokens flat";
+    case ExchangeKind::kAuto:
+    case ExchangeKind::kTwoLevel:
+      break;
+  }
+  // As ExchangeSeconds prices it.
+  const bool spreads = layout.expert > per_node && layout.expert % per_node == 0;
+  return spreads ? ", tokens on two levels" : ", tokens flat";
+}
+
 }  // namespace
 
 Goodput GoodputOf(double rank_hours, int ranks, double save_s, double restart_s) {
@@ -110,8 +127,9 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
       Line("cluster     %s: %d ranks, %lld a node; %.4g TFLOP/s in bf16, %.4g GB; links %.4g and %.4g GB/s\n",
            cluster_.name().c_str(), ranks, static_cast<long long>(cluster_.ranks_per_node()), a.bf16_tflops(),
            a.memory_gb(), cluster_.within_node().gb_per_s(), cluster_.between_nodes().gb_per_s());
-  out += Line("layout      %s: %d stages, %d microbatches of %.0f tokens\n",
-              ToText(plan.layout.layout).c_str(), s.stages, s.microbatches, plan.layout.microbatch_tokens);
+  out += Line("layout      %s: %d stages, %d microbatches of %.0f tokens%s\n",
+              ToText(plan.layout.layout).c_str(), s.stages, s.microbatches, plan.layout.microbatch_tokens,
+              ExchangeText(plan.layout.layout, static_cast<int>(cluster_.ranks_per_node())));
   out += Line("compute     %s\n\n", ComputeText(r, DType::kBF16).c_str());
 
   // The stage with the most work, phase by phase.
@@ -206,7 +224,8 @@ ClusterPlanner::Found ClusterPlanner::Search(const proto::Recipe& recipe, int ra
     r.mutable_parallel()->set_pipeline(pipeline);
     for (const int64_t expert : sizes(most_experts, recipe.parallel().expert())) {
       r.mutable_parallel()->set_expert(expert);
-      for (const std::string& schedule : pipeline == 1 ? std::vector<std::string>{"1f1b"} : ScheduleNames()) {
+      for (const std::string& schedule :
+           pipeline == 1 ? std::vector<std::string>{"1f1b", "dualpipev"} : ScheduleNames()) {
         r.mutable_parallel()->set_schedule(schedule);
         for (const int64_t sequences : {1, 2, 4}) {
           r.mutable_batch()->set_microbatch_sequences(sequences);
@@ -227,7 +246,7 @@ ClusterPlanner::Found ClusterPlanner::Search(const proto::Recipe& recipe, int ra
 std::string ClusterPlanner::Describe(const Found& found, size_t most) const {
   std::string out = Line("%zu of %d layouts fit %.4g GB\n\n", found.plans.size(), found.tried,
                          cluster_.accelerator().memory_gb());
-  if (found.plans.empty()) return out + "none: more ranks, or optimizer.moments=BF16\n";
+  if (found.plans.empty()) return out + "none: more ranks, or optimizer.moments=BF16 where it is not set\n";
   out +=
       "pipeline  data  expert  schedule     sequences  recompute   step s  tokens/s a rank  MFU %  bubble %  "
       " GB\n";

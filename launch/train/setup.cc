@@ -402,10 +402,12 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
                 WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ",
                 WithCommas(r.steps()), " steps of ", r.batch().sequences(), " x ", length);
   const absl::StatusOr<int64_t> peak = PredictPeakBytes(r, config, backend);
-  out += Concat("\nmemory       ",
-                peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
-                          : std::string(),
-                HumanBytes(state), " for weights, gradients and moments, the rest for activations");
+  out += Concat(
+      "\nmemory       ",
+      peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
+                : std::string(),
+      HumanBytes(state), " for weights, gradients and moments",
+      peak.ok() ? ", the rest for activations" : " of all ranks together; moebius plan has each rank's");
   if (peak_flops > 0) {
     out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
                   static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");

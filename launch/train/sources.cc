@@ -1,5 +1,7 @@
 #include "launch/train/sources.h"
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "core/base/strings.h"
@@ -24,8 +26,17 @@ namespace {
 
 std::string EvalName(const proto::Problems& problems) {
   if (problems.jsonl().empty()) return problems.kind();
-  const std::string stem = RecipeStem(problems.jsonl());
+  const std::string stem =
+      RecipeStem(problems.held_out_jsonl().empty() ? problems.jsonl() : problems.held_out_jsonl());
   return stem.empty() ? "problems" : stem;
+}
+
+// How many problems of an endless set are looked at before a run: those that it will draw, but for rare ones
+// that come late.
+int64_t Drawn(const proto::Recipe& r, const SourceContext& context) {
+  constexpr double kMost = 16384;
+  const double all = static_cast<double>(r.steps()) * static_cast<double>(context.sequences);
+  return static_cast<int64_t>(std::min(all, kMost));
 }
 
 // nullopt for a text of another family.
@@ -173,8 +184,10 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
 
 absl::Status TaskSource::CheckProblems(const SourceContext& context) const {
   const RolloutOptions rollout = RolloutOptionsOf(r_.rl(), context.max_length, context.seed);
-  if (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)
-    RETURN_IF_ERROR(CheckPrompts(*problems_, *codec_, problems_->size(), rollout));
+  if (r_.task() == proto::GRPO || r_.task() == proto::REJECTION) {
+    const int64_t most = problems_->size() > 0 ? problems_->size() : Drawn(r_, context);
+    RETURN_IF_ERROR(CheckPrompts(*problems_, *codec_, most, rollout));
+  }
   if (held_out_ == nullptr) return absl::OkStatus();
   return CheckPrompts(*held_out_, *codec_, r_.evaluate().problems(), rollout);
 }
@@ -182,7 +195,7 @@ absl::Status TaskSource::CheckProblems(const SourceContext& context) const {
 absl::StatusOr<WorkedAnswers> TaskSource::OpenAnswers(const SourceContext& context) {
   if (r_.sft().data().empty()) {
     WorkedAnswers answers(context, *problems_, *scorer_);
-    RETURN_IF_ERROR(answers.CheckProblems());
+    RETURN_IF_ERROR(answers.CheckProblems(Drawn(r_, context)));
     return answers;
   }
   const bool cut = r_.sft().too_long() == proto::Sft::CUT;

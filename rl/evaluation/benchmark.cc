@@ -18,6 +18,13 @@ constexpr std::string_view kProcedural[] = {"sort", "add", "multiply", "countdow
 
 }  // namespace
 
+absl::StatusOr<int64_t> ShotsOf(const BenchmarkOptions& options, const std::string& source, int64_t examples,
+                                int64_t wanted) {
+  if (examples >= wanted || !options.shots) return std::min(examples, wanted);
+  return UsageError(Concat(source, ": has ", examples, " worked examples; --shots is ", wanted, "; give ",
+                           examples, " or less"));
+}
+
 std::string ProtocolText(int64_t shots, Asking asking) {
   return Concat(shots, shots == 1 ? " shot, " : " shots, ", asking == Asking::kChat ? "chat" : "text");
 }

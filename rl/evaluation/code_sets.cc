@@ -164,7 +164,7 @@ absl::StatusOr<Benchmark> MakeMbpp(const BenchmarkOptions& options) {
         Concat("mbpp with ", shots, " shots; its examples are problems 2, 3 and 4; give --shots 3 or less"));
   SourceReader reader(options.data, "mbpp");
   ASSIGN_OR_RETURN(const std::string path, reader.Find({"mbpp/mbpp.jsonl"}));
-  Benchmark out{.protocol = ProtocolText(shots, options.asking)};
+  Benchmark out;
   std::vector<CodeTest> tests;
   ExampleSet& set = out.examples.emplace_back();
   RETURN_IF_ERROR(
@@ -181,7 +181,8 @@ absl::StatusOr<Benchmark> MakeMbpp(const BenchmarkOptions& options) {
   if (out.questions.empty())
     return DamagedError(
         path + ": has no problem with a task_id from 11 to 510; these are the test; get the file again");
-  out.shots = std::ssize(set.examples);
+  ASSIGN_OR_RETURN(out.shots, ShotsOf(options, path, std::ssize(set.examples), shots));
+  out.protocol = ProtocolText(out.shots, options.asking);
   out.files = reader.TakeFiles();
   out.grader = std::make_unique<CodeGrader>(std::move(tests), options.asking, *options.sandbox);
   if (!chat) out.stops = {"[DONE]"};

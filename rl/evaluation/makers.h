@@ -17,6 +17,11 @@ absl::StatusOr<Benchmark> MakeMbpp(const BenchmarkOptions& options);
 // Held-out items of `kind` (rl/tasks); examples come from its training items.
 absl::StatusOr<Benchmark> MakeProcedural(const std::string& kind, const BenchmarkOptions& options);
 
+// `wanted`, where `source` has so many examples: fewer are an error where the user has asked for more, else
+// all that there are.
+absl::StatusOr<int64_t> ShotsOf(const BenchmarkOptions& options, const std::string& source, int64_t examples,
+                                int64_t wanted);
+
 // "5 shots, text", "0 shots, chat"
 std::string ProtocolText(int64_t shots, Asking asking);
 

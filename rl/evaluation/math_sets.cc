@@ -86,16 +86,18 @@ absl::StatusOr<Benchmark> MakeMathSet(const MathSet& set, const BenchmarkOptions
         Concat(set.name, " has no worked examples; they would come from the questions; give --shots 0"));
   }
   SourceReader reader(options.data, set.name);
-  Benchmark out{.protocol = ProtocolText(shots, options.asking)};
+  Benchmark out;
   ASSIGN_OR_RETURN(std::vector<ProblemRow> rows, ReadProblemRows(reader, set.test_files, set, options.limit));
   for (ProblemRow& row : rows) out.questions.push_back(std::move(row.question));
   out.examples.emplace_back();
   if (shots > 0) {
     ASSIGN_OR_RETURN(std::vector<ProblemRow> examples,
                      ReadProblemRows(reader, set.example_files, set, shots));
+    RETURN_IF_ERROR(ShotsOf(options, Join(set.example_files), std::ssize(examples), shots).status());
     for (ProblemRow& row : examples) out.examples[0].examples.push_back(std::move(row.example));
   }
   out.shots = std::ssize(out.examples[0].examples);
+  out.protocol = ProtocolText(out.shots, options.asking);
   out.files = reader.TakeFiles();
   out.grader = std::make_unique<MathGrader>(out.questions, set.find);
   return out;

@@ -137,11 +137,11 @@ absl::StatusOr<Benchmark> MakeMmlu(const BenchmarkOptions& options) {
   const MmluMode mode = options.mmlu;
   const Asking asking = mode == MmluMode::kGenerate ? options.asking : Asking::kText;
   const bool chat = asking == Asking::kChat;
-  const int64_t shots = options.shots.value_or(mode == MmluMode::kCloze || chat ? 0 : 5);
+  int64_t shots = options.shots.value_or(mode == MmluMode::kCloze || chat ? 0 : 5);
   const char* mode_name = mode == MmluMode::kCloze    ? "cloze"
                           : mode == MmluMode::kLetter ? "letter"
                                                       : "generate";
-  Benchmark out{.protocol = Concat(mode_name, ", ", ProtocolText(shots, asking)), .shots = shots};
+  Benchmark out;
   ASSIGN_OR_RETURN(const std::vector<std::string> subjects, Subjects(options.data));
   SourceReader reader(options.data, "mmlu");
   std::vector<std::vector<ChoiceRow>> rows;
@@ -155,9 +155,13 @@ absl::StatusOr<Benchmark> MakeMmlu(const BenchmarkOptions& options) {
     if (shots == 0) continue;
     ASSIGN_OR_RETURN(const std::string path, reader.Find({"mmlu/dev/" + subject + "_dev.csv"}));
     ASSIGN_OR_RETURN(const std::vector<ChoiceRow> examples, ReadChoiceRows(reader, path));
+    ASSIGN_OR_RETURN(shots,
+                     ShotsOf(options, path, std::ssize(examples), shots));  // of the subject with fewest
     for (const ChoiceRow& row : examples)
       if (std::ssize(set.examples) < shots) set.examples.push_back(Ask(row, mode, asking));
   }
+  out.shots = shots;
+  out.protocol = Concat(mode_name, ", ", ProtocolText(shots, asking));
   // In turns, so that a limit takes of every subject.
   for (size_t i = 0, before = 1; out.questions.size() != before; ++i) {
     before = out.questions.size();

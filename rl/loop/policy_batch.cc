@@ -61,6 +61,7 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
       part.push_back(others.front());
     std::sort(part.begin(), part.end());
     AddPart(groups, part, totals, u == 0);
+    batches_.back().balances = end > begin;
   }
 }
 
@@ -126,10 +127,15 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
     for (const RolloutSample& s : groups[g].samples) {
       const auto n = std::ssize(s.tokens);
       const auto begin = token_advantages_.begin() + std::exchange(token, token + n);
-      // What could not be judged is left out; a group of nothing else is here to fill a rank's batch.
+      // What could not be judged is left out; a group of nothing else is here to fill a rank's batch, and
+      // predicts nothing.
       if (!s.score.reward && !none) continue;
       to.answers.push_back({.tokens = s.tokens, .weights = {}});
       if (options_.replays_routes) to.answers.back().routes = s.routes;
+      if (none) {
+        to.answers.back().counts.assign(n, false);
+        continue;
+      }
       part.lengths.push_back(n);
       part.advantages.insert(part.advantages.end(), begin, begin + n);
       part.behaviour.insert(part.behaviour.end(), s.logprobs.begin(), s.logprobs.end());
@@ -142,6 +148,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
   part.first_answer.push_back(std::ssize(part.lengths));
   if (KnowsWeights(part)) {
     for (int64_t g = 0; g < std::ssize(part.groups); ++g) {
+      if (part.fills[g]) continue;
       const int64_t begin = part.first_token[g], n = part.first_token[g + 1] - begin;
       const std::vector<double> gradient =
           LossOf(part, g, std::span<const double>(part.behaviour).subspan(begin, n)).gradient;
@@ -158,8 +165,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vecto
   batch.scale = 1;
   batch.temperature = options_.temperature;
   batch.entropies = true;
-  const bool all_count = std::none_of(part.fills.begin(), part.fills.end(), [](bool fill) { return fill; });
-  batch.entropy_scale = all_count ? options_.entropy_coefficient / static_cast<double>(totals.tokens) : 0;
+  batch.entropy_scale = options_.entropy_coefficient / static_cast<double>(totals.tokens);
   if (!KnowsWeights(part)) {
     batch.weigh = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
                                 std::span<float> weights) {

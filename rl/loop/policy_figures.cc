@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "rl/reward/text_reward.h"
 
@@ -40,6 +41,17 @@ GroupSignal SignalOf(std::span<const RolloutGroup> groups) {
     }
   }
   return MeasureSignal({.groups = group_of, .rewards = rewards, .lengths = lengths});
+}
+
+// Whether all that was judged is right and has earned the same.
+bool IsSolved(const RolloutGroup& group) {
+  std::optional<double> earned;
+  for (const RolloutSample& s : group.samples) {
+    if (!s.score.reward) continue;
+    if (s.score.correct != 1 || *s.score.reward != earned.value_or(*s.score.reward)) return false;
+    earned = s.score.reward;
+  }
+  return earned.has_value();
 }
 
 void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& signal, NamedValues& values) {
@@ -83,7 +95,10 @@ void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& s
   if (signal.groups > 0) {
     const auto all = static_cast<double>(signal.groups);
     values.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / all);
-    values.emplace_back("rl/zero_variance_all_best", static_cast<double>(signal.flat_highest) / all);
+    if (correct.n > 0) {
+      const auto solved = std::count_if(groups.begin(), groups.end(), IsSolved);
+      values.emplace_back("rl/zero_variance_all_best", static_cast<double>(solved) / all);
+    }
   }
   values.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
 }

@@ -101,8 +101,9 @@ absl::StatusOr<std::vector<RolloutGroup>> PolicySource::Sample(uint64_t first_pr
                          .journal = journal_.get()};
   options.decoder.routes = options_.replays_routes || ArchivesNext();
   options.before_judging = [this](const Model& policy, std::vector<RolloutGroup>& mine) {
-    // One update: the live policy is the proximal one, and the training forward says what it is.
-    if (!options_.exact && options_.updates > 1)
+    // One update: the live policy is the proximal one, and the training forward says what it is; but what KL
+    // takes off rewards is wanted before, by the forward that the reference's is.
+    if (!options_.exact && (options_.updates > 1 || options_.kl_in_reward != 0))
       Score(policy, Routes::kRollouts, &RolloutSample::proximal, mine);
     if (reference_ != nullptr) Score(*reference_, Routes::kOwn, &RolloutSample::reference, mine);
   };

@@ -93,7 +93,7 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
     const Right right = CountRight(group);
     if (right.judged == 0) continue;
     pass1.push_back(PassAtK(right.judged, right.right, 1));
-    passk.push_back(PassAtK(right.judged, right.right, right.judged));
+    if (right.judged == options.samples) passk.push_back(PassAtK(right.judged, right.right, right.judged));
   }
   const Estimate one = MeanOverPrompts(pass1), all = MeanOverPrompts(passk);
   report.values.emplace_back(key + "_pass1", one.mean);
@@ -101,7 +101,7 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
   std::snprintf(line, sizeof line, ", pass@1 %.3f +- %.3f over %lld sample%s", one.mean, one.half_width,
                 samples, samples == 1 ? "" : "s");
   report.notes.back() += line;
-  if (samples == 1) return report;
+  if (samples == 1 || passk.empty()) return report;
   report.values.emplace_back(Concat(key, "_pass", samples), all.mean);
   std::snprintf(line, sizeof line, ", pass@%lld %.3f", samples, all.mean);
   report.notes.back() += line;

@@ -134,7 +134,8 @@ std::pair<int64_t, int64_t> ShareOf(int64_t n, int rank, int ranks) {
 
 absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec, int64_t most,
                           const RolloutOptions& options) {
-  for (int64_t i = 0; i < std::min(most, problems.size()); ++i) {
+  const int64_t there = problems.size() > 0 ? problems.size() : most;  // 0: endless
+  for (int64_t i = 0; i < std::min(most, there); ++i) {
     RETURN_IF_ERROR(PromptOf(problems.At(i), codec, options).status());
   }
   return absl::OkStatus();

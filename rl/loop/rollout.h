@@ -56,8 +56,7 @@ struct ProblemTools {
   const Scorer& scorer;
 };
 
-// What SampleGroups would say of the first `most` problems of a file, without sampling; OK for an endless
-// set.
+// What SampleGroups would say of the first `most` problems, without sampling.
 absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec, int64_t most,
                           const RolloutOptions& options);
 

@@ -59,8 +59,10 @@ absl::StatusOr<AnswerGroup> WorkedAnswers::At(uint64_t index) const {
   return ToAnswerGroup(*chat);
 }
 
-absl::Status WorkedAnswers::CheckProblems() const {
-  for (int64_t i = 0; problems_ != nullptr && i < problems_->size(); ++i) RETURN_IF_ERROR(At(i).status());
+absl::Status WorkedAnswers::CheckProblems(int64_t drawn) const {
+  if (problems_ == nullptr) return absl::OkStatus();
+  const int64_t most = problems_->size() > 0 ? problems_->size() : drawn;
+  for (int64_t i = 0; i < most; ++i) RETURN_IF_ERROR(At(i).status());
   return absl::OkStatus();
 }
 

@@ -23,8 +23,9 @@ class WorkedAnswers {
   // Worked answers to problems, one after another without end; UsageError for one that has none.
   WorkedAnswers(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer);
 
-  // What Next would say of any problem of a file, before the first step; OK for an endless set.
-  absl::Status CheckProblems() const;
+  // What Next would say of any problem of a file, or of the first `drawn` of an endless set, before the first
+  // step.
+  absl::Status CheckProblems(int64_t drawn) const;
 
   // Collective. The answers at the trainer's data position, the same on all ranks.
   absl::StatusOr<Batch> Next() const;

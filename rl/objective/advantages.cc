@@ -140,12 +140,10 @@ std::vector<double> TokenAdvantages(AdvantageKind kind, const RewardedAnswers& a
 
 GroupSignal MeasureSignal(const RewardedAnswers& answers) {
   GroupSignal signal;
-  const double highest = MomentsOf(answers.rewards).high;
   for (const auto& [group, moments] : GroupMoments(answers)) {
     if (moments.count == 0) continue;
     ++signal.groups;
     signal.flat += moments.flat();
-    signal.flat_highest += moments.flat() && moments.high == highest;
   }
   signal.left_out = std::count_if(answers.rewards.begin(), answers.rewards.end(),
                                   [](double reward) { return std::isnan(reward); });

@@ -36,10 +36,9 @@ std::vector<double> TokenAdvantages(AdvantageKind kind, const RewardedAnswers& a
 
 // What says whether there is anything to learn.
 struct GroupSignal {
-  int64_t groups = 0;        // with at least one judged answer
-  int64_t flat = 0;          // of these: all rewards equal
-  int64_t flat_highest = 0;  // of these: all at the batch's highest reward
-  int64_t left_out = 0;      // answers that could not be judged
+  int64_t groups = 0;    // with at least one judged answer
+  int64_t flat = 0;      // of these: all rewards equal
+  int64_t left_out = 0;  // answers that could not be judged
 };
 GroupSignal MeasureSignal(const RewardedAnswers& answers);
 

@@ -104,6 +104,7 @@ PolicyLoss ComputePolicyLoss(const PolicyObjective& o, const BatchTotals& totals
         term = {-advantage * tokens.live[t], -advantage};
       } else if (o.surrogate == Surrogate::kCispo) {
         const double weight = std::clamp(ratio, 1 - o.clip_low, 1 + o.clip_high);
+        if (weight != ratio) bound = weight > ratio ? Bound::kLow : Bound::kHigh;
         term = {-weight * advantage * tokens.live[t], -weight * advantage};
       } else {
         term = Clipped(o, ratio, advantage, bound);

@@ -69,7 +69,8 @@ struct PolicyLoss {
   double kl = 0;                                        // sum over tokens of k3
   double ratio = 0, ratio_high = 0, mismatch_high = 0;  // sum of r; largest r; largest |proximal - behaviour|
   int64_t clipped_low = 0, clipped_high = 0,
-          clipped_dual = 0;  // tokens whose policy gradient a bound has removed
+          clipped_dual =
+              0;  // tokens whose policy gradient a bound has removed; kCispo: whose weight it has changed
 };
 
 PolicyLoss ComputePolicyLoss(const PolicyObjective& objective, const BatchTotals& totals,

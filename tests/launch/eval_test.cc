@@ -105,8 +105,27 @@ TEST_F(EvalVerb, PrintsATableWithHashesAndIntervals) {
   ASSERT_EQ(Run({"eval", "mmlu", "sort", "--data", kEvalData, "--limit", "3", "--knob", "sort_length=3"}), 0)
       << error_;
   for (const char* part :
-       {"pass@1 %", "letter, 5 shots, text", "terse, 0 shots, text", "seed 0", "95 %", "mmlu: ", "sha256 "})
+       {"pass@1 %", "letter, 1 shot, text", "terse, 0 shots, text", "seed 0", "95 %", "mmlu: ", "sha256 "})
     EXPECT_NE(out_.find(part), out_.npos) << part << "\n" << out_;
+}
+
+// gsm8k has two examples here, one of mmlu's subjects one.
+TEST_F(EvalVerb, NeverClaimsExamplesThatItDoesNotHave) {
+  WriteTinyFolder(folder_.File("model"), TinyChat::kNone);
+  for (const auto& [name, shots, text] :
+       {std::tuple{"mmlu", "1", "1 shot, text"}, {"gsm8k", "2", "2 shots, text"}}) {
+    const std::vector<std::string> args = {"eval", name,        "--data", kEvalData, "--limit",
+                                           "2",    "--max-new", "4",      "--shots"};
+    const auto with = [&](const char* wanted) {
+      std::vector<std::string> all = args;
+      all.emplace_back(wanted);
+      return Run(all);
+    };
+    EXPECT_EQ(with("10"), kExitUsage);
+    EXPECT_NE(error_.find("--shots is 10"), error_.npos) << error_;
+    EXPECT_EQ(with(shots), 0) << error_;
+    EXPECT_NE(out_.find(text), out_.npos) << out_;
+  }
 }
 
 // eval --help sends to the page for them.

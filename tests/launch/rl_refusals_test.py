@@ -184,7 +184,7 @@ def refuse_supervised():
 
 
 def refuse_distillation():
-    distill = MODEL + "task: DISTILL\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER
+    distill = MODEL + "task: DISTILL\nbatch { sequences: 2 sequence_length: 32 }\n" + TOKENIZER + MAX_NEW
     sort = 'problems { kind: "sort" sort_length: 2 }\n'
     teacher = 'distill { teacher: "other/checkpoints/latest" %s }\n'
     refuse("distilling without a teacher", distill + sort, 64, "distill.teacher")

@@ -113,6 +113,27 @@ TEST(Hdf5File, ReadsRangesAcrossChunksAsWiderTypes) {
   EXPECT_EQ(ExitCode(file->Read("gone", 0, std::span(two))), kExitMissing);
 }
 
+// As h5py makes them of data that grows: the library finds the place of one chunk by looking at all.
+TEST(Hdf5File, ReadsDatasetsOfVeryManyChunks) {
+  const Scratch scratch;
+  const std::vector<uint16_t> tokens = Counting<uint16_t>(160'001, 7);
+  for (const int gzip_level : {0, 1}) {
+    const std::string path = scratch.path("many.h5");
+    auto writer = Hdf5Writer::Create(path);
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    ASSERT_TRUE(
+        writer->CreateDataset("tokens", DType::kU16, {.chunk_elements = 16, .gzip_level = gzip_level}).ok());
+    ASSERT_TRUE(writer->Append("tokens", std::span(tokens)).ok());
+    ASSERT_TRUE(writer->Commit().ok());
+    const auto file = Hdf5File::Open(path);
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_EQ(ReadAllOf<uint16_t>(*file, "tokens"), tokens);
+    std::vector<uint16_t> some(1000);
+    ASSERT_TRUE(file->Read("tokens", 70'007, std::span(some)).ok());
+    EXPECT_EQ(some, std::vector<uint16_t>(tokens.begin() + 70'007, tokens.begin() + 71'007));
+  }
+}
+
 TEST(Hdf5File, TheSameCallsGiveTheSameBytes) {
   const Scratch scratch;
   const auto first = WriteSample(scratch.path("a.h5"), 12345);
@@ -303,7 +324,7 @@ TEST(Hdf5Child, CrashesLoopsAndGreedAreReportedAsDamage) {
       i = i + 1;
     }
   });
-  EXPECT_TRUE(Contains(loop.status(), Concat("signal ", SIGXCPU))) << loop.status();
+  EXPECT_TRUE(Contains(loop.status(), "takes too long")) << loop.status();
   const auto greed = run([]() -> absl::StatusOr<std::string> { return std::string(int64_t{1} << 44, 'x'); });
   EXPECT_EQ(ExitCode(greed.status()), kExitDamaged) << greed.status();
 }

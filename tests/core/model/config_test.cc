@@ -171,6 +171,10 @@ TEST(ConfigTest, FamiliesHaveTheChoicesOfTheirModels) {
   EXPECT_FALSE(moe.IsMoe(0)) << "in mlp_only_layers";
   EXPECT_TRUE(moe.IsMoe(1));
   EXPECT_TRUE(moe.norm_topk_prob);
+  json renamed = GoldenJson("qwen3_moe");  // as transformers 5 writes it
+  renamed["num_local_experts"] = renamed["num_experts"];
+  renamed.erase("num_experts");
+  EXPECT_EQ(Read(renamed).n_routed_experts, moe.n_routed_experts);
 
   const ModelConfig mixtral = Read(GoldenJson("mixtral"));
   EXPECT_EQ(mixtral.n_routed_experts, 4);

@@ -220,9 +220,10 @@ TEST(PolicyBatchTest, ABatchWithoutAnyRewardTeachesNothing) {
     const PolicyBatch batch(options, samples, 1);
     EXPECT_FALSE(batch.has_signal());
     const GroupBatch& update = batch.updates()[0];
-    const Floats weights = exact ? WeightsOf(update) : Weigh(update, LossesOf(update, samples, false));
-    EXPECT_EQ(weights, Floats(weights.size(), 0.0f));
+    for (const AnswerGroup& group : update.groups) EXPECT_EQ(group.Predictions(), 0);
+    EXPECT_EQ(update.predictions, 0);
     EXPECT_EQ(update.entropy_scale, 0);
+    EXPECT_FALSE(update.balances);
   }
 }
 
@@ -361,17 +362,26 @@ TEST(PolicyBatchTest, FillsCountForNothing) {
   options.objective.kl = KlKind::kTrue;
   options.objective.kl_coefficient = 0.1;
   PolicyBatch with(options, samples, 2), without(options, {samples.data(), 1}, 1);
-  ASSERT_EQ(with.updates()[0].groups.size(), 2u);
-  const Floats weights = Weigh(with.updates()[0], LossesOf(with.updates()[0], samples, false)),
-               alone = Weigh(without.updates()[0], LossesOf(without.updates()[0], samples));
-  EXPECT_EQ(Floats(weights.begin(), weights.begin() + std::ssize(alone)), alone);
-  EXPECT_EQ(Floats(weights.begin() + std::ssize(alone), weights.end()),
-            Floats(weights.size() - alone.size(), 0.0f));
+  const GroupBatch& filled = with.updates()[0];
+  ASSERT_EQ(filled.groups.size(), 2u);
+  EXPECT_EQ(filled.groups[1].Predictions(), 0) << "nor has it entropies";
+  EXPECT_EQ(filled.entropy_scale, without.updates()[0].entropy_scale);
+  EXPECT_GT(filled.entropy_scale, 0);
+  EXPECT_EQ(filled.predictions, without.updates()[0].predictions);
+  EXPECT_EQ(Weigh(filled, LossesOf(without.updates()[0], {samples.data(), 1})),
+            Weigh(without.updates()[0], LossesOf(without.updates()[0], samples)));
   EXPECT_EQ(with.sums().tokens, without.sums().tokens);
   EXPECT_EQ(with.sums().kl, without.sums().kl);
   EXPECT_EQ(with.sums().loss, without.sums().loss);
-  EXPECT_EQ(with.updates()[0].entropy_scale, 0) << "entropies have no weights of their own";
-  EXPECT_GT(without.updates()[0].entropy_scale, 0);
+}
+
+// Routers are not taught by groups that are there to fill a batch alone.
+TEST(PolicyBatchTest, OnlyWhatTeachesBalances) {
+  PolicyOptions options;
+  EXPECT_TRUE(PolicyBatch(options, Mixed(), 1).updates()[0].balances);
+  EXPECT_FALSE(PolicyBatch(options, MakeSamples({{1, 1}, {0, 0}}), 1).updates()[0].balances);
+  options.entropy_coefficient = 0.01;  // of every token that was judged
+  EXPECT_TRUE(PolicyBatch(options, MakeSamples({{1, 1}, {0, 0}}), 1).updates()[0].balances);
 }
 
 // What KL takes off rewards tells answers apart, but there is nothing to learn from it.

@@ -38,6 +38,21 @@ TEST(SampleFigures, AreMeansOfWhatWasJudged) {
   EXPECT_EQ(*Find(values, "rl/left_out"), 4);
 }
 
+TEST(SampleFigures, AllBestAreThoseWithEveryAnswerRight) {
+  const auto best = [](const std::vector<RolloutGroup>& groups) {
+    return Find(FiguresOf(groups), "rl/zero_variance_all_best");
+  };
+  EXPECT_EQ(best(MakeSamples({{0, 0}, {0, 0}})), 0) << "the highest reward of all, and wrong";
+  EXPECT_EQ(best(MakeSamples({{1, 1}, {0, 0}})), 0.5);
+  EXPECT_EQ(best(MakeSamples({{1, 1}, {1, kNoReward}})), 1);
+  std::vector<RolloutGroup> unequal = MakeSamples({{1, 1}});
+  unequal[0].samples[0].score.reward = 0.5;  // right, and longer
+  EXPECT_EQ(best(unequal), 0);
+  unequal[0].samples[0].score.correct.reset();
+  unequal[0].samples[1].score.correct.reset();
+  EXPECT_EQ(best(unequal), std::nullopt) << "nobody knows what is right";
+}
+
 // Nothing is not the same as 0.
 TEST(SampleFigures, OfNothingThereAreNone) {
   const NamedValues values = FiguresOf(MakeSamples({{kNoReward, kNoReward}, {kNoReward, kNoReward}}));

@@ -2,6 +2,7 @@
 Usage: program_test.py BINARY"""
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,38 @@ def check_sizes_beyond_any_machine():
         expect(code == 64 and "error: " in err, f"{' '.join(words)}: {code} {err!r}")
 
 
+def check_plans_price_only_what_they_know():
+    cluster = ("--cluster", str(RECIPES / "clusters" / "h200.textproto"))
+    one_gpu = ("plan", str(RECIPES / "one_gpu.textproto"), *cluster)
+    for words, said in ((("plan", str(RECIPES / "rl" / "sort3_dense_reward.textproto"), *cluster), "task: GRPO"),
+                        ((*one_gpu, "--set", "precision.compute=FP32"), "precision.compute: FP32"),
+                        ((*one_gpu, "--ranks", "0"), "--ranks")):
+        code, _, err = run(*words)
+        expect(code == 64 and said in err, f"{' '.join(words)}: {code} {err!r}")
+    experts = ("plan", str(RECIPES / "deepseek_v2_lite.textproto"), *cluster, "--ranks", "16", "--set", "batch.sequences=16",
+               "--set", "parallel.expert=16")
+    for device, way in (("CPU", "tokens on two levels"), ("CUDA", "tokens flat")):
+        code, out, err = run(*experts, "--set", f"device={device}")
+        expect(code == 0 and way in out, f"plan says how tokens go on {device}: {code} {out!r} {err!r}")
+    code, _, err = run("plan", QUICKSTART, "--set", "parallel.schedule=none.txt", "--set", "parallel.pipeline=2", "--ranks", "2")
+    expect(code == 66 and "none.txt" in err, f"a schedule that is not there: {code} {err!r}")
+    # What MTP costs counts where its loss has a weight.
+    idle = [run("plan", QUICKSTART, "--set", "parallel.pipeline=2", "--set", "batch.microbatch_sequences=1", "--set",
+                f"mtp.loss_weight={weight}")[1] for weight in ("0", "0.3")]
+    shares = [re.findall(r"(\d+\.\d)%", out) for out in idle]
+    expect(shares[0] and shares[1] and shares[0] != shares[1], f"plan with and without MTP: {shares}")
+
+
+def check_standard_input_may_be_a_socket():
+    here, there = socket.socketpair()
+    graded = subprocess.Popen([BINARY, "grade", "--tsv", "-"], stdin=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    there.close()
+    here.sendall(b"1/2\t0.5\n")
+    here.close()
+    out, err = graded.communicate(timeout=60)
+    expect(graded.returncode == 0 and "equal" in out, f"grade from a socket: {graded.returncode} {out!r} {err!r}")
+
+
 names = verbs()
 expect(len(names) >= 3, f"verbs: {names}")
 for name in names:
@@ -118,4 +151,6 @@ check_contradictions()
 check_a_few_steps_can_be_timed()
 check_plans_say_what_is_fp8()
 check_sizes_beyond_any_machine()
+check_plans_price_only_what_they_know()
+check_standard_input_may_be_a_socket()
 print(f"{len(names)} verbs: {', '.join(names)}")

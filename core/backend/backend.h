@@ -102,12 +102,8 @@ class Backend : public Allocator {
 
   // Bytes of x rounded for FP8 products, by rows or by columns of `groups` groups. 0: x is better
   // left to each product, which rounds what it multiplies; then Round is not called.
-  virtual int64_t RoundedBytes(const TensorView& /*x*/, RoundedBy /*by*/, int64_t /*groups*/) const {
-    return 0;
-  }
-  virtual void Round(Stream& /*stream*/, const RoundArgs& /*args*/) {
-    CHECK(false) << Name() << " keeps nothing rounded";
-  }
+  virtual int64_t RoundedBytes(const TensorView& x, RoundedBy by, int64_t groups) const = 0;
+  virtual void Round(Stream& stream, const RoundArgs& args) = 0;
 
   virtual void MatMul(Stream& stream, const MatMulArgs& args) = 0;
   virtual void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) = 0;

@@ -84,9 +84,10 @@ struct Pass {
     if (!rows) return {};
     return {.rows = rows, .columns = NewRounded(saved.gradients(), dy, RoundedBy::kColumns, groups)};
   }
-  // Whether SwiGLU makes h, of this dtype and shape, and in the backward its gradients rounded.
-  bool RoundsSwiGlu(const TensorView& h) const {
-    return recompute.swiglu && rounding != Rounding::kNone && h.cols() % 128 == 0 &&
+  // Whether SwiGLU makes h, of this dtype and shape, and in the backward its gradients rounded. Then nobody
+  // has them otherwise, so products must take them: `hidden`, the width on their other side, counts too.
+  bool RoundsSwiGlu(const TensorView& h, int64_t hidden) const {
+    return recompute.swiglu && rounding != Rounding::kNone && h.cols() % 128 == 0 && hidden % 8 == 0 &&
            context.backend.RoundedBytes(h, RoundedBy::kRows, 1) > 0;
   }
 };

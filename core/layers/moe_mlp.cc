@@ -189,7 +189,7 @@ void MoeMlp::Experts(const Pass& pass) const {
   ArenaScope scope(pass.context.scratch);
   TensorView h(nullptr, rows.dtype, {n, intermediate});
   TensorView rounded_h;
-  if (pass.RoundsSwiGlu(h)) {
+  if (pass.RoundsSwiGlu(h, parameters_.down->shape()[1])) {
     rounded_h = pass.NewRounded(pass.context.scratch, h, RoundedBy::kRows);
   } else {
     h = pass.recompute.swiglu ? pass.context.scratch.New(h.dtype, h.shape) : pass.Keep(h_, h.dtype, h.shape);
@@ -272,7 +272,7 @@ RoundedCopies MoeMlp::ExpertsSwiGluBackward(const Pass& pass, const TokenExchang
                           .d_gate_up = d_gate_up,
                           .d_row_weights = pass.saved[d_row_weights_]};
   pass.saved[h_columns_] = {};
-  if (pass.RoundsSwiGlu(h)) {
+  if (pass.RoundsSwiGlu(h, parameters_.down->shape()[1])) {
     pass.saved[h_] = h;
     pass.saved[h_columns_] = pass.NewRounded(pass.saved.gradients(), h, RoundedBy::kColumns, groups);
     pass.saved[d_gate_up_] = d_gate_up;

@@ -15,7 +15,7 @@ void SwiGluMlp::Forward(const Pass& pass, TensorView x, TensorView y) const {
   gate_up_.Forward(pass, x, gate_up);
   ArenaScope scope(pass.context.scratch);
   const TensorView h_shape(nullptr, x.dtype, {rows, down_.in()});
-  if (pass.RoundsSwiGlu(h_shape)) {
+  if (pass.RoundsSwiGlu(h_shape, gate_up_.in())) {
     const TensorView rounded_h = pass.NewRounded(pass.context.scratch, h_shape, RoundedBy::kRows);
     SwiGlu(pass.context, {.gate_up = gate_up, .h = h_shape, .rounded_h = {.rows = rounded_h}});
     return down_.ForwardRounded(pass, h_shape, rounded_h, y);
@@ -32,7 +32,7 @@ void SwiGluMlp::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) co
   const TensorView dh = pass.context.scratch.New(dy.dtype, {rows, down_.in()});
   down_.BackwardInput(pass, dy, dh);
   const TensorView d_shape(nullptr, dy.dtype, {rows, gate_up_.out()}), h_shape(nullptr, dy.dtype, dh.shape);
-  if (pass.RoundsSwiGlu(h_shape)) {
+  if (pass.RoundsSwiGlu(h_shape, gate_up_.in())) {
     const RoundedCopies d = pass.NewRoundedGradient(d_shape);
     const TensorView h = pass.NewRounded(pass.saved.gradients(), h_shape, RoundedBy::kColumns);
     SwiGluBackward(pass.context, {.gate_up = pass.saved[gate_up_out_],

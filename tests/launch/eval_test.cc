@@ -1,6 +1,8 @@
 // `moebius eval` and `moebius chat` on a tiny random model, as a user runs them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -109,6 +111,20 @@ TEST_F(EvalVerb, PrintsATableWithHashesAndIntervals) {
     EXPECT_NE(out_.find(part), out_.npos) << part << "\n" << out_;
 }
 
+TEST_F(EvalVerb, WeightsOfNanAreNoModel) {
+  WriteTinyFolder(folder_.File("model"), TinyChat::kNone);
+  std::string weights = folder_.Read("model/model.safetensors");
+  uint64_t header = 0;
+  ASSERT_GT(weights.size(), sizeof header);
+  std::memcpy(&header, weights.data(), sizeof header);
+  std::fill(weights.begin() + static_cast<std::ptrdiff_t>(8 + header), weights.end(), '\xff');
+  folder_.Write("model/model.safetensors", weights);
+  EXPECT_EQ(Run({"eval", "sort", "mmlu", "--data", kEvalData, "--limit", "2", "--max-new", "4"}),
+            kExitBadNumbers)
+      << out_;
+  EXPECT_NE(error_.find("not finite"), error_.npos) << error_;
+}
+
 // gsm8k has two examples here, one of mmlu's subjects one.
 TEST_F(EvalVerb, NeverClaimsExamplesThatItDoesNotHave) {
   WriteTinyFolder(folder_.File("model"), TinyChat::kNone);
@@ -150,7 +166,9 @@ TEST_F(EvalVerb, RefusesWhatCannotWork) {
       folder_.Write("bad/gsm8k/test.jsonl", "{\"question\": \"q\", \"answer\": \"#### 1\"}\n{}\n");
   EXPECT_EQ(Run({"eval", "gsm8k", "--data", folder_.File("bad")}), kExitDamaged);
   EXPECT_NE(error_.find(damaged + " line 2"), error_.npos) << error_;
-  EXPECT_EQ(Run({"eval", "add", "--out", folder_.path(), "--limit", "1"}), kExitCannotWrite);
+  for (const std::string& to : {folder_.path(), std::string("/dev/null")}) {
+    EXPECT_EQ(Run({"eval", "add", "--out", to, "--limit", "1"}), kExitCannotWrite) << "it would be replaced";
+  }
 }
 
 TEST_F(EvalVerb, ChatKeepsTheConversationAndDropsItsOldestExchanges) {

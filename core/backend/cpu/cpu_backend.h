@@ -42,6 +42,9 @@ class CpuBackend : public Backend {
   void Fill(Stream& stream, TensorView x, float value) override;
   void Cast(Stream& stream, TensorView from, TensorView to) override;
   void Accumulate(Stream& stream, const AccumulateArgs& args) override;
+  // The emulation of FP8 rounds in every product.
+  int64_t RoundedBytes(const TensorView&, RoundedBy, int64_t) const override { return 0; }
+  void Round(Stream&, const RoundArgs&) override { CHECK(false) << "nothing is kept rounded"; }
   void MatMul(Stream& stream, const MatMulArgs& args) override;
   void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) override;
   void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) override;

@@ -21,6 +21,11 @@ class RoundedTest : public testing::Test {
     std::copy(kOffsets.begin(), kOffsets.end(), offsets_.view().as<int64_t>());
   }
 
+  void SetUp() override {
+    if (backend_->InstructionSet() != "sm_90")
+      GTEST_SKIP() << "no FP8 kernels on " << backend_->InstructionSet();
+  }
+
   Tensor Random(Shape shape, const std::string& name) {
     return RandomTensor(*backend_, DType::kBF16, shape, name);
   }

@@ -68,6 +68,10 @@ class WaitingBackend final : public Backend {
   void Fill(Stream& s, TensorView x, float value) override { Call(&Backend::Fill, s, x, value); }
   void Cast(Stream& s, TensorView from, TensorView to) override { Call(&Backend::Cast, s, from, to); }
   void Accumulate(Stream& s, const AccumulateArgs& a) override { Call(&Backend::Accumulate, s, a); }
+  int64_t RoundedBytes(const TensorView& x, RoundedBy by, int64_t groups) const override {
+    return to_->RoundedBytes(x, by, groups);
+  }
+  void Round(Stream& s, const RoundArgs& a) override { Call(&Backend::Round, s, a); }
   void MatMul(Stream& s, const MatMulArgs& a) override { Call(&Backend::MatMul, s, a); }
   void GroupedMatMul(Stream& s, const GroupedMatMulArgs& a) override { Call(&Backend::GroupedMatMul, s, a); }
   void HeadMatMul(Stream& s, const HeadMatMulArgs& a) override { Call(&Backend::HeadMatMul, s, a); }

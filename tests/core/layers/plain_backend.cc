@@ -91,6 +91,8 @@ class PlainBackend final : public Backend {
     for (int64_t i = 0; i < a.x.elements(); ++i) PutFlat(a.y, i, Flat(a.y, i) + a.alpha * Flat(a.x, i));
   }
 
+  int64_t RoundedBytes(const TensorView&, RoundedBy, int64_t) const override { return 0; }
+  void Round(Stream&, const RoundArgs&) override { CHECK(false) << "nothing is kept rounded"; }
   void MatMul(Stream&, const MatMulArgs& a) override {
     CHECK(a.rounding == Rounding::kNone) << "tests of FP8 are for real backends";
     const bool ta = a.transpose_a == Transpose::kYes, tb = a.transpose_b == Transpose::kYes;

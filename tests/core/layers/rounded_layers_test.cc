@@ -70,9 +70,9 @@ struct TrainedOnce {
 };
 
 // A microbatch through the layer, the weights' gradients late. intermediate: of every expert.
-TrainedOnce Train(Bench& bench, DType act, int64_t intermediate, bool recompute) {
+TrainedOnce Train(Bench& bench, DType act, int64_t intermediate, bool recompute, int64_t hidden = 64) {
   MoeChoices choices;
-  choices.hidden = 64;
+  choices.hidden = hidden;
   choices.intermediate = choices.shared = intermediate;
   choices.bias = true;
   choices.spec = {.top_k = 3, .normalize = true, .scale = 2.5};
@@ -144,6 +144,16 @@ TEST_P(RoundedLayersTest, OperandsRoundedOnceAreThoseThatProductsRound) {
       EXPECT_EQ(calls.rounded, made ? 2 : 4);
     }
   }
+}
+
+// Products of other widths take what has memory.
+TEST_P(RoundedLayersTest, SwiGluKeepsItsResultsWhereTheWidthBesideThemIsOdd) {
+  auto keeping = std::make_unique<KeepingBackend>();
+  const KeepingBackend& calls = *keeping;
+  Bench plain, kept(std::move(keeping));
+  const TrainedOnce want = Train(plain, GetParam(), 128, true, 100);
+  ExpectSame(Train(kept, GetParam(), 128, true, 100), want, kTestsGpu ? 0.02 : 0);
+  EXPECT_EQ(calls.made_rounded, 0);
 }
 
 // What is made rounded is what is made otherwise, then rounded; sums over a row may differ in their order.

@@ -1,5 +1,7 @@
 #include "data/build.h"
 
+#include <sys/stat.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -125,7 +127,17 @@ std::optional<BuildReport> UpToDate(const std::string& out, const Json& settings
 absl::Status CheckReplaceable(const std::string& out) {
   if (FileExists(out))
     return CannotWriteError(Concat(out, ": is a file; the build makes a folder; give another out"));
-  if (!FolderExists(out)) return absl::OkStatus();
+  const std::string name = FileName(out);
+  struct stat here = {}, parent = {};
+  const bool there = FolderExists(out);
+  const bool mounted = there && stat(out.c_str(), &here) == 0 &&
+                       stat(ParentPath(out).c_str(), &parent) == 0 && here.st_dev != parent.st_dev;
+  if (name == "." || name == ".." || mounted) {
+    return CannotWriteError(
+        Concat(out, ": cannot be replaced as a whole; a new folder is renamed to it, and it is ",
+               mounted ? "a mount point" : "the current one", "; give a folder inside it"));
+  }
+  if (!there) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(out));
   for (const std::string& name : names) {
     if (!IsMadeByBuild(name)) {
@@ -133,6 +145,12 @@ absl::Status CheckReplaceable(const std::string& out) {
                                      "', which a data build did not make; the folder would be "
                                      "replaced as a whole; give a new or empty folder"));
     }
+  }
+  if (!names.empty() && !FileExists(JoinPath(out, "manifest.json"))) {
+    return CannotWriteError(
+        Concat(out,
+               ": holds files but no manifest.json, so no data build made them; the folder "
+               "would be replaced as a whole; give a new or empty folder"));
   }
   return absl::OkStatus();
 }

@@ -138,7 +138,15 @@ absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& folder) {
   if (FileExists(config_path)) {
     ASSIGN_OR_RETURN(const nlohmann::json config, ReadJsonFile(config_path, int64_t{64} << 20));
     if (HasJsonField(config, "chat_template")) {
-      ASSIGN_OR_RETURN(const std::string text, GetString(config, "chat_template", config_path));
+      std::string text;
+      if (config["chat_template"].is_array()) {  // of several, by their names
+        for (const nlohmann::json& each : config["chat_template"]) {
+          if (!each.is_object() || each.value("name", nlohmann::json()) != "default") continue;
+          ASSIGN_OR_RETURN(text, GetString(each, "template", config_path));
+        }
+      } else {
+        ASSIGN_OR_RETURN(text, GetString(config, "chat_template", config_path));
+      }
       return RecognizeChatTemplate(text, Concat(config_path, ": chat_template"));
     }
   }

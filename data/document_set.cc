@@ -21,7 +21,7 @@ struct OpenSource {
   std::string package, version;
 };
 
-absl::StatusOr<OpenSource> Open(const SourceOptions& source) {
+absl::StatusOr<OpenSource> Open(const SourceOptions& source, InvalidText invalid_text) {
   OpenSource open;
   if (!source.corpus.empty()) {
     ASSIGN_OR_RETURN(OpenCorpus corpus, OpenNamedCorpus(source.corpus, source.roots));
@@ -31,7 +31,7 @@ absl::StatusOr<OpenSource> Open(const SourceOptions& source) {
     open.reader = ReadTextFiles(std::move(files), source.name);
   } else {
     ASSIGN_OR_RETURN(std::vector<std::string> files, ExpandFiles(source.jsonl));
-    open.reader = ReadJsonl(std::move(files), source.name, source.text_field);
+    open.reader = ReadJsonl(std::move(files), source.name, source.text_field, invalid_text);
   }
   return open;
 }
@@ -122,7 +122,7 @@ absl::StatusOr<Split> DocumentSet::SplitOf(const std::string& name, std::vector<
 }
 
 absl::Status DocumentSet::ScanSource(size_t source, std::vector<bool>* patterns_used) {
-  ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[source]));
+  ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[source], options_.invalid_text));
   SourceReport report{.package = open.package, .version = open.version, .sha256 = ""};
   std::vector<Record> records;
   Sha256 everything;
@@ -136,7 +136,7 @@ absl::Status DocumentSet::ScanSource(size_t source, std::vector<bool>* patterns_
                  " bytes; tokenizers take less than 4 GiB at once; split the file, or give JSONL"));
     }
     ASSIGN_OR_RETURN(const int64_t replaced, MakeValidUtf8(options_.invalid_text, &document));
-    report.replaced += replaced;
+    report.replaced += replaced + document.replaced;
     Update(document, &everything);
     if (IsBlank(document.text)) {
       ++report.blank;
@@ -172,7 +172,7 @@ void DocumentSet::DropDuplicates() {
 absl::Status DocumentSet::ForEach(const Visitor& visit) const {
   int64_t index[2] = {0, 0};
   for (size_t s = 0; s < options_.sources.size(); ++s) {
-    ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[s]));
+    ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[s], options_.invalid_text));
     const absl::Status changed =
         DamagedError(Concat("source '", options_.sources[s].name,
                             "' changed while it was being read; run again when it is at rest"));

@@ -94,9 +94,6 @@ class Checker {
     if (r_.fork().has_step() && !r_.fork().has_from()) {
       Add("fork.step", "fork.step is set without fork.from; it is a step of another run; add its run folder");
     }
-    if (r_.fork().has_from() && r_.init().has_from()) {
-      Add("fork.from", "fork.from and init.from are both given; the weights come from one of them; keep one");
-    }
   }
 
   void CheckTexts() {
@@ -193,6 +190,11 @@ class Checker {
   void CheckOptimizer() {
     const auto& o = r_.optimizer();
     const bool piecewise = o.schedule() == proto::Optimizer::V3_PIECEWISE;
+    if (o.moments() == proto::Optimizer::BF16 && o.beta2() > 0.99) {
+      Add("optimizer.moments",
+          Concat("optimizer.moments is BF16 and beta2 ", o.beta2(),
+                 "; so slow a decay is rounded away in 8 bits; use FP32, or beta2 up to 0.99"));
+    }
     if (o.warmup_steps() > r_.steps()) {
       Add("optimizer.warmup_steps", Concat("optimizer.warmup_steps is ", o.warmup_steps(), " of ", r_.steps(),
                                            " steps; the run would end while warming up; shorten it"));
@@ -268,6 +270,8 @@ bool MayChange(const std::string& path) {
       "data.validation", "data.prefetch_batches",
       // A limit on the length; the error that it ends a run with says to change it.
       "rl.no_signal_steps",
+      // What is shown and stored, and how many answers are decoded at once.
+      "rl.show_samples", "rl.archive_every_steps", "rl.max_batch",
       // Of those who generate with the checkpoints.
       "model.bos_token_id", "model.eos_token_id"};
   return std::any_of(kFree.begin(), kFree.end(), [&path](const std::string& field) {

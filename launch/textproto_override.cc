@@ -195,15 +195,16 @@ class Override {
     if (index) return Fail("an element cannot be set as a whole", "set its fields one by one");
     std::unique_ptr<pb::Message> layer(message_->New());
     Origins local;
-    RETURN_IF_ERROR(
-        Annotate(ParseTextproto(Concat(field->name(), ": ", value_), "--set", layer.get(), &local), shown_));
+    RETURN_IF_ERROR(Annotate(ParseTextproto(Concat(field->name(), ": ", value_), "--set",
+                                            field->is_repeated() ? layer.get() : message_, &local),
+                             shown_));
     const pb::Reflection& reflection = *message_->GetReflection();
     int offset = 0;
     if (field->is_repeated()) {
       ForgetRecipeList(field);
       offset = reflection.FieldSize(*message_, field);
     }
-    message_->MergeFrom(*layer);
+    if (field->is_repeated()) message_->MergeFrom(*layer);
     const std::string parent = at_.substr(0, at_.size() - field->name().size());
     for (const auto& [path, unused] : local) {
       std::string shifted = path;

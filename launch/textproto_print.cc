@@ -50,7 +50,9 @@ class Printer {
     const std::string body = Body(child, path, indent + 2);
     // A section that is absent and has no defaults says nothing.
     if (body.empty() && index < 0 && !reflection.HasField(message, field)) return "";
-    const std::string margin(indent, ' ');
+    // What nobody has set is for the reader: read again, it is not set either.
+    std::string margin(indent, ' ');
+    if (index < 0 && !reflection.HasField(message, field)) margin += "# ";
     return margin + field->name() + " {\n" + body + margin + "}\n";
   }
 
@@ -60,7 +62,8 @@ class Printer {
     pb::TextFormat::Printer printer;
     printer.SetUseUtf8StringEscaping(true);
     printer.PrintFieldValueToString(message, field, index, &value);
-    std::string line = std::string(indent, ' ') + field->name() + ": " + value;
+    const bool unset = index < 0 && !message.GetReflection()->HasField(message, field);
+    std::string line = std::string(indent, ' ') + (unset ? "# " : "") + field->name() + ": " + value;
     line.resize(std::max(line.size() + 2, kOriginColumn), ' ');
     const auto origin = origins_.find(path);
     return line + "# " + (origin == origins_.end() ? "default" : Printable(origin->second, 200)) + "\n";

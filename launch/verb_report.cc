@@ -40,6 +40,12 @@ absl::Status RunReport(const ParsedArgs& args) {
           Concat(named, " has no metrics yet; metrics.jsonl is empty; run moebius train for a step first"));
     }
   }
+  // Runs of one name, as stages of two pipelines have, are told apart by their folders.
+  std::map<std::string, int> times;
+  for (const RunData& run : runs) ++times[run.name];
+  for (RunData& run : runs) {
+    if (times[run.name] > 1) run.name = run.path;
+  }
   const size_t columns = DetectTerminal(STDOUT_FILENO).columns;
   for (const RunData& run : runs) std::fputs(TerminalSummary(run, columns).c_str(), stdout);
   const std::string out = args.Given("out") ? args.Text("out") : DefaultPage(args.positional());

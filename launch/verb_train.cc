@@ -195,7 +195,7 @@ absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& reci
       for (size_t at; (at = set.find(mark)) != std::string::npos;)
         set.replace(at, mark.size(), StageFolder(r, path, j));
     }
-    has_start |= set.starts_with("init.");
+    has_start |= set.starts_with("init.") || set.starts_with("init=");
     sets.push_back(std::move(set));
   }
   if (i > 0 && !has_start) {

@@ -18,6 +18,7 @@ struct Document {
   std::string name;    // "austen/persuasion": source, "/", what the source calls it; unique within the source
   std::string text;    // bytes as the source has them; MakeValidUtf8 has not been applied
   std::string origin;  // where it lies, for messages: "PATH" or "PATH:LINE"
+  int64_t replaced = 0;  // bytes or sequences that the reader itself has replaced (InvalidText)
 };
 
 // Yields documents one at a time, in an order that depends on the content of the source only (not on the

@@ -1,5 +1,6 @@
 #include "data/corpora/jsonl.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -16,10 +17,39 @@ namespace {
 // A document is a line, and a document may be a whole book.
 constexpr int64_t kMaxLineBytes = int64_t{1} << 30;
 
+// The code unit of the \uXXXX that begins at `at`, or -1.
+int EscapedUnit(std::string_view json, size_t at) {
+  int unit = 0;
+  if (at + 6 > json.size() || json[at] != '\\' || json[at + 1] != 'u') return -1;
+  const auto [end, error] = std::from_chars(&json[at + 2], &json[at] + 6, unit, 16);
+  return error == std::errc() && end == &json[at] + 6 ? unit : -1;
+}
+
+// Halves of pairs without the other half, which are no text, become \uFFFD. Returns how many.
+int64_t ReplaceLoneSurrogates(std::string* json) {
+  int64_t replaced = 0;
+  for (size_t at = 0; (at = json->find('\\', at)) != std::string::npos;) {
+    const int unit = EscapedUnit(*json, at), next = EscapedUnit(*json, at + 6);
+    if (unit < 0) {
+      at += 2;  // another escape, of one character
+    } else if (unit >= 0xD800 && unit < 0xDC00 && next >= 0xDC00 && next < 0xE000) {
+      at += 12;
+    } else {
+      if (unit >= 0xD800 && unit < 0xE000) {
+        json->replace(at, 6, "\\uFFFD");
+        ++replaced;
+      }
+      at += 6;
+    }
+  }
+  return replaced;
+}
+
 class JsonlReader : public DocumentReader {
  public:
-  JsonlReader(std::vector<std::string> files, std::string source, std::string field)
-      : files_(std::move(files)),
+  JsonlReader(std::vector<std::string> files, std::string source, std::string field, InvalidText invalid_text)
+      : invalid_text_(invalid_text),
+        files_(std::move(files)),
         prefix_(SharedFolder(files_)),
         source_(std::move(source)),
         field_(std::move(field)) {}
@@ -39,7 +69,13 @@ class JsonlReader : public DocumentReader {
       }
       if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
       const std::string where = lines_->Where();
-      ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, where));
+      Document raw{.name = "", .text = std::string(line), .origin = where};
+      document->replaced = 0;
+      if (invalid_text_ == InvalidText::kReplace) {
+        ASSIGN_OR_RETURN(document->replaced, MakeValidUtf8(invalid_text_, &raw));
+        document->replaced += ReplaceLoneSurrogates(&raw.text);
+      }
+      ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(raw.text, where));
       if (!object.is_object()) {
         return DamagedError(Concat(where, ": ", DescribeJson(object),
                                    " is not an object; each line must be like {\"", field_,
@@ -54,6 +90,7 @@ class JsonlReader : public DocumentReader {
   }
 
  private:
+  InvalidText invalid_text_;
   std::vector<std::string> files_;
   std::string prefix_, source_, field_;
   size_t next_file_ = 0;
@@ -63,8 +100,8 @@ class JsonlReader : public DocumentReader {
 }  // namespace
 
 std::unique_ptr<DocumentReader> ReadJsonl(std::vector<std::string> files, std::string source,
-                                          std::string field) {
-  return std::make_unique<JsonlReader>(std::move(files), std::move(source), std::move(field));
+                                          std::string field, InvalidText invalid_text) {
+  return std::make_unique<JsonlReader>(std::move(files), std::move(source), std::move(field), invalid_text);
 }
 
 }  // namespace moebius

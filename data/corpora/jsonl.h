@@ -14,7 +14,8 @@ namespace moebius {
 // Every line of every file is a document named "SOURCE/FILE:LINE" (FILE: its name in `files`, without the
 // folder that they share); empty lines are passed over. Files may be .gz or .zst. Errors (65) name file and
 // line: not JSON, no string under `field`, a damaged or cut-short archive.
+// invalid_text: of the line, since JSON is UTF-8.
 std::unique_ptr<DocumentReader> ReadJsonl(std::vector<std::string> files, std::string source,
-                                          std::string field);
+                                          std::string field, InvalidText invalid_text);
 
 }  // namespace moebius

@@ -154,7 +154,7 @@ absl::Status TrainingLoop::OpenTexts() {
   }
   if (!r_.init().random())
     RETURN_IF_ERROR(CheckSameTokenizer(file.tokenizer_json, loader_->file(0).path(), r_.init().from()));
-  ASSIGN_OR_RETURN(tokenizer_, FindTokenizer(*loader_, r_.init().from()));
+  ASSIGN_OR_RETURN(tokenizer_, FindTokenizer(*loader_, r_.init().random() ? "" : r_.init().from()));
   return OpenSampler();
 }
 

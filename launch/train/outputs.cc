@@ -94,10 +94,12 @@ MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, do
   MetricsRow row{.step = m.step, .values = {}};
   row.Set("time_s", state.elapsed_s);
   row.Set("tokens", static_cast<double>(state.tokens));
-  row.Set("train/loss", m.loss);
-  if (bits_per_nat > 0) row.Set("train/bpb", m.loss * bits_per_nat);
-  row.Set("train/grad_norm", m.grad_norm);
-  row.Set("train/lr", m.lr);
+  if (r_.task() != proto::REJECTION) {  // which trains nothing
+    row.Set("train/loss", m.loss);
+    if (bits_per_nat > 0) row.Set("train/bpb", m.loss * bits_per_nat);
+    row.Set("train/grad_norm", m.grad_norm);
+    row.Set("train/lr", m.lr);
+  }
   if (state.skipped_steps > 0) row.Set("train/skipped_steps", static_cast<double>(state.skipped_steps));
   if (config_.num_nextn_predict_layers > 0 && TrainsMtp(r_)) row.Set("mtp/loss", m.mtp_loss);
   if (!m.expert_counts.empty()) {

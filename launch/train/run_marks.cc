@@ -50,7 +50,11 @@ absl::StatusOr<std::string> IdOf(const Loader& texts) {
 absl::Status Mark(const std::string& run_folder, const char* name, const std::string& id,
                   const std::string& otherwise) {
   const std::string path = JoinPath(run_folder, name);
-  if (!FileExists(path) || !FolderExists(JoinPath(run_folder, "checkpoints/latest"))) {
+  const absl::StatusOr<std::vector<std::string>> saved = ListDir(JoinPath(run_folder, "checkpoints"));
+  const bool has_checkpoint =
+      saved.ok() && std::any_of(saved->begin(), saved->end(),
+                                [](const std::string& name) { return name.starts_with("step-"); });
+  if (!FileExists(path) || !has_checkpoint) {
     return WriteFileAtomically(path, id + "\n").status();
   }
   ASSIGN_OR_RETURN(const std::string began, ReadFile(path));
@@ -65,6 +69,21 @@ absl::Status MarkTeacher(const std::string& run_folder, const std::string& teach
               Concat("distill.teacher ", teacher, " has other weights now than when ", run_folder,
                      " began; a run continues only as it was begun; name the checkpoint itself "
                      "(step-...) that it began with, or start a new run with another --out"));
+}
+
+absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& paths) {
+  std::string all, names;
+  for (const std::string& path : paths) {
+    if (path.empty()) continue;
+    ASSIGN_OR_RETURN(const FileHash hash, HashFile(path));
+    all += hash.sha256 + "\n";
+    names += Concat(names.empty() ? "" : ", ", path);
+  }
+  if (all.empty()) return absl::OkStatus();
+  return Mark(run_folder, "data.sha256", Sha256Hex(all),
+              Concat(names, ": has other lines now than when ", run_folder,
+                     " began; a run continues only as it was begun; put the file back, or start a new run "
+                     "with another --out"));
 }
 
 absl::Status MarkTexts(const std::string& run_folder, const Loader& texts) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "data/loader.h"
@@ -13,6 +14,10 @@ namespace moebius {
 // else by config.json and the names and sizes of files. UsageError where a run that has a checkpoint began
 // with others.
 absl::Status MarkTeacher(const std::string& run_folder, const std::string& teacher);
+
+// Likewise (data.sha256) for files of conversations or pairs, by all of their bytes; those without a name are
+// left out.
+absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& paths);
 
 // Likewise (data.sha256) for the token files of `texts`: by their sizes, their tokenizer, and tokens at 64
 // places.

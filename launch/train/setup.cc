@@ -150,14 +150,19 @@ absl::Status FillEndsOfTexts(Recipe& recipe) {
 }
 
 absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
+  const bool begins = !recipe.proto().init().has_from() || recipe.proto().init().random();
   if (recipe.proto().init().has_from()) {
     ASSIGN_OR_RETURN(const ModelConfig from, LoadConfig(recipe.proto().init().from()));
     proto::Model model;
     ConfigToProto(from, &model);
+    if (recipe.proto().init().random()) {  // it ends texts as its own tokenizer does
+      model.clear_bos_token_id();
+      model.clear_eos_token_id();
+    }
     RETURN_IF_ERROR(recipe.FillModel(model, JoinPath(recipe.proto().init().from(), "config.json")));
   }
   if (recipe.proto().task() == proto::PRETRAIN) {
-    if (!recipe.proto().init().has_from()) RETURN_IF_ERROR(FillEndsOfTexts(recipe));
+    if (begins) RETURN_IF_ERROR(FillEndsOfTexts(recipe));
     return ConfigFromProto(recipe.proto().model());
   }
   // Every token has its row: new ones, and all of a model that is made for the tokenizer. Such a model also
@@ -173,7 +178,11 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
     }
     proto::Model model;
     model.set_vocab_size(tokenizer.vocab_size());
-    if (const std::optional<int32_t> end = FindEndOfDocument(tokenizer)) model.set_eos_token_id(*end);
+    RETURN_IF_ERROR(recipe.FillModel(model, "the tokenizer"));
+  }
+  if (const std::optional<int32_t> end = FindEndOfDocument(tokenizer); begins && end) {
+    proto::Model model;
+    model.set_eos_token_id(*end);
     RETURN_IF_ERROR(recipe.FillModel(model, "the tokenizer"));
   }
   ASSIGN_OR_RETURN(ModelConfig config, ConfigFromProto(recipe.proto().model()));

@@ -120,6 +120,7 @@ absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
 absl::Status TaskSource::OpenSource(Training& training, const std::string& folder,
                                     const std::string& run_folder) {
   RETURN_IF_ERROR(CheckRl(r_.rl(), training.trainer->model_config()));
+  if (!folder.empty()) RETURN_IF_ERROR(MarkFiles(folder, {r_.sft().data(), r_.dpo().data()}));
   const SourceContext context{.trainer = *training.trainer,
                               .codec = *codec_,
                               .seed = r_.seed(),

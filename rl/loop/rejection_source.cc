@@ -116,6 +116,7 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   }
   RETURN_IF_ERROR(trainer.mesh().Agree(status));
   report.metrics.tokens = static_cast<int64_t>(tokens);
+  trainer.state().tokens += report.metrics.tokens;
   report.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (judged > 0) report.values.emplace_back("rl/accuracy", right / judged);
   report.values.emplace_back("rl/left_out", left_out);

@@ -313,6 +313,23 @@ TEST_F(BuildTest, AFolderWithOtherThingsIsNotReplaced) {
   EXPECT_EQ(ReadRaw(scratch_.path("out/thesis.tex")), "years of work");
 }
 
+// A name alone does not make a file a build's.
+TEST_F(BuildTest, ATokenizerOfTheUsersOwnIsNotReplaced) {
+  fs::create_directories(scratch_.path("out"));
+  WriteRaw(scratch_.path("out/tokenizer.json"), "{}");
+  const auto report = Build();
+  EXPECT_EQ(ExitCode(report.status()), kExitCannotWrite) << report.status();
+  EXPECT_NE(MessageOf(report.status()).find("no manifest.json"), std::string::npos) << report.status();
+  EXPECT_EQ(ReadRaw(scratch_.path("out/tokenizer.json")), "{}");
+}
+
+TEST_F(BuildTest, TheCurrentFolderIsRefusedBeforeTheWork) {
+  recipe_.set_out(".");
+  const auto report = Build();
+  EXPECT_EQ(ExitCode(report.status()), kExitCannotWrite) << report.status();
+  EXPECT_EQ(lines_, "");
+}
+
 TEST_F(BuildTest, APlaceThatCannotBeWrittenShowsBeforeTheTokenizerIsTrained) {
   WriteRaw(scratch_.path("file"), "no folder");
   recipe_.set_out(scratch_.path("file/out"));

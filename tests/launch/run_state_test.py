@@ -88,6 +88,38 @@ def check_reinforced():
     expect(done.returncode == 0, f"repaired, the run goes on: {done.stderr}")
 
 
+# What a run writes down of its recipe is a recipe: it goes on with it, and makes the same run anew.
+def check_resolved_recipes():
+    write("taught.textproto", SFT)
+    for name in ("sort", "taught"):
+        first = train(f"{name}.textproto", "--out", f"r-{name}", "--set", "steps=4")
+        expect(first.returncode == 0, f"{name} ends with {first.returncode}: {first.stderr}")
+        resolved = f"r-{name}/recipe.resolved.textproto"
+        again = train(resolved, "--out", f"again-{name}")
+        expect(again.returncode == 0, f"{resolved} ends with {again.returncode}: {again.stderr}")
+        weights = [open(f"{run}-{name}/checkpoints/latest/model.safetensors", "rb").read() for run in ("r", "again")]
+        expect(weights[0] == weights[1], f"{resolved} makes other weights")
+        more = train(resolved, "--out", f"r-{name}", "--set", "steps=5")
+        expect(more.returncode == 0, f"{resolved} goes on with {more.returncode}: {more.stderr}")
+
+
+# Other conversations than a run began with are refused, whatever became of its links.
+def check_data_is_the_same():
+    def conversation(answer):
+        messages = [{"role": "user", "content": "sort 21="}, {"role": "assistant", "content": answer}]
+        return json.dumps({"messages": messages}) + "\n"
+    write("talk.jsonl", conversation("12") * 4)
+    write("talk.textproto", SFT.replace('problems { kind: "sort" sort_length: 2 }\n', "") + 'sft { data: "talk.jsonl" }\n')
+    done = train("talk.textproto", "--out", "talk", "--set", "steps=2")
+    expect(done.returncode == 0, f"conversations: {done.returncode} {done.stderr}")
+    write("talk.jsonl", conversation("21") * 4)
+    for lost in (False, True):
+        if lost:
+            os.remove("talk/checkpoints/latest")
+        done = train("talk.textproto", "--out", "talk", "--set", "steps=3")
+        expect(done.returncode == 64 and "talk.jsonl" in done.stderr, f"other conversations: {done.returncode} {done.stderr}")
+
+
 # A fork that has saved nothing yet begins where it began: its rows are written again, not twice.
 def check_forks():
     write("taught.textproto", SFT)
@@ -117,6 +149,8 @@ with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     check_reinforced()
     check_forks()
+    check_resolved_recipes()
+    check_data_is_the_same()
     os.chdir("/")
 print(f"{len(failures)} failures")
 sys.exit(bool(failures))

@@ -180,12 +180,29 @@ TEST_F(CorporaTest, ReadsJsonlPlainAndCompressed) {
   for (const auto& [name, content] : {std::pair<std::string, std::string>{"a.jsonl", lines},
                                       {"a.jsonl.gz", Gzip(lines)},
                                       {"a.jsonl.zst", zst}}) {
-    const auto documents = All(*ReadJsonl({Write(name, content)}, "web", "text"));
+    const auto documents = All(*ReadJsonl({Write(name, content)}, "web", "text", InvalidText::kRefuse));
     ASSERT_EQ(documents.size(), 2u) << name;
     EXPECT_EQ(documents[0].text, "first\nline");
     EXPECT_EQ(documents[1].text, "second \xC3\xA9");
     EXPECT_EQ(documents[1].name, "web/" + name + ":3");
   }
+}
+
+// JSON itself must be UTF-8, so what is bad is replaced before it is read.
+TEST_F(CorporaTest, JsonlWithBadTextIsReplacedWhereAsked) {
+  const std::string path = Write("bad.jsonl",
+                                 "{\"text\": \"a \xFF b\"}\n{\"text\": \"\\ud800 \\ud83d\\ude00 \\\\ud800 "
+                                 "\\udc00\"}\n{\"text\": \"good\"}\n");
+  absl::Status status;
+  EXPECT_EQ(All(*ReadJsonl({path}, "web", "text", InvalidText::kRefuse), &status).size(), 0u);
+  EXPECT_EQ(ExitCode(status), kExitDamaged) << status;
+  const auto documents = All(*ReadJsonl({path}, "web", "text", InvalidText::kReplace));
+  ASSERT_EQ(documents.size(), 3u);
+  EXPECT_EQ(documents[0].text, "a \xEF\xBF\xBD b");
+  EXPECT_EQ(documents[0].replaced, 1);
+  EXPECT_EQ(documents[1].text, "\xEF\xBF\xBD \xF0\x9F\x98\x80 \\ud800 \xEF\xBF\xBD");
+  EXPECT_EQ(documents[1].replaced, 2);
+  EXPECT_EQ(documents[2].replaced, 0);
 }
 
 TEST_F(CorporaTest, BadJsonlLinesAreNamed) {
@@ -197,7 +214,7 @@ TEST_F(CorporaTest, BadJsonlLinesAreNamed) {
   for (const auto& [line, expected] : cases) {
     const std::string path = Write("bad.jsonl", Concat("{\"text\": \"fine\"}\n", line, "\n"));
     absl::Status status;
-    EXPECT_EQ(All(*ReadJsonl({path}, "web", "text"), &status).size(), 1u) << line;
+    EXPECT_EQ(All(*ReadJsonl({path}, "web", "text", InvalidText::kRefuse), &status).size(), 1u) << line;
     EXPECT_EQ(ExitCode(status), kExitDamaged) << line;
     EXPECT_NE(Message(status).find(path), std::string::npos) << status;
     EXPECT_NE(Message(status).find("line 2"), std::string::npos) << status;
@@ -216,7 +233,7 @@ TEST_F(CorporaTest, CutShortArchivesAreDamaged) {
         {"a.jsonl.zst", zst.substr(0, zst.size() / 2)}}) {
     const std::string path = Write(name, content);
     absl::Status status;
-    EXPECT_LT(All(*ReadJsonl({path}, "web", "text"), &status).size(), 3000u);
+    EXPECT_LT(All(*ReadJsonl({path}, "web", "text", InvalidText::kRefuse), &status).size(), 3000u);
     EXPECT_EQ(ExitCode(status), kExitDamaged) << name;
     EXPECT_NE(Message(status).find(path), std::string::npos) << status;
   }

@@ -114,7 +114,7 @@ __device__ void ScanTotals(const int32_t* totals, int num_experts, int32_t* warp
 struct PlaceKernelArgs {
   Experts experts;
   int64_t choices;
-  int64_t room;  // of choice_of
+  int64_t room;           // of choice_of
   const int32_t* counts;  // [E, pieces]: choices of e in earlier pieces
   const int32_t* totals;  // [E]
   int64_t* offsets;       // = [E + 1], by the first block
@@ -294,7 +294,8 @@ constexpr int kRowsAtOnce = 8;  // whose loads are in flight together
 static_assert(kRowsAtOnce * kRowsAWarp == kWarp, "a warp reads the indices of its tokens at once");
 
 // out[t] = add[t] (or 0) + rows[row_of[t, 0]] + rows[row_of[t, 1]] + ..., added in this order in fp32; kNoRow
-// adds nothing. A warp owns a piece of `tokens_a_warp` adjacent tokens, a lane kUnit elements of each. Lane 8 j
+// adds nothing. A warp owns a piece of `tokens_a_warp` adjacent tokens, a lane kUnit elements of each. Lane 8
+// j
 // + r holds the index of token j's choice r; what a token has beyond eight is read eight at a time.
 template <typename T, int kUnit>
 __global__ void __launch_bounds__(kThreads, 3) CombineKernel(CombineKernelArgs<T> args) {

@@ -117,8 +117,8 @@ class MoeMlp {
   int x_, logits_, scores_, chosen_, weights_, f_, losses_, auxiliary_f_, auxiliary_losses_, z_, dlogits_;
   int live_;  // [T, K] i32: what the router would have chosen, under routing replay alone
   int rows_, gate_up_out_, h_, out_, dout_, d_gate_up_, d_rows_, d_row_weights_, handle_;
-  int h_columns_, dout_columns_,
-      d_gate_up_columns_;  // for gradients of weights, where they are rounded beside
+  // For gradients of weights, where operands are kept rounded.
+  int h_columns_, dout_columns_, d_gate_up_columns_;
 };
 
 // The layer alone, all phases in order and one rank: for tests and for models without overlap.

@@ -69,13 +69,15 @@ class JsonlReader : public DocumentReader {
       }
       if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
       const std::string where = lines_->Where();
-      Document raw{.name = "", .text = std::string(line), .origin = where};
       document->replaced = 0;
+      Document raw;
       if (invalid_text_ == InvalidText::kReplace) {
+        raw = {.name = "", .text = std::string(line), .origin = where};
         ASSIGN_OR_RETURN(document->replaced, MakeValidUtf8(invalid_text_, &raw));
         document->replaced += ReplaceLoneSurrogates(&raw.text);
+        line = raw.text;
       }
-      ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(raw.text, where));
+      ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, where));
       if (!object.is_object()) {
         return DamagedError(Concat(where, ": ", DescribeJson(object),
                                    " is not an object; each line must be like {\"", field_,

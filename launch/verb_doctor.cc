@@ -51,7 +51,7 @@ void CheckProcessor(const Environment& e, Findings* findings) {
   const std::unique_ptr<Backend> backend = MakeCpuBackend({});
   findings->Good("backend", backend->Name());
   findings->Good("compute", backend->AutoCompute() == DType::kBF16
-                                ? "precision AUTO is BF16: products gain from AVX512-BF16 or AMX here"
+                                ? "precision AUTO is BF16: this processor has AVX512-BF16 or AMX"
                                 : "precision AUTO is FP32: no AVX512-BF16 and no AMX here");
 }
 

@@ -70,8 +70,9 @@ class Backend : public Allocator {
   virtual std::string Name() const = 0;  // "cpu (AVX3_ZEN4, 2 threads)"
   // What results depend on bit for bit, beside the inputs: "AVX2", "sm_90". Checkpoints record it.
   virtual std::string InstructionSet() const = 0;
-  virtual DType AutoCompute()
-      const = 0;  // what `compute: AUTO` means here: kBF16 where products gain from it
+  // What `compute: AUTO` means here: kBF16 where the processor has instructions for it (AVX512-BF16, AMX,
+  // GPUs).
+  virtual DType AutoCompute() const = 0;
   // Whether the bits of a row of a forward kernel's result depend on that row's operands and on nothing else:
   // not on how many rows the call has, where among them the row is, or which sequences lie beside its own;
   // and DecodeAttention gives the bits that Attention gives the same query. DeviceOptions::batch_invariant.
@@ -137,9 +138,9 @@ class Backend : public Allocator {
   virtual void SumSquares(Stream& stream, TensorView x, TensorView sum) = 0;
 };
 
-// What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16:
-// AVX512-BF16), our own kernel elsewhere. kOneDnn: oneDNN for all that it can do here, for tests and
-// comparison.
+// What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16: AMX, or
+// AVX512-BF16 that outruns fp32), our own kernel elsewhere. kOneDnn: oneDNN for all that it can do here, for
+// tests and comparison.
 enum class ProductEngine { kAuto, kOneDnn, kOurs };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use

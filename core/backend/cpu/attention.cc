@@ -317,10 +317,14 @@ void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work 
 }
 
 UnitKind ChooseUnit(DType act) {
-  // Highway must have chosen its AVX3 code too: that holds the instruction.
-  const bool has_bf16 = HasBF16Products() && (hwy::SupportedTargets() & HWY_AVX3) != 0;
-  if (act != DType::kBF16 || !has_bf16) return UnitKind::kFloat;
-  return HasAmx() ? UnitKind::kAmxPair : UnitKind::kBF16Pair;
+  // Found once: Highway executes CPUID at every question, some 50 microseconds in a virtual machine.
+  static const UnitKind of_bf16 = [] {
+    // Highway must have chosen its AVX3 code too: that holds the instructions.
+    if ((hwy::SupportedTargets() & HWY_AVX3) == 0) return UnitKind::kFloat;
+    if (HasAmx()) return UnitKind::kAmxPair;
+    return HasBF16Dots() ? UnitKind::kBF16Pair : UnitKind::kFloat;
+  }();
+  return act == DType::kBF16 ? of_bf16 : UnitKind::kFloat;
 }
 
 void CpuBackend::Attention(Stream&, const AttentionArgs& args) {

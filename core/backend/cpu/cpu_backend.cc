@@ -86,12 +86,22 @@ std::string CpuBackend::Name() const {
 
 int64_t CpuBackend::free_bytes() const { return ReadMachineMemory().available; }
 
-std::string CpuBackend::InstructionSet() const {
-  return Concat(InstructionSetName(), HasAmx() ? " with AMX" : "",
-                batch_invariant_ ? " batch-invariant" : "");
+namespace {
+
+// All that chooses kernels of bf16 beside Highway's target.
+const char* BF16Unit() {
+  if (HasAmx()) return " with AMX";
+  if (HasBF16Dots()) return " with AVX512-BF16";
+  return HasBF16() ? " with slow AVX512-BF16" : "";
 }
 
-DType CpuBackend::AutoCompute() const { return HasBF16Products() ? DType::kBF16 : DType::kF32; }
+}  // namespace
+
+std::string CpuBackend::InstructionSet() const {
+  return Concat(InstructionSetName(), BF16Unit(), batch_invariant_ ? " batch-invariant" : "");
+}
+
+DType CpuBackend::AutoCompute() const { return HasBF16() ? DType::kBF16 : DType::kF32; }
 
 std::unique_ptr<Stream> CpuBackend::NewStream(StreamKind kind) {
   return kind == StreamKind::kExchange ? exchange_->NewStream() : NewCpuComputeStream();

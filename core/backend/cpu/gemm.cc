@@ -128,9 +128,10 @@ void Pack(const GemmOperand& b, int64_t k, int64_t n, float* packed) {
   b.dtype == DType::kF32 ? PackAny<float>(b, k, n, packed) : PackAny<BF16>(b, k, n, packed);
 }
 
-// ---- a block of a: rows of fp32 (kRowMajor), or tiles of [k][kTileRows] (kTiles) when a is transposed.
+// ---- a block of a: rows as they lie (kRows), rows copied kRowStride apart, a distance that the compiler
+// knows (kCopiedRows), or tiles of [k][kTileRows] (kTiles) when a is transposed.
 
-enum class BlockLayout { kRowMajor, kTiles };
+enum class BlockLayout { kRows, kCopiedRows, kTiles };
 
 struct Block {
   const float* data;
@@ -197,7 +198,8 @@ HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, int64_t a_stride, cons
     const VF b1 = hn::Load(d, b + p * 2 * lanes + lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kTileRows; ++r) {
-      const VF x = Set(kLayout == BlockLayout::kTiles ? a[p * kTileRows + r] : a[r * a_stride + p]);
+      const int64_t row = kLayout == BlockLayout::kRows ? a_stride : kRowStride;
+      const VF x = Set(kLayout == BlockLayout::kTiles ? a[p * kTileRows + r] : a[r * row + p]);
       left[r] = hn::MulAdd(x, b0, left[r]);
       right[r] = hn::MulAdd(x, b1, right[r]);
     }
@@ -328,10 +330,10 @@ void ComputeAny(const Product& product, const float* packed_b, float* scratch) {
       // fp32 rows are read as they lie, but the last tile needs rows to read beyond m.
       const int64_t whole = std::is_same_v<T, float> ? m / kTileRows * kTileRows : 0;
       if constexpr (std::is_same_v<T, float>) {
-        MultiplyBlock<BlockLayout::kRowMajor>({data, a.stride}, b, k * width, whole, n, block_k, t);
+        MultiplyBlock<BlockLayout::kRows>({data, a.stride}, b, k * width, whole, n, block_k, t);
       }
       const Block rest = WidenRows(data + whole * a.stride, a.stride, m - whole, block_k, scratch);
-      MultiplyBlock<BlockLayout::kRowMajor>(rest, b, k * width, m - whole, n, block_k, RowsOf(t, whole));
+      MultiplyBlock<BlockLayout::kCopiedRows>(rest, b, k * width, m - whole, n, block_k, RowsOf(t, whole));
     }
     p += block_k;
   } while (p < k);

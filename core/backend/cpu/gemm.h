@@ -1,7 +1,7 @@
-// Products of fp32 panels by a SIMD kernel of ours, single-threaded, for the pool's tasks. It serves
-// processors without AVX-512, where oneDNN 2.6 reaches 55-85 % of what the processor can do on our shapes and
-// has no bf16 at all; bf16 operands are widened while they are packed. With AVX-512, oneDNN is at full speed:
-// products.h.
+// Products of fp32 panels by a SIMD kernel of ours, single-threaded, for the pool's tasks; bf16 operands are
+// widened while they are packed. It serves where oneDNN 2.6 is slower or cannot: processors without AVX-512,
+// where it reaches 55-85 % of what they can do on our shapes and has no bf16 at all; bf16 where the processor
+// multiplies that slower than fp32; batch-invariant products. Elsewhere: products.h.
 //
 // An element of the result is one chain of fused multiply-adds over ascending k, cut at multiples of a fixed
 // block: it does not depend on m, n, or on where in a panel its row lies.

@@ -28,9 +28,17 @@ bool HasAvx512() {
 #endif
 }
 
-bool HasBF16Products() {
+bool HasBF16() {
 #if defined(__x86_64__)
-  return HasAvx512() && __builtin_cpu_supports("avx512bf16");  // every processor with AMX has it too
+  return HasAvx512() && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+bool HasBF16Dots() {
+#if defined(__x86_64__)
+  return HasBF16() && __builtin_cpu_is("amd");
 #else
   return false;
 #endif

@@ -1,11 +1,12 @@
 // Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and
-// which kernel makes a task: oneDNN where the processor has AVX-512, ours elsewhere (one for few rows, one
-// that packs its operands), matrix-vector kernels for a handful of rows. A batch-invariant backend knows only
-// ours, which round alike.
+// which kernel makes a task: oneDNN or ours (UsesOneDnn; one of ours is for few rows, one packs its
+// operands), matrix-vector kernels for a handful of rows. A batch-invariant backend knows only ours, which
+// round alike.
 #include <algorithm>
 #include <utility>
 #include <vector>
 
+#include "core/backend/cpu/amx.h"
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/few_rows.h"
 #include "core/backend/cpu/gemm.h"
@@ -94,7 +95,7 @@ bool CpuBackend::UsesOneDnn(const Product& p) const {
     case ProductEngine::kAuto:
       break;
   }
-  return HasAvx512() && (p.a.dtype == DType::kF32 || HasBF16Products());
+  return HasAvx512() && (p.a.dtype == DType::kF32 || HasAmx() || HasBF16Dots());
 }
 
 void CpuBackend::RunProduct(const Product& p, int thread) {

@@ -115,7 +115,7 @@ void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t
 void Widen(const BF16* from, int64_t n, float* to) { HWY_DYNAMIC_DISPATCH(WidenAll)(from, n, to); }
 
 BF16Dots ChooseBF16Dots() {
-  return ChooseUnit(DType::kBF16) != UnitKind::kFloat ? BF16Dots::kNative : BF16Dots::kWidened;
+  return ChooseUnit(DType::kBF16) == UnitKind::kBF16Pair ? BF16Dots::kNative : BF16Dots::kWidened;
 }
 
 int64_t MatVecColumnsATask(const MatVecArgs& args) {

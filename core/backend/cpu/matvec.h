@@ -41,8 +41,8 @@ inline constexpr int64_t kMatVecRows = 8;
 // Columns [begin, end) of y in the calling thread: for callers that make one task list of several products.
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end);
 
-// How products of bf16 by bf16 are formed: widened to fp32, or by AVX512-BF16's dot products. Tests run
-// kNative anywhere: without the instruction it is the same arithmetic by shifts.
+// How products of bf16 by bf16 are formed: widened to fp32, or by AVX512-BF16's dot products. kNative is the
+// same arithmetic by shifts in code for processors without AVX-512 (tests: BF16Anywhere).
 enum class BF16Dots { kWidened, kNative };
 BF16Dots ChooseBF16Dots();
 void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t end);

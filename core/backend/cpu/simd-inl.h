@@ -122,8 +122,9 @@ HWY_INLINE float Max(VF v) { return hn::GetLane(hn::MaxOfLanes(F32(), v)); }
 HWY_INLINE VF Exp(VF x) {
   const F32 d;
   const hn::RebindToSigned<F32> di;
-  // Of Min and Max the second operand is the result when one is NaN (SSE's rule, and scalar code's).
-  const VF clamped = hn::Max(Set(-87.3f), hn::Min(Set(89.0f), x));
+  // By comparisons, which leave NaN alone; what Min and Max do with it differs from target to target.
+  const VF below = hn::IfThenElse(hn::Gt(x, Set(89.0f)), Set(89.0f), x);
+  const VF clamped = hn::IfThenElse(hn::Lt(below, Set(-87.3f)), Set(-87.3f), below);
   // n = round(x / ln 2) by adding 1.5 * 2^23: the low bits of the sum are then n.
   const VF shifted = hn::MulAdd(clamped, Set(1.44269504088896341f), Set(12582912.0f));
   const VF n = hn::Sub(shifted, Set(12582912.0f));

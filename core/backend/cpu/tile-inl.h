@@ -27,7 +27,7 @@ inline constexpr int64_t kPanel = 2 * kLanes;
 inline constexpr int kStrip = kLanes >= 16 ? 12 : 6;  // rows of C held in registers: 2 vectors each
 
 HWY_INLINE VF MulAddUnit(const float* a, VF b, VF sum) { return hn::MulAdd(hn::Set(F32(), *a), b, sum); }
-// Two products of bf16 a lane, summed in fp32. Where the processor lacks the instruction this is the same
+// Two products of bf16 a lane, summed in fp32. In code for processors without AVX-512 this is the same
 // arithmetic by shifts: slower than fp32 units, and there for tests of the layout.
 HWY_INLINE VF MulAddUnit(const BF16Pair* a, hn::Vec<WordTag> b, VF sum) {
 #if HWY_TARGET == HWY_AVX3

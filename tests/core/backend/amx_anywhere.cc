@@ -1,6 +1,7 @@
 #include "tests/core/backend/amx_anywhere.h"
 
 #include "core/backend/cpu/amx.h"
+#include "hwy/targets.h"
 
 #if defined(__x86_64__)
 #include <signal.h>
@@ -166,7 +167,7 @@ AmxAnywhere::AmxAnywhere() {
 AmxAnywhere::~AmxAnywhere() {
   if (!HasAmx()) sigaction(SIGILL, &before, nullptr);
 }
-bool AmxAnywhere::Works() { return __builtin_cpu_supports("avx2"); }
+bool AmxAnywhere::Works() { return (hwy::SupportedTargets() & HWY_AVX2) != 0; }
 long TrappedInstructions() { return trapped; }
 
 }  // namespace moebius

@@ -11,6 +11,7 @@
 #include "tests/core/backend/amx_anywhere.h"
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/attention_reference.h"
+#include "tests/core/backend/targets.h"
 #include "tests/core/backend/test_backend.h"
 
 namespace moebius {
@@ -128,15 +129,16 @@ void ExpectUnitsMeetReference(const Case& shape, UnitKind unit) {
   ExpectReference(p, ToleranceOf(DType::kBF16).attention);
 }
 
-// The CPU alone: machines without AVX512-BF16 run the same layout with the instruction's arithmetic by
-// shifts.
+// The CPU alone.
 TEST_P(AttentionTest, PairsOfBf16MeetDoublePrecision) {
+  const BF16Anywhere bf16;
   ExpectUnitsMeetReference(GetParam(), UnitKind::kBF16Pair);
 }
 
 TEST_P(AttentionTest, TilesOfAmxMeetDoublePrecision) {
   if (!AmxAnywhere::Works()) GTEST_SKIP() << "needs x86-64 with AVX2";
   const AmxAnywhere amx;
+  const BF16Anywhere bf16;
   const long trapped = TrappedInstructions();
   ExpectUnitsMeetReference(GetParam(), UnitKind::kAmxPair);
   EXPECT_EQ(TrappedInstructions() > trapped, !HasAmx());

@@ -8,6 +8,7 @@
 #include "core/backend/device.h"
 #include "tests/core/backend/amx_anywhere.h"
 #include "tests/core/backend/arrays.h"
+#include "tests/core/backend/targets.h"
 
 namespace moebius {
 namespace {
@@ -250,6 +251,7 @@ TEST_P(InvariantAttention, AStepGivesTheBitsOfTheWholeSequence) {
   std::vector<AttentionTask> tasks;
   CutSequence(0, kTokens, h.heads, kQueryChunk, Work::kGrows, tasks);
   const int64_t per_group = h.heads / h.groups;
+  const BF16Anywhere bf16;
   for (const UnitKind unit : {UnitKind::kBF16Pair, UnitKind::kAmxPair}) {
     if (unit == UnitKind::kAmxPair && !AmxAnywhere::Works()) continue;
     for (const AttentionTask& task : tasks) {

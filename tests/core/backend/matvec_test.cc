@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/core/backend/arrays.h"
+#include "tests/core/backend/targets.h"
 
 namespace moebius {
 namespace {
@@ -66,8 +67,8 @@ TEST_P(MatVecTest, MeetsDoublePrecisionForAnyShapeAndTypes) {
   }
 }
 
-// Machines without AVX512-BF16 run the same layout with the instruction's arithmetic by shifts.
 TEST(MatVecDotsTest, BothWaysOfMultiplyingBf16MeetDoublePrecision) {
+  const BF16Anywhere bf16;
   const auto backend = MakeCpuBackend({.threads = 1});
   for (const int64_t m : {1, 2, 3, 8}) {
     for (const int64_t k : {1, 15, 16, 31, 200}) {

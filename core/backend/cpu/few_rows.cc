@@ -36,7 +36,7 @@ HWY_INLINE void MultiplyBlock(const float* HWY_RESTRICT x, const float* HWY_REST
     VF rows[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) rows[v] = hn::Load(F32(), x + v * Lanes());
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int c = 0; c < kColumns; ++c) {
       const VF weight = Set(w[c * ldw + i]);
 #pragma GCC unroll 2
@@ -51,13 +51,13 @@ HWY_INLINE void PutColumns(VF (&sums)[kColumns][kVectors], int64_t rows, int64_t
                            int64_t stride) {
   HWY_ALIGN Y lanes[kColumns * kVectors * HWY_MAX_BYTES / sizeof(float)];
   const int64_t width = kVectors * Lanes();
-#pragma GCC unroll 8
+#pragma GCC unroll 24
   for (int c = 0; c < kColumns; ++c) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) Store(sums[c][v], lanes + c * width + v * Lanes());
   }
   for (int64_t r = 0; r < rows; ++r, y += stride) {
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int c = 0; c < kColumns; ++c) y[c * apart] = lanes[c * width + r];
   }
 }
@@ -68,7 +68,7 @@ template <int kVectors, int kColumns>
 void Columns(const Product& p, const float* x, int64_t row, int64_t rows, int64_t column, int64_t apart) {
   HWY_ALIGN float totals[kColumns * kVectors * HWY_MAX_BYTES / sizeof(float)] = {};
   const auto each = [](const auto& body) HWY_ATTR {
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int c = 0; c < kColumns; ++c) {
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) body(c, v, (c * kVectors + v) * Lanes());
@@ -112,7 +112,9 @@ void Group(const Product& p, const float* x, int64_t row, int64_t rows, int64_t 
 
 // Columns [begin, end) for all rows; p.b is fp32.
 void AllGroups(const Product& p, const float* packed, int64_t begin, int64_t end) {
-  constexpr int kNarrow = 8, kWide = 6;  // as many sums as registers hold
+  // As many sums as registers hold.
+  constexpr bool kMany = hn::MaxLanes(F32()) >= 16;
+  constexpr int kNarrow = kMany ? 24 : 8, kWide = kMany ? 12 : 6;
   for (int64_t row = 0; row < p.m; row += GroupRows()) {
     const int64_t rows = std::min(GroupRows(), p.m - row);
     const float* x = packed + row * p.k;

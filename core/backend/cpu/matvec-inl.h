@@ -95,7 +95,7 @@ HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const
                           int64_t ldw, int64_t apart, float* HWY_RESTRICT dots, int64_t ldd) {
   constexpr int kSums = kRows * kCols;
   VF sums[kSums];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int i = 0; i < kSums; ++i) sums[i] = Set(0);
   // The fewer of rows and columns are kept in registers over a step, the others pass.
   const auto step = [&](int64_t i, auto part) HWY_ATTR {
@@ -114,7 +114,7 @@ HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const
       typename Step::Vec weights[kCols];
 #pragma GCC unroll 4
       for (int c = 0; c < kCols; ++c) weights[c] = Step::Load(w + c * apart * ldw + i, part);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const auto value = Step::Load(x + r * ldx + i, part);
 #pragma GCC unroll 4
@@ -137,34 +137,34 @@ HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const
   if (i < k) step(i, Part{k - i});
   float totals[(kSums + 3) / 4 * 4];
   const auto at = [&](int j) HWY_ATTR { return j < kSums ? sums[j] : Set(0); };
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int j = 0; j < kSums; j += 4) SumFour(at(j), at(j + 1), at(j + 2), at(j + 3), totals + j);
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kCols; ++c) dots[r * ldd + c * apart] = totals[r * kCols + c];
   }
 }
 
-// The same for m rows of x. The first strip of rows waits for w to come from memory; the second, which finds
-// it in the cache, has time to call for what follows.
+// The same for the last rows of x, at most kMost; three or more have arithmetic to hide a prefetch behind.
+template <class Step, int kMost, int kCols, typename X, typename W>
+HWY_INLINE void DotRest(int64_t rows, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
+                        int64_t apart, float* dots, int64_t ldd) {
+  if (rows == kMost) return DotTile<Step, kMost, kCols, (kMost > 2)>(k, x, ldx, w, ldw, apart, dots, ldd);
+  if constexpr (kMost > 1) DotRest<Step, kMost - 1, kCols>(rows, k, x, ldx, w, ldw, apart, dots, ldd);
+}
+
+// The same for m rows of x, in strips whose sums fill the registers. The last strip calls for the rows of w
+// that come next.
 template <class Step, int kCols, typename X, typename W>
 HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                            int64_t apart, float* dots, int64_t ldd) {
-  const auto strip = [&](auto rows, int64_t r) HWY_ATTR {
-    DotTile<Step, decltype(rows)::value, kCols>(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
-  };
+  constexpr int kStrip = kCols == 4 ? 2 : hn::MaxLanes(F32()) >= 16 ? 8 : 4;
   int64_t r = 0;
-  if constexpr (kCols < 4) {
-    for (; r + 4 <= m; r += 4) {
-      if (r == 4) {
-        DotTile<Step, 4, kCols, true>(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
-      } else {
-        strip(std::integral_constant<int, 4>(), r);
-      }
-    }
-    if (r + 3 == m) return strip(std::integral_constant<int, 3>(), r);
+  for (; r + kStrip <= m; r += kStrip) {
+    const auto tile = r + kStrip == m ? DotTile<Step, kStrip, kCols, true, X, W>
+                                      : DotTile<Step, kStrip, kCols, false, X, W>;
+    tile(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
   }
-  for (; r + 2 <= m; r += 2) strip(std::integral_constant<int, 2>(), r);
-  if (r < m) strip(std::integral_constant<int, 1>(), r);
+  if (r < m) DotRest<Step, kStrip - 1, kCols>(m - r, k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
 }
 
 // dots[r * ldd + c] = x row r · w row c for m rows of x and n rows of w; w is read once. Columns that are

@@ -203,18 +203,19 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const GroupBatch& batch) {
   // they run, one below.
   for (int64_t wanted = least; microbatches > least; --wanted) microbatches = MicrobatchesFrom(wanted);
   RETURN_IF_ERROR(MakeSchedule(microbatches));
-  const BatchSize size{.predictions = static_cast<double>(std::max<int64_t>(batch.predictions, 1)),
-                       .sequences = static_cast<double>(groups),
-                       .tokens = std::accumulate(batch.groups.begin(), batch.groups.end(), 0.0,
-                                                 [](double sum, const AnswerGroup& group) {
-                                                   return sum + static_cast<double>(group.Tokens());
-                                                 })};
+  int64_t balanced = 0, tokens = 0;
+  for (const AnswerGroup& group : batch.groups) {
+    if (group.balances) ++balanced, tokens += group.Tokens();
+  }
+  const auto at_least_1 = [](int64_t n) { return static_cast<double>(std::max<int64_t>(n, 1)); };
+  const BatchSize size{.predictions = at_least_1(batch.predictions),
+                       .sequences = at_least_1(balanced),
+                       .tokens = at_least_1(tokens)};
   Objective objective = MakeObjective(size);
   objective.token_scale = static_cast<float>(batch.scale);
   objective.inverse_temperature = DrawScale(batch.temperature);
   objective.entropies = batch.entropies;
   objective.entropy_scale = static_cast<float>(batch.entropy_scale);
-  if (!batch.balances) objective.balance = {};
   const int64_t shard = mesh_->at().batch_shard(layout);
   const int64_t first = shard * groups / shards, share = (shard + 1) * groups / shards - first;
   return Run(

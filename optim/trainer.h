@@ -52,7 +52,6 @@ struct GroupBatch {
   double temperature = 1;  // of the logits
   bool entropies = false;
   double entropy_scale = 0;
-  bool balances = true;  // routers, too: false where no group is here to be learnt from
   // See Microbatch; `first` and `count` say which groups these are the predictions of. Called on ranks that
   // hold the head, each for its own groups.
   std::function<void(int64_t first, int64_t count, std::span<const float> losses, std::span<float> weights)>

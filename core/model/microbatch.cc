@@ -144,8 +144,10 @@ void Microbatch::LoadGroups(Stream& stream, std::span<const AnswerGroup> groups)
   std::vector<float> by;
   bool shares = false, weighs = false;
   layout.sequence_starts = layout.attention_starts = {0};
+  balances = groups.empty() || groups[0].balances;
   for (const AnswerGroup& group : groups) {
     CHECK(!group.prompt.empty() && !group.answers.empty());
+    CHECK_EQ(group.balances, balances);
     const auto add = [&](int32_t id, int64_t position) {
       all.push_back(id);
       positions.push_back(static_cast<int32_t>(position));

@@ -27,6 +27,9 @@ struct AnswerGroup {
   // Experts to replay (TokenLayout::routes), borrowed; empty: the router chooses. All groups of a microbatch
   // have them or none.
   std::span<const Route> prompt_routes = {};
+  // Whether its tokens are in balance losses and expert counts; groups that only fill a rank's batch are not.
+  // All groups of a microbatch are, or none.
+  bool balances = true;
 
   int64_t Tokens() const;       // that a model runs over
   int64_t Predictions() const;  // tokens of answers that count
@@ -67,7 +70,8 @@ class Microbatch {
  public:
   Saved saved;
   TokenLayout layout;
-  TensorView ids;  // [T] i32
+  bool balances = true;  // AnswerGroup::balances
+  TensorView ids;        // [T] i32
   // The head's N predictions (HeadArgs); but for LoadGroups one of each token.
   TensorView prediction_rows;  // [N] i32, or empty
   TensorView targets;          // [N] i32

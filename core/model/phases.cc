@@ -22,7 +22,12 @@ void AddHeads(const Context& context, TensorView d_out, int64_t count, TensorVie
 }
 
 Pass PassOf(const Context& context, const Objective& objective, const TokenLayout& layout, Microbatch& mb) {
-  return {context, layout, mb.saved, objective.recompute, objective.balance, objective.rounding};
+  return {context,
+          layout,
+          mb.saved,
+          objective.recompute,
+          mb.balances ? objective.balance : BalanceFactors(),
+          objective.rounding};
 }
 
 int64_t LengthOf(const TokenLayout& layout) { return layout.tokens() / layout.sequences(); }

@@ -107,6 +107,7 @@ void Engine::AddSums(Run& run, int stage, const Microbatch& mb) const {
       }
     }
   }
+  if (!mb.balances) return;
   const int64_t experts = stages_.config().n_routed_experts;
   const std::vector<RoutingStatistics> routing = ReadRouting(context_.backend, context_.stream, mb);
   for (size_t layer = 0; layer < routing.size(); ++layer) {

@@ -60,8 +60,7 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
     for (; std::ssize(part) < least && !others.empty(); others.erase(others.begin()))
       part.push_back(others.front());
     std::sort(part.begin(), part.end());
-    AddPart(groups, part, totals, u == 0);
-    batches_.back().balances = end > begin;
+    AddPart(groups, part, chosen, totals, u == 0);
   }
 }
 
@@ -107,32 +106,33 @@ void PolicyBatch::SetAdvantages(std::span<const RolloutGroup> groups) {
 // Whether the weights follow from what the samples say, before the model has run.
 bool PolicyBatch::KnowsWeights(const Part& part) const { return options_.exact && part.first; }
 
-void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, const std::vector<int64_t>& chosen,
-                          const BatchTotals& totals, bool first) {
+void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, std::span<const int64_t> of,
+                          std::span<const int64_t> chosen, const BatchTotals& totals, bool first) {
   parts_.push_back(std::make_unique<Part>());
   Part& part = *parts_.back();
   part.totals = totals;
   part.first = first;
   std::vector<int64_t> first_token{0};  // of all groups
   for (const RolloutGroup& group : groups) first_token.push_back(first_token.back() + TokensOf(group));
-  for (const int64_t g : chosen) {
+  for (const int64_t g : of) {
     AnswerGroup& to = part.groups.emplace_back();
     to.prompt = groups[g].prompt;
     if (options_.replays_routes) to.prompt_routes = groups[g].prompt_routes;
     part.first_token.push_back(std::ssize(part.behaviour));
     part.first_answer.push_back(std::ssize(part.lengths));
     int64_t token = first_token[g];
-    const bool none = !IsJudged(groups[g]);
-    part.fills.push_back(none);
+    to.balances = std::binary_search(chosen.begin(), chosen.end(), g);
+    const bool fills = chosen.empty() ? !IsJudged(groups[g]) : !to.balances;
+    part.fills.push_back(fills);
     for (const RolloutSample& s : groups[g].samples) {
       const auto n = std::ssize(s.tokens);
       const auto begin = token_advantages_.begin() + std::exchange(token, token + n);
-      // What could not be judged is left out; a group of nothing else is here to fill a rank's batch, and
-      // predicts nothing.
-      if (!s.score.reward && !none) continue;
+      // What could not be judged is left out. A group that was not chosen fills a rank's batch and predicts
+      // nothing: how many do depends on the layout, and nothing else may. Where none was, they are measured.
+      if (!s.score.reward && !fills) continue;
       to.answers.push_back({.tokens = s.tokens, .weights = {}});
       if (options_.replays_routes) to.answers.back().routes = s.routes;
-      if (none) {
+      if (fills) {
         to.answers.back().counts.assign(n, false);
         continue;
       }

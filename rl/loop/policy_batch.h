@@ -60,14 +60,15 @@ class PolicyBatch {
     std::vector<int64_t> first_answer;
     std::vector<int64_t> lengths;  // of each answer
     std::vector<double> advantages, behaviour, proximal, reference;
-    std::vector<bool> fills;  // groups that nobody could judge: here for their number alone
+    std::vector<bool> fills;  // groups that are here for their number alone
     BatchTotals totals;
     bool first = false;  // nothing has been updated yet: the live policy is the proximal one
   };
 
   void SetAdvantages(std::span<const RolloutGroup> groups);
-  void AddPart(std::span<const RolloutGroup> groups, const std::vector<int64_t>& chosen,
-               const BatchTotals& totals, bool first);
+  // An update on the groups `of`, of which those that were not chosen fill it up.
+  void AddPart(std::span<const RolloutGroup> groups, std::span<const int64_t> of,
+               std::span<const int64_t> chosen, const BatchTotals& totals, bool first);
   // Of one group, whose tokens the policy gives these log-probabilities.
   PolicyLoss LossOf(const Part& part, int64_t group, std::span<const double> live) const;
   bool KnowsWeights(const Part& part) const;

@@ -52,6 +52,7 @@ struct GroupSetup {
   int64_t groups = 16;
   uint64_t seed = 1;
   bool replays = false;  // experts that have nothing to do with what the router wants
+  int64_t flat = 0;      // of the groups: equal rewards, and no term but the advantage's
 };
 
 // The same on all ranks.
@@ -62,11 +63,12 @@ struct Outcome {
   int64_t microbatches = 0;
 };
 
-std::vector<RolloutGroup> Samples(int64_t groups) {
+std::vector<RolloutGroup> Samples(int64_t groups, int64_t flat) {
   std::vector<std::vector<std::optional<double>>> rewards;
   for (int64_t g = 0; g < groups; ++g) {
     rewards.push_back({1, 0});
     for (int64_t a = 0; a < g % 3; ++a) rewards.back().push_back(0.5);
+    if (g < flat) std::fill(rewards.back().begin(), rewards.back().end(), 1);
   }
   return MakeSamples(rewards, 40);
 }
@@ -149,6 +151,8 @@ absl::Status RunRank(World& world, const GroupSetup& setup, const Layout& layout
   train.microbatch_sequences = each;
   train.mtp_loss_weight = 0;
   train.schedule.lr = 1e-2;
+  train.sequence_loss = train.auxiliary_loss = 0.1;
+  train.router_z_loss = 0.01;
   ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                    Trainer::New(world, *backend, *stream, setup.model, options, layout, train));
   WorldGuard guard(&world);
@@ -156,9 +160,11 @@ absl::Status RunRank(World& world, const GroupSetup& setup, const Layout& layout
     model->parameters().Initialize(*backend, *stream, setup.seed, 0.1f);
   trainer->optimizer().ResetEma(trainer->context());
   const bool known = setup.weighing == Weighing::kKnown;
-  std::vector<RolloutGroup> samples = Samples(known ? setup.groups : 2 * setup.groups);
+  std::vector<RolloutGroup> samples = Samples(known ? setup.groups : 2 * setup.groups, setup.flat);
   if (setup.replays) AddRoutes(setup.model, samples);
-  PolicyBatch batch(OptionsOf(setup.weighing, setup.replays), samples, 1);
+  PolicyOptions policy = OptionsOf(setup.weighing, setup.replays);
+  if (setup.flat > 0) policy.entropy_coefficient = policy.objective.kl_coefficient = 0;
+  PolicyBatch batch(policy, samples, setup.flat > 0 ? trainer->GroupsAtLeast() : 1);
   StepMetrics metrics;
   if (steps) {
     ASSIGN_OR_RETURN(metrics, trainer->Step(batch.updates(), 5));
@@ -167,7 +173,9 @@ absl::Status RunRank(World& world, const GroupSetup& setup, const Layout& layout
     EXPECT_EQ(trainer->state().sequences, 5u);
   } else {
     const GroupBatch& update = batch.updates().back();
-    EXPECT_EQ(std::ssize(update.groups), setup.groups);
+    if (setup.flat == 0) {
+      EXPECT_EQ(std::ssize(update.groups), setup.groups);
+    }
     ASSIGN_OR_RETURN(metrics, trainer->ForwardBackward(update));
     gathered.Add(*trainer);
   }
@@ -215,11 +223,13 @@ void ExpectEqual(const Outcome& got, const Outcome& want) {
       ASSERT_NEAR(mine[i], values[i], 1e-6 * norm) << name << " " << i;
     }
   }
-  EXPECT_LE(std::sqrt(squares), 1e-6 * norm);
+  EXPECT_LE(std::sqrt(squares), 2e-6 * norm);
   EXPECT_NEAR(got.metrics.grad_norm, norm, 1e-6 * norm);
   EXPECT_NEAR(got.metrics.loss, want.metrics.loss, 1e-6 * want.metrics.loss);
   EXPECT_NEAR(got.metrics.entropy, want.metrics.entropy, 1e-6 * want.metrics.entropy);
   EXPECT_EQ(got.metrics.expert_counts, want.metrics.expert_counts);
+  EXPECT_NEAR(got.metrics.balance_loss, want.metrics.balance_loss, 1e-6 * want.metrics.balance_loss);
+  EXPECT_NEAR(got.metrics.z_loss, want.metrics.z_loss, 1e-6 * want.metrics.z_loss);
   EXPECT_EQ(got.metrics.routes_given, want.metrics.routes_given);
   EXPECT_EQ(got.metrics.routes_changed, want.metrics.routes_changed);
   for (size_t i = 0; i < want.sums.size(); ++i) {
@@ -279,6 +289,23 @@ TEST_P(TrainerGroupTest, UnevenSharesChangeNothing) {
       const GroupSetup setup = SetupOf(groups);
       const Outcome want = RunOn(setup, {}, 0);
       for (const int64_t each : {0, 1, 2}) ExpectEqual(RunOn(setup, layout, each), want);
+    }
+  }
+}
+
+// Ranks and stages need a group each; those that have nothing to teach change nothing there.
+TEST(FilledBatchTest, GroupsThatFillItChangeNothing) {
+  for (const ModelConfig& model : {DenseConfig(), MoeConfig()}) {
+    const GroupSetup setup{.model = model, .groups = 8, .flat = 7};
+    const Outcome want = RunOn(setup, {}, 0);
+    std::vector<Layout> layouts = {{.data = 2}, {.data = 8}, {.pipeline = 2, .data = 2}};
+    if (model.n_routed_experts > 0) {
+      EXPECT_GT(want.metrics.balance_loss, 0);
+      layouts.push_back({.expert = 2});
+    }
+    for (const Layout& layout : layouts) {
+      SCOPED_TRACE(ToText(layout));
+      ExpectEqual(RunOn(setup, layout, 0), want);
     }
   }
 }

@@ -24,6 +24,11 @@ constexpr AdvantageKind kAdvantages[] = {AdvantageKind::kGrpo,
                                          AdvantageKind::kReinforcePlusPlus,
                                          AdvantageKind::kReinforcePlusPlusBaseline};
 
+int64_t Balancing(const GroupBatch& update) {
+  return std::count_if(update.groups.begin(), update.groups.end(),
+                       [](const AnswerGroup& group) { return group.balances; });
+}
+
 TEST(PolicyBatchTest, WeightsKnownInAdvanceAreThoseOfTheCallback) {
   const std::vector<RolloutGroup> samples = Mixed();
   for (const AdvantageKind advantage : kAdvantages) {
@@ -146,14 +151,14 @@ TEST(PolicyBatchTest, FlatGroupsDroppedChangeNoOthersWeights) {
   size_t found = 0;
   for (const AnswerGroup& group : with.updates()[0].groups) {
     const bool flat = group.prompt == samples[1].prompt;
-    for (size_t a = 0; a < group.answers.size(); ++a) {
-      if (flat) {
-        EXPECT_EQ(group.answers[a].weights, Floats(group.answers[a].tokens.size(), 0.0f));
-      } else {
-        EXPECT_EQ(group.answers[a].weights, without.updates()[0].groups[found].answers[a].weights);
-      }
+    if (flat) {
+      EXPECT_EQ(group.Predictions(), 0);
+      continue;
     }
-    found += !flat;
+    for (size_t a = 0; a < group.answers.size(); ++a) {
+      EXPECT_EQ(group.answers[a].weights, without.updates()[0].groups[found].answers[a].weights);
+    }
+    ++found;
   }
   // The mean stays that of the whole batch: without the flat group in it, weights would be larger.
   std::vector<RolloutGroup> fewer = samples;
@@ -223,7 +228,7 @@ TEST(PolicyBatchTest, ABatchWithoutAnyRewardTeachesNothing) {
     for (const AnswerGroup& group : update.groups) EXPECT_EQ(group.Predictions(), 0);
     EXPECT_EQ(update.predictions, 0);
     EXPECT_EQ(update.entropy_scale, 0);
-    EXPECT_FALSE(update.balances);
+    EXPECT_EQ(Balancing(update), 0);
   }
 }
 
@@ -378,10 +383,16 @@ TEST(PolicyBatchTest, FillsCountForNothing) {
 // Routers are not taught by groups that are there to fill a batch alone.
 TEST(PolicyBatchTest, OnlyWhatTeachesBalances) {
   PolicyOptions options;
-  EXPECT_TRUE(PolicyBatch(options, Mixed(), 1).updates()[0].balances);
-  EXPECT_FALSE(PolicyBatch(options, MakeSamples({{1, 1}, {0, 0}}), 1).updates()[0].balances);
+  const auto balancing = [&](std::span<const RolloutGroup> groups, int64_t least) {
+    const PolicyBatch batch(options, groups, least);
+    EXPECT_EQ(std::ssize(batch.updates()[0].groups), least);
+    return Balancing(batch.updates()[0]);
+  };
+  EXPECT_EQ(balancing(MakeSamples({{1, 0}, {0, 0}, {1, 1}}), 1), 1);
+  EXPECT_EQ(balancing(MakeSamples({{1, 0}, {0, 0}, {1, 1}}), 3), 1);
+  EXPECT_EQ(balancing(MakeSamples({{1, 1}, {0, 0}}), 1), 0);
   options.entropy_coefficient = 0.01;  // of every token that was judged
-  EXPECT_TRUE(PolicyBatch(options, MakeSamples({{1, 1}, {0, 0}}), 1).updates()[0].balances);
+  EXPECT_EQ(balancing(MakeSamples({{1, 1}, {0, 0}}), 2), 2);
 }
 
 // What KL takes off rewards tells answers apart, but there is nothing to learn from it.

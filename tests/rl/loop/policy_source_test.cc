@@ -49,8 +49,8 @@ TEST_P(PolicySourceTest, LearnsFromRewardsAlone) {
   Warm(run, 25);
   const auto source = run.NewPolicySource();
   const double before = Accuracy(*source);
-  // Builds round differently, so their runs part; in 180 steps each has learned.
-  const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(*source, 180);
+  // Builds round differently, so their runs part; in 240 steps each has learned.
+  const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(*source, 240);
   ASSERT_TRUE(reports.ok()) << reports.status();
   const double after = Accuracy(*source);
   RecordProperty("before", Concat(before));

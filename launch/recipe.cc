@@ -459,10 +459,10 @@ absl::Status Recipe::CheckResumable(const Recipe& saved) const {
   std::vector<std::string> differences;
   const auto add = [&](const std::string& path, const std::string& was, const std::string& is) {
     if (MayChange(path)) return;
-    differences.push_back(
-        Concat(OriginPrefix(origins_, path), path, " was ", was, " and is now ", is,
-               "; a run continues only as it was begun (length, layout, logging and checkpoints may "
-               "change); restore it, or start a new run with another --out"));
+    differences.push_back(Concat(OriginPrefix(origins_, path), path, " was ", was, " and is now ", is,
+                                 "; a run continues only as it was begun (length, layout, logging, "
+                                 "checkpoints, validation and samples may "
+                                 "change); restore it, or start a new run with another --out"));
   };
   for (const auto& [path, value] : before) {
     const auto it = now.find(path);
@@ -470,6 +470,14 @@ absl::Status Recipe::CheckResumable(const Recipe& saved) const {
   }
   for (const auto& [path, value] : now) {
     if (!before.contains(path)) add(path, "not set", value);
+    // A run that has begun goes on from its own checkpoint: a fork that it did not begin with would be
+    // ignored.
+    const auto it = before.find(path);
+    if (path.starts_with("fork.") && (it == before.end() || it->second != value)) {
+      differences.push_back(
+          Concat(OriginPrefix(origins_, path), path, " is ", value,
+                 ", and this run has begun without it; fork into a folder of its own: add --out OTHER"));
+    }
   }
   return differences.empty() ? absl::OkStatus() : UsageError(Join(differences, "\n"));
 }

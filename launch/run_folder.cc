@@ -168,6 +168,9 @@ absl::Status RunFolder::Mark(const std::string& link, int64_t step) const {
 
 absl::Status RunFolder::MarkLatest(int64_t step) const { return Mark("latest", step); }
 absl::Status RunFolder::MarkBest(int64_t step) const { return Mark("best", step); }
+absl::Status RunFolder::RestoreBest(int64_t step) const {
+  return step >= 0 && FolderExists(checkpoint_path(step)) ? MarkBest(step) : absl::OkStatus();
+}
 absl::Status RunFolder::MarkReference(int64_t step) const { return Mark("reference", step); }
 std::string RunFolder::ReferenceCheckpoint() const {
   const std::string link = File("checkpoints/reference");
@@ -208,7 +211,10 @@ absl::Status RunFolder::CutBackTo(int64_t step) const {
     const std::optional<int64_t> of = StepOfName(stem);
     if (of && *of > step) RETURN_IF_ERROR(RemoveTree(JoinPath(samples_path(), name)));
   }
-  return absl::OkStatus();
+  const std::string best = File("checkpoints/best");
+  const absl::StatusOr<std::string> target = ReadSymlink(best);
+  if (!target.ok() || StepOfName(*target).value_or(step) <= step) return absl::OkStatus();
+  return unlink(best.c_str()) == 0 ? absl::OkStatus() : ErrnoError(errno, "remove " + best, /*writing=*/true);
 }
 
 absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint) {
@@ -245,12 +251,16 @@ std::vector<std::string> StageFoldersIn(const std::string& path) {
 
 std::string ModelFolderOf(const std::string& path) {
   if (FileExists(JoinPath(path, "config.json"))) return path;
-  const std::string latest = "checkpoints/latest";
-  if (IsRunFolder(path)) return JoinPath(path, latest);
+  // The link itself where it is there: its name is what messages say.
+  const auto latest = [](const std::string& run) -> std::optional<std::string> {
+    const std::string link = JoinPath(run, "checkpoints/latest");
+    if (FolderExists(link)) return link;
+    const absl::StatusOr<RunFolder> folder = RunFolder::OpenForReading(run);
+    return folder.ok() ? folder->LatestCheckpoint().value_or(std::nullopt) : std::nullopt;
+  };
+  if (IsRunFolder(path)) return latest(path).value_or(JoinPath(path, "checkpoints/latest"));
   std::string model = path;
-  for (const std::string& stage : StageFoldersIn(path)) {
-    if (FolderExists(JoinPath(stage, latest))) model = JoinPath(stage, latest);
-  }
+  for (const std::string& stage : StageFoldersIn(path)) model = latest(stage).value_or(model);
   return model;
 }
 

@@ -54,6 +54,9 @@ class RunFolder {
   // Moves `latest` (or `best`) to the checkpoint of `step`, which must exist.
   absl::Status MarkLatest(int64_t step) const;
   absl::Status MarkBest(int64_t step) const;
+  // The same where the checkpoint of `step` is there: after a kill, or when a run went back to an earlier
+  // step.
+  absl::Status RestoreBest(int64_t step) const;
   // The checkpoint whose weights a reference policy has; "" when none was marked.
   absl::Status MarkReference(int64_t step) const;
   std::string ReferenceCheckpoint() const;
@@ -61,8 +64,8 @@ class RunFolder {
   // point to always stay.
   absl::Status PruneCheckpoints(int64_t keep) const;
 
-  // Forgets metrics, expert loads and samples of steps above `step`: before the run goes on from that
-  // checkpoint.
+  // Forgets metrics, expert loads and samples of steps above `step`, and that a checkpoint beyond it was the
+  // best: before the run goes on from that checkpoint.
   absl::Status CutBackTo(int64_t step) const;
 
  private:

@@ -18,7 +18,8 @@ Flag DTypeFlag() {
           .placeholder = "TYPE",
           .fallback = "keep",
           .help =
-              "type of the written weights; keep: as stored; FP8 and quantised GGUF become fp32, which loses "
+              "type of the written weights; keep: as stored; F16, FP8 and quantised GGUF become fp32, which "
+              "loses "
               "nothing",
           .choices = {"keep", "fp32", "bf16"}};
 }

@@ -9,6 +9,7 @@
 #include "core/base/strings.h"
 #include "core/io/json.h"
 #include "core/io/line_reader.h"
+#include "core/model/model_folder.h"
 #include "core/model/score.h"
 #include "core/model/weights.h"
 #include "launch/model_flags.h"
@@ -39,14 +40,9 @@ absl::Status PrintScores(const std::vector<std::vector<float>>& rows) {
 
 absl::Status RunScore(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                   MakeBackend({.device = *DeviceFromName(args.Text("device")),
-                                .threads = static_cast<int>(args.Integer("threads"))}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend(DeviceOf(args)));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
-  const std::string compute = args.Text("compute");
-  const DType act = compute == "fp32"   ? DType::kF32
-                    : compute == "bf16" ? DType::kBF16
-                                        : backend->AutoCompute();
+  ASSIGN_OR_RETURN(const DType act, ComputeTypeOf(args.Text("compute"), folder));
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = false;
@@ -89,28 +85,28 @@ absl::Status RunScore(const ParsedArgs& args) {
 }  // namespace
 
 std::vector<Verb> ScoreVerbs() {
-  return {
-      {.name = "score",
-       .summary = "log-probability of every token of given sequences",
-       .usage = "MODEL --tokens FILE.jsonl [flags]",
-       .flags = {{.name = "tokens",
-                  .placeholder = "FILE",
-                  .fallback = "-",
-                  .help = "lines {\"ids\": [...]}; - is standard input"},
-                 {.name = "compute",
-                  .placeholder = "TYPE",
-                  .fallback = "fp32",
-                  .help = "compute dtype",
-                  .choices = {"fp32", "bf16", "auto"}},
-                 DeviceFlag(),
-                 ThreadsFlag()},
-       .examples = {"moebius score runs/quickstart --tokens sequences.jsonl",
-                    "echo '{\"ids\":[5,6,7]}' | moebius score some-model"},
-       .min_positional = 1,
-       .max_positional = 1,
-       .details =
-           "Prints a line {\"logprobs\": [...]} for each input line: natural logarithms for tokens 2 to n.",
-       .run = RunScore}};
+  return {{.name = "score",
+           .summary = "log-probability of every token of given sequences",
+           .usage = "MODEL --tokens FILE.jsonl [flags]",
+           .flags = {{.name = "tokens",
+                      .placeholder = "FILE",
+                      .fallback = "-",
+                      .help = "lines {\"ids\": [...]}; - is standard input"},
+                     {.name = "compute",
+                      .placeholder = "TYPE",
+                      .fallback = "fp32",
+                      .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
+                      .choices = {"auto", "fp32", "bf16"}},
+                     DeviceFlag(),
+                     ThreadsFlag()},
+           .examples = {"moebius score runs/quickstart --tokens sequences.jsonl",
+                        "echo '{\"ids\":[5,6,7]}' | moebius score some-model"},
+           .min_positional = 1,
+           .max_positional = 1,
+           .details = "Prints a line {\"logprobs\": [...]} for each input line that is not empty: natural "
+                      "logarithms for tokens "
+                      "2 to n.",
+           .run = RunScore}};
 }
 
 }  // namespace moebius

@@ -172,6 +172,7 @@ ordered_json StateJson(const TrainerState& s) {
   o["best_val_loss"] = s.best_step >= 0 ? ordered_json(s.best_val_loss) : ordered_json(nullptr);
   o["best_step"] = s.best_step;
   if (!s.judged_by.empty()) o["judged_by"] = s.judged_by;
+  if (s.reference_step >= 0) o["reference_step"] = s.reference_step;
   if (s.unvalidated) o["unvalidated"] = true;
   o["elapsed_s"] = s.elapsed_s;
   return o;
@@ -339,6 +340,7 @@ absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
   ASSIGN_OR_RETURN(s.best_val_loss, GetDoubleOr(o, "best_val_loss", s.best_val_loss, path));
   ASSIGN_OR_RETURN(s.best_step, GetInt(o, "best_step", path, -1));
   ASSIGN_OR_RETURN(s.judged_by, GetStringOr(o, "judged_by", "", path));
+  ASSIGN_OR_RETURN(s.reference_step, GetIntOr(o, "reference_step", -1, path, -1));
   ASSIGN_OR_RETURN(s.unvalidated, GetBoolOr(o, "unvalidated", false, path));
   ASSIGN_OR_RETURN(s.elapsed_s, GetDouble(o, "elapsed_s", path, 0));
   return s;

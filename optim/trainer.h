@@ -102,10 +102,11 @@ struct TrainerState {
   int64_t bad_in_a_row = 0;    // skipped steps since the last one that moved the model
   int64_t without_signal = 0;  // steps in a row whose rewards taught nothing (rl/loop/signal_watch)
   double best_val_loss = std::numeric_limits<double>::infinity();
-  int64_t best_step = -1;    // -1: no validation yet
-  std::string judged_by;     // the text that best_val_loss is of; empty: not known
-  bool unvalidated = false;  // a request to stop ended this step's validation: it is still to be done
-  double elapsed_s = 0;      // wall time of the run in all its processes
+  int64_t best_step = -1;       // -1: no validation yet
+  std::string judged_by;        // the text that best_val_loss is of; empty: not known
+  int64_t reference_step = -1;  // the checkpoint that a policy is compared with; -1: none
+  bool unvalidated = false;     // a request to stop ended this step's validation: it is still to be done
+  double elapsed_s = 0;         // wall time of the run in all its processes
 };
 
 class Trainer {

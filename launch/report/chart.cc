@@ -55,8 +55,8 @@ void Thin(Series& series) {
     kept.push_back(low - points.begin());
     if (low != high) kept.push_back(high - points.begin());
   }
-  kept.front() = 0;
-  kept.back() = points.size() - 1;
+  if (kept.front() != 0) kept.insert(kept.begin(), 0);
+  if (kept.back() != points.size() - 1) kept.push_back(points.size() - 1);
   series.band = Chosen(series.band, kept);
   series.shown = Chosen(series.shown, kept);
   series.points = Chosen(points, kept);
@@ -215,8 +215,10 @@ std::string PointerData(const Chart& chart, const Axis& x, const Axis& y) {
 std::vector<double> Ticks(double low, double high, int wanted, bool log) {
   std::vector<double> ticks;
   if (log) {
-    const double decades = std::log10(high / low);
+    const double decades = std::log10(high) - std::log10(low);
+    const int every = std::max(1, static_cast<int>(std::ceil(decades / (wanted + 1))));
     for (int e = static_cast<int>(std::floor(std::log10(low))); e <= std::ceil(std::log10(high)); ++e) {
+      if (e % every != 0) continue;
       for (const double digit : {1.0, 2.0, 5.0}) {
         if (digit != 1.0 && decades > 2.2) continue;
         const double tick = digit * std::pow(10.0, e);

@@ -117,6 +117,7 @@ std::string RewardCharts(const Runs& runs) {
 }
 
 std::string AnswerCharts(const Runs& given) {
+  if (!AnyHas(given, "rl/response_tokens_mean") && !AnyHas(given, "rl/unfinished")) return "";
   const Runs runs = WithoutZeros(given, {"rl/response_tokens_right", "rl/response_tokens_wrong"});
   Chart length = Plain("Length of answers", "tokens, mean");
   length.y_style = NumberStyle::kCount;

@@ -213,7 +213,7 @@ absl::Status TrainingLoop::LoadStart() {
   const int64_t kept = resumed && state().step > 0 ? state().step : -1;
   absl::Status cut = leads() ? folder_->CutBackTo(kept) : absl::OkStatus();
   // Again where a run was killed between the checkpoint and its mark.
-  if (leads() && resumed) cut.Update(MarkBest());
+  if (leads() && resumed && r_.checkpoint().keep_best()) cut.Update(folder_->RestoreBest(state().best_step));
   return mesh_.Agree(cut);
 }
 
@@ -274,16 +274,13 @@ absl::Status TrainingLoop::Save() {
 // to.
 absl::Status TrainingLoop::StartSource() {
   if (!source_->needs_reference()) return source_->source().Start("");
-  const bool begins = state().step == 0 || saved_step_ < 0;  // a fork begins later
-  if (begins) RETURN_IF_ERROR(Save());
-  // Again where a run was killed between the checkpoint and its mark; the first one's run has no step yet.
-  const bool moved = saved_step_ == state().step && MovesReference();
-  absl::Status marked;
-  if (leads()) {
-    const bool untrained = FileSize(folder_->metrics_path()).value_or(0) == 0;
-    if (begins || moved || (untrained && folder_->ReferenceCheckpoint().empty()))
-      marked = folder_->MarkReference(state().step);
+  if (state().step == 0 || saved_step_ < 0) {  // a fork begins later
+    state().reference_step = state().step;
+    RETURN_IF_ERROR(Save());
   }
+  // Again where a run was killed between the checkpoint and its mark, or went back to an earlier step.
+  absl::Status marked;
+  if (leads() && state().reference_step >= 0) marked = folder_->MarkReference(state().reference_step);
   RETURN_IF_ERROR(mesh_.Agree(marked));
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
                    mesh_.GatherText(leads() ? folder_->ReferenceCheckpoint() : ""));
@@ -294,7 +291,8 @@ absl::Status TrainingLoop::StartSource() {
         "it, or start the run again in another folder");
   }
   // The run's own state has just been read or written whole.
-  if (!begins && !moved) RETURN_IF_ERROR(VerifyCheckpoint(told[0], CheckpointPart::kModel, mesh_));
+  if (state().reference_step != state().step)
+    RETURN_IF_ERROR(VerifyCheckpoint(told[0], CheckpointPart::kModel, mesh_));
   return source_->source().Start(told[0]);
 }
 
@@ -348,6 +346,7 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   // Before a checkpoint: a run that goes on from there has the rows up to it.
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (!kept) return absl::OkStatus();
+  if (MovesReference()) state().reference_step = m.step;
   if (IsBest() || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
     RETURN_IF_ERROR(Save());
   return MovesReference() ? StartSource() : absl::OkStatus();
@@ -356,9 +355,12 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
 // Out of bad numbers.
 std::string TrainingLoop::WayBack() const {
   const bool has_checkpoint = leads() && folder_->LatestCheckpoint().value_or(std::nullopt).has_value();
-  return has_checkpoint ? Concat("lower optimizer.lr or go back with fork { from: \"", folder_->path(),
-                                 "\" }; the last good checkpoint is kept")
-                        : "lower optimizer.lr";
+  return has_checkpoint
+             ? Concat(
+                   "the last good checkpoint is kept; go on from it in another folder, with --out OTHER "
+                   "--set fork.from=",
+                   folder_->path(), " and a lower optimizer.lr")
+             : "lower optimizer.lr";
 }
 
 // A signal may reach any rank; rank 0's clock counts.

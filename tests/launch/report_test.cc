@@ -119,6 +119,8 @@ TEST(Chart, HasRoundTicksInsideTheRange) {
   EXPECT_EQ(Ticks(0.5, 150, 5, true), (std::vector<double>{1, 10, 100}));
   EXPECT_EQ(Ticks(0.9, 11, 5, true), (std::vector<double>{1, 2, 5, 10}));
   EXPECT_GE(Ticks(3.1, 3.2, 5, true).size(), 2u) << "a narrow log axis still has ticks";
+  EXPECT_LE(Ticks(1.2, 3e25, 5, true).size(), 6u);
+  EXPECT_GE(Ticks(1e-30, 1e300, 5, true).size(), 2u);
 }
 
 TEST(Chart, KeepsTheExtremesOfLongSeriesAndDropsWhatALogAxisCannotShow) {
@@ -128,6 +130,10 @@ TEST(Chart, KeepsTheExtremesOfLongSeriesAndDropsWhatALogAxisCannotShow) {
   const std::string svg = RenderChart(chart);
   EXPECT_LT(svg.size(), 60000u);
   EXPECT_TRUE(Has(svg, "1234.5"));
+  chart.series[0].points[3].y = 2345.5;
+  chart.series[0].points[99990].y = 3456.5;
+  EXPECT_TRUE(Has(RenderChart(chart), "2345.5")) << "near the start";
+  EXPECT_TRUE(Has(RenderChart(chart), "3456.5")) << "near the end";
   chart.log_y = true;
   for (Point& p : chart.series[0].points) p.y = -1;
   EXPECT_EQ(RenderChart(chart), "");
@@ -156,6 +162,7 @@ TEST(Chart, SmoothingFollowsATrendWithoutLag) {
 TEST(Chart, FormatsNumbersForPeople) {
   EXPECT_EQ(FormatNumber(12345, NumberStyle::kCount), "12.35k");
   EXPECT_EQ(FormatNumber(3e-4, NumberStyle::kPlain), "3e-4");
+  EXPECT_EQ(FormatNumber(12000, NumberStyle::kPlain), "1.2e4");
   EXPECT_EQ(FormatNumber(0.25, NumberStyle::kPercent), "25 %");
   EXPECT_EQ(FormatNumber(0.012, NumberStyle::kSeconds), "12 ms");
   EXPECT_EQ(FormatNumber(1 << 20, NumberStyle::kBytes), "1.00 MiB");

@@ -225,6 +225,11 @@ def sort():
     # The reference moves right after its checkpoint was saved. A kill in between must not leave it behind.
     kept = train("sort.textproto", "between", "--set", "checkpoint.keep=100")
     check(kept.returncode == 0 and final_bytes("between", 48) == want, f"with all checkpoints kept {kept.stderr.strip()}")
+    # A run that goes back to an earlier checkpoint goes back to the reference of that time.
+    point("between", "latest", 21)
+    back = train("sort.textproto", "between", "--set", "checkpoint.keep=100")
+    check(back.returncode == 0 and final_bytes("between", 48) == want, f"gone back to step 21: byte-equal {back.stderr.strip()}")
+    same_rows("sort.textproto", metrics("between"), metrics("whole"))
     for step in range(12, 49, 3):
         shutil.rmtree(f"between/checkpoints/step-{step:08d}")
     point("between", "latest", 9)
@@ -243,7 +248,7 @@ def sort():
     process = subprocess.run([moebius, "train", "sort.textproto", "--out", "short", "--set", "max_minutes=0.0001"],
                              capture_output=True, text=True, timeout=100)
     check(process.returncode == 75, f"max_minutes: exit {process.returncode} {process.stderr.strip()}")
-    os.remove("short/checkpoints/reference")
+    shutil.rmtree("short/checkpoints/step-00000000")
     gone = train("sort.textproto", "short")
     check(gone.returncode == 65 and "reference" in gone.stderr, f"no reference: exit {gone.returncode} {gone.stderr.strip()}")
 

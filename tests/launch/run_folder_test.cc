@@ -148,6 +148,21 @@ TEST_F(Checkpoints, CuttingBackForgetsLaterMetricsLoadsAndSamples) {
   EXPECT_EQ(ReadSamples(run_.samples_path())->size(), 1u);
 }
 
+TEST_F(Checkpoints, CuttingBackForgetsABestOneOfTheCourseThatWasGivenUp) {
+  temp_.Write("metrics.jsonl", "");
+  temp_.Write("expert_load.jsonl", "");
+  ASSERT_TRUE(run_.MarkBest(200).ok());
+  ASSERT_TRUE(run_.CutBackTo(200).ok());
+  EXPECT_EQ(std::filesystem::read_symlink(run_.File("checkpoints/best")), "step-00000200");
+  ASSERT_TRUE(run_.MarkBest(400).ok());
+  ASSERT_TRUE(run_.CutBackTo(300).ok());
+  EXPECT_FALSE(std::filesystem::is_symlink(run_.File("checkpoints/best")));
+  ASSERT_TRUE(run_.RestoreBest(-1).ok() && run_.RestoreBest(250).ok());
+  EXPECT_FALSE(std::filesystem::is_symlink(run_.File("checkpoints/best")));
+  ASSERT_TRUE(run_.RestoreBest(200).ok());
+  EXPECT_EQ(std::filesystem::read_symlink(run_.File("checkpoints/best")), "step-00000200");
+}
+
 TEST(RunFolder, ReadsStepsFromNames) {
   EXPECT_EQ(StepOfName("step-00001000"), 1000);
   EXPECT_EQ(StepName(123456789012), "step-123456789012");
@@ -166,6 +181,8 @@ TEST(RunFolder, StandsForItsLatestCheckpointWhereAModelIsAsked) {
   ASSERT_TRUE(run->WriteRecipe("name: \"tiny\"").ok());
   EXPECT_EQ(ModelFolderOf(temp.path()), temp.File("checkpoints/latest"));
   EXPECT_EQ(ModelFolderOf(run->checkpoint_path(7)), run->checkpoint_path(7));
+  ASSERT_TRUE(MakeDirs(run->checkpoint_path(7)).ok());
+  EXPECT_EQ(ModelFolderOf(temp.path()), run->checkpoint_path(7)) << "a copy that lost its links";
 }
 
 TEST(RunFolder, OfAPipelineStandsForTheLastStageThatSaved) {

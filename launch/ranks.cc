@@ -45,7 +45,7 @@ void Watchdog::Describe(std::function<std::string()> describe) {
 void Watchdog::Watch() {
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, std::chrono::milliseconds(200), [this] { return stop_; })) {
-    if (world_.OldestOpenSeconds() < limit_s_) continue;
+    if (suspended_ || world_.OldestOpenSeconds() < limit_s_) continue;
     char limit[32];
     std::snprintf(limit, sizeof limit, "%.4g", limit_s_);
     LogLine(Concat("error: rank ", world_.rank(), " waited longer than parallel.hang_limit_s = ", limit,

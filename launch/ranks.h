@@ -24,6 +24,8 @@ class Watchdog {
   // What the rank is doing ("step 12, F1.3"), for the report; from any thread, until Forget.
   void Describe(std::function<std::string()> describe);
   void Forget() { Describe(nullptr); }
+  // While the others rightly wait for one rank: no wait is too long.
+  void Suspend(bool suspended) { suspended_ = suspended; }
 
  private:
   void Watch();
@@ -34,6 +36,7 @@ class Watchdog {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::function<std::string()> describe_;
+  std::atomic<bool> suspended_ = false;
   bool stop_ = false;
   std::thread thread_;
 };

@@ -238,6 +238,13 @@ class Checker {
   }
 
   void CheckExtras() {
+    if (r_.parallel().exchange() == proto::Parallel::GATHER && r_.parallel().max_expert_rows() > 0) {
+      Add("parallel.max_expert_rows",
+          "parallel.max_expert_rows is set with parallel.exchange GATHER, whose buffers always hold the most "
+          "rows "
+          "that may come: every layer would be computed in chunks, twice; leave it out, or use another "
+          "exchange");
+    }
     if (r_.validate().every_steps() > 0 && r_.data().validation().empty()) {
       Add("validate.every_steps",
           "validate.every_steps is set without data.validation; there is nothing to validate on; "

@@ -315,6 +315,7 @@ absl::Status VerifyRank(Job& job, Rank& rank) {
   Report report(job.config, job.json);
   LayoutResult reference;
   absl::Status status;
+  rank.watchdog.Suspend(true);
   if (leads) {
     const Stopwatch alone;
     absl::StatusOr<LayoutResult> run =
@@ -326,6 +327,7 @@ absl::Status VerifyRank(Job& job, Rank& rank) {
   RETURN_IF_ERROR(Agree(world.all(), *stream, status));
   ASSIGN_OR_RETURN(const std::vector<std::string> seeds,
                    GatherText(world.all(), *stream, Concat(job.config.seed)));
+  rank.watchdog.Suspend(false);
   job.config.seed = std::strtoull(seeds[0].c_str(), nullptr, 10);
   for (const Layout& layout : job.layouts) {
     const Stopwatch watch;

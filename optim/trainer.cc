@@ -140,7 +140,11 @@ Objective Trainer::MakeObjective(const BatchSize& size) const {
 
 absl::Status Trainer::MakeSchedule(int64_t microbatches) {
   if (schedule_.microbatches == microbatches) return absl::OkStatus();
-  ASSIGN_OR_RETURN(Schedule schedule, ScheduleOf(mesh_->layout(), microbatches));
+  // A file has been read once, and may be another one by now.
+  const bool known = IsScheduleFile(mesh_->layout()) && shape_.microbatches == microbatches;
+  absl::StatusOr<Schedule> made = known ? shape_ : ScheduleOf(mesh_->layout(), microbatches);
+  RETURN_IF_ERROR(made.status());
+  Schedule schedule = *std::move(made);
   if (schedule.ComputeOnly()) {
     const bool shares = SharesEmbedding(model_config());
     ASSIGN_OR_RETURN(schedule, Lower(schedule, {.shared_embedding = shares}));
@@ -184,10 +188,11 @@ absl::StatusOr<StepMetrics> Trainer::ForwardBackward(const StepBatch& batch) {
 
 int64_t Trainer::MicrobatchesFrom(int64_t wanted) const {
   const Layout& layout = mesh_->layout();
+  if (IsScheduleFile(layout)) return shape_.microbatches;
   for (int64_t n = std::max<int64_t>(wanted, layout.pipeline); n <= wanted + 2 * layout.pipeline; ++n) {
     if (n == schedule_.microbatches || ScheduleOf(layout, n).ok()) return n;
   }
-  return shape_.microbatches;  // a schedule file's
+  return shape_.microbatches;
 }
 
 int64_t Trainer::GroupsAtLeast() const { return mesh_->layout().batch_shards() * MicrobatchesFrom(1); }

@@ -83,10 +83,6 @@ void AddByExpert(const std::vector<int64_t>& offsets, const std::vector<int64_t>
   }
 }
 
-TensorView BytesOfRows(TensorView x) {
-  return TensorView(x.data, DType::kU8, {x.rows(), x.cols() * SizeOf(x.dtype)});
-}
-
 }  // namespace
 
 ExpertExchange::ExpertExchange(Communicator& group, const NodeMap& nodes, Stream& stream, BufferPool& pool,

@@ -31,8 +31,6 @@ std::string NearestMultiples(int64_t n, int64_t x) {
   return below == 0 ? Concat(n) : Concat(below, " or ", below + n);
 }
 
-bool IsFile(const Layout& layout) { return layout.schedule.ends_with(".txt"); }
-
 absl::StatusOr<Schedule> ReadSchedule(const Layout& layout) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(layout.schedule, kMaxScheduleTextBytes));
   ASSIGN_OR_RETURN(Schedule schedule, ScheduleFromText(text, layout.schedule));
@@ -84,8 +82,10 @@ int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch) {
   return each == 0 ? 0 : (share + each - 1) / each;
 }
 
+bool IsScheduleFile(const Layout& layout) { return layout.schedule.ends_with(".txt"); }
+
 absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches) {
-  if (!IsFile(layout)) {
+  if (!IsScheduleFile(layout)) {
     return GenerateSchedule(
         {.name = layout.schedule,
          .ranks = layout.pipeline,
@@ -101,7 +101,7 @@ absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches) 
 }
 
 absl::StatusOr<Schedule> ScheduleShape(const Layout& layout) {
-  return IsFile(layout) ? ReadSchedule(layout) : ScheduleOf(layout, std::max(2 * layout.pipeline, 2));
+  return IsScheduleFile(layout) ? ReadSchedule(layout) : ScheduleOf(layout, std::max(2 * layout.pipeline, 2));
 }
 
 absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& model,

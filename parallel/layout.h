@@ -49,6 +49,8 @@ int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch);
 // with the nearest valid choices.
 absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& model, const BatchSizes& batch);
 
+// Whether the schedule is a user's file, which is made for one number of microbatches.
+bool IsScheduleFile(const Layout& layout);
 // The schedule of one step: compute actions only, but for a user's file that has communication of its own. A
 // file must be valid and made for this many pipeline ranks and microbatches.
 absl::StatusOr<Schedule> ScheduleOf(const Layout& layout, int64_t microbatches);

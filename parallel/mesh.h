@@ -29,7 +29,8 @@ class Mesh {
   Communicator& pipeline() const { return *pipeline_; }  // the stages of one microbatch, by pipeline rank
   Communicator& experts() const { return *experts_; }    // ranks that hold the other experts of my layers
   // What gradients are summed over: of experts, of everything else, and of an embedding table that the ranks
-  // of the first and of the last stage both hold (null elsewhere, and where one rank has both stages).
+  // of the first and of the last stage hold (null on other ranks; alone in it is a rank that has both
+  // stages).
   Communicator& expert_replicas() const { return *expert_replicas_; }
   Communicator& dense_replicas() const { return *dense_replicas_; }
   Communicator* tied_replicas() const { return tied_replicas_.get(); }

@@ -16,6 +16,12 @@ RowsAndNumbers Split(const BufferPool::Buffer& buffer, int64_t n, int64_t row_by
           buffer.View(DType::kF32, {numbers}, Aligned(n * row_bytes))};
 }
 
+TensorView BytesOfRows(TensorView x) {
+  TensorView out(x.data, DType::kU8, {x.rows(), x.cols() * SizeOf(x.dtype)});
+  out.stride = x.stride * SizeOf(x.dtype);
+  return out;
+}
+
 TensorView As(TensorView rows, DType dtype, int64_t hidden) {
   CHECK_EQ(rows.cols(), hidden * SizeOf(dtype));
   return TensorView(rows.data, dtype, {rows.rows(), hidden});

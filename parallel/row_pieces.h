@@ -19,6 +19,8 @@ struct RowsAndNumbers {
 int64_t BytesOf(int64_t n, int64_t row_bytes, int64_t numbers);
 RowsAndNumbers Split(const BufferPool::Buffer& buffer, int64_t n, int64_t row_bytes, int64_t numbers);
 
+// x as U8 rows.
+TensorView BytesOfRows(TensorView x);
 // U8 rows that hold `dtype` as [n, hidden].
 TensorView As(TensorView rows, DType dtype, int64_t hidden);
 

@@ -64,12 +64,6 @@ struct TwoLevelExchange::Route final : TokenExchange::Handle {
 
 namespace {
 
-TensorView BytesOfRows(TensorView x) {
-  TensorView out(x.data, DType::kU8, {x.rows(), x.cols() * SizeOf(x.dtype)});
-  out.stride = x.stride * SizeOf(x.dtype);
-  return out;
-}
-
 template <typename T>
 MemoryPiece PieceOf(std::vector<T>& values) {
   return {values.data(), static_cast<int64_t>(values.size() * sizeof(T))};

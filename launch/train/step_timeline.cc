@@ -129,21 +129,10 @@ absl::Status StepTimeline::EndAndWrite(const std::string& path) {
   if (mesh.all().rank() == 0) {
     const Layout& layout = mesh.layout();
     const Schedule& schedule = trainer_.schedule();
-    Timeline measured{.title = "measured", .unit = "s", .shape = schedule};
+    Timeline measured{.title = "measured", .unit = "s", .shape = schedule, .shards = layout.batch_shards()};
     measured.shape.actions.clear();
     for (int r = 0; r < mesh.all().size(); ++r) Parse(texts[r], r, measured.spans);
     const absl::StatusOr<Simulation> run = Simulate(schedule, CostsOf(measured.spans, schedule.stages));
-    if (layout.batch_shards() > 1) {
-      // Every shard of the batch has a pipeline of its own.
-      measured.shape.ranks = layout.ranks();
-      measured.shape.holders.clear();
-      for (int shard = 0; shard < layout.batch_shards(); ++shard) {
-        for (std::vector<int> holders : schedule.holders) {
-          for (int& p : holders) p = p * layout.batch_shards() + shard;
-          measured.shape.holders.push_back(std::move(holders));
-        }
-      }
-    }
     std::vector<Timeline> timelines{std::move(measured)};
     if (run.ok()) timelines.push_back(TimelineOf(*run, "simulated with this step's mean times", "s"));
     const std::string page = path.ends_with(".json") ? ChromeTrace(timelines) : TimelineHtml(timelines);

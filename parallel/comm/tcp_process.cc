@@ -40,10 +40,12 @@ bool WriteAll(int socket, const void* data, size_t bytes) {
   }
   return true;
 }
+// errno is 0 where the other side has closed the connection.
 bool ReadAll(int socket, void* data, size_t bytes) {
   for (char* at = static_cast<char*>(data); bytes > 0;) {
     const ssize_t n = recv(socket, at, bytes, MSG_WAITALL);
     if (n < 0 && errno == EINTR) continue;
+    if (n == 0) errno = 0;
     if (n <= 0) return false;
     at += n;
     bytes -= n;
@@ -86,10 +88,24 @@ int Accept(int listener, sockaddr_in& from) {
   return accepted;
 }
 
-absl::Status Lost(int rank, const char* what) {
-  return UnavailableError(Concat("rank ", rank, " cannot ", what, ": ", std::strerror(errno),
+// By errno.
+absl::Status Lost(int rank, const std::string& what) {
+  const std::string why = errno == 0 ? "the connection was closed there"
+                          : errno == EAGAIN || errno == EWOULDBLOCK
+                              ? Concat("nothing came within ", kJoinWithin.count(), " s")
+                              : std::string(std::strerror(errno));
+  return UnavailableError(Concat("rank ", rank, " cannot ", what, ": ", why,
                                  "; are all MOEBIUS_WORLD_SIZE processes started, and is MOEBIUS_MASTER the "
                                  "address of rank 0?"));
+}
+
+// The ranks from `first` on that have no link yet: "ranks 2, 5".
+std::string Missing(const std::vector<TcpLink>& links, int first) {
+  std::vector<std::string> ranks;
+  for (int i = first; i < std::ssize(links); ++i) {
+    if (links[i].socket < 0) ranks.push_back(Concat(i));
+  }
+  return Concat(ranks.size() == 1 ? "rank " : "ranks ", Join(ranks));
 }
 
 std::string Setting(const char* name) {
@@ -134,7 +150,7 @@ absl::Status TcpProcess::Connect(const std::string& master) {
       sockaddr_in from;
       Place place;
       const int s = Accept(listener, from);
-      if (s < 0 || !ReadAll(s, &place, sizeof place)) return Lost(rank_, "hear from all ranks");
+      if (s < 0 || !ReadAll(s, &place, sizeof place)) return Lost(rank_, "hear from " + Missing(links_, 1));
       if (place.rank < 1 || place.rank >= size() || links_[place.rank].socket >= 0) {
         return UsageError(
             Concat("two processes say that they are rank ", place.rank,
@@ -172,15 +188,17 @@ absl::Status TcpProcess::Connect(const std::string& master) {
       const int32_t me = rank_;
       links_[i].socket = ConnectTo(peer);
       if (links_[i].socket < 0 || !WriteAll(links_[i].socket, &me, sizeof me))
-        return Lost(rank_, "reach a rank");
+        return Lost(rank_, Concat("reach rank ", i));
     }
     for (int i = rank_ + 1; i < size(); ++i) {
       sockaddr_in from;
       int32_t peer = 0;
       const int s = Accept(listener, from);
-      if (s < 0 || !ReadAll(s, &peer, sizeof peer) || peer <= rank_ || peer >= size()) {
-        return Lost(rank_, "hear from a rank");
-      }
+      if (s < 0 || !ReadAll(s, &peer, sizeof peer))
+        return Lost(rank_, "hear from " + Missing(links_, rank_ + 1));
+      if (peer <= rank_ || peer >= size() || links_[peer].socket >= 0)
+        return UnavailableError(Concat("a process says to rank ", rank_, " that it is rank ", peer,
+                                       "; is another job at this port?"));
       links_[peer].socket = s;
     }
   }

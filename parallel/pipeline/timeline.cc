@@ -83,7 +83,7 @@ Timeline TimelineOf(const Simulation& run, const std::string& title, const std::
 }
 
 std::vector<RankShare> SharesOf(const Timeline& timeline) {
-  std::vector<RankShare> shares(timeline.shape.ranks);
+  std::vector<RankShare> shares(timeline.ranks());
   double first = std::numeric_limits<double>::infinity(), last = -first;
   for (const TimelineSpan& span : timeline.spans) {
     if (!IsCompute(span.action.kind) || span.lane != TimelineLane::kCompute) continue;
@@ -112,7 +112,7 @@ std::string ChromeTrace(std::span<const Timeline> timelines) {
     const double origin = Origin(timeline);
     event(Concat("{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":", pid,
                  ",\"args\":{\"name\":", JsonString(timeline.title + ": " + timeline.shape.name), "}}"));
-    for (int rank = 0; rank < timeline.shape.ranks; ++rank) {
+    for (int rank = 0; rank < timeline.ranks(); ++rank) {
       for (const int lane : {0, 1}) {
         const int tid = 2 * rank + lane;
         const std::string name = Concat("rank ", rank, lane == 0 ? "" : " exchange");

@@ -27,8 +27,12 @@ struct Timeline {
   std::string note = {};  // shown beside the figures, say a published formula and its value
   std::string unit;  // "s" for seconds (shown as s, ms or us), "" for the units of the costs, or any word
   Schedule shape;    // name, ranks, stages, microbatches, holders; its actions may be left out
+  int shards =
+      1;  // of the batch, each with a pipeline of its own: rank p * shards + s is rank p of shard s's
   std::vector<TimelineSpan> spans = {};       // compute spans of a rank do not overlap each other
   std::vector<double> peak_activations = {};  // by rank, as in RankFigures; empty when not known
+
+  int ranks() const { return shape.ranks * shards; }
 };
 
 // Compute in the compute lane, transfers (on the sender) and reductions in the exchange lane.

@@ -65,9 +65,10 @@ class Chart {
   Chart(const Timeline& timeline, const Scale& scale)
       : timeline_(timeline),
         scale_(scale),
-        row_(timeline.shape.ranks > 20 ? 22 : 30),
+        row_(timeline.ranks() > 20 ? 22 : 30),
         shares_(SharesOf(timeline)) {
-    for (int rank = 0; rank < timeline.shape.ranks; ++rank) held_.push_back(timeline.shape.StagesOf(rank));
+    for (int rank = 0; rank < timeline.ranks(); ++rank)
+      held_.push_back(timeline.shape.StagesOf(rank / timeline.shards));
   }
 
   std::string Section() {
@@ -92,14 +93,14 @@ class Chart {
 
  private:
   int Pitch() const { return row_ + 18; }  // a row: compute, its exchange lane below, a gap
-  int Height() const { return timeline_.shape.ranks * Pitch() + 10 + kAxisHeight; }
+  int Height() const { return timeline_.ranks() * Pitch() + 10 + kAxisHeight; }
   std::string Time(double value) const { return FormatTime(value, timeline_.unit); }
   std::string X(double time) const { return Format("%.4f%%", 100 * (time - scale_.start) / scale_.length); }
   std::string Width(double length) const { return Format("%.4f%%", 100 * length / scale_.length); }
 
   std::string LeftSide() const {
     std::string html = "<div class=\"side left\"><div style=\"height:10px\"></div>";
-    for (int rank = 0; rank < timeline_.shape.ranks; ++rank) {
+    for (int rank = 0; rank < timeline_.ranks(); ++rank) {
       std::vector<std::string> stages;
       for (int stage : held_[rank]) stages.push_back(std::to_string(stage));
       html += Concat("<div style=\"height:", Pitch(), "px\"><span>rank ", rank, "</span><small>stage",
@@ -122,11 +123,11 @@ class Chart {
   std::string Picture() {
     std::string svg = Concat("<svg class=\"z4\" height=\"", Height(), "\" role=\"img\" aria-label=\"",
                              Escape(timeline_.title), " timeline\">", Axis());
-    std::vector<std::vector<const TimelineSpan*>> compute(timeline_.shape.ranks);
+    std::vector<std::vector<const TimelineSpan*>> compute(timeline_.ranks());
     for (const TimelineSpan& span : timeline_.spans) {
       if (span.lane == TimelineLane::kCompute) compute[span.rank].push_back(&span);
     }
-    for (int rank = 0; rank < timeline_.shape.ranks; ++rank) {
+    for (int rank = 0; rank < timeline_.ranks(); ++rank) {
       std::sort(compute[rank].begin(), compute[rank].end(),
                 [](const TimelineSpan* a, const TimelineSpan* b) { return a->start < b->start; });
       svg += Gaps(rank, compute[rank]);

@@ -86,8 +86,9 @@ std::string TimelineHtml(std::span<const Timeline> timelines) {
       "y1=\"0\" "
       "x2=\"0\" y2=\"6\"/></pattern></defs></svg>\n<header><p class=\"kicker\">moebius pipeline "
       "timeline</p><h1>",
-      Escape(shape.name), "</h1><p class=\"sub\">", shape.ranks, " pipeline ranks, ", shape.stages,
-      " stages, ", shape.microbatches,
+      Escape(shape.name), "</h1><p class=\"sub\">", shape.ranks, " pipeline ranks",
+      timelines[0].shards > 1 ? Concat(" for each of ", timelines[0].shards, " shards of the batch") : "",
+      ", ", shape.stages, " stages, ", shape.microbatches,
       " microbatches; numbers in the boxes are microbatches</p></header>\n<main>");
   html +=
       Concat("<div class=\"bar\">", Legend(timelines),

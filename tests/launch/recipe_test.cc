@@ -314,6 +314,13 @@ TEST(Recipe, RefusesWhatItsFamilyScheduleOrTaskDoesNotRead) {
             "steps is 5; task PIPELINE does not read it");
 }
 
+TEST(Recipe, RefusesABoundOnExpertRowsThatGatherCannotKeep) {
+  const std::vector<std::string> gather = {"parallel.exchange=GATHER", "parallel.max_expert_rows=64"};
+  ExpectHas(ErrorOf(kMinimal, gather), "parallel.max_expert_rows is set with parallel.exchange GATHER");
+  EXPECT_TRUE(Read(kMinimal, {gather[0]}).ok());
+  EXPECT_TRUE(Read(kMinimal, {gather[1]}).ok());
+}
+
 TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
   const std::string sort = "task: GRPO init { from: \"m\" } problems { kind: \"sort\" }\n";
   ASSERT_TRUE(Read(sort).ok()) << Read(sort).status();

@@ -131,6 +131,21 @@ int64_t UnitsOf(int64_t elements) {
   return WholeSteps<Unit>(elements) / kElements<Unit>;
 }
 
+// body(a value of the unit's type).
+template <class Body>
+HWY_INLINE void WithUnit(UnitKind unit, const Body& body) {
+  switch (unit) {
+    case UnitKind::kFloat:
+      return body(float());
+    case UnitKind::kBF16Pair:
+      return body(BF16Pair());
+    case UnitKind::kAmxPair: {
+      const TilesInUse tiles;
+      return body(AmxPair());
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace moebius
 HWY_AFTER_NAMESPACE();

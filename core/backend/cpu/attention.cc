@@ -205,28 +205,13 @@ void NewestTask(const AttentionProblem& p, const NewestQueries& queries, const R
   for (int64_t r = 0; r < queries.count; ++r) WriteOutput(p, s, r, o, queries.first + r);
 }
 
-void ForwardTaskF32(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
-                    void* memory) {
-  ForwardTask<float>(p, out, task, memory);
+void ForwardTaskOf(UnitKind unit, const AttentionProblem& p, const ForwardOutputs& out,
+                   const AttentionTask& task, void* memory) {
+  WithUnit(unit, [&](auto of) HWY_ATTR { ForwardTask<decltype(of)>(p, out, task, memory); });
 }
-void ForwardTaskPairs(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
-                      void* memory) {
-  ForwardTask<BF16Pair>(p, out, task, memory);
-}
-void ForwardTaskAmx(const AttentionProblem& p, const ForwardOutputs& out, const AttentionTask& task,
-                    void* memory) {
-  const TilesInUse tiles;
-  ForwardTask<AmxPair>(p, out, task, memory);
-}
-void NewestTaskF32(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
-  NewestTask<float>(p, queries, o, memory);
-}
-void NewestTaskPairs(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
-  NewestTask<BF16Pair>(p, queries, o, memory);
-}
-void NewestTaskAmx(const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o, void* memory) {
-  const TilesInUse tiles;
-  NewestTask<AmxPair>(p, queries, o, memory);
+void NewestTaskOf(UnitKind unit, const AttentionProblem& p, const NewestQueries& queries, const RowsOf& o,
+                  void* memory) {
+  WithUnit(unit, [&](auto of) HWY_ATTR { NewestTask<decltype(of)>(p, queries, o, memory); });
 }
 int64_t ForwardBytes(const AttentionProblem& p) {
   return std::max({ForwardScratch<float>(p, nullptr).carver.bytes(),
@@ -241,12 +226,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace moebius {
 
-HWY_EXPORT(ForwardTaskF32);
-HWY_EXPORT(ForwardTaskPairs);
-HWY_EXPORT(ForwardTaskAmx);
-HWY_EXPORT(NewestTaskF32);
-HWY_EXPORT(NewestTaskPairs);
-HWY_EXPORT(NewestTaskAmx);
+HWY_EXPORT(ForwardTaskOf);
+HWY_EXPORT(NewestTaskOf);
 HWY_EXPORT(ForwardBytes);
 
 int64_t ForwardScratchBytes(const AttentionProblem& problem) {
@@ -255,26 +236,12 @@ int64_t ForwardScratchBytes(const AttentionProblem& problem) {
 
 void RunForwardTask(UnitKind unit, const AttentionProblem& problem, const ForwardOutputs& out,
                     const AttentionTask& task, void* memory) {
-  switch (unit) {
-    case UnitKind::kFloat:
-      return HWY_DYNAMIC_DISPATCH(ForwardTaskF32)(problem, out, task, memory);
-    case UnitKind::kBF16Pair:
-      return HWY_DYNAMIC_DISPATCH(ForwardTaskPairs)(problem, out, task, memory);
-    case UnitKind::kAmxPair:
-      return HWY_DYNAMIC_DISPATCH(ForwardTaskAmx)(problem, out, task, memory);
-  }
+  HWY_DYNAMIC_DISPATCH(ForwardTaskOf)(unit, problem, out, task, memory);
 }
 
 void RunNewestTask(UnitKind unit, const AttentionProblem& problem, const NewestQueries& queries,
                    const RowsOf& o, void* memory) {
-  switch (unit) {
-    case UnitKind::kFloat:
-      return HWY_DYNAMIC_DISPATCH(NewestTaskF32)(problem, queries, o, memory);
-    case UnitKind::kBF16Pair:
-      return HWY_DYNAMIC_DISPATCH(NewestTaskPairs)(problem, queries, o, memory);
-    case UnitKind::kAmxPair:
-      return HWY_DYNAMIC_DISPATCH(NewestTaskAmx)(problem, queries, o, memory);
-  }
+  HWY_DYNAMIC_DISPATCH(NewestTaskOf)(unit, problem, queries, o, memory);
 }
 
 AttentionProblem::AttentionProblem(const AttentionArgs& args)

@@ -271,18 +271,9 @@ void BackwardTask(const AttentionProblem& p, const BackwardOutputs& io, const At
   }
 }
 
-void BackwardTaskF32(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
-                     void* memory) {
-  BackwardTask<float>(p, io, task, memory);
-}
-void BackwardTaskPairs(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
-                       void* memory) {
-  BackwardTask<BF16Pair>(p, io, task, memory);
-}
-void BackwardTaskAmx(const AttentionProblem& p, const BackwardOutputs& io, const AttentionTask& task,
-                     void* memory) {
-  const TilesInUse tiles;
-  BackwardTask<AmxPair>(p, io, task, memory);
+void BackwardTaskOf(UnitKind unit, const AttentionProblem& p, const BackwardOutputs& io,
+                    const AttentionTask& task, void* memory) {
+  WithUnit(unit, [&](auto of) HWY_ATTR { BackwardTask<decltype(of)>(p, io, task, memory); });
 }
 int64_t BackwardBytes(const AttentionProblem& p, int64_t queries, int64_t keys) {
   return std::max({BackwardScratch<float>(p, queries, keys, nullptr).carver.bytes(),
@@ -316,9 +307,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace moebius {
 
-HWY_EXPORT(BackwardTaskF32);
-HWY_EXPORT(BackwardTaskPairs);
-HWY_EXPORT(BackwardTaskAmx);
+HWY_EXPORT(BackwardTaskOf);
 HWY_EXPORT(BackwardBytes);
 HWY_EXPORT(SumPiecesInto);
 
@@ -328,14 +317,7 @@ int64_t BackwardScratchBytes(const AttentionProblem& problem, int64_t queries, i
 
 void RunBackwardTask(UnitKind unit, const AttentionProblem& problem, const BackwardOutputs& out,
                      const AttentionTask& task, void* memory) {
-  switch (unit) {
-    case UnitKind::kFloat:
-      return HWY_DYNAMIC_DISPATCH(BackwardTaskF32)(problem, out, task, memory);
-    case UnitKind::kBF16Pair:
-      return HWY_DYNAMIC_DISPATCH(BackwardTaskPairs)(problem, out, task, memory);
-    case UnitKind::kAmxPair:
-      return HWY_DYNAMIC_DISPATCH(BackwardTaskAmx)(problem, out, task, memory);
-  }
+  HWY_DYNAMIC_DISPATCH(BackwardTaskOf)(unit, problem, out, task, memory);
 }
 
 int64_t KeyChunk(int64_t sequence_length) {

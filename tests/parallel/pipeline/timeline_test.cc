@@ -78,6 +78,18 @@ TEST(TimelineTest, ThePageIsOneFileWithEveryActionOfBothCharts) {
   EXPECT_EQ(html.find("inf"), std::string::npos);
 }
 
+TEST(TimelineTest, ShardsOfTheBatchAreRanksAndNoDirections) {
+  Timeline timeline = TimelineOf(Simulated(Generate("interleaved", 2, 4)), "measured", "s");
+  timeline.peak_activations.clear();
+  timeline.shards = 2;
+  for (TimelineSpan& span : timeline.spans) span.rank = 2 * span.rank + 1;  // all of the second shard
+  const std::string html = TimelineHtml({&timeline, 1});
+  EXPECT_NE(html.find("2 pipeline ranks for each of 2 shards of the batch, 4 stages"), std::string::npos);
+  EXPECT_EQ(html.find("other direction"), std::string::npos);
+  EXPECT_EQ(Count(html, "</span><small>stages 0, 2</small>"), 2u) << "ranks 0 and 1";
+  EXPECT_EQ(Count(html, "</span><small>stages 1, 3</small>"), 2u) << "ranks 2 and 3";
+}
+
 TEST(TimelineTest, NamesFromOutsideCannotBecomeMarkup) {
   Timeline timeline = TimelineOf(Simulated(Generate("1f1b", 1, 1)), "<script>alert(1)</script>\"");
   timeline.unit = "<b>";

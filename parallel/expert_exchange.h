@@ -4,8 +4,9 @@
 // Rows of one expert arrive ordered by (source rank, token), so the order of every sum is fixed; a token's
 // rows are summed in the order of row_sums.h. Counts travel ahead of rows; buffers are sized on the exchange
 // stream when they are known, so posting does not wait for anybody. The one host synchronisation is the
-// reading of the sorted offsets (on several nodes of experts and rows, too) in PostDispatch. Where rows travel in
-// another format than the activations' own, x and dy stay valid until the wait that follows their post.
+// reading of the sorted offsets (on several nodes of experts and rows, too) in PostDispatch. Where rows
+// travel in another format than the activations' own, x and dy stay valid until the wait that follows their
+// post.
 //
 // Bytes. For one group of P members with E experts each, one layer, one microbatch, summed over the members
 // and for each link class: R routed rows and F pairs of members over it (P of them to themselves), d and c

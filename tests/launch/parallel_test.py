@@ -32,6 +32,7 @@ mtp { loss_weight: 0.3 }
 validate { every_steps: 5 max_tokens: 256 }
 checkpoint { every_steps: 5 keep: 4 }
 log { every_steps: 10 }
+precision { compute: FP32 }
 threads: 2
 """
 # Reinforcement with experts: samples, rewards and updates on ranks that each hold a part of the model.

@@ -239,7 +239,8 @@ std::vector<double> Ticks(double low, double high, int wanted, bool log) {
   return ticks;
 }
 
-std::vector<Series> SmoothedSeries(const std::string& name, int colour, const std::vector<Point>& points) {
+std::vector<Series> SmoothedSeries(const std::string& name, int colour, std::vector<Point> points, bool log) {
+  if (log) std::erase_if(points, [](const Point& p) { return !(p.y > 0); });
   if (points.size() < 40)
     return {{.name = name, .colour = colour, .style = LineStyle::kSolid, .points = points}};
   // Exponential mean over about 1 % of the run, corrected for its start; backwards and forwards averaged so
@@ -250,13 +251,14 @@ std::vector<Series> SmoothedSeries(const std::string& name, int colour, const st
   const auto sweep = [&](auto begin, auto end, auto target) {
     double mean = 0, weight = 0;
     for (auto it = begin; it != end; ++it, ++target) {
-      mean = keep * mean + (1 - keep) * it->y;
+      mean = keep * mean + (1 - keep) * (log ? std::log(it->y) : it->y);
       weight = keep * weight + (1 - keep);
       target->y += 0.5 * mean / weight;
     }
   };
   sweep(points.begin(), points.end(), smooth.begin());
   sweep(points.rbegin(), points.rend(), smooth.rbegin());
+  for (Point& p : smooth) p.y = log ? std::exp(p.y) : p.y;
   return {{.name = name, .colour = colour, .style = LineStyle::kFaint, .points = points},
           {.name = name, .colour = colour, .style = LineStyle::kSolid, .points = std::move(smooth)}};
 }

@@ -49,8 +49,10 @@ std::string RenderChart(const Chart& chart);
 // Layers from zero upwards, each on top of those before. All series have the same x.
 std::vector<Series> Stacked(std::vector<Series> layers);
 
-// `name` as a solid smoothed line over its faint raw values; few values stay as they are.
-std::vector<Series> SmoothedSeries(const std::string& name, int colour, const std::vector<Point>& points);
+// `name` as a solid smoothed line over its faint raw values; few values stay as they are. For a log axis the
+// mean is the geometric one, of the values that such an axis can show.
+std::vector<Series> SmoothedSeries(const std::string& name, int colour, std::vector<Point> points,
+                                   bool log = false);
 
 // Round tick positions inside [low, high], about `wanted` of them; powers of ten with 2 and 5 when `log`.
 std::vector<double> Ticks(double low, double high, int wanted, bool log);

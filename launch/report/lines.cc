@@ -27,7 +27,7 @@ void AddSmoothed(const Runs& runs, const Line& line, Chart* chart) {
   const bool crowded = runs.size() > 1 || !chart->series.empty();
   for (size_t i = 0; i < runs.size(); ++i) {
     for (Series& series : SmoothedSeries(NameOf(runs, i, line.label), ColourOf(runs, i, line.colour),
-                                         PointsOf(runs[i], line))) {
+                                         PointsOf(runs[i], line), chart->log_y)) {
       if (crowded && series.style == LineStyle::kFaint) continue;
       chart->series.push_back(std::move(series));
     }

@@ -157,6 +157,9 @@ TEST(Chart, SmoothingFollowsATrendWithoutLag) {
   EXPECT_NEAR(series[1].points[500].y, 5.0, 0.08);
   EXPECT_NEAR(series[1].points[0].y, 10.0, 0.5) << "the start is not drawn towards zero";
   EXPECT_EQ(SmoothedSeries("s", 0, {{1, 2}, {2, 3}}).size(), 1u);
+  line[990].y = 1e25;
+  EXPECT_GT(SmoothedSeries("s", 0, line)[1].points[900].y, 1e15);
+  EXPECT_LT(SmoothedSeries("s", 0, line, true)[1].points[900].y, 10) << "one spike is no trend of a log axis";
 }
 
 TEST(Chart, FormatsNumbersForPeople) {

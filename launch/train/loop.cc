@@ -203,6 +203,7 @@ absl::Status TrainingLoop::LoadStart() {
     // What the parent's weights came to is no measure of this run's, whose folder does not have them.
     Judge::ForgetBest(state());
     state().unvalidated = false;
+    state().reference_step = -1;
     state().without_signal = 0;  // another recipe may have other rewards
     state().elapsed_s = 0;
   }

@@ -477,14 +477,6 @@ absl::Status Recipe::CheckResumable(const Recipe& saved) const {
   }
   for (const auto& [path, value] : now) {
     if (!before.contains(path)) add(path, "not set", value);
-    // A run that has begun goes on from its own checkpoint: a fork that it did not begin with would be
-    // ignored.
-    const auto it = before.find(path);
-    if (path.starts_with("fork.") && (it == before.end() || it->second != value)) {
-      differences.push_back(
-          Concat(OriginPrefix(origins_, path), path, " is ", value,
-                 ", and this run has begun without it; fork into a folder of its own: add --out OTHER"));
-    }
   }
   return differences.empty() ? absl::OkStatus() : UsageError(Join(differences, "\n"));
 }

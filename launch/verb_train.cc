@@ -55,6 +55,11 @@ absl::StatusOr<RunFolder> OpenFolder(const Recipe& recipe, const std::string& pa
   if (!latest) return folder;
   ASSIGN_OR_RETURN(const Recipe saved, Recipe::LoadUnchecked(folder.recipe_path()));
   RETURN_IF_ERROR(Annotate(recipe.CheckResumable(saved), folder.path()));
+  const proto::Fork &fork = recipe.proto().fork(), &before = saved.proto().fork();
+  if (fork.has_from() && (fork.from() != before.from() || fork.step() != before.step())) {
+    LogLine(Concat("warning: fork.from ", Printable(fork.from()), " is not looked at, as ", folder.path(),
+                   " goes on from its own checkpoint; to fork, name another folder with --out"));
+  }
   return folder;
 }
 

@@ -73,6 +73,7 @@ void Microbatch::Begin() {
   teach = nullptr;
   observe = nullptr;
   depths.clear();
+  balances = true;
 }
 
 void Microbatch::Load(Stream& stream, std::span<const int32_t> tokens, int64_t sequences, int64_t length,

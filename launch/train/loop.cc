@@ -281,7 +281,14 @@ absl::Status TrainingLoop::StartSource() {
   }
   // Again where a run was killed between the checkpoint and its mark, or went back to an earlier step.
   absl::Status marked;
-  if (leads() && state().reference_step >= 0) marked = folder_->MarkReference(state().reference_step);
+  if (const int64_t step = state().reference_step; leads() && step >= 0) {
+    marked = FolderExists(folder_->checkpoint_path(step))
+                 ? folder_->MarkReference(step)
+                 : DamagedError(Concat(
+                       "the policy of step ", step, ", the reference that step ", state().step,
+                       " compares with, is kept no longer; go on from a later checkpoint, or fork from ",
+                       "this one in another folder"));
+  }
   RETURN_IF_ERROR(mesh_.Agree(marked));
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
                    mesh_.GatherText(leads() ? folder_->ReferenceCheckpoint() : ""));

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
@@ -15,6 +16,17 @@
 #include "launch/train/shown_text.h"
 
 namespace moebius {
+
+namespace {
+
+// Whether experts were counted: in a step where nothing was to be learnt they are not.
+bool Routed(const StepMetrics& m) {
+  return std::any_of(m.expert_counts.begin(), m.expert_counts.end(), [](const std::vector<int64_t>& layer) {
+    return std::any_of(layer.begin(), layer.end(), [](int64_t count) { return count > 0; });
+  });
+}
+
+}  // namespace
 
 std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& config, bool unsafe_programs) {
   std::vector<RunFact> facts;
@@ -102,7 +114,7 @@ MetricsRow RunOutputs::RowOf(const StepMetrics& m, const TrainerState& state, do
   }
   if (state.skipped_steps > 0) row.Set("train/skipped_steps", static_cast<double>(state.skipped_steps));
   if (config_.num_nextn_predict_layers > 0 && TrainsMtp(r_)) row.Set("mtp/loss", m.mtp_loss);
-  if (!m.expert_counts.empty()) {
+  if (Routed(m)) {
     row.Set("moe/balance_loss", m.balance_loss);
     if (r_.balance().auxiliary_loss() > 0) row.Set("moe/auxiliary_loss", m.auxiliary_loss);
     if (r_.balance().router_z_loss() > 0) row.Set("moe/router_z_loss", m.z_loss);
@@ -176,7 +188,7 @@ absl::Status RunOutputs::Write(const StepMetrics& m, const MetricsRow& row, bool
   RETURN_IF_ERROR(tensorboard_->AddScalars(row, static_cast<double>(std::time(nullptr))));
   RETURN_IF_ERROR(tensorboard_->Flush());  // who watches sees the step now, and a kill does not lose it
   const int64_t every = r_.log().expert_load_every_steps();
-  if (m.expert_counts.empty() || !(last || (every > 0 && m.step % every == 0))) return absl::OkStatus();
+  if (!Routed(m) || !(last || (every > 0 && m.step % every == 0))) return absl::OkStatus();
   ExpertLoadRow load{.step = m.step, .load = {}};
   for (const auto& counts : m.expert_counts) {
     double total = 0;

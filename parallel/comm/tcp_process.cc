@@ -166,8 +166,11 @@ absl::Status TcpProcess::Connect(const std::string& master) {
   } else {
     addrinfo hints{}, *found = nullptr;
     hints.ai_family = AF_INET;
-    if (getaddrinfo(master.substr(0, colon).c_str(), nullptr, &hints, &found) != 0) {
-      return Lost(rank_, "find the host of MOEBIUS_MASTER");
+    const std::string host = master.substr(0, colon);
+    if (const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found); error != 0) {
+      return UnavailableError(Concat("rank ", rank_, " cannot find ", Printable(host),
+                                     ", the host of MOEBIUS_MASTER: ", gai_strerror(error),
+                                     "; write the name or address of rank 0's machine"));
     }
     sockaddr_in to = *reinterpret_cast<sockaddr_in*>(found->ai_addr);
     freeaddrinfo(found);

@@ -107,16 +107,16 @@ void Engine::AddSums(Run& run, int stage, const Microbatch& mb) const {
       }
     }
   }
-  if (!mb.balances) return;
   const int64_t experts = stages_.config().n_routed_experts;
   const std::vector<RoutingStatistics> routing = ReadRouting(context_.backend, context_.stream, mb);
   for (size_t layer = 0; layer < routing.size(); ++layer) {
     const RoutingStatistics& r = routing[layer];
+    run.sums.routes_given += static_cast<double>(r.routes_given);
+    run.sums.routes_changed += static_cast<double>(r.routes_changed);
+    if (!mb.balances) continue;
     run.sums.balance += r.balance_loss_sum;
     run.sums.auxiliary += r.auxiliary_loss_sum;
     run.sums.z += r.z_sum;
-    run.sums.routes_given += static_cast<double>(r.routes_given);
-    run.sums.routes_changed += static_cast<double>(r.routes_changed);
     const int64_t first = (stages_.first_moe_layer(i) + static_cast<int64_t>(layer)) * experts;
     for (int64_t e = 0; e < experts; ++e) run.sums.counts[first + e] += r.counts[e];
   }

@@ -36,8 +36,8 @@ struct PolicySums {
 class PolicyBatch {
  public:
   // `groups`: of all ranks, outlives the batch, which refers to its routes; all get their advantages.
-  // `least`: groups that a trainer's batch needs; where fewer have a signal, others come along with weights
-  // of 0.
+  // `least`: groups that a trainer's batch needs; where fewer have a signal, others come along that predict
+  // nothing, or, where none has, are measured with weights of 0.
   PolicyBatch(const PolicyOptions& options, std::span<const RolloutGroup> groups, int64_t least);
 
   bool has_signal() const { return has_signal_; }

@@ -141,7 +141,9 @@ def check_forks():
     steps = [row["step"] for row in rows(metrics)]
     expect(steps == list(range(7, 13)), f"steps of the fork: {steps}")
     done = train("taught.textproto", "--out", "parent", "--set", "fork.from=fork", "--set", "steps=9")
-    expect(done.returncode == 64 and "fork.from" in done.stderr, f"a fork into a run: {done.returncode} {done.stderr}")
+    expect(done.returncode == 0 and "fork.from" in done.stderr, f"a fork into a run: {done.returncode} {done.stderr}")
+    done = train("taught.textproto", "--out", "parent", "--set", "fork.from=fork", "--set", "steps=10")
+    expect(done.returncode == 0 and "fork.from" not in done.stderr, f"it was said once: {done.returncode} {done.stderr}")
     done = train(*fork, "--set", "steps=14")
     steps = [row["step"] for row in rows(metrics)]
     expect(done.returncode == 0 and steps == list(range(7, 15)), f"resumed: {steps}, {done.stderr}")

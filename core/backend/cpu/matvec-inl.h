@@ -160,8 +160,8 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
   constexpr int kStrip = kCols == 4 ? 2 : hn::MaxLanes(F32()) >= 16 ? 8 : 4;
   int64_t r = 0;
   for (; r + kStrip <= m; r += kStrip) {
-    const auto tile = r + kStrip == m ? DotTile<Step, kStrip, kCols, true, X, W>
-                                      : DotTile<Step, kStrip, kCols, false, X, W>;
+    const auto tile = kStrip > 2 && r + kStrip == m ? DotTile<Step, kStrip, kCols, true, X, W>
+                                                    : DotTile<Step, kStrip, kCols, false, X, W>;
     tile(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
   }
   if (r < m) DotRest<Step, kStrip - 1, kCols>(m - r, k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);

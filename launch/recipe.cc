@@ -235,16 +235,15 @@ class Checker {
       Add("parallel.schedule", Concat("parallel.schedule is '", Printable(p.schedule()), "'; it is one of ",
                                       Join(kSchedules), ", or a schedule file NAME.txt; correct the name"));
     }
+    if (p.exchange() == proto::Parallel::GATHER && p.max_expert_rows() > 0) {
+      Add("parallel.max_expert_rows",
+          "parallel.max_expert_rows is set with parallel.exchange GATHER, whose buffers always hold the most "
+          "rows that may come: every layer would be computed in chunks, twice; leave it out, or use another "
+          "exchange");
+    }
   }
 
   void CheckExtras() {
-    if (r_.parallel().exchange() == proto::Parallel::GATHER && r_.parallel().max_expert_rows() > 0) {
-      Add("parallel.max_expert_rows",
-          "parallel.max_expert_rows is set with parallel.exchange GATHER, whose buffers always hold the most "
-          "rows "
-          "that may come: every layer would be computed in chunks, twice; leave it out, or use another "
-          "exchange");
-    }
     if (r_.validate().every_steps() > 0 && r_.data().validation().empty()) {
       Add("validate.every_steps",
           "validate.every_steps is set without data.validation; there is nothing to validate on; "
@@ -468,8 +467,8 @@ absl::Status Recipe::CheckResumable(const Recipe& saved) const {
     if (MayChange(path)) return;
     differences.push_back(Concat(OriginPrefix(origins_, path), path, " was ", was, " and is now ", is,
                                  "; a run continues only as it was begun (length, layout, logging, "
-                                 "checkpoints, validation and samples may "
-                                 "change); restore it, or start a new run with another --out"));
+                                 "checkpoints, validation and samples may change); restore it, or start a "
+                                 "new run with another --out"));
   };
   for (const auto& [path, value] : before) {
     const auto it = now.find(path);

@@ -229,6 +229,20 @@ absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoi
                                             StepName(*other), " ", JoinPath(folder, "latest")));
 }
 
+absl::StatusOr<std::string> CheckpointToFork(const std::string& from, std::optional<int64_t> step) {
+  ASSIGN_OR_RETURN(const RunFolder parent, RunFolder::OpenForReading(from));
+  std::optional<std::string> start;
+  if (step) {
+    start = parent.checkpoint_path(*step);
+  } else {
+    ASSIGN_OR_RETURN(start, parent.LatestCheckpoint());
+  }
+  if (start && FolderExists(*start)) return *start;
+  return MissingError(Concat("fork.from: ", from, " has no checkpoint",
+                             step ? Concat(" of step ", *step) : std::string(),
+                             "; a fork starts from one; name a step that moebius inspect lists"));
+}
+
 bool IsRunFolder(const std::string& path) {
   return FolderExists(path) && (FileExists(JoinPath(path, "metrics.jsonl")) ||
                                 FileExists(JoinPath(path, "recipe.resolved.textproto")));

@@ -85,6 +85,10 @@ std::string StepName(int64_t step);
 // on from the newest other one, if there is one.
 absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint);
 
+// The checkpoint of the run folder `from` that a fork begins with: that of `step`, or the latest. 66 when it
+// is not there.
+absl::StatusOr<std::string> CheckpointToFork(const std::string& from, std::optional<int64_t> step);
+
 // Whether `path` looks like a folder that moebius train wrote.
 bool IsRunFolder(const std::string& path);
 // The run folders of a pipeline's stages in `path` (01-sft, 02-grpo) in their order. None where `path` is a

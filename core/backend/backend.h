@@ -67,8 +67,9 @@ class Recording {
 
 class Backend : public Allocator {
  public:
-  virtual std::string Name() const = 0;  // "cpu (AVX3_ZEN4, 2 threads)"
-  // What results depend on bit for bit, beside the inputs: "AVX2", "sm_90". Checkpoints record it.
+  virtual std::string Name() const = 0;  // "cpu (AVX3 with AMX, 2 threads)"
+  // What results depend on bit for bit, beside the inputs: "AVX2", "AVX3 with AMX", "sm_90". Checkpoints
+  // record it.
   virtual std::string InstructionSet() const = 0;
   // What `compute: AUTO` means here: kBF16 where the processor has instructions for it (AVX512-BF16, AMX,
   // GPUs).

@@ -39,7 +39,7 @@ std::string FormatNumber(double value, NumberStyle style) {
     case NumberStyle::kPlain:
       break;
   }
-  if (size != 0 && (size < 1e-3 || size >= 1e4)) {
+  if (size != 0 && (size < 1e-3 || size >= 9999.5)) {
     // 3e-4 rather than 0.0003.
     const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
     return Digits("%.3ge%d", value / std::pow(10.0, exponent), exponent);

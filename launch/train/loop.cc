@@ -160,19 +160,11 @@ absl::Status TrainingLoop::OpenTexts() {
 
 // The checkpoint that rank 0 sees; "" for none.
 absl::StatusOr<std::string> TrainingLoop::FindStart(bool* resumed) const {
-  ASSIGN_OR_RETURN(std::optional<std::string> start, folder_->LatestCheckpoint());
+  ASSIGN_OR_RETURN(const std::optional<std::string> start, folder_->LatestCheckpoint());
   *resumed = start.has_value();
   if (start || !r_.fork().has_from()) return start.value_or("");
-  ASSIGN_OR_RETURN(const RunFolder parent, RunFolder::OpenForReading(r_.fork().from()));
-  if (r_.fork().has_step()) {
-    start = parent.checkpoint_path(r_.fork().step());
-  } else {
-    ASSIGN_OR_RETURN(start, parent.LatestCheckpoint());
-  }
-  if (start && FolderExists(*start)) return *start;
-  return MissingError(Concat("fork.from: ", r_.fork().from(), " has no checkpoint",
-                             r_.fork().has_step() ? Concat(" of step ", r_.fork().step()) : std::string(),
-                             "; a fork starts from one; name a step that moebius inspect lists"));
+  return CheckpointToFork(r_.fork().from(),
+                          r_.fork().has_step() ? std::optional<int64_t>(r_.fork().step()) : std::nullopt);
 }
 
 absl::Status TrainingLoop::LoadStart() {

@@ -11,36 +11,13 @@
 #include "core/base/strings.h"
 #include "core/model/model.pb.h"
 #include "launch/recipe.pb.h"
+#include "tests/launch/recipe_text.h"
 #include "tests/launch/temp_folder.h"
 
 namespace moebius {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr char kMinimal[] = R"(
-name: "tiny"
-init { from: "model" }
-data { train: "train.h5" validation: "val.h5" shuffle: true pack: CONTIGUOUS }
-batch { sequences: 16 sequence_length: 512 microbatch_sequences: 2 }
-steps: 500
-seed: 1
-)";
-
-absl::StatusOr<Recipe> Read(const std::string& text, const std::vector<std::string>& sets = {}) {
-  return Recipe::FromText(text, "r.textproto", sets);
-}
-
-std::string ErrorOf(const std::string& text, const std::vector<std::string>& sets = {}) {
-  const auto recipe = Read(text, sets);
-  EXPECT_FALSE(recipe.ok());
-  EXPECT_EQ(ExitCode(recipe.status()), kExitUsage);
-  return std::string(recipe.status().message());
-}
-
-void ExpectHas(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << "looking for: " << part << "\nin: " << text;
-}
 
 class Folder : public testing::Test {
  protected:
@@ -57,7 +34,7 @@ class Folder : public testing::Test {
 };
 
 TEST(Recipe, ReadsTheExampleOfTheContract) {
-  const auto recipe = Read(R"(
+  const auto recipe = ReadRecipe(R"(
     name: "tiny"   task: PRETRAIN            # SFT DPO GRPO
     init { from: "DIR" }
     data { train: "train.h5" validation: "val.h5" shuffle: true pack: CONTIGUOUS }
@@ -77,7 +54,7 @@ TEST(Recipe, ReadsTheExampleOfTheContract) {
 
 TEST(Recipe, ReportsEveryUnknownFieldWithPlaceAndNearestName) {
   const std::string error =
-      ErrorOf(std::string(kMinimal) + "optimizer { lrr: 1\n  wamrup_steps: 3 }\nstpes: 4\nlr: 2\n");
+      RecipeError(std::string(kMinimalRecipe) + "optimizer { lrr: 1\n  wamrup_steps: 3 }\nstpes: 4\nlr: 2\n");
   ExpectHas(error, "r.textproto:8:13: unknown field 'optimizer.lrr'; did you mean optimizer.lr? ");
   ExpectHas(error,
             "r.textproto:9:3: unknown field 'optimizer.wamrup_steps'; did you mean optimizer.warmup_steps? ");
@@ -86,22 +63,24 @@ TEST(Recipe, ReportsEveryUnknownFieldWithPlaceAndNearestName) {
 }
 
 TEST(Recipe, TakesFilesOfEditorsOnWindows) {
-  EXPECT_TRUE(Read("\xEF\xBB\xBF" + std::string(kMinimal)).ok());
-  std::string text = kMinimal;
+  EXPECT_TRUE(ReadRecipe("\xEF\xBB\xBF" + std::string(kMinimalRecipe)).ok());
+  std::string text = kMinimalRecipe;
   for (size_t i = 0; (i = text.find('\n', i)) != text.npos; i += 2) text.insert(i, 1, '\r');
-  EXPECT_TRUE(Read(text).ok());
+  EXPECT_TRUE(ReadRecipe(text).ok());
 }
 
 TEST(Recipe, NamesPlaceAndAdviceForBadSyntaxAndBadEnumValues) {
-  ExpectHas(ErrorOf("steps: many"), "r.textproto:1:8: ");
-  ExpectHas(ErrorOf("precision { compute: BF61 }"), "did you mean BF16? it is one of AUTO, FP32, BF16, FP8");
-  ExpectHas(ErrorOf("steps: 99999999999999999999999"), "r.textproto:1:8");
-  ExpectHas(ErrorOf("optimizer { lr: 1"), "r.textproto:1:");
+  ExpectHas(RecipeError("steps: many"), "r.textproto:1:8: ");
+  ExpectHas(RecipeError("precision { compute: BF61 }"),
+            "did you mean BF16? it is one of AUTO, FP32, BF16, FP8");
+  ExpectHas(RecipeError("steps: 99999999999999999999999"), "r.textproto:1:8");
+  ExpectHas(RecipeError("optimizer { lr: 1"), "r.textproto:1:");
 }
 
 TEST(Recipe, ReportsAllNumbersOutOfRangeTogetherWithTheirOrigin) {
-  const std::string error = ErrorOf(std::string(kMinimal) + "optimizer { lr: -1 beta1: 1.0\n epsilon: nan }",
-                                    {"sample.top_p=2", "threads=-1"});
+  const std::string error =
+      RecipeError(std::string(kMinimalRecipe) + "optimizer { lr: -1 beta1: 1.0\n epsilon: nan }",
+                  {"sample.top_p=2", "threads=-1"});
   ExpectHas(error, "r.textproto:8: optimizer.lr is -1; it must be from 0 to 100");
   ExpectHas(error, "r.textproto:8: optimizer.beta1 is 1; it must be from 0 to below 1");
   ExpectHas(error, "r.textproto:9: optimizer.epsilon is nan");
@@ -122,48 +101,51 @@ TEST(Recipe, EveryNumberOfARecipeHasARange) {
   }
 }
 
-TEST(Recipe, ItsDefaultsLieInTheirRanges) { EXPECT_TRUE(Read(kMinimal).ok()) << Read(kMinimal).status(); }
+TEST(Recipe, ItsDefaultsLieInTheirRanges) {
+  EXPECT_TRUE(ReadRecipe(kMinimalRecipe).ok()) << ReadRecipe(kMinimalRecipe).status();
+}
 
 TEST(Recipe, ReportsContradictionsBetweenFields) {
-  ExpectHas(ErrorOf("name: \"x\""), "r.textproto: neither init.from nor model");
-  ExpectHas(ErrorOf("name: \"x\""), "data.train is missing");
-  ExpectHas(ErrorOf(kMinimal, {"batch.microbatch_sequences=6"}),
+  ExpectHas(RecipeError("name: \"x\""), "r.textproto: neither init.from nor model");
+  ExpectHas(RecipeError("name: \"x\""), "data.train is missing");
+  ExpectHas(RecipeError(kMinimalRecipe, {"batch.microbatch_sequences=6"}),
             "whole number of microbatches; use a divisor, for example 4");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.schedule=wsd"}), "choose 1 to 500");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.schedule=v3_piecewise"}), "without optimizer.phase");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.warmup_steps=501"}), "while warming up");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.schedule=wsd"}), "choose 1 to 500");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.schedule=v3_piecewise"}), "without optimizer.phase");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.warmup_steps=501"}), "while warming up");
   const std::vector<std::string> decays = {"optimizer.schedule=WSD", "optimizer.decay_steps=100"};
   const auto warming = [decays](const std::string& steps) {
     std::vector<std::string> sets = decays;
     sets.push_back("optimizer.warmup_steps=" + steps);
-    return ErrorOf(kMinimal, sets);
+    return RecipeError(kMinimalRecipe, sets);
   };
   ExpectHas(warming("450"), "choose 1 to 50");
   ExpectHas(warming("500"), "leave steps for it");
   EXPECT_EQ(warming("501").find("decay_steps"), std::string::npos) << "follows from the other error";
-  ExpectHas(ErrorOf(kMinimal, {"name=a/b"}), "it becomes a folder");
-  ExpectHas(ErrorOf(kMinimal, {"sample.every_steps=5"}), "without sample.prompts");
-  ExpectHas(ErrorOf(kMinimal, {"task=GRPO"}), "problems is missing; task GRPO");
-  ExpectHas(ErrorOf(kMinimal,
-                    {"batch.ramp={at_step: 5 to_sequences: 8}", "batch.ramp={at_step: 5 to_sequences: 16}"}),
+  ExpectHas(RecipeError(kMinimalRecipe, {"name=a/b"}), "it becomes a folder");
+  ExpectHas(RecipeError(kMinimalRecipe, {"sample.every_steps=5"}), "without sample.prompts");
+  ExpectHas(RecipeError(kMinimalRecipe, {"task=GRPO"}), "problems is missing; task GRPO");
+  ExpectHas(RecipeError(kMinimalRecipe, {"batch.ramp={at_step: 5 to_sequences: 8}",
+                                         "batch.ramp={at_step: 5 to_sequences: 16}"}),
             "must rise");
 }
 
 TEST(Recipe, TakesLayoutsAndSchedulesByNameOrFile) {
   EXPECT_TRUE(
-      Read(kMinimal, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=dualpipe"}).ok());
-  EXPECT_TRUE(Read(kMinimal, {"parallel.schedule=mine.txt"}).ok());
-  ExpectHas(ErrorOf(kMinimal, {"parallel.schedule=1f1c"}), "it is one of");
-  ExpectHas(ErrorOf(kMinimal, {"parallel.pipeline=0"}), "parallel.pipeline");
+      ReadRecipe(kMinimalRecipe, {"parallel.pipeline=2", "parallel.expert=2", "parallel.schedule=dualpipe"})
+          .ok());
+  EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {"parallel.schedule=mine.txt"}).ok());
+  ExpectHas(RecipeError(kMinimalRecipe, {"parallel.schedule=1f1c"}), "it is one of");
+  ExpectHas(RecipeError(kMinimalRecipe, {"parallel.pipeline=0"}), "parallel.pipeline");
 }
 
 TEST(Recipe, SetsScalarsEnumsListsAndSections) {
   const auto recipe =
-      Read(std::string(kMinimal) + "sample { prompts: \"a\" prompts: \"b\" }",
-           {"optimizer.lr=3e-4", "steps=1e3", "optimizer.schedule=cosine", "data.shuffle=false", "name=other",
-            "sample.prompts=Once upon", "sample.prompts=a time", "sample.prompts[1]=a day",
-            "data.validation=\"quoted.h5\"", "init.from=\"symbols:+\\n\"", "mtp={loss_weight: 0.1}",
-            "seed=18446744073709551615"});
+      ReadRecipe(std::string(kMinimalRecipe) + "sample { prompts: \"a\" prompts: \"b\" }",
+                 {"optimizer.lr=3e-4", "steps=1e3", "optimizer.schedule=cosine", "data.shuffle=false",
+                  "name=other", "sample.prompts=Once upon", "sample.prompts=a time",
+                  "sample.prompts[1]=a day", "data.validation=\"quoted.h5\"", "init.from=\"symbols:+\\n\"",
+                  "mtp={loss_weight: 0.1}", "seed=18446744073709551615"});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   const proto::Recipe& r = recipe->proto();
   EXPECT_DOUBLE_EQ(r.optimizer().lr(), 3e-4);
@@ -181,9 +163,10 @@ TEST(Recipe, SetsScalarsEnumsListsAndSections) {
 }
 
 TEST(Recipe, SetsElementsOfRepeatedSections) {
-  const auto recipe = Read(kMinimal, {"optimizer.schedule=V3_PIECEWISE", "optimizer.phase[0].steps=10",
-                                      "optimizer.phase[0].from_lr=1e-3", "optimizer.phase[0].to_lr=1e-4",
-                                      "optimizer.phase={steps: 5 from_lr: 1e-4 to_lr: 0 shape: LINEAR}"});
+  const auto recipe =
+      ReadRecipe(kMinimalRecipe, {"optimizer.schedule=V3_PIECEWISE", "optimizer.phase[0].steps=10",
+                                  "optimizer.phase[0].from_lr=1e-3", "optimizer.phase[0].to_lr=1e-4",
+                                  "optimizer.phase={steps: 5 from_lr: 1e-4 to_lr: 0 shape: LINEAR}"});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   ASSERT_EQ(recipe->proto().optimizer().phase_size(), 2);
   EXPECT_EQ(recipe->proto().optimizer().phase(1).shape(), proto::Optimizer::LINEAR);
@@ -191,29 +174,29 @@ TEST(Recipe, SetsElementsOfRepeatedSections) {
 }
 
 TEST(Recipe, SuggestsForWrongOverrides) {
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.lrr=1"}), "did you mean optimizer.lr? ");
-  ExpectHas(ErrorOf(kMinimal, {"lr=1"}), "did you mean optimizer.lr? ");
-  ExpectHas(ErrorOf(kMinimal, {"optimzer.lr=1"}), "did you mean optimizer? ");
-  ExpectHas(ErrorOf(kMinimal, {"include=nope"}), "include cannot be set; ");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.lr"}), "not of the form FIELD=VALUE");
-  ExpectHas(ErrorOf(kMinimal, {"steps=1.5"}), "whole number");
-  ExpectHas(ErrorOf(kMinimal, {"steps.x=1"}), "steps is a value");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer=1"}), "optimizer is a section");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.phase.steps=1"}), "name the element: optimizer.phase[0]");
-  ExpectHas(ErrorOf(kMinimal, {"optimizer.phase[3].steps=1"}), "the next index is 0");
-  ExpectHas(ErrorOf(kMinimal, {"data.shuffle=yes"}), "true or false");
-  ExpectHas(ErrorOf(kMinimal, {"data.pack=CONTIGOUS"}), "did you mean CONTIGUOUS?");
-  ExpectHas(ErrorOf(kMinimal, {"mtp={los_weight: 1}"}), "did you mean mtp.loss_weight?");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.lrr=1"}), "did you mean optimizer.lr? ");
+  ExpectHas(RecipeError(kMinimalRecipe, {"lr=1"}), "did you mean optimizer.lr? ");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimzer.lr=1"}), "did you mean optimizer? ");
+  ExpectHas(RecipeError(kMinimalRecipe, {"include=nope"}), "include cannot be set; ");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.lr"}), "not of the form FIELD=VALUE");
+  ExpectHas(RecipeError(kMinimalRecipe, {"steps=1.5"}), "whole number");
+  ExpectHas(RecipeError(kMinimalRecipe, {"steps.x=1"}), "steps is a value");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer=1"}), "optimizer is a section");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.phase.steps=1"}), "name the element: optimizer.phase[0]");
+  ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.phase[3].steps=1"}), "the next index is 0");
+  ExpectHas(RecipeError(kMinimalRecipe, {"data.shuffle=yes"}), "true or false");
+  ExpectHas(RecipeError(kMinimalRecipe, {"data.pack=CONTIGOUS"}), "did you mean CONTIGUOUS?");
+  ExpectHas(RecipeError(kMinimalRecipe, {"mtp={los_weight: 1}"}), "did you mean mtp.loss_weight?");
 }
 
 TEST(Recipe, PrintsAValidRecipeWithTheOriginOfEveryValue) {
-  const auto recipe = Read(kMinimal, {"optimizer.lr=0.002", "sample.prompts=say \"hi\"\n"});
+  const auto recipe = ReadRecipe(kMinimalRecipe, {"optimizer.lr=0.002", "sample.prompts=say \"hi\"\n"});
   ASSERT_TRUE(recipe.ok());
   const std::string text = recipe->ToText();
   ExpectHas(text, "# r.textproto:6");
   ExpectHas(text, "# --set optimizer.lr=0.002");
   ExpectHas(text, "# default");
-  const auto again = Read(text);
+  const auto again = ReadRecipe(text);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_TRUE(again->CheckResumable(*recipe).ok()) << again->CheckResumable(*recipe);
   EXPECT_DOUBLE_EQ(again->proto().optimizer().lr(), 0.002);
@@ -225,14 +208,14 @@ TEST(Recipe, PrintsAValidRecipeWithTheOriginOfEveryValue) {
 }
 
 TEST(Recipe, ContinuesOnlyWithTheFieldsThatMayChange) {
-  const auto saved = Read(kMinimal);
+  const auto saved = ReadRecipe(kMinimalRecipe);
   for (const char* set : {"steps=900", "checkpoint.keep=9", "max_minutes=3", "batch.microbatch_sequences=4",
                           "log.every_steps=1", "validate.every_steps=3", "recompute.policy=blocks"}) {
-    EXPECT_TRUE(Read(kMinimal, {set})->CheckResumable(*saved).ok()) << set;
+    EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {set})->CheckResumable(*saved).ok()) << set;
   }
   for (const char* set :
        {"optimizer.lr=1", "seed=2", "batch.sequences=32", "data.train=other.h5", "balance.sequence_loss=0"}) {
-    const absl::Status status = Read(kMinimal, {set})->CheckResumable(*saved);
+    const absl::Status status = ReadRecipe(kMinimalRecipe, {set})->CheckResumable(*saved);
     EXPECT_EQ(ExitCode(status), kExitUsage) << set;
     ExpectHas(std::string(status.message()),
               std::string(set).substr(0, std::string(set).find('=')) + " was ");
@@ -241,8 +224,8 @@ TEST(Recipe, ContinuesOnlyWithTheFieldsThatMayChange) {
 
 TEST(Recipe, ContinuesWithAnotherLimitOnStepsWithoutSignal) {
   const auto read = [](int64_t steps) {
-    return Read(R"(task: GRPO init { from: "m" } problems { kind: "sort" })",
-                {Concat("rl.no_signal_steps=", steps)});
+    return ReadRecipe(R"(task: GRPO init { from: "m" } problems { kind: "sort" })",
+                      {Concat("rl.no_signal_steps=", steps)});
   };
   const auto before = read(20), after = read(0);
   ASSERT_TRUE(before.ok() && after.ok()) << before.status() << after.status();
@@ -250,7 +233,7 @@ TEST(Recipe, ContinuesWithAnotherLimitOnStepsWithoutSignal) {
 }
 
 TEST(Recipe, FillsTheModelFromAConfigButKeepsWhatTheRecipeSays) {
-  auto recipe = Read(std::string(kMinimal) + "model { rope_theta: 5e5 }");
+  auto recipe = ReadRecipe(std::string(kMinimalRecipe) + "model { rope_theta: 5e5 }");
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   proto::Model model;
   model.set_hidden_size(64);
@@ -268,7 +251,7 @@ TEST(Recipe, RefusesSizesThatTheWeightsItBeginsWithDoNotHave) {
   model.set_rope_theta(1e4);
   const std::vector<std::string> sets = {"model.hidden_size=32", "model.num_hidden_layers=4",
                                          "model.rope_theta=5e5", "model.vocab_size=999"};
-  auto recipe = Read(kMinimal, sets);
+  auto recipe = ReadRecipe(kMinimalRecipe, sets);
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   const absl::Status status = recipe->FillModel(model, "model/config.json");
   EXPECT_EQ(ExitCode(status), kExitUsage);
@@ -276,128 +259,17 @@ TEST(Recipe, RefusesSizesThatTheWeightsItBeginsWithDoNotHave) {
       std::string(status.message()),
       "model.hidden_size is 32 (--set model.hidden_size=32), and the weights of init.from are made for 64 "
       "(model/config.json); leave it out, or set init.random to begin with other weights");
-  auto random = Read(kMinimal, {"init.random=true", "model.hidden_size=32"});
+  auto random = ReadRecipe(kMinimalRecipe, {"init.random=true", "model.hidden_size=32"});
   ASSERT_TRUE(random.ok()) << random.status();
   EXPECT_TRUE(random->FillModel(model, "model/config.json").ok());
 }
 
-constexpr char kLlama[] = R"(
-name: "llama"
-model {
-  model_type: "llama" vocab_size: 64 hidden_size: 8 intermediate_size: 8 num_hidden_layers: 1
-  num_attention_heads: 2
-}
-data { train: "train.h5" }
-)";
-
-TEST(Recipe, RefusesWhatItsFamilyScheduleOrTaskDoesNotRead) {
-  ExpectHas(
-      ErrorOf("model {\n model_type: \"llama\"\n kv_lora_rank: 16 }"),
-      "r.textproto:3: model.kv_lora_rank is 16; model.model_type llama does not read it, only deepseek_v3, "
-      "deepseek_v2 do; leave it out");
-  ExpectHas(ErrorOf(kLlama, {"model.mlp_only_layers=0"}),
-            "model.mlp_only_layers[0] is 0; model.model_type llama");
-  ExpectHas(ErrorOf(kLlama, {"model.model_type=deepseek_v3", "model.head_dim=4"}), "model.head_dim is 4; ");
-  ExpectHas(ErrorOf(kLlama, {"model.rope_scaling={rope_type: \"llama3\" factor: 8 beta_fast: 3}"}),
-            "model.rope_scaling.beta_fast is 3; model.rope_scaling.rope_type llama3 does not read it, only "
-            "yarn does");
-  ExpectHas(ErrorOf(kLlama, {"optimizer.decay_steps=10"}),
-            "--set optimizer.decay_steps=10: optimizer.decay_steps is 10; optimizer.schedule CONSTANT does "
-            "not read");
-  ExpectHas(ErrorOf(kLlama, {"optimizer.schedule=COSINE", "optimizer.decay_shape=LINEAR"}), "only WSD does");
-  ExpectHas(ErrorOf(kLlama, {"optimizer.phase={steps: 5 from_lr: 1 to_lr: 1}"}), "only V3_PIECEWISE does");
-  ExpectHas(ErrorOf(kLlama, {"dpo.beta=0.2"}),
-            "dpo.beta is 0.2; task PRETRAIN does not read it, only DPO does");
-  ExpectHas(ErrorOf(kLlama, {"task=SFT", "sft.data=a.jsonl"}),
-            "data.train is \"train.h5\"; task SFT does not");
-  ExpectHas(ErrorOf("name: \"p\" task: PIPELINE stage { name: \"a\" recipe: \"a.textproto\" } steps: 5"),
-            "steps is 5; task PIPELINE does not read it");
-}
-
 TEST(Recipe, RefusesABoundOnExpertRowsThatGatherCannotKeep) {
   const std::vector<std::string> gather = {"parallel.exchange=GATHER", "parallel.max_expert_rows=64"};
-  ExpectHas(ErrorOf(kMinimal, gather), "parallel.max_expert_rows is set with parallel.exchange GATHER");
-  EXPECT_TRUE(Read(kMinimal, {gather[0]}).ok());
-  EXPECT_TRUE(Read(kMinimal, {gather[1]}).ok());
-}
-
-TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
-  const std::string sort = "task: GRPO init { from: \"m\" } problems { kind: \"sort\" }\n";
-  ASSERT_TRUE(Read(sort).ok()) << Read(sort).status();
-  ExpectHas(ErrorOf(sort, {"problems.add_digits=3"}), "problems.kind sort does not read it, only add does");
-  ExpectHas(ErrorOf(sort, {"problems.jsonl_kind=CODE"}), "nothing reads it without problems.jsonl; ");
-  ExpectHas(ErrorOf("task: GRPO init { from: \"m\" } problems { jsonl: \"f\" sort_length: 3 }"),
-            "problems.sort_length is 3; nothing reads it where problems.jsonl is given");
-  ExpectHas(ErrorOf(sort + "reward { part { name: \"correct\" } part { name: \"coin\" words: 5 } }"),
-            "reward.part[1].words is 5; reward.part.name coin does not read it, only repetition does");
-  ExpectHas(ErrorOf(sort, {"rl.kl_coefficient=0.1"}), "nothing reads it without rl.kl; ");
-}
-
-TEST(Recipe, AChoiceOutdatesWhatWasSaidForTheOneBefore) {
-  const std::string cosine =
-      std::string(kLlama) + "optimizer { schedule: COSINE decay_steps: 10 min_lr: 1e-5 lr: 1e-3 }";
-  const auto constant = Read(cosine, {"optimizer.schedule=CONSTANT"});
-  ASSERT_TRUE(constant.ok()) << constant.status();
-  EXPECT_FALSE(constant->proto().optimizer().has_decay_steps());
-  EXPECT_EQ(constant->proto().optimizer().lr(), 1e-3);
-  EXPECT_TRUE(Read(constant->ToText()).ok()) << "what a run keeps is a recipe";
-  ExpectHas(ErrorOf(cosine, {"optimizer.schedule=CONSTANT", "optimizer.decay_steps=5"}),
-            "CONSTANT does not read it");
-  ExpectHas(ErrorOf(std::string(kLlama) + "optimizer { decay_steps: 10 }"), "CONSTANT does not read it");
-  const TempFolder folder;
-  folder.Write("base.textproto", cosine);
-  const auto over = [&](const std::string& text) {
-    return Recipe::Load(folder.Write("over.textproto", "include: \"base.textproto\"\n" + text), {});
-  };
-  EXPECT_TRUE(over("optimizer { schedule: CONSTANT }").ok());
-  EXPECT_FALSE(over("optimizer { schedule: CONSTANT decay_steps: 7 }").ok());
-  EXPECT_FALSE(over("optimizer { phase { steps: 5 from_lr: 1 to_lr: 1 } }").ok());
-}
-
-TEST(Recipe, TakesWhatSaysNothing) {
-  // As resolved recipes do, which write out every default and are recipes themselves.
-  EXPECT_TRUE(Read(kLlama, {"model.kv_lora_rank=0", "optimizer.decay_steps=0", "dpo.beta=0.1"}).ok());
-  for (const char* task : {"SFT", "GRPO", "REJECTION"}) {
-    const auto recipe =
-        Read("init { from: \"m\" } problems { kind: \"sort\" }", {std::string("task=") + task});
-    ASSERT_TRUE(recipe.ok()) << recipe.status();
-    const auto again = Read(recipe->ToText());
-    EXPECT_TRUE(again.ok()) << again.status();
-  }
-}
-
-TEST(Recipe, IsStrictAboutItsOwnModelFieldsAndLenientAboutThoseOfAConfig) {
-  proto::Model config;
-  config.set_model_type("deepseek_v3");
-  config.set_head_dim(64);
-  config.set_kv_lora_rank(8);
-  auto recipe = Read(kMinimal);
-  ASSERT_TRUE(recipe->FillModel(config, "config.json").ok());
-  EXPECT_EQ(recipe->proto().model().kv_lora_rank(), 8);
-  EXPECT_FALSE(recipe->proto().model().has_head_dim()) << "the resolved recipe would be refused";
-  auto own = Read(std::string(kMinimal) + "model { head_dim: 32 }");
-  ASSERT_TRUE(own.ok()) << own.status() << ": the family is not known yet";
-  const absl::Status status = own->FillModel(config, "config.json");
-  EXPECT_EQ(ExitCode(status), kExitUsage);
-  ExpectHas(std::string(status.message()),
-            "r.textproto:8: model.head_dim is 32; model.model_type deepseek_v3");
-}
-
-TEST(Recipe, TheTableOfReadersNamesFieldsAndTheirValues) {
-  std::vector<std::string> paths = LeafPaths(*proto::Recipe::descriptor(), false);
-  const auto leaves = static_cast<std::ptrdiff_t>(paths.size());
-  for (std::ptrdiff_t i = 0; i < leaves; ++i) {
-    for (size_t dot = paths[i].find('.'); dot != std::string::npos; dot = paths[i].find('.', dot + 1))
-      paths.push_back(paths[i].substr(0, dot));
-  }
-  for (const FieldReaders& readers : RecipeReaders()) {
-    EXPECT_NE(std::count(paths.begin(), paths.end(), readers.field), 0) << readers.field;
-    EXPECT_EQ(std::count(paths.begin(), paths.begin() + leaves, readers.chooser), 1) << readers.chooser;
-    for (const std::string& choice : readers.choices) {
-      proto::Task task;
-      EXPECT_TRUE(readers.chooser != "task" || proto::Task_Parse(choice, &task)) << choice;
-    }
-  }
+  ExpectHas(RecipeError(kMinimalRecipe, gather),
+            "parallel.max_expert_rows is set with parallel.exchange GATHER");
+  EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {gather[0]}).ok());
+  EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {gather[1]}).ok());
 }
 
 TEST(Recipe, EveryShippedRecipeIsOne) {
@@ -418,7 +290,7 @@ TEST_F(Folder, IncludesMergeBelowTheFileAndListsReplaceLists) {
   Write("sub/base.textproto",
         "steps: 7 optimizer { lr: 1 beta1: 0.5 } sample { prompts: \"x\" prompts: \"y\" }");
   const std::string path =
-      Write("top.textproto", "include: \"sub/base.textproto\"\n" + std::string(kMinimal) +
+      Write("top.textproto", "include: \"sub/base.textproto\"\n" + std::string(kMinimalRecipe) +
                                  "optimizer { lr: 2 }\nsample { prompts: \"z\" }");
   const auto recipe = Recipe::Load(path, {});
   ASSERT_TRUE(recipe.ok()) << recipe.status();
@@ -460,7 +332,8 @@ TEST(Recipe, EveryShippedModelFileIsARecipeLayer) {
 
 TEST(Recipe, TakesItsNameFromTheFile) {
   EXPECT_EQ(RecipeStem("a/b/quick.v1.textproto"), "quick");
-  EXPECT_EQ(Recipe::FromText(std::string(kMinimal).substr(13), "x/y.textproto", {})->proto().name(), "y");
+  EXPECT_EQ(Recipe::FromText(std::string(kMinimalRecipe).substr(13), "x/y.textproto", {})->proto().name(),
+            "y");
 }
 
 std::string Repeat(const std::string& part, size_t times) {
@@ -492,7 +365,7 @@ TEST(Recipe, SurvivesHostileText) {
                                             ":",
                                             Repeat("unknown: 1\n", 50000)};
   for (const std::string& text : hostile) {
-    const auto recipe = Read(text);
+    const auto recipe = ReadRecipe(text);
     EXPECT_EQ(ExitCode(recipe.status()), kExitUsage) << text.substr(0, 40);
     EXPECT_LT(recipe.status().message().size(), 20000u) << text.substr(0, 40);
   }
@@ -500,7 +373,7 @@ TEST(Recipe, SurvivesHostileText) {
 
 TEST(Recipe, SurvivesRandomDamageToAValidRecipe) {
   const RandomStream random(7, "recipe damage");
-  const std::string valid = Read(kMinimal)->ToText();
+  const std::string valid = ReadRecipe(kMinimalRecipe)->ToText();
   uint64_t draw = 0;
   for (int i = 0; i < 500; ++i) {
     std::string text = valid;
@@ -518,7 +391,7 @@ TEST(Recipe, SurvivesRandomDamageToAValidRecipe) {
           break;
       }
     }
-    const auto recipe = Read(text);
+    const auto recipe = ReadRecipe(text);
     EXPECT_TRUE(recipe.ok() || ExitCode(recipe.status()) == kExitUsage) << recipe.status();
   }
 }

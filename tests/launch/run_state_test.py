@@ -4,6 +4,7 @@ Usage: run_state_test.py MOEBIUS"""
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,19 @@ def rows(path):
         return [json.loads(line) for line in f]
 
 
+def tensors(path, part):
+    with open(path, "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        start = f.tell()
+        out = []
+        for name, tensor in header.items():
+            if part in name:
+                begin, end = tensor["data_offsets"]
+                f.seek(start + begin)
+                out.append(struct.unpack(f"<{(end - begin) // 4}f", f.read(end - begin)))
+        return out
+
+
 def train(*words):
     return subprocess.run([moebius, "train", *words], capture_output=True, text=True)
 
@@ -86,6 +100,19 @@ def check_reinforced():
         f.write(whole)
     done = train("sort.textproto", "--out", "sort", "--set", "steps=12")
     expect(done.returncode == 0, f"repaired, the run goes on: {done.stderr}")
+
+
+# Where no group teaches, nothing is balanced and nothing is said of it.
+def check_flat_steps():
+    write("flat.textproto", GRPO.replace("sort_length: 2", "sort_length: 6") + """
+balance { bias_update_speed: 0.01 }""")
+    done = train("flat.textproto", "--out", "flat", "--set", "steps=2", "--set", "reward.part[0].name=correct", "--set",
+                 "rl.max_new=1", "--set", "rl.kl=NO_KL", "--set", "rl.no_signal_steps=0", "--set", "rl.router_bias=MOVING")
+    expect(done.returncode == 0, f"flat steps end with {done.returncode}: {done.stderr}")
+    said = [name for row in rows("flat/metrics.jsonl") for name in row if name.startswith("moe/")]
+    expect(not said and not rows("flat/expert_load.jsonl"), f"flat steps say of experts: {said}")
+    biases = tensors("flat/checkpoints/latest/model.safetensors", "e_score_correction_bias")
+    expect(biases and not any(any(values) for values in biases), f"flat steps move the selection biases: {biases}")
 
 
 # What a run writes down of its recipe is a recipe: it goes on with it, and makes the same run anew.
@@ -152,6 +179,7 @@ def check_forks():
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     check_reinforced()
+    check_flat_steps()
     check_forks()
     check_resolved_recipes()
     check_data_is_the_same()

@@ -284,7 +284,7 @@ void CutSequence(int64_t start, int64_t end, int64_t heads, int64_t chunk, Work 
 }
 
 UnitKind ChooseUnit(DType act) {
-  // Found once: Highway executes CPUID at every question, some 50 microseconds in a virtual machine.
+  // Found once: Highway executes CPUID at every question, which traps in a virtual machine.
   static const UnitKind of_bf16 = [] {
     // Highway must have chosen its AVX3 code too: that holds the instructions.
     if ((hwy::SupportedTargets() & HWY_AVX3) == 0) return UnitKind::kFloat;

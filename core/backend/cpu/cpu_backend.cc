@@ -30,6 +30,13 @@ int AvailableCores() {
   return CPU_COUNT(&set);
 }
 
+// All that chooses kernels of bf16 beside Highway's target.
+const char* BF16Unit() {
+  if (HasAmx()) return " with AMX";
+  if (HasBF16Dots()) return " with AVX512-BF16";
+  return HasBF16() ? " with slow AVX512-BF16" : "";
+}
+
 }  // namespace
 
 struct CpuBackend::Scratch {
@@ -85,17 +92,6 @@ std::string CpuBackend::Name() const {
 }
 
 int64_t CpuBackend::free_bytes() const { return ReadMachineMemory().available; }
-
-namespace {
-
-// All that chooses kernels of bf16 beside Highway's target.
-const char* BF16Unit() {
-  if (HasAmx()) return " with AMX";
-  if (HasBF16Dots()) return " with AVX512-BF16";
-  return HasBF16() ? " with slow AVX512-BF16" : "";
-}
-
-}  // namespace
 
 std::string CpuBackend::InstructionSet() const {
   return Concat(InstructionSetName(), BF16Unit(), batch_invariant_ ? " batch-invariant" : "");

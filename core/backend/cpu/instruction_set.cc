@@ -19,30 +19,18 @@ HWY_EXPORT(CurrentTargetName);
 
 std::string InstructionSetName() { return HWY_DYNAMIC_DISPATCH(CurrentTargetName)(); }
 
-bool HasAvx512() {
 #if defined(__x86_64__)
+bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#else
-  return false;
-#endif
 }
-
-bool HasBF16() {
-#if defined(__x86_64__)
-  return HasAvx512() && __builtin_cpu_supports("avx512bf16");
+bool HasBF16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
+bool HasBF16Dots() { return HasBF16() && __builtin_cpu_is("amd"); }
 #else
-  return false;
+bool HasAvx512() { return false; }
+bool HasBF16() { return false; }
+bool HasBF16Dots() { return false; }
 #endif
-}
-
-bool HasBF16Dots() {
-#if defined(__x86_64__)
-  return HasBF16() && __builtin_cpu_is("amd");
-#else
-  return false;
-#endif
-}
 
 }  // namespace moebius
 #endif  // HWY_ONCE

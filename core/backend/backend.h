@@ -141,8 +141,8 @@ class Backend : public Allocator {
 
 // What makes matrix products on the CPU. kAuto: oneDNN where the processor has AVX-512 (for bf16: AMX, or
 // AVX512-BF16 that outruns fp32), our own kernel elsewhere. kOneDnn: oneDNN for all that it can do here, for
-// tests and comparison.
-enum class ProductEngine { kAuto, kOneDnn, kOurs };
+// tests and comparison. kAmx: our own tiles for bf16, which the processor must have, kAuto for the rest.
+enum class ProductEngine { kAuto, kOneDnn, kOurs, kAmx };
 struct CpuOptions {
   int threads = 0;  // 0: the cores this process may use
   ProductEngine products = ProductEngine::kAuto;

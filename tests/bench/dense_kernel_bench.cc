@@ -1,7 +1,7 @@
 // Matrix products and memory-bound kernels at the bench model's shapes (hidden 512, 4096 tokens), as shares
-// of what the machine does in the same run: dense_kernel_bench [THREADS [ours|onednn]]. One thread is timed
-// by its processor time, which a busy machine disturbs less; the limit of products is the best 1024^3 of both
-// engines.
+// of what the machine does in the same run: dense_kernel_bench [THREADS [ours|onednn|amx]]. One thread is
+// timed by its processor time, which a busy machine disturbs less; the limit of products is the best 1024^3
+// of both engines.
 #include <time.h>
 
 #include <algorithm>
@@ -23,6 +23,7 @@ class Bench {
   Bench(int threads, ProductEngine engine)
       : clock_(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC),
         threads_(threads),
+        engine_(engine),
         backend_(MakeCpuBackend({.threads = threads, .products = engine})),
         stream_(backend_->NewStream(StreamKind::kCompute)) {}
 
@@ -125,9 +126,10 @@ class Bench {
   void Products(DType act) {
     const double ours = Peak(ProductEngine::kOurs, act), auto_peak = Peak(ProductEngine::kAuto, act);
     const double onednn = act == DType::kF32 ? Peak(ProductEngine::kOneDnn, act) : 0;
-    const double peak = std::max({ours, auto_peak, onednn});
-    std::printf("  1024^3 GFLOP/s: ours %.1f, oneDNN %.1f, auto %.1f\n", ours / 1e9, onednn / 1e9,
-                auto_peak / 1e9);
+    const double amx = act == DType::kBF16 && engine_ == ProductEngine::kAmx ? Peak(engine_, act) : 0;
+    const double peak = std::max({ours, auto_peak, onednn, amx});
+    std::printf("  1024^3 GFLOP/s: ours %.1f, oneDNN %.1f, auto %.1f, our AMX %.1f\n", ours / 1e9,
+                onednn / 1e9, auto_peak / 1e9, amx / 1e9);
     std::printf("  %-28s %7s %7s %7s\n", "GFLOP/s", "forward", "input", "weight");
     Print("1024 x 1024 x 1024", Product(act, 1024, 1024, 1024), peak);
     Print("head 4096 x 8192 x 512", Product(act, 4096, 8192, 512), peak);
@@ -228,6 +230,7 @@ class Bench {
 
   clockid_t clock_;
   int threads_;
+  ProductEngine engine_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Stream> stream_;
   double bandwidth_ = 1;
@@ -242,6 +245,7 @@ int main(int argc, char** argv) {
   const std::string engine = argc > 2 ? argv[2] : "";
   moebius::Bench(argc > 1 ? std::atoi(argv[1]) : 2, engine == "ours"     ? ProductEngine::kOurs
                                                     : engine == "onednn" ? ProductEngine::kOneDnn
+                                                    : engine == "amx"    ? ProductEngine::kAmx
                                                                          : ProductEngine::kAuto)
       .Run();
   return 0;

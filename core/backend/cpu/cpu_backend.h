@@ -83,8 +83,10 @@ class CpuBackend : public Backend {
 
   // matmul.cc
   bool UsesMatVec(const Product& product) const;
+  bool UsesAmx(const Product& product) const;
   bool UsesFewRows(const Product& product) const;
   bool UsesOneDnn(const Product& product) const;
+  const struct PackedKernel& KernelOf(const Product& product) const;
   void WidenRows(std::span<Product> products);
   void RunFewRows(const Product& product);
   void RunProduct(const Product& product, int thread);

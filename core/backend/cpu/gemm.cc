@@ -374,12 +374,12 @@ HWY_EXPORT(ScratchBytes);
 HWY_EXPORT(Compute);
 
 int64_t GemmPackedBytes(int64_t k, int64_t n) { return HWY_DYNAMIC_DISPATCH(PackedBytes)(k, n); }
-void GemmPack(const GemmOperand& b, int64_t k, int64_t n, float* packed) {
-  HWY_DYNAMIC_DISPATCH(Pack)(b, k, n, packed);
+void GemmPack(const GemmOperand& b, int64_t k, int64_t n, void* packed) {
+  HWY_DYNAMIC_DISPATCH(Pack)(b, k, n, static_cast<float*>(packed));
 }
-int64_t GemmScratchBytes(int64_t m, int64_t n) { return HWY_DYNAMIC_DISPATCH(ScratchBytes)(m, n); }
-void GemmCompute(const Product& product, const float* packed_b, void* scratch) {
-  HWY_DYNAMIC_DISPATCH(Compute)(product, packed_b, static_cast<float*>(scratch));
+int64_t GemmScratchBytes(const Product& p) { return HWY_DYNAMIC_DISPATCH(ScratchBytes)(p.m, p.n); }
+void GemmCompute(const Product& product, const void* packed_b, void* scratch) {
+  HWY_DYNAMIC_DISPATCH(Compute)(product, static_cast<const float*>(packed_b), static_cast<float*>(scratch));
 }
 
 }  // namespace moebius

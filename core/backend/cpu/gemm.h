@@ -57,10 +57,10 @@ struct Product {
 
 // Step 1: b [k, n] in the kernel's own order, at `packed` (64-byte aligned).
 int64_t GemmPackedBytes(int64_t k, int64_t n);
-void GemmPack(const GemmOperand& b, int64_t k, int64_t n, float* packed);
+void GemmPack(const GemmOperand& b, int64_t k, int64_t n, void* packed);
 
 // Step 2: the product with b as packed by step 1. `scratch` (64-byte aligned) is for this call alone.
-int64_t GemmScratchBytes(int64_t m, int64_t n);
-void GemmCompute(const Product& product, const float* packed_b, void* scratch);
+int64_t GemmScratchBytes(const Product& product);
+void GemmCompute(const Product& product, const void* packed_b, void* scratch);
 
 }  // namespace moebius

@@ -1,5 +1,5 @@
 // Matrix products: how they are cut into tasks (by their shapes alone, never by the number of threads) and
-// which kernel makes a task: oneDNN or ours (UsesOneDnn; one of ours is for few rows, one packs its
+// which kernel makes a task: oneDNN or ours (UsesOneDnn; one of ours is for few rows, two pack their
 // operands), matrix-vector kernels for a handful of rows. A batch-invariant backend knows only ours, which
 // round alike.
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/backend/cpu/amx.h"
+#include "core/backend/cpu/amx_gemm.h"
 #include "core/backend/cpu/cpu_backend.h"
 #include "core/backend/cpu/few_rows.h"
 #include "core/backend/cpu/gemm.h"
@@ -16,9 +17,20 @@
 
 namespace moebius {
 
+// A kernel of ours that packs b (step 1), then makes the product of it (step 2).
+struct PackedKernel {
+  int64_t rows;  // of a task: its block of a fills a part of L2
+  int64_t (*packed_bytes)(int64_t k, int64_t n);
+  void (*pack)(const GemmOperand& b, int64_t k, int64_t n, void* packed);
+  int64_t (*scratch_bytes)(const Product& product);
+  void (*compute)(const Product& product, const void* packed_b, void* scratch);
+};
+
 namespace {
 
-constexpr int64_t kPanelRows = 96;          // rows of a task of ours: its block of a fills a part of L2
+constexpr PackedKernel kVectorKernel = {96, GemmPackedBytes, GemmPack, GemmScratchBytes, GemmCompute};
+constexpr PackedKernel kAmxKernel = {256, AmxPackedBytes, AmxPack, AmxScratchBytes, AmxCompute};
+
 constexpr int64_t kPanelColumns = 256;      // no narrower: a is packed again for every column panel
 constexpr int64_t kWidestPanel = 512;       // of a task of ours: sums on their way to bf16 fill a part of L2
 constexpr int64_t kGroupRows = 512;         // rows of a task of a grouped product
@@ -81,7 +93,11 @@ bool CpuBackend::UsesMatVec(const Product& p) const {
 }
 
 bool CpuBackend::UsesFewRows(const Product& p) const {
-  return !UsesMatVec(p) && !UsesOneDnn(p) && IsFewRows(p);
+  return !UsesMatVec(p) && !UsesOneDnn(p) && !UsesAmx(p) && IsFewRows(p);
+}
+
+bool CpuBackend::UsesAmx(const Product& p) const {
+  return engine_ == ProductEngine::kAmx && p.k > 0 && p.a.dtype == DType::kBF16 && p.b.dtype == DType::kBF16;
 }
 
 bool CpuBackend::UsesOneDnn(const Product& p) const {
@@ -92,34 +108,41 @@ bool CpuBackend::UsesOneDnn(const Product& p) const {
       return p.a.dtype == DType::kF32 || HasAvx512();
     case ProductEngine::kOurs:
       return false;
+    case ProductEngine::kAmx:
+      if (UsesAmx(p)) return false;
+      break;
     case ProductEngine::kAuto:
       break;
   }
   return HasAvx512() && (p.a.dtype == DType::kF32 || HasAmx() || HasBF16Dots());
 }
 
+const PackedKernel& CpuBackend::KernelOf(const Product& p) const {
+  return UsesAmx(p) ? kAmxKernel : kVectorKernel;
+}
+
 void CpuBackend::RunProduct(const Product& p, int thread) {
   if (UsesMatVec(p)) return MatVecColumns(ToMatVec(p), 0, p.n);
   if (UsesOneDnn(p)) return products_->Run(p, thread);
-  if (IsFewRows(p)) {
+  if (UsesFewRows(p)) {
     const int64_t packed_bytes = RoundUp(GemmPackedBytes(p.k, p.m), 64);
     char* memory = static_cast<char*>(ThreadScratch(thread, packed_bytes + FewRowsScratchBytes(p)));
     float* packed = reinterpret_cast<float*>(memory);
     GemmPack(Turned(p.a), p.k, p.m, packed);
     return FewRowsCompute(p, packed, 0, p.n, memory + packed_bytes);
   }
-  const int64_t columns =
-      std::clamp<int64_t>(kTaskPackedBytes / 4 / std::max<int64_t>(p.k, 1) / 64 * 64, 64, kWidestPanel);
-  const int64_t rows = std::min(kPanelRows, p.m), width = std::min(columns, p.n);
-  const int64_t packed_bytes = RoundUp(GemmPackedBytes(p.k, width), 64);
-  char* memory = static_cast<char*>(ThreadScratch(thread, packed_bytes + GemmScratchBytes(rows, width)));
-  float* packed = reinterpret_cast<float*>(memory);
+  const PackedKernel& kernel = KernelOf(p);
+  const int64_t columns = std::clamp<int64_t>(
+      kTaskPackedBytes / std::max<int64_t>(kernel.packed_bytes(p.k, 64), 1) * 64, 64, kWidestPanel);
+  const int64_t rows = std::min(kernel.rows, p.m), width = std::min(columns, p.n);
+  const int64_t packed_bytes = RoundUp(kernel.packed_bytes(p.k, width), 64);
+  const int64_t scratch_bytes = kernel.scratch_bytes(p.Rows(0, rows).Columns(0, width));
+  char* packed = static_cast<char*>(ThreadScratch(thread, packed_bytes + scratch_bytes));
   for (int64_t j = 0; j < p.n; j += columns) {
     const Product part = p.Columns(j, std::min(columns, p.n - j));
-    GemmPack(part.b, part.k, part.n, packed);
-    for (int64_t i = 0; i < p.m; i += kPanelRows) {
-      const Product panel = part.Rows(i, std::min(kPanelRows, p.m - i));
-      GemmCompute(panel, packed, memory + packed_bytes);
+    kernel.pack(part.b, part.k, part.n, packed);
+    for (int64_t i = 0; i < p.m; i += rows) {
+      kernel.compute(part.Rows(i, std::min(rows, p.m - i)), packed, packed + packed_bytes);
     }
   }
 }
@@ -179,15 +202,17 @@ void CpuBackend::RunFewRows(const Product& p) {
 
 // b is packed once for all row panels, in parallel, then the panels run.
 void CpuBackend::RunLargeProduct(const Product& whole) {
-  const int64_t row_panels = CeilDiv(whole.m, kPanelRows);
-  const int64_t chunk = std::max<int64_t>(kPackedBytes / 4 / std::max<int64_t>(whole.k, 1) / 256 * 256, 256);
-  float* packed = static_cast<float*>(SharedScratch(GemmPackedBytes(whole.k, std::min(chunk, whole.n))));
+  const PackedKernel& kernel = KernelOf(whole);
+  const int64_t row_panels = CeilDiv(whole.m, kernel.rows);
+  // Column panels of 64: whole panels of every kernel, so that packed parts lie one after another.
+  const int64_t piece = kernel.packed_bytes(whole.k, 64);
+  const int64_t chunk = std::max<int64_t>(kPackedBytes / std::max<int64_t>(4 * piece, 1), 1) * 256;
+  char* packed = static_cast<char*>(SharedScratch(kernel.packed_bytes(whole.k, std::min(chunk, whole.n))));
   for (int64_t begin = 0; begin < whole.n; begin += chunk) {
     const Product p = whole.Columns(begin, std::min(chunk, whole.n - begin));
-    // Column panels of 64: whole panels of every target's kernel, so that packed parts lie one after another.
     pool_.Run(CeilDiv(p.n, 64), [&](int64_t i, int) {
       const Product part = p.Columns(i * 64, std::min<int64_t>(64, p.n - i * 64));
-      GemmPack(part.b, p.k, part.n, packed + i * 64 * p.k);
+      kernel.pack(part.b, p.k, part.n, packed + i * piece);
     });
     int64_t columns = std::min(RoundUp(p.n, 64), kWidestPanel);
     while (row_panels * CeilDiv(p.n, columns) < kWantedTasks && columns > kPanelColumns) {
@@ -195,9 +220,9 @@ void CpuBackend::RunLargeProduct(const Product& whole) {
     }
     const int64_t column_panels = CeilDiv(p.n, columns);
     pool_.Run(row_panels * column_panels, [&](int64_t task, int thread) {
-      const int64_t i = task / column_panels * kPanelRows, j = task % column_panels * columns;
-      const Product part = p.Rows(i, std::min(kPanelRows, p.m - i)).Columns(j, std::min(columns, p.n - j));
-      GemmCompute(part, packed + j * p.k, ThreadScratch(thread, GemmScratchBytes(part.m, part.n)));
+      const int64_t i = task / column_panels * kernel.rows, j = task % column_panels * columns;
+      const Product part = p.Rows(i, std::min(kernel.rows, p.m - i)).Columns(j, std::min(columns, p.n - j));
+      kernel.compute(part, packed + j / 64 * piece, ThreadScratch(thread, kernel.scratch_bytes(part)));
     });
   }
 }
@@ -225,8 +250,8 @@ void CpuBackend::MatMul(Stream& stream, const MatMulArgs& args) {
     while (num_tasks() < kWantedTasks && columns > kPanelColumns) columns = RoundUp(columns / 2, 64);
     AddGrid(p, rows, columns, tasks);
     RunProducts(tasks);
-  } else if (p.m <= kPanelRows) {
-    AddGrid(p, kPanelRows, 64, tasks);  // every task packs its own columns of b
+  } else if (p.m <= KernelOf(p).rows) {
+    AddGrid(p, p.m, 64, tasks);  // every task packs its own columns of b
     RunProducts(tasks);
   } else {
     RunLargeProduct(p);

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <vector>
 
+#include "tests/core/backend/amx_anywhere.h"
 #include "tests/core/backend/arrays.h"
 #include "tests/core/backend/reference.h"
 #include "tests/core/backend/test_backend.h"
@@ -53,10 +54,12 @@ std::vector<EngineCase> Engines() {
   if (kTestsGpu) {
     return {{"gpu_f32", ProductEngine::kAuto, DType::kF32}, {"gpu_bf16", ProductEngine::kAuto, DType::kBF16}};
   }
-  return {{"ours_f32", ProductEngine::kOurs, DType::kF32},
-          {"ours_bf16", ProductEngine::kOurs, DType::kBF16},
-          {"onednn_f32", ProductEngine::kOneDnn, DType::kF32},
-          {"onednn_bf16", ProductEngine::kOneDnn, DType::kBF16}};
+  std::vector<EngineCase> engines = {{"ours_f32", ProductEngine::kOurs, DType::kF32},
+                                     {"ours_bf16", ProductEngine::kOurs, DType::kBF16},
+                                     {"onednn_f32", ProductEngine::kOneDnn, DType::kF32},
+                                     {"onednn_bf16", ProductEngine::kOneDnn, DType::kBF16}};
+  if (AmxAnywhere::Works()) engines.push_back({"amx_bf16", ProductEngine::kAmx, DType::kBF16});
+  return engines;
 }
 
 class MatMulTest : public testing::TestWithParam<std::tuple<EngineCase, Sizes>> {
@@ -64,6 +67,9 @@ class MatMulTest : public testing::TestWithParam<std::tuple<EngineCase, Sizes>> 
   ProductEngine engine() const { return std::get<0>(GetParam()).engine; }
   DType act() const { return std::get<0>(GetParam()).act; }
   Sizes sizes() const { return std::get<1>(GetParam()); }
+
+ private:
+  const AmxAnywhere amx_;
 };
 
 TEST_P(MatMulTest, MeetsDoublePrecisionInEveryOrientationIntoFp32AndAct) {
@@ -122,13 +128,13 @@ TEST_P(MatMulTest, GivesTheSameBitsWithAnyNumberOfThreads) {
 }
 
 // Sizes around the kernels' edges: few rows (matrix-vector; groups of 16 rows and 48 columns of a weight),
-// tiles of 6 and 16, blocks of k of 256, row panels of 96.
+// tiles of 6, 12 and 16, blocks of k of 256 and 512, row panels of 96 and 256.
 INSTANTIATE_TEST_SUITE_P(Engines, MatMulTest,
                          testing::Combine(testing::ValuesIn(Engines()),
                                           testing::Values(Sizes{1, 1, 1}, Sizes{3, 70, 33}, Sizes{9, 17, 5},
                                                           Sizes{16, 200, 256}, Sizes{45, 130, 301},
                                                           Sizes{101, 48, 300}, Sizes{200, 150, 70},
-                                                          Sizes{97, 530, 513})));
+                                                          Sizes{97, 530, 513}, Sizes{261, 40, 545})));
 
 TEST(ProductTest, WithoutTermsTheProductIsZeroPlusBias) {
   const auto backend = NewTestBackend();
@@ -198,7 +204,9 @@ TEST(ProductTest, ManyNewShapesLeaveOldOnesRight) {
   }
 }
 
-class GroupedMatMulTest : public testing::TestWithParam<EngineCase> {};
+class GroupedMatMulTest : public testing::TestWithParam<EngineCase> {
+  const AmxAnywhere amx_;
+};
 
 // Groups that are empty, of one row, of a few, and one that takes most rows; rows beyond the last stay.
 const std::vector<int64_t> kOffsets = {0, 0, 1, 6, 6, 31, 760, 771, 771};

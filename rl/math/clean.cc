@@ -257,8 +257,10 @@ std::string ToAscii(std::string_view text) {
 }
 
 std::string StripWrappers(std::string_view ascii) {
+  constexpr int kMaxRounds = 32;  // each looks for closing brackets far away
   std::string_view text = ascii;
-  for (bool again = true; again;) {
+  bool again = true;
+  for (int round = 0; again && round < kMaxRounds; ++round) {
     const size_t before = text.size();
     text = Trim(text);
     for (std::string_view prefix : kPrefixes) {

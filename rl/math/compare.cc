@@ -1,6 +1,8 @@
 #include "rl/math/compare.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "rl/math/clean.h"
 #include "rl/math/progression.h"
@@ -172,6 +174,19 @@ GradeResult Comparer::AnyOrder(const std::vector<int>& gold, const std::vector<i
   return open;
 }
 
+std::vector<int> Comparer::ByName(const std::vector<int>& list) {
+  std::map<std::string, int> named;
+  for (const int element : list) {
+    const Node& node = tree_[element];
+    const bool assigns =
+        node.op == Op::kRelation && node.text == "=" && tree_.op(node.args[0]) == Op::kSymbol;
+    if (!assigns || !named.emplace(tree_[node.args[0]].text, element).second) return list;
+  }
+  std::vector<int> sorted;
+  for (const auto& [name, element] : named) sorted.push_back(element);
+  return sorted;
+}
+
 GradeResult Comparer::CompareLists(int gold, int answer) {
   const auto dots = [this](int id) {
     const std::vector<int>& args = tree_.args(id);
@@ -190,7 +205,8 @@ GradeResult Comparer::CompareLists(int gold, int answer) {
   if (bare_a || bare_b) {
     const std::string& kind = bare_a ? kb : ka;
     if (kind == "[]" && a.size() == 2 && b.size() == 2) return Different("a closed interval against a list");
-    return InOrder(a, b);
+    // "y = 3, x = 2" is the point (2, 3).
+    return InOrder(bare_a ? ByName(a) : a, bare_b ? ByName(b) : b);
   }
   if (ka != kb) return Different("different brackets");
   return InOrder(a, b);

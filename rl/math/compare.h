@@ -19,6 +19,8 @@ class Comparer {
  private:
   // compare.cc
   GradeResult CompareLists(int gold, int answer);
+  // Of assignments to different names, by these; else as it is.
+  std::vector<int> ByName(const std::vector<int>& list);
   GradeResult InOrder(const std::vector<int>& gold, const std::vector<int>& answer);
   GradeResult AnyOrder(const std::vector<int>& gold, const std::vector<int>& answer, bool repeats_count);
   GradeResult CompareEllipses(int gold, int answer);
@@ -44,6 +46,9 @@ class Comparer {
     int rounded = -1;  // what stands behind an "approximately equal"
   };
   Reading Read(int id);
+  // Whether `rounded` is `exact` with the digits that it has, cut or rounded; nullopt where that is not
+  // known.
+  std::optional<bool> Rounds(int exact, int rounded);
   // True if `equation` (= 0) is linear in the variable that `solved` states and fulfilled by its value.
   bool Solves(const Reading& solved, int equation);
 

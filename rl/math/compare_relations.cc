@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "rl/math/compare.h"
@@ -15,6 +16,30 @@ bool OnlySymbols(const Tree& tree, const std::vector<int>& args) {
 bool HasSymbols(const Tree& tree, int id) { return !tree.Symbols(id).empty(); }
 
 }  // namespace
+
+std::optional<bool> Comparer::Rounds(int exact, int rounded) {
+  if (tree_.op(exact) == Op::kQuantity && tree_.op(rounded) == Op::kQuantity &&
+      tree_[exact].unit.Key() == tree_[rounded].unit.Key())
+    return Rounds(tree_.args(exact)[0], tree_.args(rounded)[0]);
+  const std::optional<Rational> value = ExactValue(work_, rounded);
+  if (!value) return std::nullopt;
+  const Node& written = tree_[tree_.op(rounded) == Op::kNeg ? tree_.args(rounded)[0] : rounded];
+  int unit = tree_.Number(1);  // of the last digit
+  if (written.op == Op::kNumber && written.digits > 0 && !value->IsZero()) {
+    const double magnitude = std::floor(std::log10(std::abs(fmpq_get_d(value->get()))));
+    const auto power = static_cast<slong>(magnitude) - written.digits + 1;
+    unit = tree_.Make(Op::kPow, {tree_.Number(10), tree_.Number(power)});
+  } else if (!value->IsInteger()) {  // 22/7
+    unit = tree_.Make(Op::kAbs, {tree_.Make(Op::kDiv, {rounded, tree_.Number(200)})});
+  }
+  // Cut, it is below the exact one by less than a unit; rounded, half a unit away at most.
+  const auto minus = [this](int x, int y) { return tree_.Make(Op::kAdd, {x, tree_.Make(Op::kNeg, {y})}); };
+  const int above = value->Sign() < 0 ? minus(rounded, exact) : minus(exact, rounded);
+  const int half = tree_.Make(Op::kDiv, {unit, tree_.Number(2)});
+  const std::optional<int> high = SignOf(work_, minus(above, unit)),
+                           low = SignOf(work_, tree_.Make(Op::kAdd, {above, half}));
+  return high && low ? std::optional<bool>(*high < 0 && *low >= 0) : std::nullopt;
+}
 
 Comparer::Reading Comparer::Read(int id) {
   Reading out;
@@ -41,7 +66,20 @@ Comparer::Reading Comparer::Read(int id) {
   const size_t approx = node.text.find(kApprox);
   const size_t last = approx == std::string::npos ? sides.size() - 1 : approx;
   if (approx != std::string::npos && approx + 1 < sides.size()) out.rounded = sides[approx + 1];
-  if (lone(sides[0])) {
+  const bool name_first = lone(sides[0]);
+  const auto constant = [&](size_t from) {
+    return std::none_of(sides.begin() + static_cast<std::ptrdiff_t>(from), sides.end(),
+                        [&](int side) { return HasSymbols(tree_, side); });
+  };
+  // Behind the name, or all of them: 5 = 6, and 3 that is about 7.
+  const size_t first = name_first ? 1 : 0;
+  if (constant(first)) {
+    for (size_t i = first; i < last; ++i) {
+      if (CompareScalars(work_, sides[i], sides[i + 1]).outcome == Outcome::kDifferent) out.untrue = true;
+    }
+    if (out.rounded >= 0 && last >= first && Rounds(sides[last], out.rounded) == false) out.untrue = true;
+  }
+  if (name_first) {
     set_name(sides[0], last == 0 ? sides[1] : sides[last]);
     return out;
   }
@@ -49,12 +87,7 @@ Comparer::Reading Comparer::Read(int id) {
     set_name(sides[1], sides[0]);
     return out;
   }
-  const bool constant =
-      std::none_of(sides.begin(), sides.end(), [&](int side) { return HasSymbols(tree_, side); });
-  for (size_t i = 0; constant && i < last; ++i) {
-    if (CompareScalars(work_, sides[i], sides[i + 1]).outcome == Outcome::kDifferent) out.untrue = true;
-  }
-  if (constant || sides.size() > 2 || approx != std::string::npos) {
+  if (constant(0) || sides.size() > 2 || approx != std::string::npos) {
     out.named = true;
     out.name = "";
     out.value = sides[last];

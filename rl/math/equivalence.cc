@@ -93,7 +93,12 @@ std::optional<GradeResult> GradeChoice(std::string_view gold, std::string_view a
   if (!a || a->hedged) return std::nullopt;
   if (b && b->hedged) return Different("several choices");
   if (b && (a->marked || b->marked || (a->content.empty() && b->content.empty()))) {
-    return a->letter == b->letter ? Equal("the same choice") : Different("different choices");
+    if (a->letter != b->letter) return Different("different choices");
+    const bool contents = !a->content.empty() && !b->content.empty();
+    if (!contents || Grade(a->content, b->content, budget).outcome == Outcome::kEqual)
+      return Equal("the same choice");
+    if (!a->certain && !b->certain) return std::nullopt;
+    return Undecided("the same letter before different contents");
   }
   // "(B) 12" as gold: the value alone is an answer, too.
   if (!b && !a->content.empty()) return Grade(a->content, answer, budget);

@@ -122,6 +122,7 @@ class Numbers {
 // The symbols of two expressions, and those among them that need special values.
 struct Symbols {
   std::vector<std::string> all, whole, exponents;
+  std::vector<Rational> bends = {};  // numbers near which a function that may bend is tried, too
 };
 
 // The k-th point: small and large rationals; the bits of k are the signs, so that few symbols meet all
@@ -146,6 +147,12 @@ Point MakePoint(const Symbols& symbols, int k, Numbers& random) {
     const slong num = 1 + static_cast<slong>(random.Next() % static_cast<uint64_t>(span));
     const bool negative = s < 3 ? (k >> s) % 2 == 1 : random.Next() % 2 == 1;
     point[name] = Rational(negative ? -num : num, den);
+    if (!symbols.bends.empty() && !exponent && k % 3 == 2) {
+      const size_t bend = static_cast<size_t>(k) / 3 + s, n = symbols.bends.size();
+      point[name] = Rational(negative ? -1 : 1, 1 + random.Next() % 8);
+      fmpq_add(point[name].get(), point[name].get(), symbols.bends[bend % n].get());
+      if (bend / n % 2 == 1) fmpq_neg(point[name].get(), point[name].get());
+    }
   }
   return point;
 }
@@ -162,6 +169,16 @@ bool Bends(const Tree& tree, int id) {
   if (node.op == Op::kPow && tree.op(node.args[1]) == Op::kNumber && !tree[node.args[1]].value.IsInteger())
     return true;
   return std::any_of(node.args.begin(), node.args.end(), [&](int arg) { return Bends(tree, arg); });
+}
+
+// Numbers in an expression that lie beyond the points of small span.
+void CollectNumbers(const Tree& tree, int id, std::vector<Rational>& out) {
+  constexpr size_t kMost = 8;
+  const Node& node = tree[id];
+  if (node.op == Op::kNumber && fmpq_cmp_si(node.value.get(), 10) > 0 && node.value.Bits() < 64 &&
+      out.size() < kMost)
+    out.push_back(node.value);
+  for (int arg : node.args) CollectNumbers(tree, arg, out);
 }
 
 std::vector<std::string> SymbolsOf(const Tree& tree, int a, int b) {
@@ -286,7 +303,11 @@ GradeResult CompareFunctions(Work& work, int a, int b, const std::vector<std::st
   const bool complex = work.tree.Contains(a, {Op::kImaginary}) || work.tree.Contains(b, {Op::kImaginary});
   const int difference = Difference(work, a, b);
   Numbers random;
-  const int wanted = Bends(work.tree, a) || Bends(work.tree, b) ? kAgreeingBentPoints : kAgreeingPoints;
+  const bool bends = Bends(work.tree, a) || Bends(work.tree, b);
+  const int wanted = bends ? kAgreeingBentPoints : kAgreeingPoints;
+  for (int side : {a, b}) {
+    if (bends) CollectNumbers(work.tree, side, symbols.bends);
+  }
   int agree = 0, defined = 0, undefined = 0;
   std::string why = "no point where both are defined";
   for (int k = 0; k < kPoints && agree < wanted; ++k) {

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <iterator>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "rl/math/clean.h"
@@ -33,6 +34,16 @@ class Lexer {
   Lexer(std::string_view text, const LexOptions& options) : text_(text), options_(options) {}
 
   bool Run(std::vector<Token>* tokens, std::string* why) {
+    if (!Tokens(why)) return false;
+    if (failed_) return Fail("what stands under a decoration cannot be read", why);
+    Push(TokenKind::kEnd, "");
+    DropRedundantBrackets();
+    *tokens = std::move(tokens_);
+    return true;
+  }
+
+ private:
+  bool Tokens(std::string* why) {
     const bool lone_dollar = std::count(text_.begin(), text_.end(), '$') == 1;
     while (at_ < text_.size()) {
       if (static_cast<int>(tokens_.size()) >= options_.max_tokens) return Fail("too many tokens", why);
@@ -56,13 +67,9 @@ class Lexer {
         return Fail(std::string("character '") + c + "' has no meaning here", why);
       }
     }
-    Push(TokenKind::kEnd, "");
-    DropRedundantBrackets();
-    *tokens = std::move(tokens_);
     return true;
   }
 
- private:
   static bool Fail(std::string reason, std::string* why) {
     *why = std::move(reason);
     return false;
@@ -84,6 +91,12 @@ class Lexer {
     return last.kind == TokenKind::kNumber || last.kind == TokenKind::kUnit || last.IsChar(')') ||
            last.IsChar('}') || last.IsChar('/') || last.IsCommand("pi") || last.IsChar('*') ||
            last.IsCommand("cdot") || last.IsCommand("times");
+  }
+
+  bool AfterDegrees() const {
+    size_t n = tokens_.size();
+    if (n > 0 && tokens_[n - 1].IsChar('}')) --n;
+    return n > 0 && tokens_[n - 1].IsCommand("circ");
   }
 
   bool AfterUnit() const {
@@ -148,9 +161,13 @@ class Lexer {
       if (ch == ")" || ch == "]") --brackets_;
       return Push(TokenKind::kChar, ch);
     }
-    if (Has(kTextCommands, name)) return Words(Group(), name == "operatorname");
+    if (Has(kTextCommands, name)) {
+      const std::string_view inside = Group();
+      return IsNumeric(inside) ? Inside(inside) : Words(inside, name == "operatorname");
+    }
     if (Has(kDecorations, name)) {
       const std::string_view inside = Group();
+      if (IsMathematics(inside)) return Inside(inside);
       if (inside.size() > 1) return Words(inside, false);
       // A bold or hatted i is a unit vector, not the imaginary unit.
       const bool vector = inside == "i" || inside == "j" || inside == "k";
@@ -179,6 +196,37 @@ class Lexer {
     Push(TokenKind::kCommand, name);
   }
 
+  // \text{5}, \mathrm{-2.5}
+  static bool IsNumeric(std::string_view text) {
+    return text.find_first_of("0123456789") != std::string_view::npos &&
+           text.find_first_not_of("0123456789+-.,/ ") == std::string_view::npos;
+  }
+  // \mathbf{3}, \boldsymbol{x+1}: no word among them.
+  static bool IsMathematics(std::string_view text) {
+    bool operators = false, command = false;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const bool letter = IsAlpha(text[i]);
+      command = text[i] == '\\' || (command && letter);
+      operators = operators || command || absl::ascii_isdigit(text[i]) ||
+                  std::string_view("+-*/^_=<>").find(text[i]) != std::string_view::npos;
+      if (letter && !command && i > 0 && IsAlpha(text[i - 1])) return false;
+    }
+    return operators;
+  }
+
+  // What stands in braces, read where it stands. What cannot be read ends the text.
+  void Inside(std::string_view text) {
+    const std::string_view outer = std::exchange(text_, text);
+    const size_t at = std::exchange(at_, 0);
+    const bool number = IsNumeric(text);
+    if (!number) Push(TokenKind::kChar, "{");
+    std::string why;
+    failed_ = !Tokens(&why) || failed_;
+    if (!number) Push(TokenKind::kChar, "}");
+    text_ = outer;
+    at_ = at;
+  }
+
   // The content of \text{...} and of words written without it.
   void Words(std::string_view raw, bool function) {
     const std::string trimmed = StripWrappers(raw);
@@ -198,6 +246,9 @@ class Lexer {
     const std::string_view name = Replace(kAliases, trimmed);
     if (name == "min" && AfterAmount()) return PushUnit(*FindUnit("min"));
     if (Has(kFunctions, name)) return Push(TokenKind::kCommand, name);
+    // 20^{\circ}\text{C}, 30^{\circ}\text{N}
+    if (trimmed.size() == 1 && absl::ascii_isupper(trimmed[0]) && AfterDegrees())
+      return Push(TokenKind::kLetter, trimmed);
     if ((AfterAmount() || AfterLetter()) && !function) {
       // Only after a bare fraction bar or product sign must it be a unit; elsewhere it may be.
       if (auto unit = ParseUnitText(trimmed + LastPower(trimmed))) return PushUnit(*unit);
@@ -447,6 +498,7 @@ class Lexer {
   LexOptions options_;
   std::vector<Token> tokens_;
   size_t at_ = 0;
+  bool failed_ = false;
   int brackets_ = 0;
   bool space_ = false;
 };

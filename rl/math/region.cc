@@ -172,6 +172,7 @@ class Builder {
   }
 
   std::optional<Region> Absolute(int inner, char sign, int bound) {
+    while (tree_.op(inner) == Op::kAbs) inner = tree_.args(inner)[0];  // else each would double the work
     const int minus = tree_.Make(Op::kNeg, {bound});
     std::optional<Region> upper = Pair(inner, sign, bound), lower = Pair(inner, Flip(sign), minus);
     if (!upper || !lower) return std::nullopt;

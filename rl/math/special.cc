@@ -132,8 +132,14 @@ std::optional<Choice> ReadChoice(std::string_view ascii) {
   if (upper < 'A' || upper > 'J') return std::nullopt;
   text.remove_prefix(1);
   out.letter = upper;
-  const bool closed = !text.empty() && (text[0] == ')' || (!bracket && (text[0] == '.' || text[0] == ':')));
+  // A small letter before a colon is a name: "a:b" is a ratio.
+  const bool colon = !bracket && !text.empty() && text[0] == ':' && (said || c == upper);
+  const bool closed = !text.empty() && (text[0] == ')' || (!bracket && text[0] == '.') || colon);
   if (bracket && !closed) return std::nullopt;
+  // (A)(B) and (A)^2 are products.
+  if (bracket && text.size() > 1 && std::string_view("(^*/=!_").find(text[1]) != std::string_view::npos)
+    return std::nullopt;
+  out.certain = said || bracket || (closed && text[0] == ')');
   out.marked = bracket || closed || said;
   // A lone small letter is a variable, and so is a letter that something follows at once.
   if (!out.marked && (c != upper || !Trim(text).empty())) return std::nullopt;

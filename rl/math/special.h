@@ -12,8 +12,9 @@ namespace moebius::math {
 // A letter A to J with what follows it: "(B) 12" is B with "12".
 struct Choice {
   char letter = 0;
-  bool marked = false;  // in brackets, or with a point or bracket behind it: not just a letter
-  bool hedged = false;  // another choice is named behind it
+  bool marked = false;   // in brackets, or with a point or bracket behind it: not just a letter
+  bool certain = false;  // said to be one, or with a bracket: "D: x > 3" may be a function or a point as well
+  bool hedged = false;   // another choice is named behind it
   std::string content = {};
 };
 std::optional<Choice> ReadChoice(std::string_view ascii);

@@ -228,8 +228,9 @@ absl::Status PolicySource::AddSums(PolicyBatch& batch, StepReport& report) {
   RETURN_IF_ERROR(mesh.Sum(std::span<double>(sums)));
   double highest[] = {s.ratio_high, s.mismatch_high};
   RETURN_IF_ERROR(mesh.Max(highest));
-  const double tokens = std::max(1.0, sums[3]);
   report.metrics.loss = sums[0];
+  const double tokens = sums[3];
+  if (tokens == 0) return absl::OkStatus();  // no answer was judged: there is nothing to say
   auto& v = report.values;
   v.emplace_back("rl/policy_loss", sums[0]);
   if (needs_reference_) v.emplace_back("rl/kl", sums[1] / tokens);

@@ -95,6 +95,7 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
     pass1.push_back(PassAtK(right.judged, right.right, 1));
     if (right.judged == options.samples) passk.push_back(PassAtK(right.judged, right.right, right.judged));
   }
+  if (pass1.empty()) return report;  // nothing could be judged
   const Estimate one = MeanOverPrompts(pass1), all = MeanOverPrompts(passk);
   report.values.emplace_back(key + "_pass1", one.mean);
   const long long samples = options.samples;

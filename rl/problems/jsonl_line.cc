@@ -52,13 +52,15 @@ absl::Status ReadAsked(const json& line, const std::vector<std::string>& choices
   return absl::OkStatus();
 }
 
-// Text, or a number as JSON writes it.
-absl::StatusOr<std::string> ReadAnswer(const json& line, const std::string& where) {
+// Text, or a number as the line writes it: json would round one of many digits.
+absl::StatusOr<std::string> ReadAnswer(const json& line, std::string_view text, const std::string& where) {
   if (!HasJsonField(line, "answer")) return Bad(where, "answer", "is missing");
   const json& answer = line["answer"];
   if (!answer.is_string() && !answer.is_number())
     return Bad(where, "answer", Concat("is ", DescribeJson(answer), ", expected text or a number"));
-  return answer.is_string() ? answer.get<std::string>() : DumpJson(answer);
+  if (answer.is_string()) return answer.get<std::string>();
+  ASSIGN_OR_RETURN(const sandbox::Value value, sandbox::ParseValue(text, where));
+  return sandbox::Member(value, "answer")->text;
 }
 
 absl::Status ReadChoice(const json& line, const std::string& where, JsonlProblem* problem) {
@@ -77,8 +79,9 @@ absl::Status ReadChoice(const json& line, const std::string& where, JsonlProblem
   return absl::OkStatus();
 }
 
-absl::Status ReadGold(const json& line, JsonlKind kind, const std::string& where, JsonlProblem* problem) {
-  ASSIGN_OR_RETURN(const std::string answer, ReadAnswer(line, where));
+absl::Status ReadGold(const json& line, std::string_view text, JsonlKind kind, const std::string& where,
+                      JsonlProblem* problem) {
+  ASSIGN_OR_RETURN(const std::string answer, ReadAnswer(line, text, where));
   constexpr std::string_view kMark = "####";
   const size_t mark = kind == JsonlKind::kMath ? answer.rfind(kMark) : std::string::npos;
   if (mark == std::string::npos) {
@@ -131,7 +134,7 @@ absl::StatusOr<JsonlProblem> ReadJsonlProblem(std::string_view line, JsonlKind k
   switch (kind) {
     case JsonlKind::kMath:
     case JsonlKind::kExact:
-      RETURN_IF_ERROR(ReadGold(object, kind, where, &problem));
+      RETURN_IF_ERROR(ReadGold(object, line, kind, where, &problem));
       break;
     case JsonlKind::kChoice:
       RETURN_IF_ERROR(ReadChoice(object, where, &problem));

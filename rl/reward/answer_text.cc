@@ -31,11 +31,28 @@ std::string_view Trimmed(std::string_view text) {
 std::optional<std::string> LastNumber(std::string_view text) {
   const size_t last = text.find_last_of("0123456789");
   if (last == std::string_view::npos) return std::nullopt;
-  size_t begin = last;
-  const auto joins = [&](size_t i) {  // a comma or point between digits
-    return (text[i] == ',' || text[i] == '.') && i > 0 && absl::ascii_isdigit(text[i - 1]);
+  const auto digit = [&](size_t i) { return absl::ascii_isdigit(text[i]); };
+  const auto run_before = [&](size_t end) {  // where the digits begin that end there
+    while (end > 0 && digit(end - 1)) --end;
+    return end;
   };
-  while (begin > 0 && (absl::ascii_isdigit(text[begin - 1]) || joins(begin - 1))) --begin;
+  const auto follows = [&](size_t at, char sign) {  // a sign before `at` that digits precede
+    return at > 1 && text[at - 1] == sign && digit(at - 2);
+  };
+  size_t begin = run_before(last + 1), mantissa = last + 1;
+  // 1.5e-3
+  size_t power = begin;
+  if (power > 0 && (text[power - 1] == '-' || text[power - 1] == '+')) --power;
+  if (follows(power, 'e') || follows(power, 'E')) mantissa = power - 1, begin = run_before(mantissa);
+  if (follows(begin, '.')) begin = run_before(begin - 1);
+  // Thousands: groups of three before the point, at most three digits before the first comma. "1,2,3" are
+  // three numbers.
+  size_t group = std::min(text.find('.', begin), mantissa);
+  while (group - begin == 3 && follows(begin, ',')) {
+    const size_t before = run_before(begin - 1);
+    if (begin - 1 - before > 3) break;
+    group = begin - 1, begin = before;
+  }
   constexpr std::string_view kBeforePoint = " \t\r\n$-+=*:<>~([{";
   if (begin > 0 && text[begin - 1] == '.' &&
       (begin == 1 || kBeforePoint.find(text[begin - 2]) != std::string_view::npos))

@@ -89,20 +89,31 @@ inline constexpr char kPythonTalk[] = R"STUB(
         raise TypeError('%s is no plain value' % type(value).__name__)
 
     def foreign(value):
-        """An object of the program's own class that says itself what it equals."""
-        method = getattr(type(value), '__eq__', None)
-        code = getattr(method, '__code__', None)
-        return code is not None and not code.co_filename.startswith('/usr/')
+        """An object of the program's own class that says itself what it equals, or how it compares."""
+        for name in ('__eq__', '__ne__', '__lt__', '__le__', '__gt__', '__ge__', '__contains__'):
+            code = getattr(getattr(type(value), name, None), '__code__', None)
+            if code is not None and not code.co_filename.startswith('/usr/'):
+                return True
+        return False
+
+    def of_the_program(kind):
+        """A class made by Python code that is not the library's."""
+        code = getattr(kind.__eq__, '__code__', None)
+        return kind.__flags__ & 512 and (code is None or not code.co_filename.startswith('/usr/'))
 
     def base(value):
-        """The same value without a subclass's methods, in plain containers too."""
+        """The same value without a subclass's methods, in containers too."""
         for plain_type in (bool, int, float, str, bytes):
             if isinstance(value, plain_type):
                 return value if type(value) is plain_type else plain_type.__new__(plain_type, _raw(plain_type, value))
-        if type(value) in (list, tuple):
-            return type(value)([base(item) for item in value])
-        if type(value) is dict:
-            return {key: base(item) for key, item in value.items()}
+        for plain_type in (list, tuple):
+            if type(value) is plain_type or isinstance(value, plain_type) and of_the_program(type(value)):
+                return plain_type([base(item) for item in plain_type.__iter__(value)])
+        for plain_type in (set, frozenset):
+            if isinstance(value, plain_type) and type(value) is not plain_type and of_the_program(type(value)):
+                return plain_type(plain_type.__iter__(value))
+        if type(value) is dict or isinstance(value, dict) and of_the_program(type(value)):
+            return {key: base(item) for key, item in dict.items(value)}
         return value
 
     def _raw(plain_type, value):
@@ -121,25 +132,47 @@ inline constexpr char kPythonTalk[] = R"STUB(
             return any([any_foreign(item) for pair in value.items() for item in pair])
         return foreign(value)
 
-    def same(a, b):
+    def holds(comparison, a, b):
+        if comparison == 'Is':
+            return a is b
+        if comparison == 'IsNot':
+            return a is not b
         a, b = base(a), base(b)
-        if any_foreign(a) != any_foreign(b):
-            return False
-        return a == b
+        if any_foreign(a) != any_foreign(b):  # an object of the program's own is no plain value
+            return comparison in ('NotEq', 'NotIn')
+        if comparison == 'Eq':
+            return a == b
+        if comparison == 'NotEq':
+            return a != b
+        if comparison == 'In':
+            return a in b
+        if comparison == 'NotIn':
+            return a not in b
+        if comparison == 'Lt':
+            return a < b
+        if comparison == 'LtE':
+            return a <= b
+        if comparison == 'Gt':
+            return a > b
+        return a >= b
 
-    def differ(a, b):
-        a, b = base(a), base(b)
-        if any_foreign(a) != any_foreign(b):
-            return True
-        return a != b
+    def compare(comparisons, *values):
+        for i, comparison in enumerate(comparisons.split()):
+            result = holds(comparison, values[i], values[i + 1])
+            if i + 2 < len(values) and not truth(result):
+                return False
+        return result
 
     def truth(value):
         return False if foreign(value) else base(value)
 
+    def negation(value):
+        return False if foreign(value) else not base(value)
+
     def call(name, arguments, node):
         function = kinds.Name(id=name, ctx=kinds.Load())
         made = kinds.Call(func=function, args=arguments, keywords=[])
-        for new in (function, made):
+        for new in (function, made, arguments[0]):
             for field in ('lineno', 'col_offset', 'end_lineno', 'end_col_offset'):
                 setattr(new, field, getattr(node, field))
         return made
@@ -152,11 +185,11 @@ inline constexpr char kPythonTalk[] = R"STUB(
                 setattr(node, field, rewrite(child))
             elif isinstance(child, list):
                 child[:] = [rewrite(item) if isinstance(item, kinds.AST) else item for item in child]
-        if isinstance(node, kinds.Compare) and len(node.ops) == 1:
-            if isinstance(node.ops[0], kinds.Eq):
-                return call('__moebius_same__', [node.left, node.comparators[0]], node)
-            if isinstance(node.ops[0], kinds.NotEq):
-                return call('__moebius_differ__', [node.left, node.comparators[0]], node)
+        if isinstance(node, kinds.Compare):
+            names = kinds.Constant(value=' '.join([type(op).__name__ for op in node.ops]))
+            return call('__moebius_compare__', [names, node.left, *node.comparators], node)
+        if isinstance(node, kinds.UnaryOp) and isinstance(node.op, kinds.Not):
+            return call('__moebius_not__', [node.operand], node)
         if isinstance(node, kinds.Assert):
             node.test = call('__moebius_truth__', [node.test], node)
         return node
@@ -206,7 +239,7 @@ inline constexpr char kPythonTalk[] = R"STUB(
     script = receive()
     builtins.__dict__.clear()
     builtins.__dict__.update(whole)
-    builtins.__moebius_same__, builtins.__moebius_differ__, builtins.__moebius_truth__ = same, differ, truth
+    builtins.__moebius_compare__, builtins.__moebius_not__, builtins.__moebius_truth__ = compare, negation, truth
     names['__name__'] = '__main__'
     try:
         exec(code_of(rewrite(code_of(script, 'test', 'exec', kinds.PyCF_ONLY_AST)), 'test', 'exec'), names)

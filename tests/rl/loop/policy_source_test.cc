@@ -440,5 +440,23 @@ TEST(PolicySource, AnswersThatCannotBeJudgedAreLeftOut) {
   EXPECT_DOUBLE_EQ(ValueOf(*report, "rl/reward_mean"), heads / judged);
 }
 
+TEST(PolicySource, WhereNoAnswerIsJudgedThereAreNoFigures) {
+  TinyRunOptions o = SortTwo(TinyDense());
+  AddPart(o.reward, "coin");
+  o.rl.set_max_new(1);
+  o.rl.set_temperature(0.01f);  // always the same token, which is not the end
+  o.reward.set_unfinished(proto::Reward::LEFT_OUT);
+  SoloWorld world;
+  TinyRun run(*world, {}, o);
+  const auto source = run.NewPolicySource();
+  const absl::StatusOr<StepReport> report = source->Step();
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(ValueOf(*report, "rl/left_out"), 128);
+  for (const auto& [name, value] : report->values) {
+    for (const char* unknown : {"rl/policy_loss", "rl/entropy", "rl/kl", "rl/ratio_mean", "rl/clip_fraction"})
+      EXPECT_NE(name, unknown) << value;
+  }
+}
+
 }  // namespace
 }  // namespace moebius

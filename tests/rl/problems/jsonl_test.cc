@@ -71,6 +71,17 @@ TEST_F(JsonlTest, ALineAsksByQuestionProblemPromptOrMessages) {
   EXPECT_EQ((*set)->At(2).id, path() + " line 4");
 }
 
+TEST_F(JsonlTest, NumbersKeepTheirDigits) {
+  const std::vector<std::string> numbers = {"123456789012345678901234567890", "-18446744073709551617",
+                                            "0.12345678901234567890123", "2.50"};
+  std::string lines;
+  for (const std::string& number : numbers)
+    lines += Concat("{\"question\": \"", number, "?\", \"answer\": ", number, "}\n");
+  const auto set = Read(lines, proto::Problems::MATH);
+  ASSERT_TRUE(set.ok()) << set.status();
+  for (size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ((*set)->At(i).gold, numbers[i]);
+}
+
 TEST_F(JsonlTest, WordsAreOfTheRecipeButALinesOwnSystemMessageStays) {
   problems_.set_prompt("{question} Box it: \\boxed{}");
   problems_.set_system("Think.");

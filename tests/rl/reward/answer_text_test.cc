@@ -25,6 +25,18 @@ TEST(LastNumberTest, ReadsSignsPointsAndThousands) {
                                      {"well...5", "5"},
                                      {"12 * 5 = 60.", "60"},
                                      {"1,234,567", "1234567"},
+                                     {"1,2,3,4", "4"},
+                                     {"the point (1,2)", "2"},
+                                     {"x = 3,4", "4"},
+                                     {"either 1,2345", "2345"},
+                                     {"2,1,234.5", "1234.5"},
+                                     {"1234,567", "567"},
+                                     {"about 1.5e3", "1.5e3"},
+                                     {"-2E-4 m", "-2E-4"},
+                                     {"some 1e5.", "1e5"},
+                                     {"the 3e", "3"},
+                                     {"one e5", "5"},
+                                     {"see 1.2.3", "2.3"},
                                      {"3.", "3"}}) {
     EXPECT_EQ(LastNumber(text), std::optional<std::string>(number)) << text;
   }

@@ -2,9 +2,12 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "core/base/check.h"
@@ -29,6 +32,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Say = std::function<void(const std::string&)>;
 
+constexpr char kManifestFormat[] = "moebius-data";
 constexpr int kManifestVersion = 1;
 
 bool IsMadeByBuild(const std::string& name) {
@@ -123,21 +127,33 @@ std::optional<BuildReport> UpToDate(const std::string& out, const Json& settings
   return report;
 }
 
+// Whether the folder's manifest is a build's, and names every other file there.
+bool IsBuild(const std::string& folder, const std::vector<std::string>& names) {
+  const auto manifest = ReadJsonFile(JoinPath(folder, "manifest.json"));
+  if (!manifest.ok() || !manifest->is_object() ||
+      GetString(*manifest, "format", "").value_or("") != kManifestFormat || !manifest->contains("outputs")) {
+    return false;
+  }
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return name == "manifest.json" || (*manifest)["outputs"].contains(name);
+  });
+}
+
 // A folder is replaced as a whole, so it must hold nothing but what a build makes.
 absl::Status CheckReplaceable(const std::string& out) {
   if (FileExists(out))
     return CannotWriteError(Concat(out, ": is a file; the build makes a folder; give another out"));
-  const std::string name = FileName(out);
-  struct stat here = {}, parent = {};
-  const bool there = FolderExists(out);
-  const bool mounted = there && stat(out.c_str(), &here) == 0 &&
-                       stat(ParentPath(out).c_str(), &parent) == 0 && here.st_dev != parent.st_dev;
-  if (name == "." || name == ".." || mounted) {
+  if (!FolderExists(out)) return absl::OkStatus();
+  struct stat here = {}, parent = {}, current = {};
+  const bool known = stat(out.c_str(), &here) == 0;
+  const bool mounted = known && stat(ParentPath(out).c_str(), &parent) == 0 && here.st_dev != parent.st_dev;
+  const bool is_current =
+      known && stat(".", &current) == 0 && here.st_dev == current.st_dev && here.st_ino == current.st_ino;
+  if (is_current || mounted) {
     return CannotWriteError(
         Concat(out, ": cannot be replaced as a whole; a new folder is renamed to it, and it is ",
                mounted ? "a mount point" : "the current one", "; give a folder inside it"));
   }
-  if (!there) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(out));
   for (const std::string& name : names) {
     if (!IsMadeByBuild(name)) {
@@ -146,11 +162,11 @@ absl::Status CheckReplaceable(const std::string& out) {
                                      "replaced as a whole; give a new or empty folder"));
     }
   }
-  if (!names.empty() && !FileExists(JoinPath(out, "manifest.json"))) {
+  if (!names.empty() && !IsBuild(out, names)) {
     return CannotWriteError(
         Concat(out,
-               ": holds files but no manifest.json, so no data build made them; the folder "
-               "would be replaced as a whole; give a new or empty folder"));
+               ": holds files that no manifest.json of a data build names; the folder would be "
+               "replaced as a whole; give a new or empty folder"));
   }
   return absl::OkStatus();
 }
@@ -233,7 +249,11 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
   CHECK_GE(threads, 1);
   RETURN_IF_ERROR(CheckRecipe(recipe));
   ASSIGN_OR_RETURN(DocumentSetOptions options, DocumentSetOptionsFrom(recipe));
-  RETURN_IF_ERROR(CheckReplaceable(recipe.out()));
+  // A link keeps leading to what it leads to.
+  std::error_code absent;
+  const std::filesystem::path real = std::filesystem::canonical(recipe.out(), absent);
+  const std::string out = absent ? recipe.out() : real.string();
+  RETURN_IF_ERROR(CheckReplaceable(out));
   std::optional<Tokenizer> tokenizer;
   if (recipe.has_tokenizer()) {
     ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(recipe.tokenizer()));
@@ -250,10 +270,10 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
     return UsageError("held_out: every document is held out, which leaves none to train on; hold out less");
   }
   const Json settings = SettingsOf(recipe, set, tokenizer ? tokenizer->json() : ""), sources = SourcesOf(set);
-  if (auto done = UpToDate(recipe.out(), settings, sources)) return *std::move(done);
+  if (auto done = UpToDate(out, settings, sources)) return *std::move(done);
   // Before the long work: a place that cannot be written must not show at its end.
-  RETURN_IF_ERROR(MakeDirs(ParentPath(recipe.out())));
-  ASSIGN_OR_RETURN(AtomicDirectory folder, AtomicDirectory::Create(recipe.out()));
+  RETURN_IF_ERROR(MakeDirs(ParentPath(out)));
+  ASSIGN_OR_RETURN(AtomicDirectory folder, AtomicDirectory::Create(out));
   if (!tokenizer) {
     ASSIGN_OR_RETURN(tokenizer, TrainTokenizer(recipe, set, threads, say));
   }
@@ -273,7 +293,7 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
       WriteFileAtomically(JoinPath(folder.temporary_path(), "tokenizer.json"), tokenizer->json()));
 
   Json manifest;
-  manifest["format"] = "moebius-data";
+  manifest["format"] = kManifestFormat;
   manifest["format_version"] = kManifestVersion;
   manifest["settings"] = settings;
   manifest["sources"] = sources;

@@ -41,7 +41,7 @@ absl::StatusOr<SourceOptions> SourceFrom(const proto::DataBuild& recipe, int ind
       path = path.substr(0, path.rfind('/', star) == std::string::npos ? 0 : path.rfind('/', star));
     }
     options.name = FileName(path);
-    if (options.name.empty()) options.name = Concat("source", index);
+    if (!IsPlainFileName(options.name)) options.name = Concat("source", index);  // of "." and ".."
   }
   if (!IsPlainFileName(options.name)) {
     return UsageError(Concat(field, ".name: '", Printable(options.name),
@@ -49,7 +49,8 @@ absl::StatusOr<SourceOptions> SourceFrom(const proto::DataBuild& recipe, int ind
   }
   if (names.contains(options.name)) {
     return UsageError(Concat(field, ".name: '", Printable(options.name),
-                             "' is the name of two sources; give one another name"));
+                             "' is the name of two sources; give one another name, for example --set '",
+                             field, ".name=\"", Printable(options.name), "-2\"'"));
   }
   if (source.has_root()) {
     options.roots = {source.root()};
@@ -65,6 +66,7 @@ absl::StatusOr<SourceOptions> SourceFrom(const proto::DataBuild& recipe, int ind
 
 absl::StatusOr<DocumentSetOptions> DocumentSetOptionsFrom(const proto::DataBuild& recipe) {
   DocumentSetOptions options;
+  options.leave_out = recipe.out();
   if (recipe.source_size() == 0) {
     return UsageError(
         "source: the recipe names no text; add source { corpus: \"austen\" }, source { text: \"FOLDER\" } or "

@@ -14,24 +14,22 @@
 namespace moebius {
 namespace {
 
-constexpr size_t kMaxDocumentBytes = size_t{1} << 32;  // that a tokenizer takes
-
 struct OpenSource {
   std::unique_ptr<DocumentReader> reader;
   std::string package, version;
 };
 
-absl::StatusOr<OpenSource> Open(const SourceOptions& source, InvalidText invalid_text) {
+absl::StatusOr<OpenSource> Open(const SourceOptions& source, const DocumentSetOptions& options) {
   OpenSource open;
   if (!source.corpus.empty()) {
     ASSIGN_OR_RETURN(OpenCorpus corpus, OpenNamedCorpus(source.corpus, source.roots));
     open = {std::move(corpus.reader), corpus.package, corpus.version};
   } else if (!source.text.empty()) {
-    ASSIGN_OR_RETURN(std::vector<std::string> files, ExpandFiles(source.text));
+    ASSIGN_OR_RETURN(std::vector<std::string> files, ExpandFiles(source.text, options.leave_out));
     open.reader = ReadTextFiles(std::move(files), source.name);
   } else {
-    ASSIGN_OR_RETURN(std::vector<std::string> files, ExpandFiles(source.jsonl));
-    open.reader = ReadJsonl(std::move(files), source.name, source.text_field, invalid_text);
+    ASSIGN_OR_RETURN(std::vector<std::string> files, ExpandFiles(source.jsonl, options.leave_out));
+    open.reader = ReadJsonl(std::move(files), source.name, source.text_field, options.invalid_text);
   }
   return open;
 }
@@ -122,7 +120,7 @@ absl::StatusOr<Split> DocumentSet::SplitOf(const std::string& name, std::vector<
 }
 
 absl::Status DocumentSet::ScanSource(size_t source, std::vector<bool>* patterns_used) {
-  ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[source], options_.invalid_text));
+  ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[source], options_));
   SourceReport report{.package = open.package, .version = open.version, .sha256 = ""};
   std::vector<Record> records;
   Sha256 everything;
@@ -130,10 +128,10 @@ absl::Status DocumentSet::ScanSource(size_t source, std::vector<bool>* patterns_
   while (true) {
     ASSIGN_OR_RETURN(const bool more, open.reader->Next(&document));
     if (!more) break;
-    if (document.text.size() >= kMaxDocumentBytes) {
+    if (std::ssize(document.text) > kMaxDocumentBytes) {
       return UsageError(
           Concat(document.origin, ": a document of ", document.text.size(),
-                 " bytes; tokenizers take less than 4 GiB at once; split the file, or give JSONL"));
+                 " bytes; tokenizers take less than 2 GiB at once; split the file, or give JSONL"));
     }
     ASSIGN_OR_RETURN(const int64_t replaced, MakeValidUtf8(options_.invalid_text, &document));
     report.replaced += replaced + document.replaced;
@@ -172,7 +170,7 @@ void DocumentSet::DropDuplicates() {
 absl::Status DocumentSet::ForEach(const Visitor& visit) const {
   int64_t index[2] = {0, 0};
   for (size_t s = 0; s < options_.sources.size(); ++s) {
-    ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[s], options_.invalid_text));
+    ASSIGN_OR_RETURN(const OpenSource open, Open(options_.sources[s], options_));
     const absl::Status changed =
         DamagedError(Concat("source '", options_.sources[s].name,
                             "' changed while it was being read; run again when it is at rest"));

@@ -32,6 +32,7 @@ struct DocumentSetOptions {
   uint64_t seed = 1;
   bool deduplicate = true;
   InvalidText invalid_text = InvalidText::kRefuse;
+  std::string leave_out;  // a folder that is no source, wherever it lies: the build's own
 };
 
 enum class Split : uint8_t { kTrain, kHeldOut };

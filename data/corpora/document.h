@@ -14,6 +14,8 @@
 
 namespace moebius {
 
+inline constexpr int64_t kMaxDocumentBytes = (int64_t{1} << 31) - 1;  // that a tokenizer takes at once
+
 struct Document {
   std::string name;    // "austen/persuasion": source, "/", what the source calls it; unique within the source
   std::string text;    // bytes as the source has them; MakeValidUtf8 has not been applied

@@ -1,8 +1,8 @@
 #include "data/corpora/packaged_text.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 
 #include "core/base/status.h"
@@ -139,8 +139,10 @@ absl::StatusOr<std::vector<Document>> WordnetGlosses(std::string_view text, std:
       fields.push_back(line.substr(at, end - at));
       at = end + 1;
     }
-    size_t words = 0;
-    if (fields.size() > 4) words = std::strtoul(std::string(fields[3]).c_str(), nullptr, 16);
+    size_t words = 0;  // two hexadecimal digits
+    if (fields.size() > 4 && fields[3].size() == 2) {
+      std::from_chars(fields[3].data(), fields[3].data() + fields[3].size(), words, 16);
+    }
     if (bar == std::string_view::npos || words == 0 || fields.size() < 4 + 2 * words) {
       return DamagedError(Concat(origin, ": line ", line_number, " is not a synset of wndb(5)"));
     }

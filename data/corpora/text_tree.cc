@@ -1,8 +1,12 @@
 #include "data/corpora/text_tree.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <span>
+#include <system_error>
 #include <utility>
 
+#include "absl/strings/str_split.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/byte_source.h"
@@ -11,43 +15,129 @@
 namespace moebius {
 namespace {
 
-// Shell matching with * and ? inside one path component and ** across components ("a/**/b" matches "a/b"
-// too). Tries every split at a star: fine for the few stars that a person writes.
-bool Matches(std::string_view pattern, std::string_view path) {
-  if (pattern.empty()) return path.empty();
-  if (pattern.starts_with("**/")) {
-    if (Matches(pattern.substr(3), path)) return true;
-    for (size_t slash = path.find('/'); slash != std::string_view::npos; slash = path.find('/', slash + 1)) {
-      if (Matches(pattern.substr(3), path.substr(slash + 1))) return true;
-    }
-    return false;
-  }
-  if (pattern.starts_with("**")) {
-    for (size_t i = 0; i <= path.size(); ++i) {
-      if (Matches(pattern.substr(2), path.substr(i))) return true;
-    }
-    return false;
-  }
+namespace fs = std::filesystem;
+
+// Shell matching of a name with * and ?. Tries every split at a star: fine for the few that a person writes.
+bool Matches(std::string_view pattern, std::string_view name) {
+  if (pattern.empty()) return name.empty();
   if (pattern[0] == '*') {
-    for (size_t i = 0; i <= path.size(); ++i) {
-      if (Matches(pattern.substr(1), path.substr(i))) return true;
-      if (i < path.size() && path[i] == '/') break;
+    for (size_t i = 0; i <= name.size(); ++i) {
+      if (Matches(pattern.substr(1), name.substr(i))) return true;
     }
     return false;
   }
-  if (path.empty() || (pattern[0] != path[0] && !(pattern[0] == '?' && path[0] != '/'))) return false;
-  return Matches(pattern.substr(1), path.substr(1));
+  return !name.empty() && (pattern[0] == name[0] || pattern[0] == '?') &&
+         Matches(pattern.substr(1), name.substr(1));
 }
+
+bool HasWildcard(std::string_view text) { return text.find_first_of("*?") != std::string_view::npos; }
+
+std::vector<std::string> PartsOf(const std::string& path) {
+  return absl::StrSplit(path, '/', absl::SkipEmpty());
+}
+
+// Without "./" and repeated slashes, which say nothing; "." of what is nothing else.
+std::string Tidied(const std::string& path) {
+  std::string out = path.starts_with('/') ? "/" : "";
+  for (const std::string& part : PartsOf(path)) {
+    if (part == ".") continue;
+    if (!out.empty() && out.back() != '/') out += '/';
+    out += part;
+  }
+  return out.empty() ? "." : out;
+}
+
+// Collects the files of a pattern, a part of the path at a time: only folders that it names are looked into.
+class Walker {
+ public:
+  explicit Walker(const std::string& leave_out) {
+    std::error_code ignored;
+    if (!leave_out.empty()) leave_out_ = fs::weakly_canonical(Tidied(leave_out), ignored).string();
+  }
+
+  // Files below `folder`, but for hidden ones.
+  absl::Status Below(const std::string& folder) {
+    return ForEntries(folder, [&](const fs::directory_entry& entry, const std::string& path) {
+      if (entry.path().filename().string().starts_with('.')) return absl::OkStatus();
+      return IsOwnFolder(entry) ? Below(path) : TakeFile(path);
+    });
+  }
+
+  // Files that the rest of a glob names, from the folder `base` on ("" is the current one).
+  absl::Status Glob(const std::string& base, std::span<const std::string> parts) {
+    const std::string& part = parts[0];
+    const auto rest = parts.subspan(1);
+    if (part == "**") {  // no folder, or any number of them
+      if (!rest.empty()) RETURN_IF_ERROR(Glob(base, rest));
+      return ForEntries(base, [&](const fs::directory_entry& entry, const std::string& path) {
+        if (IsOwnFolder(entry)) return Glob(path, parts);
+        return rest.empty() ? TakeFile(path) : absl::OkStatus();
+      });
+    }
+    if (!HasWildcard(part)) return Next(Joined(base, part), rest);
+    return ForEntries(base, [&](const fs::directory_entry& entry, const std::string& path) {
+      return Matches(part, entry.path().filename().string()) ? Next(path, rest) : absl::OkStatus();
+    });
+  }
+
+  std::vector<std::string> Files() && {
+    std::sort(files_.begin(), files_.end());
+    files_.erase(std::unique(files_.begin(), files_.end()), files_.end());  // "**" finds some in two ways
+    return std::move(files_);
+  }
+
+ private:
+  static std::string Joined(const std::string& folder, const std::string& name) {
+    return folder.empty() || folder == "." ? name : JoinPath(folder, name);
+  }
+  // Links to folders are not followed: they may lead back.
+  static bool IsOwnFolder(const fs::directory_entry& entry) {
+    std::error_code ignored;
+    return !entry.is_symlink(ignored) && entry.is_directory(ignored);
+  }
+
+  absl::Status Next(const std::string& path, std::span<const std::string> rest) {
+    if (rest.empty()) return TakeFile(path);
+    return FolderExists(path) ? Glob(path, rest) : absl::OkStatus();
+  }
+
+  absl::Status TakeFile(const std::string& path) {
+    std::error_code ignored;
+    if (fs::is_regular_file(path, ignored)) files_.push_back(path);
+    return absl::OkStatus();
+  }
+
+  absl::Status ForEntries(
+      const std::string& folder,
+      const std::function<absl::Status(const fs::directory_entry&, const std::string&)>& visit) {
+    std::error_code error;
+    const std::string place = folder.empty() ? "." : folder;
+    if (IsLeftOut(place)) return absl::OkStatus();
+    for (fs::directory_iterator it(place, error), end; !error && it != end; it.increment(error)) {
+      RETURN_IF_ERROR(visit(*it, Joined(folder, it->path().filename().string())));
+    }
+    if (error) return ErrnoError(error.value(), Concat("list ", Printable(place, 400)));
+    return absl::OkStatus();
+  }
+
+  // The folder itself, and the one of a hidden name beside it in which it is made (AtomicDirectory).
+  bool IsLeftOut(const std::string& folder) const {
+    if (leave_out_.empty()) return false;
+    std::error_code error;
+    const std::string path = fs::canonical(folder, error).string();
+    return path == leave_out_ || (ParentPath(path) == ParentPath(leave_out_) &&
+                                  FileName(path).starts_with(Concat(".", FileName(leave_out_), ".tmp-")));
+  }
+
+  std::string leave_out_;
+  std::vector<std::string> files_;
+};
 
 // What to do about a path that names nothing.
 std::string Advice(const std::string& pattern) {
   return pattern.find_first_of("[{") == std::string::npos
              ? "correct the path or glob"
              : "only *, ? and ** are patterns, not [...] and {...}; correct the path or glob";
-}
-
-bool Hidden(std::string_view relative) {
-  return relative.starts_with(".") || relative.find("/.") != std::string_view::npos;
 }
 
 class TextFileReader : public DocumentReader {
@@ -58,7 +148,7 @@ class TextFileReader : public DocumentReader {
   absl::StatusOr<bool> Next(Document* document) override {
     if (next_file_ == files_.size()) return false;
     const std::string& path = files_[next_file_++];
-    ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> bytes, OpenByteSource(path));
+    ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> bytes, OpenByteSource(path, kMaxDocumentBytes));
     ASSIGN_OR_RETURN(document->text, ReadAll(*bytes));
     if (document->text.starts_with("\xEF\xBB\xBF")) document->text.erase(0, 3);
     document->name = Concat(source_, "/", path.substr(prefix_.size()));
@@ -74,32 +164,37 @@ class TextFileReader : public DocumentReader {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& pattern) {
-  if (pattern.empty()) return UsageError("an empty path names no files; give a file, a folder or a glob");
-  if (FileExists(pattern)) return std::vector<std::string>{pattern};
-  const size_t wildcard = pattern.find_first_of("*?");
-  const bool folder = FolderExists(pattern);
-  if (!folder && wildcard == std::string::npos) {
-    return MissingError(Concat("no file or folder '", Printable(pattern, 500), "'; ", Advice(pattern)));
+absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& given, const std::string& leave_out) {
+  if (given.empty()) return UsageError("an empty path names no files; give a file, a folder or a glob");
+  const std::string pattern = Tidied(given);
+  std::error_code ignored;
+  if (fs::is_regular_file(pattern, ignored)) return std::vector<std::string>{pattern};
+  if (FileExists(pattern)) {
+    return UsageError(Concat("'", Printable(given, 500),
+                             "' is no regular file, and files are read twice; write it to one first"));
   }
-  std::string base = pattern;
-  if (!folder) {
-    const size_t slash = pattern.rfind('/', wildcard);
-    base = slash == std::string::npos ? "." : slash == 0 ? "/" : pattern.substr(0, slash);
+  Walker walker(leave_out);
+  absl::Status walked;
+  if (FolderExists(pattern)) {
+    walked = walker.Below(pattern);
+  } else if (!HasWildcard(pattern)) {
+    return MissingError(Concat("no file or folder '", Printable(given, 500), "'; ", Advice(given)));
+  } else {
+    const std::vector<std::string> parts = PartsOf(pattern);
+    std::string base = pattern.starts_with('/') ? "/" : "";
+    size_t first = 0;
+    for (; !HasWildcard(parts[first]); ++first)
+      base = base.empty() ? parts[first] : JoinPath(base, parts[first]);
+    if (!base.empty() && !FolderExists(base)) {
+      return MissingError(Concat("no folder '", Printable(base, 500), "' for '", Printable(given, 500), "'; ",
+                                 Advice(given)));
+    }
+    walked = walker.Glob(base, std::span<const std::string>(parts).subspan(first));
   }
-  if (!FolderExists(base)) {
-    return MissingError(Concat("no folder '", Printable(base, 500), "' for '", Printable(pattern, 500), "'; ",
-                               Advice(pattern)));
-  }
-  auto names = ListTree(base);
-  if (!names.ok()) return Annotate(names.status(), Concat("files of '", Printable(pattern, 500), "'"));
-  std::vector<std::string> files;
-  for (const std::string& name : *names) {
-    const std::string path = base == "." && !folder ? name : JoinPath(base, name);
-    if (folder ? !Hidden(name) : Matches(pattern, path)) files.push_back(path);
-  }
+  if (!walked.ok()) return Annotate(walked, Concat("files of '", Printable(given, 500), "'"));
+  std::vector<std::string> files = std::move(walker).Files();
   if (files.empty()) {
-    return MissingError(Concat("'", Printable(pattern, 500), "' names no regular file; ", Advice(pattern)));
+    return MissingError(Concat("'", Printable(given, 500), "' names no regular file; ", Advice(given)));
   }
   return files;
 }

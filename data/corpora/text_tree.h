@@ -11,10 +11,13 @@
 
 namespace moebius {
 
-// The regular files that `pattern` names, sorted: the file itself; every file below a folder (hidden ones,
-// and links, left out); or what matches a glob, in which * and ? stop at '/' and ** does not. MissingError
-// (66) when there is none.
-absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& pattern);
+// The regular files that `pattern` names, sorted: the file itself; every file below a folder (hidden ones
+// left out); or what matches a glob, in which * and ? stop at '/' and a part that is ** is any number of
+// folders. Links to files are files; links to folders are followed where the pattern names them, not below.
+// What lies in the folder `leave_out` (a build's own) is left out. MissingError (66) when there is none,
+// UsageError (64) for a pipe.
+absl::StatusOr<std::vector<std::string>> ExpandFiles(const std::string& pattern,
+                                                     const std::string& leave_out = "");
 
 // The longest folder prefix ("a/b/", "") that all files share; of a single file, its folder.
 std::string SharedFolder(const std::vector<std::string>& files);

@@ -38,11 +38,19 @@ MergeLearner::MergeLearner(const WordCounts& words, std::vector<std::string> tok
 }
 
 void MergeLearner::CountInitialPairs() {
-  // Dense: ids are below 256 + special tokens here.
-  const size_t n = tokens_.size();
+  // Dense: every symbol is a byte here. Bytes are counted in the order of their ids.
+  std::vector<char> occurs(tokens_.size());
+  for (const Symbol& symbol : symbols_) occurs[symbol.id] = 1;
+  std::vector<int32_t> ids;
+  std::vector<size_t> rank(tokens_.size());
+  for (size_t id = 0; id < occurs.size(); ++id) {
+    rank[id] = ids.size();
+    if (occurs[id]) ids.push_back(static_cast<int32_t>(id));
+  }
+  const size_t n = ids.size();
   std::vector<uint32_t> occurrences(n * n);
   for (const Symbol& symbol : symbols_) {
-    if (symbol.next != kNone) ++occurrences[symbol.id * n + symbols_[symbol.next].id];
+    if (symbol.next != kNone) ++occurrences[rank[symbol.id] * n + rank[symbols_[symbol.next].id]];
   }
   std::vector<Positions> positions(n * n);
   for (size_t i = 0; i < positions.size(); ++i) positions[i].reserve(occurrences[i]);
@@ -50,12 +58,12 @@ void MergeLearner::CountInitialPairs() {
     const Symbol& symbol = symbols_[place];
     if (symbol.next == kNone) continue;
     const int32_t right = symbols_[symbol.next].id;
-    positions[symbol.id * n + right].push_back(place);
+    positions[rank[symbol.id] * n + rank[right]].push_back(place);
     pairs_[MakePair(symbol.id, right)].count += word_counts_[symbol.word];
   }
   for (size_t i = 0; i < positions.size(); ++i) {
     if (positions[i].empty()) continue;
-    Queue(MakePair(static_cast<int32_t>(i / n), static_cast<int32_t>(i % n)), std::move(positions[i]));
+    Queue(MakePair(ids[i / n], ids[i % n]), std::move(positions[i]));
   }
 }
 

@@ -320,7 +320,29 @@ TEST_F(BuildTest, ATokenizerOfTheUsersOwnIsNotReplaced) {
   const auto report = Build();
   EXPECT_EQ(ExitCode(report.status()), kExitCannotWrite) << report.status();
   EXPECT_NE(MessageOf(report.status()).find("no manifest.json"), std::string::npos) << report.status();
+  // A manifest of something else, and a build's that does not name the file.
+  for (const char* manifest :
+       {R"({"name": "my web app"})", R"({"format": "moebius-data", "outputs": {"train.h5": {}}})", "["}) {
+    WriteRaw(scratch_.path("out/manifest.json"), manifest);
+    EXPECT_EQ(ExitCode(Build().status()), kExitCannotWrite) << manifest;
+  }
   EXPECT_EQ(ReadRaw(scratch_.path("out/tokenizer.json")), "{}");
+}
+
+TEST_F(BuildTest, ALinkKeepsLeadingToTheFolderThatIsReplaced) {
+  fs::create_directories(scratch_.path("real"));
+  fs::create_directory_symlink(scratch_.path("real"), scratch_.path("out"));
+  ASSERT_TRUE(Build().ok());
+  EXPECT_TRUE(fs::is_symlink(scratch_.path("out")));
+  EXPECT_TRUE(fs::exists(scratch_.path("real/train.h5")));
+}
+
+TEST_F(BuildTest, ItsOwnFolderIsNoSourceOfTheNextBuild) {
+  recipe_.set_out(scratch_.path("text/out"));
+  ASSERT_TRUE(Build().ok());
+  const auto again = Build();
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(again->up_to_date);
 }
 
 TEST_F(BuildTest, TheCurrentFolderIsRefusedBeforeTheWork) {

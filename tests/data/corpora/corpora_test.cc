@@ -1,6 +1,7 @@
 // Readers of text, on small inputs made here; the real packages, where they are unpacked, in
 // packages_test.cc.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -141,6 +142,38 @@ TEST_F(CorporaTest, ReadsATreeInOrderOfNamesWithoutHiddenFiles) {
   EXPECT_EQ(documents[0].text, "one");
   EXPECT_EQ(documents[1].name, "mine/b.txt");
   EXPECT_EQ(documents[1].origin, folder_ + "/t/b.txt");
+}
+
+TEST_F(CorporaTest, LinksToFilesAreFilesAndLinksToFoldersAreNotEntered) {
+  Write("t/a.txt", "one");
+  Write("elsewhere/b.txt", "two");
+  fs::create_symlink("../elsewhere/b.txt", folder_ + "/t/link.txt");
+  fs::create_directory_symlink(folder_ + "/t", folder_ + "/t/loop");
+  for (const char* pattern : {"/t", "/t/*.txt", "/t/**/*.txt", "/t/**", "//t/./"}) {
+    const auto files = ExpandFiles(folder_ + pattern);
+    ASSERT_TRUE(files.ok()) << files.status();
+    EXPECT_EQ(Join(*files), folder_ + "/t/a.txt, " + folder_ + "/t/link.txt") << pattern;
+  }
+  // The pattern names it.
+  EXPECT_EQ(Join(*ExpandFiles(folder_ + "/t/lo*/a.txt")), folder_ + "/t/loop/a.txt");
+}
+
+TEST_F(CorporaTest, ABuildsOwnFolderIsNoSource) {
+  Write("t/a.txt", "one");
+  Write("t/out/train.h5", "\x89");
+  Write("t/.out.tmp-12-0/val.h5", "\x89");
+  for (const char* pattern : {"/t", "/t/**", "/t/*/../a.txt"}) {
+    const auto files = ExpandFiles(folder_ + pattern, folder_ + "/./t/out/");
+    ASSERT_TRUE(files.ok()) << files.status();
+    for (const std::string& file : *files) EXPECT_TRUE(file.ends_with("a.txt")) << file;
+  }
+}
+
+TEST_F(CorporaTest, WhatCannotBeReadTwiceIsRefused) {
+  const std::string pipe = folder_ + "/pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(ExitCode(ExpandFiles(pipe).status()), kExitUsage);
+  EXPECT_EQ(ExitCode(ExpandFiles(folder_ + "/*").status()), kExitMissing);
 }
 
 TEST_F(CorporaTest, GlobsStopAtSlashesUnlessTheStarIsDoubled) {
@@ -441,9 +474,12 @@ TEST(WordnetGlosses, JoinWordsAndGloss) {
   ASSERT_EQ(glosses->size(), 1u);
   EXPECT_EQ((*glosses)[0].name, "wordnet/n00004475");
   EXPECT_EQ((*glosses)[0].text, "living thing, being: a thing; \"a | b\"\n");
-  EXPECT_NE(
-      Message(WordnetGlosses("00004475 03 n zz | gloss\n", "data.noun").status()).find("data.noun: line 1"),
-      std::string::npos);
+  for (const char* count : {"zz", "8000000000000000", "ff", "0"}) {
+    const std::string line = Concat("00004475 03 n ", count, " living_thing 0 003 | gloss\n");
+    EXPECT_NE(Message(WordnetGlosses(line, "data.noun").status()).find("data.noun: line 1"),
+              std::string::npos)
+        << count;
+  }
 }
 
 // ---- named corpora

@@ -91,14 +91,8 @@ TEST(PreTokenizer, CutsLargeTextWhereNoPieceIsDivided) {
     const size_t cut = PreTokenizer::SafeCut(text, limit);
     ASSERT_GT(cut, 0u);
     ASSERT_LE(cut, limit);
-    const auto letter = [&text](size_t i) { return std::isalpha(static_cast<unsigned char>(text[i])) != 0; };
-    const bool before_blank = text[cut] == ' ' && letter(cut - 1) && letter(cut + 1);
-    const auto space = [&text](size_t i) {
-      return std::isspace(static_cast<unsigned char>(text[i])) != 0 || text[i] == "\u3000"[0] ||
-             text[i] == "\u3000"[2];
-    };
-    const bool after_line = text[cut - 1] == '\n' && !space(cut - 2) && !space(cut);
-    if (!before_blank && !after_line) continue;  // there was no safe place, or none that this test is sure of
+    // So near to the limit it may be a cut for want of a safe place, which divides pieces.
+    if (limit - cut < 3) continue;
     ++num_safe;
     for (const PreTokenizerKind kind : kSplitting) {
       std::vector<size_t> divided = Ends(kind, text.substr(0, cut));

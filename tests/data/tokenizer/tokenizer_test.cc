@@ -1,13 +1,17 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <utf8proc.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <ctime>
 #include <random>
 #include <thread>
 
 #include "core/base/status.h"
 #include "core/io/file.h"
+#include "data/tokenizer/normalize.h"
 #include "data/tokenizer/utf8_text.h"
 #include "tests/data/tokenizer/golden.h"
 
@@ -43,6 +47,27 @@ std::string RandomBytes(std::mt19937* random, size_t max_size) {
     }
   }
   return bytes;
+}
+
+TEST(NormalizeTest, IsUtf8procsAndTakesTimeInProportion) {
+  const std::string_view parts[] = {"a",      "e",      "\u00e9", "\u0301", "\u0323", "\u1e69",
+                                    "\u0307", "\u1100", "\u1161", "\u11a8", "\uac00", "\u0344",
+                                    "\u2126", "\u0f71", "\u0f72", "\u4e2d"};
+  std::mt19937 random(4);
+  for (int round = 0; round < 20000; ++round) {
+    std::string text;
+    for (size_t n = random() % 12; n > 0; --n) text += parts[random() % std::size(parts)];
+    utf8proc_uint8_t* const want = utf8proc_NFC(reinterpret_cast<const utf8proc_uint8_t*>(text.c_str()));
+    ASSERT_EQ(NormalizeNfc(text), reinterpret_cast<const char*>(want)) << text;
+    std::free(want);
+  }
+  std::string marks = "a";
+  for (const char* mark : {"\u0301", "\u0323"}) {
+    for (int i = 0; i < 1000000; ++i) marks += mark;
+  }
+  const std::clock_t start = std::clock();
+  EXPECT_EQ(NormalizeNfc(marks).size(), marks.size());  // a with a dot below is as long as both
+  EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 5);
 }
 
 TEST(Tokenizer, EncodesAndDecodesEveryGoldenLineAsHuggingFaceDoes) {

@@ -25,7 +25,7 @@ constexpr int kMostRanks = 1 << 20;
 
 absl::StatusOr<LayoutPlan> PlanForThisMachine(const proto::Recipe& r, const ModelConfig& config, int ranks,
                                               double peak_flops) {
-  ASSIGN_OR_RETURN(LayoutPlan plan, FitPlan(r, config, ranks));
+  ASSIGN_OR_RETURN(LayoutPlan plan, FitPlan(r, config, ranks, BatchPhasesOf(r).back().sequences));
   plan.costs.stages.clear();
   ModelConfig trained = config;
   if (!TrainsMtp(r)) trained.num_nextn_predict_layers = 0;
@@ -99,9 +99,14 @@ absl::Status PlanForCluster(const ParsedArgs& args, const proto::Recipe& r, cons
   ClusterPlanner planner(config, *cluster);
   ASSIGN_OR_RETURN(const int ranks, RanksOf(args, r));
   if (args.On("search")) {
-    const ClusterPlanner::Found found = planner.Search(r, ranks);
+    ASSIGN_OR_RETURN(const ClusterPlanner::Found found, planner.Search(r, ranks));
     std::printf("%s", planner.Describe(found, 20).c_str());
-    if (found.plans.empty()) return absl::OkStatus();
+    if (found.plans.empty()) {
+      return args.Given("timeline") ? UnavailableError(
+                                          "--timeline: no layout fits, so there is no step to draw; "
+                                          "give more ranks, or leave the flag out")
+                                    : absl::OkStatus();
+    }
     std::printf("\nthe first of them\n%s", planner.Describe(found.plans[0]).c_str());
     return WriteTimeline(args, found.plans[0].layout);
   }

@@ -291,14 +291,17 @@ StageTime ClusterCosts::TimeOf(const LayoutPlan& plan, const StageRange& range) 
 double ClusterCosts::WorkingBytes(const LayoutPlan& plan) const {
   const double layers = kWorkingLayers + (recipe_.recompute().policy() == proto::Recompute::BLOCKS ? 1 : 0);
   return layers * std::max(activations_.dense_layer.made, BytesOf(plan.layout, true).made) *
-         plan.microbatch_tokens;
+         plan.largest_microbatch_tokens;
 }
 
 void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) const {
   const int64_t per_node = cluster_.ranks_per_node(), holders = plan.schedule.directions();
   const double bf16_row = 2.0 * static_cast<double>(config_.hidden_size);
   const int64_t replicas = int64_t{plan.layout.data} * plan.layout.expert;
-  const bool spans_nodes = replicas > per_node;  // ranks of one pipeline coordinate are neighbours
+  const bool several_nodes = plan.layout.ranks() > per_node;
+  // Ranks of one pipeline coordinate are neighbours; where two coordinates hold a stage, the first and the
+  // last do, at both ends of the job.
+  const bool spans_nodes = replicas > per_node || (holders > 1 && several_nodes);
   const double bandwidth = GroupBandwidth(spans_nodes);
   const auto ring = [](int64_t ranks) { return static_cast<double>(ranks - 1) / static_cast<double>(ranks); };
   plan.costs.stages.clear();
@@ -316,10 +319,10 @@ void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) 
                                  .backward_weight = t.backward_weight.total(),
                                  .forward_exchange = t.forward.exchange,
                                  .backward_exchange = t.backward_input.exchange,
-                                 .activation_bytes = kept * plan.microbatch_tokens});
+                                 .activation_bytes = kept * plan.largest_microbatch_tokens});
   }
-  const bool pipeline_leaves = plan.layout.ranks() > per_node && replicas >= per_node;
-  const proto::Cluster::Network& link = pipeline_leaves ? cluster_.between_nodes() : cluster_.within_node();
+  // One stage boundary between nodes holds up the whole pipeline.
+  const proto::Cluster::Network& link = several_nodes ? cluster_.between_nodes() : cluster_.within_node();
   plan.costs.transfer_latency = link.latency_us() * 1e-6;
   plan.costs.transfer_time = plan.microbatch_tokens * bf16_row / (link.gb_per_s() * kGiga);
   // The busiest rank: fp32 gradients are summed to their owners, the owners' bf16 weights go back to all.

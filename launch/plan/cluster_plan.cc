@@ -78,11 +78,12 @@ const ActivationBytes& ClusterPlanner::Activations(const proto::Recipe& recipe) 
   return found->second;
 }
 
-absl::StatusOr<ClusterPlan> ClusterPlanner::Prepare(const proto::Recipe& recipe, int ranks) {
+absl::StatusOr<ClusterPlan> ClusterPlanner::Prepare(const proto::Recipe& recipe, int ranks,
+                                                    int64_t sequences) {
   ClusterPlan plan;
   plan.recipe = std::make_shared<proto::Recipe>(recipe);
   const proto::Recipe& r = *plan.recipe;
-  ASSIGN_OR_RETURN(plan.layout, FitPlan(r, config_, ranks));
+  ASSIGN_OR_RETURN(plan.layout, FitPlan(r, config_, ranks, sequences));
   ASSIGN_OR_RETURN(const ClusterCosts costs, ClusterCosts::New(r, config_, cluster_, Activations(r)));
   for (int p = 0; p < plan.layout.schedule.ranks; ++p) {
     ASSIGN_OR_RETURN(const RankState state, StateOf(r, config_, plan.layout.layout, p, DType::kBF16));
@@ -94,12 +95,12 @@ absl::StatusOr<ClusterPlan> ClusterPlanner::Prepare(const proto::Recipe& recipe,
   return plan;
 }
 
-absl::Status ClusterPlanner::Run(ClusterPlan& plan) const {
+absl::Status ClusterPlanner::Run(ClusterPlan& plan, int64_t sequences) const {
   const proto::Recipe& r = *plan.recipe;
   ASSIGN_OR_RETURN(plan.layout.run, Simulate(plan.layout.schedule, plan.layout.costs));
   plan.step_s = plan.layout.run.step_end;
-  plan.tokens_per_s = static_cast<double>(r.batch().sequences() * r.batch().sequence_length()) / plan.step_s /
-                      plan.layout.layout.ranks();
+  plan.tokens_per_s =
+      static_cast<double>(sequences * r.batch().sequence_length()) / plan.step_s / plan.layout.layout.ranks();
   plan.flops_per_s = plan.tokens_per_s * TrainedFlops(r, config_);
   plan.mfu = plan.flops_per_s / (cluster_.accelerator().bf16_tflops() * 1e12);
   for (size_t p = 0; p < plan.states.size(); ++p) {
@@ -111,9 +112,25 @@ absl::Status ClusterPlanner::Run(ClusterPlan& plan) const {
 }
 
 absl::StatusOr<ClusterPlan> ClusterPlanner::Predict(const proto::Recipe& recipe, int ranks) {
-  ASSIGN_OR_RETURN(ClusterPlan plan, Prepare(recipe, ranks));
-  RETURN_IF_ERROR(Run(plan));
+  const int64_t sequences = BatchPhasesOf(recipe).back().sequences;
+  ASSIGN_OR_RETURN(ClusterPlan plan, Prepare(recipe, ranks, sequences));
+  RETURN_IF_ERROR(Run(plan, sequences));
+  RETURN_IF_ERROR(AddOtherBatches(plan));
   return plan;
+}
+
+absl::Status ClusterPlanner::AddOtherBatches(ClusterPlan& plan) {
+  const std::vector<BatchPhase> phases = BatchPhasesOf(*plan.recipe);
+  plan.run_s = static_cast<double>(phases.back().steps) * plan.step_s;
+  for (size_t i = 0; i + 1 < phases.size(); ++i) {
+    ASSIGN_OR_RETURN(ClusterPlan other,
+                     Prepare(*plan.recipe, plan.layout.layout.ranks(), phases[i].sequences));
+    RETURN_IF_ERROR(Run(other, phases[i].sequences));
+    plan.run_s += static_cast<double>(phases[i].steps) * other.step_s;
+    plan.peak_bytes = std::max(plan.peak_bytes, other.peak_bytes);
+    plan.fits = plan.fits && other.fits;
+  }
+  return absl::OkStatus();
 }
 
 std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
@@ -130,6 +147,11 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
   out += Line("layout      %s: %d stages, %d microbatches of %.0f tokens%s\n",
               ToText(plan.layout.layout).c_str(), s.stages, s.microbatches, plan.layout.microbatch_tokens,
               ExchangeText(plan.layout.layout, static_cast<int>(cluster_.ranks_per_node())));
+  if (const std::vector<BatchPhase> phases = BatchPhasesOf(r); phases.size() > 1) {
+    out += Line("batch       %lld sequences at first, %lld at last, of which are microbatch and step\n",
+                static_cast<long long>(phases.front().sequences),
+                static_cast<long long>(phases.back().sequences));
+  }
   out += Line("compute     %s\n\n", ComputeText(r, DType::kBF16).c_str());
 
   // The stage with the most work, phase by phase.
@@ -175,9 +197,8 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
       plan.working_bytes / 1e9, a.reserved_gb(),
       plan.fits ? Line("fits %.4g GB", a.memory_gb()).c_str()
                 : Line("does NOT fit %.4g GB", a.memory_gb()).c_str());
-  // Steps of a batch ramp cost what their tokens cost.
   const double tokens = TokensOfRun(r);
-  const double hours = tokens / (plan.tokens_per_s * ranks) / 3600;
+  const double hours = plan.run_s / 3600;
   const auto money = [&](double h) {
     return a.usd_per_hour() > 0 ? Line(", %s at $%.2f an hour", Dollars(h * ranks * a.usd_per_hour()).c_str(),
                                        a.usd_per_hour())
@@ -202,7 +223,7 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
   return out;
 }
 
-ClusterPlanner::Found ClusterPlanner::Search(const proto::Recipe& recipe, int ranks) {
+absl::StatusOr<ClusterPlanner::Found> ClusterPlanner::Search(const proto::Recipe& recipe, int ranks) {
   const auto sizes = [](int64_t most, int64_t own) {
     std::set<int64_t> out{own};
     for (int64_t n = 1; n <= most; n *= 2) out.insert(n);
@@ -210,14 +231,21 @@ ClusterPlanner::Found ClusterPlanner::Search(const proto::Recipe& recipe, int ra
   };
   const int64_t most_stages = std::min<int64_t>({ranks, config_.num_hidden_layers, kMaxPipelineRanks});
   const int64_t most_experts = std::max<int64_t>(1, std::min<int64_t>(ranks, config_.n_routed_experts));
+  const std::vector<BatchPhase> phases = BatchPhasesOf(recipe);
+  const int64_t sequences = phases.back().sequences;
   Found found;
+  absl::Status refused;  // the first reason; most layouts fail for sizes that do not divide
   proto::Recipe r = recipe;
   const auto try_layout = [&] {
-    absl::StatusOr<ClusterPlan> plan = Prepare(r, ranks);
-    if (!plan.ok()) return;  // sizes that do not divide
+    absl::StatusOr<ClusterPlan> plan = Prepare(r, ranks, sequences);
+    if (!plan.ok()) return refused.Update(plan.status());
     ++found.tried;
-    if (plan->peak_bytes > cluster_.accelerator().memory_gb() * 1e9 || !Run(*plan).ok()) return;
-    if (plan->fits) found.plans.push_back(*std::move(plan));
+    if (plan->peak_bytes > cluster_.accelerator().memory_gb() * 1e9 || !Run(*plan, sequences).ok()) return;
+    if (plan->fits && AddOtherBatches(*plan).ok() && plan->fits) found.plans.push_back(*std::move(plan));
+  };
+  const auto divides = [&](int64_t microbatch) {  // as a recipe's must
+    return std::all_of(phases.begin(), phases.end(),
+                       [&](const BatchPhase& phase) { return phase.sequences % microbatch == 0; });
   };
   r.mutable_parallel()->set_data(0);  // what is left
   for (const int64_t pipeline : sizes(most_stages, recipe.parallel().pipeline())) {
@@ -227,8 +255,9 @@ ClusterPlanner::Found ClusterPlanner::Search(const proto::Recipe& recipe, int ra
       for (const std::string& schedule :
            pipeline == 1 ? std::vector<std::string>{"1f1b", "dualpipev"} : ScheduleNames()) {
         r.mutable_parallel()->set_schedule(schedule);
-        for (const int64_t sequences : {1, 2, 4}) {
-          r.mutable_batch()->set_microbatch_sequences(sequences);
+        for (const int64_t microbatch : {1, 2, 4}) {
+          if (!divides(microbatch)) continue;
+          r.mutable_batch()->set_microbatch_sequences(microbatch);
           for (const auto policy : std::set<int>{recipe.recompute().policy(), proto::Recompute::SELECTIVE,
                                                  proto::Recompute::BLOCKS}) {
             r.mutable_recompute()->set_policy(static_cast<proto::Recompute::Policy>(policy));
@@ -238,6 +267,7 @@ ClusterPlanner::Found ClusterPlanner::Search(const proto::Recipe& recipe, int ra
       }
     }
   }
+  if (found.tried == 0) return refused;
   std::stable_sort(found.plans.begin(), found.plans.end(),
                    [](const ClusterPlan& a, const ClusterPlan& b) { return a.step_s < b.step_s; });
   return found;

@@ -15,11 +15,12 @@ struct ClusterPlan {
   LayoutPlan layout;
   std::vector<RankState> states;  // of each pipeline rank
   double working_bytes = 0;       // gradients and scratch of the layer at work
-  double step_s = 0;
-  double tokens_per_s = 0;  // of a rank
-  double flops_per_s = 0;   // of a rank, trained ones, attention at its causal half
-  double mfu = 0;           // over the bf16 peak
-  double peak_bytes = 0;    // of the fullest rank, reserved_gb included
+  double step_s = 0;              // of the last batch of a ramp, as all that follows
+  double tokens_per_s = 0;        // of a rank
+  double flops_per_s = 0;         // of a rank, trained ones, attention at its causal half
+  double mfu = 0;                 // over the bf16 peak
+  double run_s = 0;               // all steps, each of its own batch
+  double peak_bytes = 0;          // of the fullest rank, reserved_gb included
   bool fits = false;
 };
 
@@ -49,15 +50,18 @@ class ClusterPlanner {
     std::vector<ClusterPlan> plans;
     int tried = 0;
   };
-  Found Search(const proto::Recipe& recipe, int ranks);
+  // The reason why, when no layout could be planned at all.
+  absl::StatusOr<Found> Search(const proto::Recipe& recipe, int ranks);
   // The first `most` as a table.
   std::string Describe(const Found& found, size_t most) const;
 
  private:
   const ActivationBytes& Activations(const proto::Recipe& recipe);
   // Without its run: step_s and what follows from it.
-  absl::StatusOr<ClusterPlan> Prepare(const proto::Recipe& recipe, int ranks);
-  absl::Status Run(ClusterPlan& plan) const;
+  absl::StatusOr<ClusterPlan> Prepare(const proto::Recipe& recipe, int ranks, int64_t sequences);
+  absl::Status Run(ClusterPlan& plan, int64_t sequences) const;
+  // run_s; peak_bytes and fits over all batches.
+  absl::Status AddOtherBatches(ClusterPlan& plan);
 
   const ModelConfig& config_;
   const proto::Cluster& cluster_;

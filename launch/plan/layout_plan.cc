@@ -1,5 +1,7 @@
 #include "launch/plan/layout_plan.h"
 
+#include <algorithm>
+
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
 #include "parallel/pipeline/lower.h"
@@ -7,20 +9,21 @@
 
 namespace moebius {
 
-absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& r, const ModelConfig& config, int ranks) {
+absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& r, const ModelConfig& config, int ranks,
+                                   int64_t sequences) {
   LayoutPlan plan;
   ASSIGN_OR_RETURN(plan.layout, LayoutOf(r, config, ranks));
-  const BatchSizes batch{.sequences = r.batch().sequences(),
-                         .microbatch_sequences = r.batch().microbatch_sequences()};
+  const BatchSizes batch{.sequences = sequences, .microbatch_sequences = r.batch().microbatch_sequences()};
   const int64_t microbatches = MicrobatchesOf(plan.layout, batch);
   ASSIGN_OR_RETURN(plan.schedule, ScheduleOf(plan.layout, microbatches));
   if (plan.schedule.ComputeOnly()) {
     ASSIGN_OR_RETURN(plan.schedule, Lower(plan.schedule, {.shared_embedding = SharesEmbedding(config)}));
   }
   ASSIGN_OR_RETURN(plan.ranges, PlanStages(config, plan.schedule.stages));
-  plan.microbatch_tokens = static_cast<double>(batch.sequences) / plan.layout.batch_shards() /
-                           static_cast<double>(microbatches) *
-                           static_cast<double>(r.batch().sequence_length());
+  const double share = static_cast<double>(sequences) / plan.layout.batch_shards();
+  const auto length = static_cast<double>(r.batch().sequence_length());
+  plan.microbatch_tokens = share / static_cast<double>(microbatches) * length;
+  plan.largest_microbatch_tokens = std::min(share, static_cast<double>(batch.microbatch_sequences)) * length;
   return plan;
 }
 

@@ -17,10 +17,13 @@ struct LayoutPlan {
   std::vector<StageRange> ranges;
   PipelineCosts costs;  // seconds, bytes
   Simulation run;
-  double microbatch_tokens = 0;
+  double microbatch_tokens = 0;          // of a rank, on average
+  double largest_microbatch_tokens = 0;  // the last may be smaller
 };
 
-// Layout, schedule and stages of a recipe on `ranks` ranks, without costs. UsageError for what does not fit.
-absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& recipe, const ModelConfig& config, int ranks);
+// Layout, schedule and stages of a recipe on `ranks` ranks, for a global batch of `sequences`, without costs.
+// UsageError for what does not fit.
+absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& recipe, const ModelConfig& config, int ranks,
+                                   int64_t sequences);
 
 }  // namespace moebius

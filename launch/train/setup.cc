@@ -269,13 +269,13 @@ int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step) {
   return sequences;
 }
 
-double SequencesOfRun(const proto::Recipe& recipe) {
+std::vector<BatchPhase> BatchPhasesOf(const proto::Recipe& recipe) {
   const int64_t end = recipe.steps() + 1;
-  double sum = 0;
+  std::vector<BatchPhase> phases;
   int64_t from = 1, sequences = recipe.batch().sequences();
   const auto until = [&](int64_t step) {
     const int64_t next = std::clamp(step, from, end);
-    sum += static_cast<double>(next - from) * static_cast<double>(sequences);
+    if (next > from) phases.push_back({next - from, sequences});
     from = next;
   };
   for (const auto& point : recipe.batch().ramp()) {
@@ -283,6 +283,13 @@ double SequencesOfRun(const proto::Recipe& recipe) {
     sequences = point.to_sequences();
   }
   until(end);
+  return phases;
+}
+
+double SequencesOfRun(const proto::Recipe& recipe) {
+  double sum = 0;
+  for (const BatchPhase& phase : BatchPhasesOf(recipe))
+    sum += static_cast<double>(phase.steps) * static_cast<double>(phase.sequences);
   return sum;
 }
 

@@ -31,6 +31,12 @@ std::string ComputeText(const proto::Recipe& recipe, DType act);
 
 // Global batch, in sequences, of step `step` (1 for the first) under the batch ramp.
 int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step);
+// Steps after each other that have the same global batch: one entry without a ramp.
+struct BatchPhase {
+  int64_t steps;
+  int64_t sequences;
+};
+std::vector<BatchPhase> BatchPhasesOf(const proto::Recipe& recipe);
 // Of all steps together; steps may be too many to count or for the sum to be an int64_t.
 double SequencesOfRun(const proto::Recipe& recipe);
 

@@ -31,7 +31,8 @@ struct Job {
 // The parts that the cluster's file was fitted on, of four layers (DeepSeek's trace).
 TEST(ClusterPlanTest, AChunkOfDeepSeekV3IsMadeOfWhatItsTraceShows) {
   const Job job("deepseek_v3_2048.textproto", "h800.textproto");
-  const absl::StatusOr<LayoutPlan> plan = FitPlan(job.recipe, job.config, 2048);
+  const absl::StatusOr<LayoutPlan> plan =
+      FitPlan(job.recipe, job.config, 2048, job.recipe.batch().sequences());
   ASSERT_TRUE(plan.ok()) << plan.status();
   const absl::StatusOr<ClusterCosts> costs =
       ClusterCosts::New(job.recipe, job.config, job.cluster, MeasureActivations(job.recipe, job.config));
@@ -191,7 +192,7 @@ TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {
   const Job job("deepseek_v2_lite.textproto", "h800.textproto",
                 {"batch.sequences=16", "batch.sequence_length=4096", "precision.compute=BF16"});
   ClusterPlanner planner(job.config, job.cluster);
-  const ClusterPlanner::Found found = planner.Search(job.recipe, 8);
+  const ClusterPlanner::Found found = planner.Search(job.recipe, 8).value();
   ASSERT_GT(found.plans.size(), 1u);
   EXPECT_GT(found.tried, static_cast<int>(found.plans.size()));
   for (size_t i = 0; i < found.plans.size(); ++i) {
@@ -203,6 +204,62 @@ TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {
   const absl::StatusOr<ClusterPlan> again = planner.Predict(*found.plans[0].recipe, 8);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->step_s, found.plans[0].step_s);
+}
+
+TEST(ClusterPlanTest, ASearchTriesNoRecipeThatIsRefusedAndSaysWhyThereIsNone) {
+  Job job("one_gpu.textproto", "h200.textproto", {"batch.sequences=6", "batch.microbatch_sequences=1"});
+  ClusterPlanner planner(job.config, job.cluster);
+  const ClusterPlanner::Found found = planner.Search(job.recipe, 1).value();
+  ASSERT_FALSE(found.plans.empty());
+  for (const ClusterPlan& plan : found.plans) EXPECT_EQ(6 % plan.recipe->batch().microbatch_sequences(), 0);
+  job.recipe.mutable_precision()->set_compute(proto::Precision::FP8);
+  job.cluster.mutable_accelerator()->set_fp8_tflops(0);
+  const auto none = planner.Search(job.recipe, 1);
+  EXPECT_EQ(ExitCode(none.status()), kExitUsage);
+  EXPECT_NE(std::string(none.status().message()).find("fp8_tflops"), std::string::npos) << none.status();
+}
+
+// A run goes through the batches of its ramp, each at its own pace.
+TEST(ClusterPlanTest, ARampsRunIsTheSumOfItsBatches) {
+  Job job("one_gpu.textproto", "h200.textproto",
+          {"batch.sequences=8", "batch.microbatch_sequences=4", "parallel.pipeline=4", "steps=1000"});
+  ClusterPlanner planner(job.config, job.cluster);
+  const ClusterPlan small = planner.Predict(job.recipe, 4).value();
+  auto* const point = job.recipe.mutable_batch()->add_ramp();
+  point->set_at_step(11);
+  point->set_to_sequences(64);
+  const ClusterPlan ramp = planner.Predict(job.recipe, 4).value();
+  job.recipe.mutable_batch()->clear_ramp();
+  job.recipe.mutable_batch()->set_sequences(64);
+  const ClusterPlan large = planner.Predict(job.recipe, 4).value();
+  EXPECT_EQ(ramp.step_s, large.step_s);
+  EXPECT_EQ(ramp.peak_bytes, large.peak_bytes);
+  EXPECT_NEAR(ramp.run_s, 10 * small.step_s + 990 * large.step_s, 1e-9 * ramp.run_s);
+  EXPECT_LT(large.step_s, 7.5 * small.step_s);  // a smaller bubble: it is not 8 of the small ones
+}
+
+// 12 sequences of a rank are microbatches of 8 and 4: memory is that of 8.
+TEST(ClusterPlanTest, MemoryIsOfTheLargestMicrobatch) {
+  Job job("one_gpu.textproto", "h200.textproto", {"batch.sequences=24", "batch.microbatch_sequences=8"});
+  ClusterPlanner planner(job.config, job.cluster);
+  const ClusterPlan one = planner.Predict(job.recipe, 1).value(),
+                    two = planner.Predict(job.recipe, 2).value();
+  EXPECT_LT(two.layout.microbatch_tokens, one.layout.microbatch_tokens);
+  EXPECT_EQ(two.working_bytes, one.working_bytes);
+  EXPECT_EQ(two.layout.run.ranks[0].peak_bytes, one.layout.run.ranks[0].peak_bytes);
+}
+
+// DualPipe's two holders of a stage are at both ends of the job: their gradients leave the node.
+TEST(ClusterPlanTest, GradientsOfTwoHoldersCrossNodes) {
+  const auto reduce = [](const std::vector<std::string>& sets) {
+    Job job("one_gpu.textproto", "h200.textproto", sets);
+    const ClusterPlan plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 16).value();
+    return plan.step_s - plan.layout.run.makespan;
+  };
+  const double spread = reduce({"batch.sequences=64", "batch.microbatch_sequences=1"}),
+               held_twice = reduce({"batch.sequences=64", "batch.microbatch_sequences=1",
+                                    "parallel.pipeline=2", "parallel.schedule=dualpipe"});
+  EXPECT_NEAR(held_twice, spread, 0.1 * spread);
 }
 
 TEST(ClusterPlanTest, SlowerLinksAndBusierExpertsCostTime) {

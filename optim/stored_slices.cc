@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/base/status.h"
 #include "core/base/strings.h"
 
 namespace moebius {
@@ -86,13 +87,14 @@ absl::StatusOr<std::vector<float>> StoredSlices::Read(const std::string& tensor,
 }
 
 absl::StatusOr<TensorReader> AveragedWeights(const std::string& folder) {
-  ASSIGN_OR_RETURN(StoredSlices opened, StoredSlices::Open(folder));
-  const auto stored = std::make_shared<const StoredSlices>(std::move(opened));
-  if (!stored->HasKind("ema.")) {
-    return UsageError(Concat(folder,
-                             " has no averaged weights; its run was made without optimizer.ema_decay; "
-                             "export it without --average"));
-  }
+  const auto none = [&](const char* why) {
+    return UsageError(Concat(folder, " has no averaged weights; ", why, "; export it without --average"));
+  };
+  absl::StatusOr<StoredSlices> opened = StoredSlices::Open(folder);
+  if (ExitCode(opened.status()) == kExitMissing) return none("it has no optimizer's files");
+  RETURN_IF_ERROR(opened.status());
+  const auto stored = std::make_shared<const StoredSlices>(*std::move(opened));
+  if (!stored->HasKind("ema.")) return none("its run was made without optimizer.ema_decay");
   return TensorReader([stored](const std::string& name) -> absl::StatusOr<std::vector<float>> {
     const std::string tensor = "ema." + name;
     const int64_t elements = stored->Elements(tensor);

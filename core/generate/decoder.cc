@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/backend/ops.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/generate/forward_mlp.h"
 #include "core/generate/residual.h"
 #include "core/layers/local_exchange.h"
@@ -75,6 +77,22 @@ int64_t Decoder::cache_bytes_per_token() const {
   for (const auto& attention : attention_) bytes += attention->bytes_per_token();
   if (drafts_ != nullptr) bytes += drafts_->bytes_per_token();
   return bytes;
+}
+
+absl::Status Decoder::CanReserve(int64_t slots, int64_t capacity) const {
+  if (slots <= slots_ && capacity <= capacity_) return absl::OkStatus();
+  const int64_t rows = std::max(slots, slots_) * std::max(capacity, capacity_);
+  // What is reserved now is given back first.
+  const int64_t free = backend_.free_bytes(), held = slots_ * capacity_ * cache_bytes_per_token();
+  const bool fits = free == 0 || static_cast<double>(rows) * static_cast<double>(cache_bytes_per_token()) <=
+                                     static_cast<double>(free + held);
+  if (rows < int64_t{1} << 31 && fits) return absl::OkStatus();
+  return UnavailableError(
+      Concat("a cache of ", slots, " sequences of ", capacity, " tokens takes ",
+             HumanBytes(static_cast<double>(rows) * static_cast<double>(cache_bytes_per_token())),
+             fits ? ", and its rows are numbered in 31 bits"
+                  : Concat("; ", backend_.Name(), " has ", HumanBytes(static_cast<double>(free)), " free"),
+             "; generate fewer sequences at a time (--batch-size), or fewer tokens (--max-new)"));
 }
 
 void Decoder::Reserve(int64_t slots, int64_t capacity) {

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/generate/cached_attention.h"
 #include "core/generate/draft_module.h"
 #include "core/model/model.h"
@@ -49,6 +50,8 @@ class Decoder {
   int64_t max_positions() const { return max_positions_; }  // longest sequence that the rotary tables serve
   int64_t cache_bytes_per_token() const;
 
+  // UnavailableError where the device has no memory for what Reserve asks, or rows cannot be numbered.
+  absl::Status CanReserve(int64_t slots, int64_t capacity) const;
   // Room for `slots` sequences of `capacity` tokens each, which is at most max_positions(). All slots become
   // free.
   void Reserve(int64_t slots, int64_t capacity);

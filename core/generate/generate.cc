@@ -43,6 +43,7 @@ class Generation {
       capacity = std::max(capacity, std::ssize(requests_[i].prompt) + requests_[i].max_new - uncached);
     }
     batch_ = std::clamp<int64_t>(requests_.size(), 1, options_.max_batch);
+    RETURN_IF_ERROR(decoder_.CanReserve(batch_, capacity));
     decoder_.Reserve(batch_, capacity);
     while (next_ < requests_.size() || !sequences_.empty()) {
       RETURN_IF_ERROR(Admit());

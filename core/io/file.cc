@@ -24,10 +24,10 @@ std::string Quoted(std::string_view verb, const std::string& path) {
   return Concat(verb, " ", Printable(path, 400));
 }
 
-absl::StatusOr<FileDescriptor> OpenForRead(const std::string& path, struct stat* info) {
+absl::StatusOr<FileDescriptor> OpenForRead(const std::string& path, struct stat* info, int more_flags = 0) {
   int fd;
   do {
-    fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | more_flags);
   } while (fd < 0 && errno == EINTR);
   if (fd < 0) return ErrnoError(errno, Quoted("open", path));
   FileDescriptor file(fd);
@@ -39,7 +39,8 @@ absl::StatusOr<FileDescriptor> OpenForRead(const std::string& path, struct stat*
 }
 
 absl::StatusOr<FileDescriptor> OpenRegular(const std::string& path, struct stat* info) {
-  ASSIGN_OR_RETURN(FileDescriptor file, OpenForRead(path, info));
+  // A pipe is not waited for.
+  ASSIGN_OR_RETURN(FileDescriptor file, OpenForRead(path, info, O_NONBLOCK));
   if (!S_ISREG(info->st_mode)) {
     return DamagedError(Concat(Quoted("open", path), ": is not a regular file"));
   }

@@ -76,6 +76,7 @@ absl::StatusOr<TensorInfo> ParseTensor(const std::string& name, const Json& entr
 }  // namespace
 
 int64_t TensorInfo::elements() const {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;  // beside any other size
   int64_t product = 1;
   for (const int64_t dim : shape) product *= dim;
   return product;

@@ -104,6 +104,35 @@ void CheckExperts(const ModelConfig& c, Problems& p) {
             "groups need two experts or more (their two best scores rank them)");
 }
 
+// Where wavelengths are stretched: betas and factors in another order divide by zero.
+void CheckScaling(const RopeScaling& s, Problems& p) {
+  if (s.kind == RopeScalingKind::kYarn) {
+    p.Require(s.beta_slow > 0 && s.beta_fast > s.beta_slow && std::isfinite(s.beta_fast),
+              Concat("rope_scaling.beta_fast = ", s.beta_fast, " must be above beta_slow = ", s.beta_slow,
+                     ", and that above 0"));
+  } else {
+    p.Require(
+        s.low_freq_factor > 0 && s.high_freq_factor > s.low_freq_factor && std::isfinite(s.high_freq_factor),
+        Concat("rope_scaling.high_freq_factor = ", s.high_freq_factor,
+               " must be above low_freq_factor = ", s.low_freq_factor, ", and that above 0"));
+  }
+}
+
+// From above, so that exact counts do not overflow.
+double RoughParameters(const ModelConfig& c) {
+  const auto d = static_cast<double>(c.hidden_size), heads = static_cast<double>(c.num_attention_heads);
+  const double lora = static_cast<double>(c.q_lora_rank) + static_cast<double>(c.kv_lora_rank);
+  const double head =
+      static_cast<double>(c.qk_nope_head_dim + c.qk_rope_head_dim + c.v_head_dim + 4 * c.head_dim);
+  const double experts = static_cast<double>(c.n_routed_experts + c.n_shared_experts + 1);
+  const double mlp =
+      3 * d *
+      (static_cast<double>(c.intermediate_size) + experts * static_cast<double>(c.moe_intermediate_size + 1));
+  const double layer = 2 * d * lora + heads * head * (lora + 2 * d) + mlp + 4 * d * d;
+  return layer * static_cast<double>(c.num_hidden_layers + c.num_nextn_predict_layers) +
+         2 * static_cast<double>(c.vocab_size) * d;
+}
+
 absl::Status Report(const Problems& p, const std::string& source) {
   if (p.list().empty()) return absl::OkStatus();
   return UsageError(
@@ -162,7 +191,13 @@ absl::Status Validate(const ModelConfig& c, const std::string& source) {
               Concat("rope_scaling.factor = ", c.rope_scaling.factor, " must be 1 or more"));
     p.Require(c.rope_scaling.original_max_position_embeddings > 0,
               "rope_scaling.original_max_position_embeddings must be given");
+    CheckScaling(c.rope_scaling, p);
   }
+  for (const auto& [field, id] :
+       {std::pair("bos_token_id", c.bos_token_id), {"eos_token_id", c.eos_token_id}}) {
+    p.Require(id < c.vocab_size, Concat(field, " = ", id, " is outside the vocabulary of ", c.vocab_size));
+  }
+  p.Require(RoughParameters(c) < 0x1p60, "the model would have more than 10^18 parameters");
   return Report(p, source);
 }
 

@@ -53,6 +53,14 @@ absl::Status RefuseUnsupported(const GgufFile& file, const ModelConfig& c) {
   if (experts > 0) return refuse(Concat("llama.expert_count ", experts));
   ASSIGN_OR_RETURN(const std::string scaling, file.GetStringOr("llama.rope.scaling.type", "none"));
   if (scaling != "none") return refuse(Concat("llama.rope.scaling.type \"", Printable(scaling), "\""));
+  // Without a type llama.cpp scales linearly by either of these (its loader, llama-model.cpp).
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    ASSIGN_OR_RETURN(const double factor, file.GetDoubleOr(key, 1));
+    if (!file.Has("llama.rope.scaling.type") && factor != 0 && factor != 1)
+      return refuse(Concat(key, " ", factor));
+  }
+  ASSIGN_OR_RETURN(const double attention_scale, file.GetDoubleOr("llama.attention.scale", 0));
+  if (attention_scale != 0) return refuse(Concat("llama.attention.scale ", attention_scale));
   if (file.Find("rope_freqs.weight") != nullptr) return refuse("rope scaling by tensor rope_freqs.weight");
   if (file.Has("llama.attention.sliding_window")) return refuse("sliding-window attention");
   for (const char* key : {"llama.rope.dimension_count", "llama.attention.value_length"}) {
@@ -106,6 +114,14 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file) {
         Concat(file.path(), ": tensor token_embd.weight is missing; the file is incomplete; fetch it again"));
   }
   c.vocab_size = embedding->shape.front();
+  if (constexpr std::string_view kTokens = "tokenizer.ggml.tokens"; file.Has(kTokens)) {
+    ASSIGN_OR_RETURN(const std::vector<std::string_view> tokens, file.GetStrings(kTokens));
+    if (std::ssize(tokens) > c.vocab_size) {
+      return DamagedError(Concat(file.path(), ": ", kTokens, " has ", tokens.size(),
+                                 " tokens, token_embd.weight ", c.vocab_size,
+                                 " rows; the file is damaged; fetch it again"));
+    }
+  }
   ASSIGN_OR_RETURN(c.hidden_size, file.GetInt("llama.embedding_length", 1, kMost));
   ASSIGN_OR_RETURN(c.intermediate_size, file.GetInt("llama.feed_forward_length", 1, kMost));
   ASSIGN_OR_RETURN(c.num_hidden_layers, file.GetInt("llama.block_count", 1, 65'536));

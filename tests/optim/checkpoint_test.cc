@@ -224,6 +224,10 @@ TEST_F(CheckpointTest, SaysThatARunKeptNoAverages) {
   Training t(config);
   ASSERT_TRUE(Save(t, scratch_.path("g")).ok());
   EXPECT_EQ(ExitCode(AveragedWeights(scratch_.path("g")).status()), kExitUsage);
+  ASSERT_TRUE(ConvertCheckpoint(scratch_.path("g"), scratch_.path("plain"), {.dtype = std::nullopt}).ok());
+  const absl::Status none = AveragedWeights(scratch_.path("plain")).status();
+  EXPECT_EQ(ExitCode(none), kExitUsage);
+  EXPECT_NE(std::string(none.message()).find("has no averaged weights"), std::string::npos) << none;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/status.h"
 #include "tests/core/generate/tiny_models.h"
 
 namespace moebius {
@@ -182,6 +183,18 @@ TEST(DecoderTest, AStepTakesNoNewMemory) {
   };
   const auto where = step();
   for (int i = 0; i < 50; ++i) EXPECT_EQ(step(), where);
+}
+
+TEST(DecoderTest, SaysThatACacheIsTooLarge) {
+  TinyModel tiny(TinyConfig(TinyNames()[0]), DType::kF32);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+  EXPECT_TRUE(decoder.CanReserve(4, 64).ok());
+  const int64_t free = tiny.backend().free_bytes();
+  ASSERT_GT(free, 0);
+  const absl::Status much = decoder.CanReserve(1, 2 * free / decoder.cache_bytes_per_token());
+  EXPECT_EQ(ExitCode(much), kExitUnavailable);
+  EXPECT_NE(std::string(much.message()).find("free"), std::string::npos) << much;
+  EXPECT_EQ(ExitCode(decoder.CanReserve(int64_t{1} << 20, int64_t{1} << 11)), kExitUnavailable);
 }
 
 TEST(DecoderTest, CacheBytesAreThoseOfTheFormula) {

@@ -1,6 +1,7 @@
 #include "core/io/file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -63,6 +64,13 @@ TEST(File, ReadsByPositionAndNoticesAFileCutShort) {
   const absl::Status status = file->Read(3, out);
   EXPECT_EQ(ExitCode(status), kExitDamaged);
   EXPECT_NE(std::string(status.message()).find("ends at byte 5"), std::string::npos) << status;
+}
+
+TEST(File, APipeIsRefusedAndNotWaitedFor) {
+  const Scratch scratch;
+  ASSERT_EQ(mkfifo(scratch.path("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(ExitCode(RandomAccessFile::Open(scratch.path("pipe")).status()), kExitDamaged);
+  EXPECT_EQ(ExitCode(MappedFile::Open(scratch.path("pipe")).status()), kExitDamaged);
 }
 
 TEST(File, MakesListsAndRemovesFolders) {

@@ -1,6 +1,7 @@
 #include "core/model/config.h"
 
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "core/base/strings.h"
@@ -295,6 +296,48 @@ TEST(ConfigTest, AllContradictionsAreReportedAtOnce) {
   for (const char* part : {"recipe.textproto", "hidden_size", "n_group = 4", "topk_group = 7"}) {
     EXPECT_NE(error.find(part), std::string::npos) << part << ": " << error;
   }
+}
+
+TEST(ConfigTest, ScalingsTokensAndSizesThatCannotBeAreNamed) {
+  struct Case {
+    std::function<void(ModelConfig&)> change;
+    const char* message;
+  };
+  const auto yarn = [](double fast, double slow) {
+    return [=](ModelConfig& c) {
+      c.rope_scaling = {.kind = RopeScalingKind::kYarn, .factor = 8, .original_max_position_embeddings = 32};
+      c.rope_scaling.beta_fast = fast;
+      c.rope_scaling.beta_slow = slow;
+    };
+  };
+  const std::vector<Case> cases = {
+      {yarn(0, 1), "beta_fast = 0"},
+      {yarn(1, 1), "beta_fast = 1"},
+      {yarn(32, 0), "beta_slow = 0"},
+      {[](ModelConfig& c) {
+         c.rope_scaling = {
+             .kind = RopeScalingKind::kLlama3, .factor = 8, .original_max_position_embeddings = 32};
+         c.rope_scaling.low_freq_factor = c.rope_scaling.high_freq_factor = 2;
+       },
+       "high_freq_factor = 2"},
+      {[](ModelConfig& c) { c.bos_token_id = c.vocab_size; }, "bos_token_id"},
+      {[](ModelConfig& c) { c.bos_token_id = (int64_t{1} << 32) + 3; }, "bos_token_id"},
+      {[](ModelConfig& c) {
+         c.n_routed_experts = 65536;
+         c.num_hidden_layers = 4096;
+         c.hidden_size = c.moe_intermediate_size = 1 << 20;
+       },
+       "more than 10^18 parameters"},
+  };
+  for (const Case& c : cases) {
+    ModelConfig config = TinyConfig("deepseek_v3");
+    c.change(config);
+    const std::string error(Validate(config, "config.json").message());
+    EXPECT_NE(error.find(c.message), std::string::npos) << c.message << ": " << error;
+  }
+  ModelConfig fine = TinyConfig("deepseek_v3");
+  yarn(32, 1)(fine);
+  EXPECT_TRUE(Validate(fine, "config.json").ok()) << Validate(fine, "config.json");
 }
 
 TEST(ConfigTest, RecipesGetTheDefaultsOfTheirFamily) {

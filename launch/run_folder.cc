@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -18,6 +19,7 @@
 namespace moebius {
 namespace {
 
+constexpr int64_t kNoStepIsBeyond = std::numeric_limits<int64_t>::max();
 constexpr const char* kRemoving = ".removing-";  // before the name of a checkpoint that goes
 constexpr const char* kSubfolders[] = {"checkpoints", "log", "samples", "tensorboard"};
 
@@ -177,18 +179,29 @@ std::string RunFolder::ReferenceCheckpoint() const {
   return FolderExists(link) ? link : "";
 }
 
-absl::Status RunFolder::PruneCheckpoints(int64_t keep) const {
+absl::Status RunFolder::PruneCheckpoints(int64_t keep, int64_t proven,
+                                         const ReferenceOf& reference_of) const {
   ASSIGN_OR_RETURN(std::vector<int64_t> steps, CheckpointSteps());
-  std::set<std::string> marked;
+  std::set<std::string> marked{StepName(proven)};
   for (const char* link : {"checkpoints/latest", "checkpoints/best", "checkpoints/reference"}) {
     if (const auto target = ReadSymlink(File(link)); target.ok()) marked.insert(*target);
   }
-  // Those beyond `latest` are of a course that was given up: they count for nothing, and are written over.
   const auto latest = ReadSymlink(File("checkpoints/latest"));
-  if (const std::optional<int64_t> last = latest.ok() ? StepOfName(*latest) : std::nullopt) {
-    std::erase_if(steps, [&](int64_t step) { return step > *last; });
+  const int64_t last = (latest.ok() ? StepOfName(*latest) : std::nullopt).value_or(kNoStepIsBeyond);
+  for (; !steps.empty() && steps.back() > last; steps.pop_back()) {
+    const std::string away = File(Concat("checkpoints/given-up-", StepName(steps.back())));
+    RETURN_IF_ERROR(RemoveTree(away));
+    if (rename(checkpoint_path(steps.back()).c_str(), away.c_str()) != 0) {
+      return ErrnoError(errno, "rename " + checkpoint_path(steps.back()), /*writing=*/true);
+    }
   }
   const size_t surplus = steps.size() - std::min(steps.size(), static_cast<size_t>(keep));
+  // Who goes back to one that is kept needs the policy that it compares with.
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (i < surplus && !marked.contains(StepName(steps[i]))) continue;
+    if (const int64_t step = reference_of(checkpoint_path(steps[i])); step >= 0)
+      marked.insert(StepName(step));
+  }
   for (size_t i = 0; i < surplus; ++i) {
     if (marked.contains(StepName(steps[i]))) continue;
     // Under another name first: a half-removed checkpoint must not look like one.
@@ -217,16 +230,20 @@ absl::Status RunFolder::CutBackTo(int64_t step) const {
   return unlink(best.c_str()) == 0 ? absl::OkStatus() : ErrnoError(errno, "remove " + best, /*writing=*/true);
 }
 
-absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint) {
+absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint, bool fork) {
   if (ExitCode(status) != kExitDamaged && ExitCode(status) != kExitMissing) return status;
   const std::string folder = ParentPath(checkpoint);
   std::optional<int64_t> other;
   for (const std::string& name : ListDir(folder).value_or(std::vector<std::string>())) {
-    if (StepOfName(name) && name != FileName(checkpoint)) other = std::max(other, StepOfName(name));
+    const std::optional<int64_t> step = StepOfName(name);
+    if (step && *step < StepOfName(FileName(checkpoint)).value_or(kNoStepIsBeyond))
+      other = std::max(other, step);
   }
   if (!other) return status;
-  return absl::Status(status.code(), Concat(status.message(), "; to go on from step ", *other, ": ln -sfn ",
-                                            StepName(*other), " ", JoinPath(folder, "latest")));
+  return absl::Status(status.code(),
+                      Concat(status.message(), "; to ", fork ? "fork" : "go on", " from step ", *other, ": ",
+                             fork ? Concat("--set fork.step=", *other)
+                                  : Concat("ln -sfn ", StepName(*other), " ", JoinPath(folder, "latest"))));
 }
 
 absl::StatusOr<std::string> CheckpointToFork(const std::string& from, std::optional<int64_t> step) {

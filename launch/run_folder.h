@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -61,8 +62,10 @@ class RunFolder {
   absl::Status MarkReference(int64_t step) const;
   std::string ReferenceCheckpoint() const;
   // Removes the oldest checkpoints beyond the newest `keep`; those that `latest`, `best` and `reference`
-  // point to always stay.
-  absl::Status PruneCheckpoints(int64_t keep) const;
+  // point to always stay, that of step `proven` too, and those whose policy one that stays compares with.
+  // Those beyond `latest` are of a course that was given up: they get other names ("given-up-step-...").
+  using ReferenceOf = std::function<int64_t(const std::string& checkpoint)>;  // a step; -1: none
+  absl::Status PruneCheckpoints(int64_t keep, int64_t proven, const ReferenceOf& reference_of) const;
 
   // Forgets metrics, expert loads and samples of steps above `step`, and that a checkpoint beyond it was the
   // best: before the run goes on from that checkpoint.
@@ -82,8 +85,8 @@ std::optional<int64_t> StepOfName(std::string_view name);
 std::string StepName(int64_t step);
 
 // Of an error of `checkpoint`, which is damaged or not there: the same with the command by which its run goes
-// on from the newest other one, if there is one.
-absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint);
+// on from the one before, if there is one; or by which a fork of that run begins with it.
+absl::Status WithWayBack(const absl::Status& status, const std::string& checkpoint, bool fork = false);
 
 // The checkpoint of the run folder `from` that a fork begins with: that of `step`, or the latest. 66 when it
 // is not there.

@@ -56,7 +56,7 @@ struct NumberRange {
   std::string path;  // without indices
   double min;
   double max;
-  bool below_max = false;  // value < max rather than <=
+  bool below_max = false;  // value < max rather than <=, in fp32 too
 };
 
 // Appends one line for every set number outside its range, and for every one that is not finite.

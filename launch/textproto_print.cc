@@ -143,7 +143,9 @@ class RangeChecker {
     for (const NumberRange& range : ranges_) {
       if (range.path != plain) continue;
       // Written so that NaN fails.
-      const bool inside = value >= range.min && (range.below_max ? value < range.max : value <= range.max);
+      const bool inside =
+          value >= range.min &&
+          (range.below_max ? static_cast<float>(value) < static_cast<float>(range.max) : value <= range.max);
       if (!inside) {
         wanted = Concat("from ", Shown(range.min), range.below_max ? " to below " : " to ", Shown(range.max));
       }

@@ -1,5 +1,6 @@
 #include "launch/verb_train.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/backend/measure.h"
@@ -139,7 +140,10 @@ std::string StageLine(const std::string& name, const std::string& folder) {
     std::snprintf(text, sizeof text, "%s %.3f  ", key.c_str() + 5, value);
     line += text;
   }
-  std::snprintf(text, sizeof text, "%.0f s\n", rows->back().Get("time_s").value_or(0));
+  // A validation that was caught up has a row without a time.
+  const auto timed = std::find_if(rows->rbegin(), rows->rend(),
+                                  [](const MetricsRow& row) { return row.Get("time_s").has_value(); });
+  std::snprintf(text, sizeof text, "%.0f s\n", timed == rows->rend() ? 0 : *timed->Get("time_s"));
   return line + text;
 }
 

@@ -173,6 +173,7 @@ ordered_json StateJson(const TrainerState& s) {
   o["best_step"] = s.best_step;
   if (!s.judged_by.empty()) o["judged_by"] = s.judged_by;
   if (s.reference_step >= 0) o["reference_step"] = s.reference_step;
+  if (s.proven_step >= 0) o["proven_step"] = s.proven_step;
   if (s.unvalidated) o["unvalidated"] = true;
   o["elapsed_s"] = s.elapsed_s;
   return o;
@@ -341,6 +342,7 @@ absl::StatusOr<TrainerState> ReadTrainerState(const std::string& folder) {
   ASSIGN_OR_RETURN(s.best_step, GetInt(o, "best_step", path, -1));
   ASSIGN_OR_RETURN(s.judged_by, GetStringOr(o, "judged_by", "", path));
   ASSIGN_OR_RETURN(s.reference_step, GetIntOr(o, "reference_step", -1, path, -1));
+  ASSIGN_OR_RETURN(s.proven_step, GetIntOr(o, "proven_step", -1, path, -1));
   ASSIGN_OR_RETURN(s.unvalidated, GetBoolOr(o, "unvalidated", false, path));
   ASSIGN_OR_RETURN(s.elapsed_s, GetDouble(o, "elapsed_s", path, 0));
   return s;

@@ -105,6 +105,7 @@ struct TrainerState {
   int64_t best_step = -1;       // -1: no validation yet
   std::string judged_by;        // the text that best_val_loss is of; empty: not known
   int64_t reference_step = -1;  // the checkpoint that a policy is compared with; -1: none
+  int64_t proven_step = -1;     // the last checkpoint after which a step moved the model; -1: none
   bool unvalidated = false;     // a request to stop ended this step's validation: it is still to be done
   double elapsed_s = 0;         // wall time of the run in all its processes
 };

@@ -13,6 +13,7 @@
 #include "launch/recipe.pb.h"
 #include "launch/train/bits_per_nat.h"
 #include "launch/train/judge.h"
+#include "launch/train/lineage.h"
 #include "launch/train/outputs.h"
 #include "launch/train/run_marks.h"
 #include "launch/train/sampling.h"
@@ -189,16 +190,9 @@ absl::Status TrainingLoop::LoadStart() {
   resumed = told[0][0] == 'r';
   std::string warning;
   start = told[0].substr(1);
-  RETURN_IF_ERROR(WithWayBack(LoadCheckpoint(start, trainer_, instruction_set_, &warning), start));
+  RETURN_IF_ERROR(WithWayBack(LoadCheckpoint(start, trainer_, instruction_set_, &warning), start, !resumed));
   if (!warning.empty()) LogLine("warning: " + warning);
-  if (!resumed) {
-    // What the parent's weights came to is no measure of this run's, whose folder does not have them.
-    Judge::ForgetBest(state());
-    state().unvalidated = false;
-    state().reference_step = -1;
-    state().without_signal = 0;  // another recipe may have other rewards
-    state().elapsed_s = 0;
-  }
+  if (!resumed) BeginFork(r_, state());
   elapsed_before_ = state().elapsed_s;
   saved_step_ = resumed ? state().step : -1;
   if (judge_) judge_->Begin(state());
@@ -258,7 +252,8 @@ absl::Status TrainingLoop::Save() {
   if (leads()) {
     status = folder_->MarkLatest(state().step);
     if (status.ok()) status = MarkBest();
-    if (status.ok()) status = folder_->PruneCheckpoints(r_.checkpoint().keep());
+    const TrainerState& s = state();
+    if (status.ok()) status = folder_->PruneCheckpoints(r_.checkpoint().keep(), s.proven_step, ReferenceOf);
   }
   return mesh_.Agree(status);
 }
@@ -318,6 +313,7 @@ absl::Status TrainingLoop::WriteSamples(std::vector<SampleRow> prompted,
 
 absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   const StepMetrics& m = report.metrics;
+  if (!m.skipped && saved_step_ >= 0) state().proven_step = saved_step_;
   state().elapsed_s = elapsed_before_ + SecondsSince(started_);
   MetricsRow row{.step = m.step, .values = {}};
   if (outputs_ != nullptr) {
@@ -359,7 +355,9 @@ std::string TrainingLoop::WayBack() const {
              ? Concat(
                    "the last good checkpoint is kept; go on from it in another folder, with --out OTHER "
                    "--set fork.from=",
-                   folder_->path(), " and a lower optimizer.lr")
+                   folder_->path(),
+                   state().proven_step < 0 ? "" : Concat(" --set fork.step=", state().proven_step),
+                   " and a lower optimizer.lr")
              : "lower optimizer.lr";
 }
 
@@ -467,10 +465,12 @@ absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(LoadStart());
   if (!judge_) state().unvalidated = false;
   if (IsLast() && !state().unvalidated) {
-    if (leads()) {
-      std::printf("nothing to do: step %lld of %lld is done; raise steps to go on\n",
-                  static_cast<long long>(state().step), static_cast<long long>(r_.steps()));
+    if (saved_step_ < 0 && state().step > 0) {
+      return UsageError(Concat("fork.from: the fork begins at step ", state().step, " of ", r_.steps(),
+                               ", so nothing is left to do; raise steps, or set fork.step lower"));
     }
+    const std::string done = Concat("step ", state().step, " of ", r_.steps(), " is done");
+    if (leads()) std::printf("nothing to do: %s; raise steps to go on\n", done.c_str());
     return absl::OkStatus();
   }
   absl::Status opened;

@@ -142,8 +142,9 @@ absl::Status FillEndsOfTexts(Recipe& recipe) {
   const std::string source = path + ": /tokenizer_json";
   ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::FromJson(file->info().tokenizer_json, source));
   proto::Model model;
-  if (const auto begin = FindBeginOfDocument(tokenizer)) model.set_bos_token_id(*begin);
-  if (const auto end = FindEndOfDocument(tokenizer)) model.set_eos_token_id(*end);
+  // In token files a document begins behind the end of another: no other token begins texts.
+  if (const auto end = FindEndOfDocument(tokenizer))
+    model.set_bos_token_id(*end), model.set_eos_token_id(*end);
   // A model with fewer tokens than its data is refused where the data is opened.
   if (tokenizer.vocab_size() > said.vocab_size()) return absl::OkStatus();
   return recipe.FillModel(model, source);

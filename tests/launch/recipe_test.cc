@@ -83,6 +83,8 @@ TEST(Recipe, ReportsAllNumbersOutOfRangeTogetherWithTheirOrigin) {
                   {"sample.top_p=2", "threads=-1"});
   ExpectHas(error, "r.textproto:8: optimizer.lr is -1; it must be from 0 to 100");
   ExpectHas(error, "r.textproto:8: optimizer.beta1 is 1; it must be from 0 to below 1");
+  ExpectHas(RecipeError(std::string(kMinimalRecipe) + "optimizer { beta2: 0.99999999 }"),
+            "it must be from 0 to below 1");  // which is 1 in fp32
   ExpectHas(error, "r.textproto:9: optimizer.epsilon is nan");
   ExpectHas(error, "--set sample.top_p=2: sample.top_p is 2; it must be from 0 to 1");
   ExpectHas(error, "threads is -1");

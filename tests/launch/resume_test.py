@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -134,7 +135,14 @@ def main():
     bad = train("bad", "--set", "optimizer.lr=100", "--set", "optimizer.weight_decay=1", "--set", "max_bad_steps=3",
                 "--set", "optimizer.warmup_steps=0")
     check(bad.returncode == 76, f"divergence: exit {bad.returncode} {bad.stderr.strip()}")
-    check(bool(glob.glob("bad/checkpoints/step-*")), "the last good checkpoint is kept")
+    good = re.search(r"--set fork.from=bad --set fork.step=(\d+)", bad.stderr)
+    check(good is not None and os.path.isdir(f"bad/checkpoints/step-{int(good[1]):08d}"),
+          f"the last good checkpoint is kept and named: {bad.stderr.strip()}")
+    fork = train("good", "--set", "fork.from=bad", "--set", f"fork.step={good[1]}", "--set", "optimizer.lr=1e-5")
+    check(fork.returncode == 0, f"and goes on: {fork.stderr.strip()}")
+    nothing = train("nothing", "--set", "fork.from=good")
+    check(nothing.returncode == 64 and "nothing is left" in nothing.stderr and not os.path.exists("nothing"),
+          f"a fork of what is done: {nothing.returncode} {nothing.stderr.strip()}")
 
     # A damaged checkpoint is refused by name.
     latest = os.path.realpath("stopped/checkpoints/latest")

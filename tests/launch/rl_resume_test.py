@@ -172,7 +172,7 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
     start = time.time()
     rows = -1
     forward = 0
-    while done < kills and time.time() - start < seconds:
+    while (done < kills or forward < 3) and time.time() - start < seconds:
         process = subprocess.Popen([moebius, "train", recipe, "--out", out, *extra], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True)
         try:
@@ -187,6 +187,8 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
             done += 1
         before, rows = rows, work_done(out)
         forward += rows > before
+        if rows <= before:  # the machine is busier than it was: wait longer
+            longest *= 1.2
     last = train(recipe, out, *extra)
     check(last.returncode == 0, f"{recipe}: after {done} kills the run ends with 0 {last.stderr.strip()}")
     check(done >= kills, f"{recipe}: {done} kills happened, {forward} after new steps, within {longest:.2f} s each")

@@ -113,28 +113,53 @@ TEST_F(Checkpoints, OneThatIsDamagedNamesTheWayBackToAnother) {
             "model.safetensors: cut short; to go on from step 300: ln -sfn step-00000300 " +
                 run_.File("checkpoints/latest"));
   EXPECT_EQ(ExitCode(WithWayBack(damaged, latest)), kExitDamaged);
+  EXPECT_EQ(WithWayBack(damaged, latest, true).message(),
+            "model.safetensors: cut short; to fork from step 300: --set fork.step=300");
+  EXPECT_EQ(WithWayBack(damaged, run_.checkpoint_path(100)), damaged) << "later ones are no way back";
   EXPECT_EQ(WithWayBack(UsageError("no"), latest), UsageError("no"));
   EXPECT_EQ(WithWayBack(damaged, "elsewhere/step-00000003"), damaged);
 }
 
+int64_t NoReference(const std::string&) { return -1; }
+
 TEST_F(Checkpoints, PruningKeepsTheNewestAndTheMarkedOnes) {
   ASSERT_TRUE(run_.MarkBest(100).ok());
   ASSERT_TRUE(run_.MarkLatest(400).ok());
-  ASSERT_TRUE(run_.PruneCheckpoints(1).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(1, -1, NoReference).ok());
   EXPECT_EQ(*run_.CheckpointSteps(), (std::vector<int64_t>{100, 400}));
-  ASSERT_TRUE(run_.PruneCheckpoints(7).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(7, -1, NoReference).ok());
   EXPECT_EQ(run_.CheckpointSteps()->size(), 2u);
+}
+
+TEST_F(Checkpoints, PruningKeepsTheLastThatAStepHasProven) {
+  ASSERT_TRUE(run_.MarkLatest(400).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(1, 200, NoReference).ok());
+  EXPECT_EQ(*run_.CheckpointSteps(), (std::vector<int64_t>{200, 400}));
+}
+
+// Who goes back to one that is kept needs the policy that it compares with.
+TEST_F(Checkpoints, PruningKeepsTheReferencesOfThoseThatStay) {
+  const auto reference = [&](const std::string& folder) {
+    return folder.ends_with("400") ? 300 : folder.ends_with("300") ? 100 : -1;
+  };
+  ASSERT_TRUE(run_.MarkLatest(400).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(2, -1, reference).ok());
+  EXPECT_EQ(*run_.CheckpointSteps(), (std::vector<int64_t>{100, 300, 400}));
+  ASSERT_TRUE(run_.PruneCheckpoints(1, -1, reference).ok());
+  // 300 stays for 400 alone; what it compares with is not kept for its sake, or all would be.
+  EXPECT_EQ(*run_.CheckpointSteps(), (std::vector<int64_t>{300, 400}));
 }
 
 // A run that went back to an earlier checkpoint: those beyond it do not push out the ones of its course.
 TEST_F(Checkpoints, KeepingCountsNoneBeyondTheLatest) {
   ASSERT_TRUE(run_.MarkLatest(200).ok());
   ASSERT_TRUE(run_.MarkBest(200).ok());
-  ASSERT_TRUE(run_.PruneCheckpoints(2).ok());
+  ASSERT_TRUE(run_.PruneCheckpoints(2, -1, NoReference).ok());
   const std::vector<int64_t> kept = *run_.CheckpointSteps();
   EXPECT_EQ(std::count(kept.begin(), kept.end(), 100), 1) << "the one before";
   EXPECT_EQ(std::count(kept.begin(), kept.end(), 200), 1);
-  EXPECT_EQ(std::count(kept.begin(), kept.end(), 400), 1);
+  EXPECT_EQ(std::count(kept.begin(), kept.end(), 400), 0) << "of a course that was given up";
+  EXPECT_TRUE(FolderExists(run_.File("checkpoints/given-up-step-00000400")));
 }
 
 TEST_F(Checkpoints, CuttingBackForgetsLaterMetricsLoadsAndSamples) {

@@ -128,12 +128,12 @@ TEST(ResolveModel, TakesTheEndsOfANewModelFromItsDataUnlessItIsTold) {
     return *config;
   };
   const ModelConfig config = resolve({});
-  EXPECT_EQ(config.bos_token_id, kFirstSpecialId);
+  EXPECT_EQ(config.bos_token_id, kFirstSpecialId + 1) << "behind the end of another text";
   EXPECT_EQ(config.eos_token_id, kFirstSpecialId + 1);
   const ModelConfig told = resolve({"model.bos_token_id=-1", "model.eos_token_id=5"});
   EXPECT_EQ(told.bos_token_id, -1);
   EXPECT_EQ(told.eos_token_id, 5);
-  EXPECT_EQ(resolve({"model.eos_token_id=5"}).bos_token_id, kFirstSpecialId);
+  EXPECT_EQ(resolve({"model.eos_token_id=5"}).bos_token_id, kFirstSpecialId + 1);
 }
 
 // Before its data is built a run can be planned, but not begun.

@@ -111,7 +111,7 @@ struct Fp8StagedKernel {
       WgmmaWait<kLeft>();
       Pin(products);
       __syncwarp();
-      Direct::Release(memory, stage);
+      ReleaseStage<kCluster>(memory.Empty(stage));
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const float scale = rows[h] * block;
@@ -139,7 +139,7 @@ struct Fp8StagedKernel {
         }
       }
       __syncwarp();
-      Direct::Release(memory, stage);
+      ReleaseStage<kCluster>(memory.Empty(stage));
     }
   }
 

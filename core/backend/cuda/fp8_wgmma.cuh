@@ -235,15 +235,6 @@ struct Fp8Kernel {
     for (int row = from; row < to; ++row) PrefetchToL2(c + row * args.c_stride, bytes);
   }
 
-  // Says that this warp is done with a stage, to all who copy into it.
-  static __device__ __forceinline__ void Release(Fp8Memory memory, uint32_t stage) {
-    if constexpr (kCluster == 1) {
-      if (threadIdx.x % 32 == 0) Arrive(memory.Empty(stage));
-    } else {
-      if (threadIdx.x % 32 < kCluster) ArriveAt(memory.Empty(stage), threadIdx.x % 32);
-    }
-  }
-
   // A warpgroup: half of a tile's rows, 64 x 128, twice in registers: a stage's products and the sums.
   static __device__ __forceinline__ void Consume(const Fp8Args& args, Fp8Memory memory, int rank) {
     const int thread = threadIdx.x - 128, half = thread / 128;
@@ -272,7 +263,7 @@ struct Fp8Kernel {
         WgmmaCommit();
         WgmmaWait<0>();
         Pin(products);
-        Release(memory, ring.stage);
+        ReleaseStage<kCluster>(memory.Empty(ring.stage));
         scales.Add(products, sums);
       }
       Store(args, tile, row, row_end, sums);

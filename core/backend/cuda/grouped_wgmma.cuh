@@ -138,15 +138,6 @@ struct GroupedKernel {
     }
   }
 
-  // Says that this warp is done with a stage, to all who copy into it.
-  static __device__ __forceinline__ void Release(Memory memory, uint32_t stage) {
-    if constexpr (kCluster == 1) {
-      if (threadIdx.x % 32 == 0) Arrive(memory.Empty(stage));
-    } else {
-      if (threadIdx.x % 32 < kCluster) ArriveAt(memory.Empty(stage), threadIdx.x % 32);
-    }
-  }
-
   // Asks for the rows of w that the tile will be added to, some with each of its blocks, so that the
   // consumers find them in the second-level cache.
   static __device__ __forceinline__ void PrefetchResult(const WgmmaArgs& args, const GroupedTile& tile,
@@ -198,14 +189,14 @@ struct GroupedKernel {
         WgmmaCommit();
         if (block > 0) {
           WgmmaWait<1>();
-          Release(memory, before);
+          ReleaseStage<kCluster>(memory.Empty(before));
         }
         before = ring.stage;
         ring.Step();
       }
       WgmmaWait<0>();
       Pin(sums);
-      Release(memory, before);
+      ReleaseStage<kCluster>(memory.Empty(before));
       const int row = tile.row + half * 64 + thread % 128 / 32 * 16 + thread % 32 / 4;
       if constexpr (kWeight) {
         AddToFloats(static_cast<float*>(args.c) + int64_t{tile.group} * args.out * args.c_stride,

@@ -99,6 +99,15 @@ __device__ __forceinline__ void ArriveAt(uint32_t barrier, uint32_t rank) {
       "r"(rank)
       : "memory");
 }
+// Of a warp, in every block of the cluster: it is done with a stage that all of them copy into.
+template <int kCluster>
+__device__ __forceinline__ void ReleaseStage(uint32_t empty) {
+  if constexpr (kCluster == 1) {
+    if (threadIdx.x % 32 == 0) Arrive(empty);
+  } else {
+    if (threadIdx.x % 32 < kCluster) ArriveAt(empty, threadIdx.x % 32);
+  }
+}
 __device__ __forceinline__ void SyncCluster() {
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");

@@ -359,6 +359,17 @@ absl::StatusOr<std::unique_ptr<MpiProcess>> MpiProcess::Start() {
   std::unique_ptr<MpiProcess> process(new MpiProcess());
   MPI_Comm_rank(MPI_COMM_WORLD, &process->state_->rank);
   MPI_Comm_size(MPI_COMM_WORLD, &process->state_->size);
+  // srun without a PMI that this MPI speaks, or another MPI's launcher: every task would be a world of its
+  // own.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "PMI_SIZE"}) {
+    const char* tasks = std::getenv(name);
+    if (tasks == nullptr) continue;
+    const int size = process->state_->size;
+    if (std::atoi(tasks) <= 1 || size > 1) break;
+    return UnavailableError(Concat(name, " says ", tasks, " tasks and MPI knows of ", size,
+                                   "; they cannot find each other; start with srun --mpi=pmix or with "
+                                   "launch/moebius-mpirun"));
+  }
   void* limit = nullptr;
   int found = 0;
   MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found);

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -60,7 +62,9 @@ int Listen(uint16_t port, sockaddr_in& at) {
   socklen_t length = sizeof at;
   if (bind(listener, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 || listen(listener, 1024) != 0 ||
       getsockname(listener, reinterpret_cast<sockaddr*>(&at), &length) != 0) {
+    const int error = errno;
     close(listener);
+    errno = error;
     return -1;
   }
   return listener;
@@ -113,18 +117,28 @@ std::string Setting(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+// -1: no number.
+int NumberOf(const std::string& text) {
+  int number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? number : -1;
+}
+
 }  // namespace
 
 bool TcpProcess::Launched() { return !Setting("MOEBIUS_WORLD_SIZE").empty(); }
 
 absl::StatusOr<std::unique_ptr<TcpProcess>> TcpProcess::Start() {
   std::unique_ptr<TcpProcess> process(new TcpProcess());
-  const int size = std::atoi(Setting("MOEBIUS_WORLD_SIZE").c_str());
-  const std::string rank = Setting("MOEBIUS_RANK"), master = Setting("MOEBIUS_MASTER");
-  process->rank_ = rank.empty() ? -1 : std::atoi(rank.c_str());
-  if (size < 1 || process->rank_ < 0 || process->rank_ >= size || master.find(':') == std::string::npos) {
+  const std::string master = Setting("MOEBIUS_MASTER");
+  const int size = NumberOf(Setting("MOEBIUS_WORLD_SIZE")),
+            port = NumberOf(master.substr(master.rfind(':') + 1));
+  process->rank_ = NumberOf(Setting("MOEBIUS_RANK"));
+  if (size < 1 || process->rank_ < 0 || process->rank_ >= size || master.find(':') == std::string::npos ||
+      port < 1 || port > 65535) {
     return UsageError(
-        "MOEBIUS_WORLD_SIZE is set; MOEBIUS_RANK has to be in 0 .. size - 1 and MOEBIUS_MASTER rank 0's "
+        "MOEBIUS_WORLD_SIZE is set; it is a number, MOEBIUS_RANK has to be in 0 .. size - 1 and "
+        "MOEBIUS_MASTER rank 0's "
         "host:port; set all three for every process, or none");
   }
   process->links_.resize(size);
@@ -135,9 +149,14 @@ absl::StatusOr<std::unique_ptr<TcpProcess>> TcpProcess::Start() {
 
 absl::Status TcpProcess::Connect(const std::string& master) {
   const size_t colon = master.rfind(':');
-  const auto port = static_cast<uint16_t>(std::atoi(master.c_str() + colon + 1));
+  const auto port = static_cast<uint16_t>(NumberOf(master.substr(colon + 1)));
   sockaddr_in mine;
   const int listener = Listen(rank_ == 0 ? port : 0, mine);
+  if (listener < 0 && rank_ == 0) {
+    return UnavailableError(Concat("rank 0 cannot listen at port ", port,
+                                   " of MOEBIUS_MASTER: ", std::strerror(errno),
+                                   "; is another process rank 0 too? take a free port"));
+  }
   if (listener < 0) return Lost(rank_, "listen");
   std::vector<Place> places(size());
   Place& own = places[rank_];

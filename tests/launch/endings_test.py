@@ -218,7 +218,8 @@ def lost_marks():
 
 
 def best_is_marked_before_others_go():
-    """A run that gets better at every step keeps one checkpoint, which both links name, whenever it is looked at."""
+    """A run that gets better at every step keeps the newest checkpoint, which both links name, and the one before, which
+    this step has proven good."""
     recipe = write("better.textproto", TEXTS.replace("validate {", "validate { every_steps: 1"))
     flags = ["--set", "optimizer.lr=0.01", "--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=1"]
     for steps in (1, 2, 4):
@@ -226,8 +227,9 @@ def best_is_marked_before_others_go():
         losses = [row["val/loss"] for row in rows_of("better")]
         check(done.returncode == 0 and losses == sorted(losses, reverse=True), f"better and better: {losses}")
         links = [os.readlink(f"better/checkpoints/{link}") for link in ("latest", "best")]
-        check(checkpoints("better") == [f"step-{steps:08d}"] and links == 2 * checkpoints("better"),
-              f"after step {steps} only its checkpoint is kept: {checkpoints('better')}, latest and best {links}")
+        kept = [f"step-{step:08d}" for step in range(max(1, steps - 1), steps + 1)]
+        check(checkpoints("better") == kept and links == 2 * kept[-1:],
+              f"after step {steps} its checkpoint and the one before are kept: {checkpoints('better')}, latest and best {links}")
 
 
 def full_disk_on_one_rank():
@@ -358,7 +360,9 @@ def one_rank_fails():
     for way, ranks in ways(4).items():
         ended = run([*ranks, "sh", start, moebius, "train", path, "--out", f"{out}-{way}", "--set", "steps=100000", "--set", "data.shuffle=false"])
         said = errors(ended)
-        check(ended.returncode == 65 and said and all("train.h5" in line for line in said),
+        # Over TCP rank 0 may see the connection end before it hears why.
+        check(ended.returncode == 65 and any("train.h5" in line for line in said)
+              and all("train.h5" in line or "rank 3 is lost" in line for line in said),
               f"an error of rank 3 alone, {way}: exit {ended.returncode}: {said} {ended.stderr.strip()[-300:]}")
         check(len(said) <= 2, "that rank says so, and rank 0 at most once more")
 

@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/hash.h"
 #include "launch/environment.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/process_job.h"
@@ -64,6 +65,19 @@ int Rank::Threads(int64_t asked) const {
   const bool shared = asked == 0 && local != nullptr && machine.usable_cores == machine.logical_cores;
   const int sharers = shared ? std::max(1, std::atoi(local)) : ranks_here;
   return static_cast<int>(std::max<int64_t>(1, threads / sharers));
+}
+
+absl::Status CheckSameEverywhere(const std::string& job, World& world, Stream& stream) {
+  const std::string mine = Concat(Sha256Hex(job), " ", ReadEnvironment().commit);
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, GatherText(world.all(), stream, mine));
+  for (int r = 1; r < world.size(); ++r) {
+    if (all[r] == all[0]) continue;
+    const bool jobs = all[r].substr(0, all[r].find(' ')) != all[0].substr(0, all[0].find(' '));
+    return UsageError(
+        Concat("rank ", r, jobs ? " has another recipe or other flags" : " runs another build of moebius",
+               " than rank 0; all ranks must have the same; start them from one folder that all hosts see"));
+  }
+  return absl::OkStatus();
 }
 
 bool EndsTogether(const absl::Status& status) {

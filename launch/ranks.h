@@ -59,6 +59,10 @@ struct RankOptions {
 // For an error that a process has before there are ranks (its recipe): under MPI one rank reports it for all.
 absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& status);
 
+// Ranks that do other jobs, or run other programs, would compute nonsense or hang: UsageError where `job` (a
+// recipe's text and what else decides it) or the build is not rank 0's.
+absl::Status CheckSameEverywhere(const std::string& job, World& world, Stream& stream);
+
 // Whether all ranks leave `body` with this status at the same place, with nothing under way between them:
 // OK, StoppedError, and bad numbers that they have agreed on.
 bool EndsTogether(const absl::Status& status);

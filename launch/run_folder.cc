@@ -64,7 +64,11 @@ std::string RunFolder::checkpoint_path(int64_t step) const { return File("checkp
 
 absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
   RunFolder run(path);
+  if (path.empty()) return UsageError("--out names no folder; give one, or leave it out for runs/NAME");
   run.made_from_ = HighestMissing(path);
+  for (const char* name : {"checkpoints", "log", "samples", "tensorboard", "lock"}) {
+    if (!FolderExists(run.File(name)) && !FileExists(run.File(name))) run.made_.emplace_back(name);
+  }
   for (const char* name : kSubfolders) {
     if (absl::Status status = MakeDirs(run.File(name)); !status.ok()) return CannotUse(path, status);
   }
@@ -94,9 +98,14 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
 }
 
 void RunFolder::DiscardIfUnused() const {
-  if (made_from_.empty() || FileSize(metrics_path()).value_or(0) > 0) return;
+  if (FileSize(metrics_path()).value_or(0) > 0) return;
   const absl::StatusOr<std::vector<int64_t>> steps = CheckpointSteps();
-  if (!steps.ok() || !steps->empty() || !RemoveTree(path_).ok()) return;
+  if (!steps.ok() || !steps->empty()) return;
+  if (made_from_.empty()) {
+    for (const std::string& name : made_) RemoveTree(File(name)).IgnoreError();
+    return;
+  }
+  if (!RemoveTree(path_).ok()) return;
   for (std::string at = path_; at != made_from_ && rmdir(ParentPath(at).c_str()) == 0;) at = ParentPath(at);
 }
 

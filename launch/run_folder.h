@@ -76,7 +76,8 @@ class RunFolder {
   absl::Status Mark(const std::string& link, int64_t step) const;
 
   std::string path_;
-  std::string made_from_;  // the highest folder of path_ that Open made; "" if path_ was there before
+  std::string made_from_;          // the highest folder of path_ that Open made; "" if path_ was there before
+  std::vector<std::string> made_;  // in path_, by Open
   FileDescriptor lock_;
 };
 

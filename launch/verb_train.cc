@@ -64,20 +64,6 @@ absl::StatusOr<RunFolder> OpenFolder(const Recipe& recipe, const std::string& pa
   return folder;
 }
 
-// Ranks that run different recipes or programs would compute nonsense, or hang.
-absl::Status CheckSameEverywhere(const Recipe& recipe, World& world, Stream& stream) {
-  const std::string mine = Concat(Sha256Hex(recipe.ToText()), " ", ReadEnvironment().commit);
-  ASSIGN_OR_RETURN(const std::vector<std::string> all, GatherText(world.all(), stream, mine));
-  for (int r = 1; r < world.size(); ++r) {
-    if (all[r] == all[0]) continue;
-    const bool recipes = all[r].substr(0, all[r].find(' ')) != all[0].substr(0, all[0].find(' '));
-    return UsageError(
-        Concat("rank ", r, recipes ? " has another recipe" : " runs another build of moebius",
-               " than rank 0; all ranks must have the same; start them from one folder that all hosts see"));
-  }
-  return absl::OkStatus();
-}
-
 // In the run folder, which rank 0 has and the others do not.
 absl::Status TrainInFolder(const Recipe& recipe, const ModelConfig& config, const std::string& path,
                            std::optional<RunFolder>& folder, const StopSignals& signals,
@@ -111,7 +97,7 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   absl::Status fits = LayoutOf(recipe.proto(), config, world.size()).status();
   fits.Update(CheckTextsExist(recipe.proto()));
   RETURN_IF_ERROR(Agree(world.all(), *stream, fits));
-  RETURN_IF_ERROR(Agree(world.all(), *stream, CheckSameEverywhere(recipe, world, *stream)));
+  RETURN_IF_ERROR(Agree(world.all(), *stream, CheckSameEverywhere(recipe.ToText(), world, *stream)));
   std::optional<RunFolder> folder;
   absl::Status status;
   if (world.rank() == 0) {

@@ -367,17 +367,21 @@ absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const Mo
       if (kind != ExchangeKind::kTwoLevel) layout.exchange.kind = kind;
     }
     if (!job.layouts.empty()) return job;
-    return UsageError(Concat("no layout of ", max_ranks, " ranks fits the model and its 16 sequences; ",
-                             "ranks are a power of two; start 2, 4 or 8"));
+    return UsageError(Concat("no layout of ", max_ranks,
+                             " ranks fits the model and its 16 sequences; without "
+                             "--layout powers of two are tried; start 2, 4 or 8, or name one (--layout pp=",
+                             max_ranks, ")"));
   };
   if (mpi) {
     return RunAsRanks(options, [&](Rank& rank) -> absl::Status {
       absl::StatusOr<Job> job = make(rank.world.size());
-      if (job.ok()) return VerifyRank(*job, rank);
-      // All ranks found the same; one says it.
       const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
       const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
-      return Agree(rank.world.all(), *stream, job.status());
+      RETURN_IF_ERROR(Agree(rank.world.all(), *stream, job.status()));
+      std::string text = Concat(recipe.ToText(), args.Integer("steps"));
+      for (const Layout& layout : job->layouts) text += ToText(layout);
+      RETURN_IF_ERROR(Agree(rank.world.all(), *stream, CheckSameEverywhere(text, rank.world, *stream)));
+      return VerifyRank(*job, rank);
     });
   }
   ASSIGN_OR_RETURN(Job job, make(static_cast<int>(args.Integer("ranks"))));

@@ -61,6 +61,8 @@ TEST(RunFolder, LeavesNothingOfAStartThatFailed) {
   EXPECT_TRUE(FolderExists(temp.File("runs/other")));
   RunFolder::Open(temp.File("runs/other"))->DiscardIfUnused();
   EXPECT_TRUE(FolderExists(temp.File("runs/other"))) << "it was there before";
+  EXPECT_TRUE(ListDir(temp.File("runs/other"))->empty()) << "as it was";
+  EXPECT_EQ(ExitCode(RunFolder::Open("").status()), kExitUsage);
 }
 
 TEST(RunFolder, KeepsWhatARunHasDone) {

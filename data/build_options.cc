@@ -105,12 +105,12 @@ absl::StatusOr<LoaderOptions> LoaderOptionsFrom(const proto::Data& data, int64_t
       .seed = seed,
       .vocab_size = vocab_size,
       .fim_rate = data.fim_rate()};
-  if (data.has_train() == (data.mixture_size() > 0)) {
-    return UsageError(data.has_train()
-                          ? "data: both train and mixture are set; keep one"
-                          : "data.train: no token file; set it (moebius data build makes one), or mixture");
+  const bool train = !data.train().empty();
+  if (train == (data.mixture_size() > 0)) {
+    return UsageError(train ? "data: both train and mixture are set; keep one"
+                            : "data.train: no token file; set it (moebius data build makes one), or mixture");
   }
-  if (data.has_train()) options.parts.push_back({data.train(), 1});
+  if (train) options.parts.push_back({data.train(), 1});
   for (int k = 0; k < data.mixture_size(); ++k) {
     if (data.mixture(k).path().empty()) {
       return UsageError(Concat("data.mixture[", k, "].path: no token file; set it"));

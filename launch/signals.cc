@@ -42,7 +42,7 @@ StopSignals::StopSignals() {
   struct sigaction action = {};
   action.sa_handler = Handle;
   sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESTART;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;  // see SignalStack in core/backend/cpu/products.cc
   for (int i = 0; i < kNumSignals; ++i) {
     sigaction(kSignals[i], nullptr, &previous[i]);
     // nohup has SIGHUP ignored: such a run outlives its terminal.

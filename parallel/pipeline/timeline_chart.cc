@@ -72,6 +72,10 @@ class Chart {
   }
 
   std::string Section() {
+    if (shares_.empty()) {
+      return Concat("<section><div class=\"head\"><h2>", Escape(timeline_.title),
+                    "</h2><span>no schedule has run in this step</span></div></section>\n");
+    }
     const auto [least, worst] =
         std::minmax_element(shares_.begin(), shares_.end(),
                             [](const RankShare& a, const RankShare& b) { return a.bubble < b.bubble; });

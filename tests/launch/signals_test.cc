@@ -19,6 +19,16 @@ TEST(StopSignals, RemembersTheFirstSignal) {
   EXPECT_EQ(signals.signal_number(), SIGUSR1);
 }
 
+// Computing threads have a stack for them, as generated code of products leaves no room on its own.
+TEST(StopSignals, AreHandledOnTheStackForSignals) {
+  const StopSignals signals;
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGPIPE}) {
+    struct sigaction now = {};
+    ASSERT_EQ(sigaction(number, nullptr, &now), 0);
+    EXPECT_TRUE(now.sa_flags & SA_ONSTACK) << number;
+  }
+}
+
 // The exit code of a child that raises `numbers` one after the other and would then exit with 7.
 int ExitAfter(const std::vector<int>& numbers) {
   const pid_t child = fork();

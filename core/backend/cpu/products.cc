@@ -1,11 +1,13 @@
 #include "core/backend/cpu/products.h"
 
 #include <omp.h>
+#include <signal.h>
 
 #include <array>
 #include <cstdlib>
 #include <functional>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
@@ -31,6 +33,29 @@ class OneOmpThread {
 
  private:
   int before_;
+};
+
+// oneDNN 2.6's generated code for fp32 leaves no room for a signal's frame on its stack: a handler that ran
+// there overwrote its memory. Those installed with SA_ONSTACK (launch/signals.cc) run on this one instead.
+class SignalStack {
+ public:
+  SignalStack() {
+    stack_t now = {};
+    if (sigaltstack(nullptr, &now) != 0 || (now.ss_flags & SS_DISABLE) == 0) return;  // there is another
+    memory_ = std::make_unique<char[]>(kBytes);
+    const stack_t ours = {.ss_sp = memory_.get(), .ss_flags = 0, .ss_size = kBytes};
+    if (sigaltstack(&ours, nullptr) != 0) memory_ = nullptr;
+  }
+  ~SignalStack() {
+    const stack_t none = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    if (memory_ != nullptr) sigaltstack(&none, nullptr);
+  }
+  SignalStack(const SignalStack&) = delete;
+  SignalStack& operator=(const SignalStack&) = delete;
+
+ private:
+  static constexpr size_t kBytes = 128 << 10;  // a frame with AMX's tiles has 11 KiB
+  std::unique_ptr<char[]> memory_;
 };
 
 using Key = std::array<int64_t, 8>;
@@ -152,6 +177,7 @@ Products::Products(int num_threads) : state_(std::make_unique<State>(num_threads
 Products::~Products() = default;
 
 void Products::Run(const Product& p, int thread) {
+  thread_local const SignalStack signal_stack;
   const OneOmpThread one;
   try {
     const State::Shared primitive = state_->Find(p);

@@ -1,4 +1,8 @@
 // Matrix products of both engines against double precision.
+#include <signal.h>
+#include <sys/time.h>
+
+#include <atomic>
 #include <memory>
 #include <ostream>
 #include <tuple>
@@ -135,6 +139,34 @@ INSTANTIATE_TEST_SUITE_P(Engines, MatMulTest,
                                                           Sizes{16, 200, 256}, Sizes{45, 130, 301},
                                                           Sizes{101, 48, 300}, Sizes{200, 150, 70},
                                                           Sizes{97, 530, 513}, Sizes{261, 40, 545})));
+
+// A request to stop arrives in the middle of a product.
+TEST(ProductTest, SignalsDoNotDisturbAProduct) {
+  const auto backend = NewTestBackend(ProductEngine::kOneDnn);
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const Tensor dy = RandomTensor(*backend, DType::kF32, {600, 130}, "dy"),
+               x = RandomTensor(*backend, DType::kF32, {600, 70}, "x");
+  const Tensor want = DirtyTensor(*backend, DType::kF32, {130, 70}),
+               got = DirtyTensor(*backend, DType::kF32, {130, 70});
+  const auto product = [&](const Tensor& dw) {
+    backend->MatMul(*stream, {.a = dy, .b = x, .c = dw, .transpose_a = Transpose::kYes});
+  };
+  product(want);
+  static std::atomic<int> signals = 0;
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) { ++signals; };
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
+  ASSERT_EQ(sigaction(SIGALRM, &action, &before), 0);
+  const itimerval often = {{0, 200}, {0, 200}}, never = {};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  for (int i = 0; i < 3000 && (i < 300 || signals < 200); ++i) {
+    product(got);
+    ASSERT_TRUE(SameBits(want, got)) << "product " << i;
+  }
+  setitimer(ITIMER_REAL, &never, nullptr);
+  sigaction(SIGALRM, &before, nullptr);
+  EXPECT_GT(signals, 20);
+}
 
 TEST(ProductTest, WithoutTermsTheProductIsZeroPlusBias) {
   const auto backend = NewTestBackend();

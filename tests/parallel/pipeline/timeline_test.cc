@@ -113,6 +113,13 @@ TEST(TimelineTest, AnEmptyTimelineIsAPageToo) {
   EXPECT_EQ(html.find("inf"), std::string::npos);
 }
 
+// Of a step that ran no schedule, as one that rejects answers.
+TEST(TimelineTest, ATimelineWithoutRanksSaysSo) {
+  const Timeline timeline{.title = "measured", .unit = "s", .shape = {}};
+  const std::string html = TimelineHtml({&timeline, 1});
+  EXPECT_NE(html.find("no schedule has run"), std::string::npos);
+}
+
 TEST(TimelineTest, ChromeTraceHasAProcessATimelineAndAThreadALane) {
   const Simulation run = Simulated(Generate("1f1b", 2, 3), WithExchange());
   Timeline measured = TimelineOf(run, "measured", "s");

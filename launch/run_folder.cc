@@ -66,10 +66,9 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
   RunFolder run(path);
   if (path.empty()) return UsageError("--out names no folder; give one, or leave it out for runs/NAME");
   run.made_from_ = HighestMissing(path);
-  for (const char* name : {"checkpoints", "log", "samples", "tensorboard", "lock"}) {
-    if (!FolderExists(run.File(name)) && !FileExists(run.File(name))) run.made_.emplace_back(name);
-  }
+  if (!FileExists(run.File("lock"))) run.made_.emplace_back("lock");
   for (const char* name : kSubfolders) {
+    if (!FolderExists(run.File(name))) run.made_.emplace_back(name);
     if (absl::Status status = MakeDirs(run.File(name)); !status.ok()) return CannotUse(path, status);
   }
   const std::string lock_path = run.File("lock");

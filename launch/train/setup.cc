@@ -284,6 +284,7 @@ std::vector<BatchPhase> BatchPhasesOf(const proto::Recipe& recipe) {
     sequences = point.to_sequences();
   }
   until(end);
+  if (phases.empty()) phases.push_back({0, sequences});
   return phases;
 }
 

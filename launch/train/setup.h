@@ -31,7 +31,7 @@ std::string ComputeText(const proto::Recipe& recipe, DType act);
 
 // Global batch, in sequences, of step `step` (1 for the first) under the batch ramp.
 int64_t SequencesOfStep(const proto::Recipe& recipe, int64_t step);
-// Steps after each other that have the same global batch: one entry without a ramp.
+// Steps after each other that have the same global batch: one entry without a ramp, and where there are none.
 struct BatchPhase {
   int64_t steps;
   int64_t sequences;

@@ -222,4 +222,21 @@ size_t LexBasedNumber(std::string_view text, Token* token) {
   return used;
 }
 
+bool IsNumeric(std::string_view text) {
+  return text.find_first_of("0123456789") != std::string_view::npos &&
+         text.find_first_not_of("0123456789+-.,/ ") == std::string_view::npos;
+}
+
+bool IsMathematics(std::string_view text) {
+  bool operators = false, command = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool letter = absl::ascii_isalpha(text[i]);
+    command = text[i] == '\\' || (command && letter);
+    operators = operators || command || absl::ascii_isdigit(text[i]) ||
+                std::string_view("+-*/^_=<>").find(text[i]) != std::string_view::npos;
+    if (letter && !command && i > 0 && absl::ascii_isalpha(text[i - 1])) return false;
+  }
+  return operators;
+}
+
 }  // namespace moebius::math

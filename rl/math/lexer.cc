@@ -196,24 +196,6 @@ class Lexer {
     Push(TokenKind::kCommand, name);
   }
 
-  // \text{5}, \mathrm{-2.5}
-  static bool IsNumeric(std::string_view text) {
-    return text.find_first_of("0123456789") != std::string_view::npos &&
-           text.find_first_not_of("0123456789+-.,/ ") == std::string_view::npos;
-  }
-  // \mathbf{3}, \boldsymbol{x+1}: no word among them.
-  static bool IsMathematics(std::string_view text) {
-    bool operators = false, command = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-      const bool letter = IsAlpha(text[i]);
-      command = text[i] == '\\' || (command && letter);
-      operators = operators || command || absl::ascii_isdigit(text[i]) ||
-                  std::string_view("+-*/^_=<>").find(text[i]) != std::string_view::npos;
-      if (letter && !command && i > 0 && IsAlpha(text[i - 1])) return false;
-    }
-    return operators;
-  }
-
   // What stands in braces, read where it stands. What cannot be read ends the text.
   void Inside(std::string_view text) {
     const std::string_view outer = std::exchange(text_, text);

@@ -179,9 +179,10 @@ void DecodeChunkOf(const DecodeProblem& p, const DecodeTask& task, const DecodeP
   }
   const BF16* q = p.q.as<BF16>() + first;
   if (p.dots == BF16Dots::kNative) return DecodeChunk<BF16, NativeDotStep>(p, task, q, p.q.stride, partial);
-  std::vector<float> wide(per_group * p.d);  // once for all keys
-  for (int64_t r = 0; r < per_group; ++r) Widen(q + r * p.q.stride, p.d, wide.data() + r * p.d);
-  DecodeChunk<BF16, DotStep<float, BF16>>(p, task, wide.data(), p.d, partial);
+  const int64_t stride = EvenOddSize(p.d);
+  std::vector<float> wide(per_group * stride);  // once for all keys
+  for (int64_t r = 0; r < per_group; ++r) WidenEvenOdd(q + r * p.q.stride, p.d, wide.data() + r * stride);
+  DecodeChunk<BF16, EvenOddStep>(p, task, wide.data(), stride, partial);
 }
 
 // One head of one sequence from its `count` chunks, in order; chunk i lies i * distance (of heads) further

@@ -1,7 +1,8 @@
 // Products of few rows with a weight, x [m, k] · w [n, k]ᵀ, without packing the weight: rows of x lie in the
 // lanes of vectors, and the weight is read once, as it lies (bf16 is widened, some columns at a time, for all
 // rows of x). Every element has the bits of gemm.h's kernel, so a row does not notice which of the two made
-// it; the matrix-vector kernels of matvec.h, which sum in another order, are faster up to some ten rows.
+// it; the matrix-vector kernels of matvec.h sum in another order and are faster where CpuBackend::UsesMatVec
+// says so.
 #pragma once
 
 #include <cstdint>

@@ -21,6 +21,7 @@ struct GemmOperand {
   DType dtype = DType::kF32;
   int64_t stride = 0;
   bool transposed = false;
+  bool even_odd = false;  // a of a matrix-vector product, as WidenEvenOdd (matvec.h) makes it
 
   GemmOperand Rows(int64_t begin) const { return Offset(transposed ? begin : begin * stride); }
   GemmOperand Columns(int64_t begin) const { return Offset(transposed ? begin * stride : begin); }

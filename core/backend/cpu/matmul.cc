@@ -68,7 +68,8 @@ MatVecArgs ToMatVec(const Product& p) {
           .y_dtype = p.c.dtype,
           .ldy = p.c.stride,
           .bias = p.c.bias,
-          .accumulate = p.c.accumulate};
+          .accumulate = p.c.accumulate,
+          .even_odd = p.a.even_odd};
 }
 
 // Cuts p into a grid of at most `rows` x `columns` a task.
@@ -88,8 +89,9 @@ void LargestFirst(std::vector<Product>& tasks) {
 
 bool CpuBackend::UsesMatVec(const Product& p) const {
   if (batch_invariant_ || p.a.transposed) return false;
-  // The kernel for few rows takes 16 at a time, and as long for fewer.
-  return p.m <= kMatVecRows || (p.m < 16 && p.k >= 256 && IsFewRows(p) && !UsesOneDnn(p));
+  // The kernel for few rows takes 16 or 32 at a time, as long for fewer, and has to widen bf16 weights first.
+  const int64_t rows = p.b.dtype == DType::kBF16 ? 24 : 15;
+  return p.m <= kMatVecRows || (p.m <= rows && p.k >= 256 && IsFewRows(p) && !UsesOneDnn(p));
 }
 
 bool CpuBackend::UsesFewRows(const Product& p) const {
@@ -149,21 +151,38 @@ void CpuBackend::RunProduct(const Product& p, int thread) {
 
 // Rows of bf16 that the tasks of a matrix-vector product share are widened once for all of them.
 void CpuBackend::WidenRows(std::span<Product> products) {
-  std::vector<Product*> wide;
-  std::vector<int64_t> begins{0};
-  for (Product& p : products) {
+  constexpr int64_t kRows = 16;
+  struct Task {
+    GemmOperand from;
+    int64_t rows, k;
+    float* to;
+    bool even_odd;
+  };
+  std::vector<Task> tasks;
+  const auto widens = [&](const Product& p) {
     const bool native = p.b.dtype == DType::kBF16 && ChooseBF16Dots() == BF16Dots::kNative;
-    if (p.a.dtype != DType::kBF16 || p.m <= 2 || native || !UsesMatVec(p)) continue;
-    wide.push_back(&p);
-    begins.push_back(begins.back() + p.m * p.k);
+    return p.a.dtype == DType::kBF16 && p.m > 2 && !native && UsesMatVec(p);
+  };
+  int64_t size = 0;
+  for (const Product& p : products) size += widens(p) ? p.m * EvenOddSize(p.k) : 0;
+  if (size == 0) return;
+  float* to = static_cast<float*>(SharedScratch(size * SizeOf(DType::kF32)));
+  for (Product& p : products) {
+    if (!widens(p)) continue;
+    const int64_t stride = EvenOddSize(p.k);
+    const bool even_odd = p.b.transposed && p.b.dtype == DType::kBF16;
+    for (int64_t r = 0; r < p.m; r += kRows) {
+      tasks.push_back({p.a.Rows(r), std::min(kRows, p.m - r), p.k, to + r * stride, even_odd});
+    }
+    p.a = {.data = to, .dtype = DType::kF32, .stride = stride, .even_odd = even_odd};
+    to += p.m * stride;
   }
-  if (wide.empty()) return;
-  float* room = static_cast<float*>(SharedScratch(begins.back() * SizeOf(DType::kF32)));
-  pool_.Run(std::ssize(wide), [&](int64_t i, int) {
-    Product& p = *wide[i];
-    float* to = room + begins[i];
-    for (int64_t r = 0; r < p.m; ++r) Widen(static_cast<const BF16*>(p.a.Rows(r).data), p.k, to + r * p.k);
-    p.a = {.data = to, .dtype = DType::kF32, .stride = p.k};
+  pool_.Run(std::ssize(tasks), [&](int64_t i, int) {
+    const Task& t = tasks[i];
+    for (int64_t r = 0; r < t.rows; ++r) {
+      const BF16* from = static_cast<const BF16*>(t.from.Rows(r).data);
+      (t.even_odd ? WidenEvenOdd : Widen)(from, t.k, t.to + r * EvenOddSize(t.k));
+    }
   });
 }
 

@@ -23,10 +23,41 @@ using WordTag = hn::RebindToUnsigned<F32>;
 template <typename X, typename W>
 struct DotStep {
   static constexpr int64_t kVectors = 1;
+  static constexpr int kHalves = 1;
   using Vec = VF;
-  template <typename T, class P>
-  static HWY_INLINE VF Load(const T* p, P part) {
+  template <int, typename T, class P>
+  static HWY_INLINE VF LoadHalf(const T* p, P part) {
     return HWY_NAMESPACE::Load(p, part);
+  }
+  static HWY_INLINE VF Add(VF x, VF w, VF sum) { return hn::MulAdd(x, w, sum); }
+};
+
+// w is bf16, read by words of two neighbours: the even elements of a step are widened by a shift, then the
+// odd ones by a mask, half the work of widening them in their order. x is bf16, or fp32 in that order
+// (WidenEvenOdd).
+struct EvenOddStep {
+  static constexpr int64_t kVectors = 2;
+  static constexpr int kHalves = 2;
+  using Vec = VF;
+  template <int kHalf, class P>
+  static HWY_INLINE VF LoadHalf(const float* p, P) {
+    return HWY_NAMESPACE::Load(p + kHalf * Lanes());
+  }
+  template <int kHalf>
+  static HWY_INLINE VF LoadHalf(const BF16* p, Whole) {
+#if HWY_TARGET == HWY_SCALAR
+    return Set(p[kHalf].ToFloat());
+#else
+    const auto words = hn::LoadU(WordTag(), reinterpret_cast<const uint32_t*>(p));
+    return hn::BitCast(
+        F32(), kHalf == 0 ? hn::ShiftLeft<16>(words) : hn::And(words, hn::Set(WordTag(), 0xFFFF0000u)));
+#endif
+  }
+  template <int kHalf>
+  static HWY_INLINE VF LoadHalf(const BF16* p, Part part) {
+    HWY_ALIGN BF16 room[2 * HWY_MAX_BYTES / sizeof(float)] = {};
+    for (int64_t i = 0; i < part.n; ++i) room[i] = p[i];
+    return LoadHalf<kHalf>(room, Whole());
   }
   static HWY_INLINE VF Add(VF x, VF w, VF sum) { return hn::MulAdd(x, w, sum); }
 };
@@ -35,14 +66,17 @@ struct DotStep {
 // multiplied and added to its lane.
 struct NativeDotStep {
   static constexpr int64_t kVectors = 2;
+  static constexpr int kHalves = 1;
   using Vec = hn::Vec<WordTag>;
-  static HWY_INLINE Vec Load(const BF16* p, Whole) {
+  template <int>
+  static HWY_INLINE Vec LoadHalf(const BF16* p, Whole) {
     return hn::LoadU(WordTag(), reinterpret_cast<const uint32_t*>(p));
   }
-  static HWY_INLINE Vec Load(const BF16* p, Part part) {
+  template <int>
+  static HWY_INLINE Vec LoadHalf(const BF16* p, Part part) {
     HWY_ALIGN BF16 room[2 * HWY_MAX_BYTES / sizeof(float)] = {};
     for (int64_t i = 0; i < part.n; ++i) room[i] = p[i];
-    return Load(room, Whole());
+    return LoadHalf<0>(room, Whole());
   }
   static HWY_INLINE VF Add(Vec x, Vec w, VF sum) {
 #if HWY_TARGET == HWY_AVX3
@@ -87,84 +121,119 @@ HWY_INLINE void SumFour(VF a, VF b, VF c, VF d, float* sums) {
 #endif
 }
 
+template <int kValue>
+using Int = std::integral_constant<int, kValue>;
+
+// Else the compiler, short of registers, reads a value again for every column: twice the loads.
+template <class V>
+HWY_INLINE void KeepInRegister([[maybe_unused]] V& v) {
+#if HWY_TARGET != HWY_SCALAR && HWY_ARCH_X86
+  asm("" : "+v"(v.raw));
+#endif
+}
+
+template <int kRows, int kCols>
+inline constexpr int kSumsOf = (kRows * kCols + 3) / 4 * 4;  // whole fours
+
+// One half of a step of a tile; w's rows lie ldw apart. The fewer of rows and columns are kept in registers,
+// the others pass.
+template <class Step, int kHalf, int kRows, int kCols, typename X, typename W, class P>
+HWY_INLINE void AddHalf(const X* x, int64_t ldx, const W* w, int64_t ldw, P part,
+                        VF (&sums)[kSumsOf<kRows, kCols>]) {
+  if constexpr (kRows <= kCols) {
+    typename Step::Vec values[kRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) values[r] = Step::template LoadHalf<kHalf>(x + r * ldx, part);
+#pragma GCC unroll 4
+    for (int c = 0; c < kCols; ++c) {
+      const auto weight = Step::template LoadHalf<kHalf>(w + c * ldw, part);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) sums[r * kCols + c] = Step::Add(values[r], weight, sums[r * kCols + c]);
+    }
+  } else {
+    typename Step::Vec weights[kCols];
+#pragma GCC unroll 4
+    for (int c = 0; c < kCols; ++c) weights[c] = Step::template LoadHalf<kHalf>(w + c * ldw, part);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      auto value = Step::template LoadHalf<kHalf>(x + r * ldx, part);
+      if constexpr (kCols > 1) KeepInRegister(value);
+#pragma GCC unroll 4
+      for (int c = 0; c < kCols; ++c) sums[r * kCols + c] = Step::Add(value, weights[c], sums[r * kCols + c]);
+    }
+  }
+}
+
+template <class Step, int kRows, int kCols, typename X, typename W, class P>
+HWY_INLINE void AddStep(const X* x, int64_t ldx, const W* w, const W* again, int64_t ldw, P part,
+                        VF (&sums)[kSumsOf<kRows, kCols>]) {
+  AddHalf<Step, 0, kRows, kCols>(x, ldx, w, ldw, part, sums);
+  if constexpr (Step::kHalves == 2) AddHalf<Step, 1, kRows, kCols>(x, ldx, again, ldw, part, sums);
+}
+
 // dots[r * ldd + c * apart] = x row r · w row c * apart, both of k elements. Every dot is one vector of
 // partial sums over ascending k, then the same tree over its lanes, whatever kRows and kCols are. kPrefetch
 // asks for the next row of every stream of w on the way.
 template <class Step, int kRows, int kCols, bool kPrefetch = false, typename X, typename W>
-HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* HWY_RESTRICT w,
-                          int64_t ldw, int64_t apart, float* HWY_RESTRICT dots, int64_t ldd) {
-  constexpr int kSums = kRows * kCols;
+HWY_NOINLINE void DotTile(int64_t k, const X* HWY_RESTRICT x, int64_t ldx, const W* w, int64_t ldw,
+                          int64_t apart, float* HWY_RESTRICT dots, int64_t ldd) {
+  constexpr int kSums = kSumsOf<kRows, kCols>;
   VF sums[kSums];
 #pragma GCC unroll 32
   for (int i = 0; i < kSums; ++i) sums[i] = Set(0);
-  // The fewer of rows and columns are kept in registers over a step, the others pass.
-  const auto step = [&](int64_t i, auto part) HWY_ATTR {
-    if constexpr (kRows <= kCols) {
-      typename Step::Vec values[kRows];
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) values[r] = Step::Load(x + r * ldx + i, part);
-#pragma GCC unroll 4
-      for (int c = 0; c < kCols; ++c) {
-        const auto weight = Step::Load(w + c * apart * ldw + i, part);
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r)
-          sums[r * kCols + c] = Step::Add(values[r], weight, sums[r * kCols + c]);
-      }
-    } else {
-      typename Step::Vec weights[kCols];
-#pragma GCC unroll 4
-      for (int c = 0; c < kCols; ++c) weights[c] = Step::Load(w + c * apart * ldw + i, part);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const auto value = Step::Load(x + r * ldx + i, part);
-#pragma GCC unroll 4
-        for (int c = 0; c < kCols; ++c)
-          sums[r * kCols + c] = Step::Add(value, weights[c], sums[r * kCols + c]);
-      }
-    }
-  };
-  const int64_t width = Step::kVectors * Lanes();
+  // Both halves of a step lie in the same words. The compiler must not know, or it keeps the words of the
+  // first half for the second and lacks the registers for sums.
+  const W* again = w;
+  asm("" : "+r"(again));
+  const int64_t width = Step::kVectors * Lanes(), stream = apart * ldw;
   int64_t i = 0;
   if constexpr (kPrefetch) {
     constexpr int64_t kLine = 64 / sizeof(W);
     for (; i + kLine <= k; i += kLine) {
 #pragma GCC unroll 4
-      for (int c = 0; c < kCols; ++c) hwy::Prefetch(w + (c * apart + 1) * ldw + i);
-      for (int64_t at = i; at < i + kLine; at += width) step(at, Whole());
+      for (int c = 0; c < kCols; ++c) hwy::Prefetch(w + c * stream + ldw + i);
+      for (int64_t at = i; at < i + kLine; at += width)
+        AddStep<Step, kRows, kCols>(x + at, ldx, w + at, again + at, stream, Whole(), sums);
     }
   }
-  for (; i + width <= k; i += width) step(i, Whole());
-  if (i < k) step(i, Part{k - i});
-  float totals[(kSums + 3) / 4 * 4];
-  const auto at = [&](int j) HWY_ATTR { return j < kSums ? sums[j] : Set(0); };
+  for (; i + width <= k; i += width)
+    AddStep<Step, kRows, kCols>(x + i, ldx, w + i, again + i, stream, Whole(), sums);
+  if (i < k) AddStep<Step, kRows, kCols>(x + i, ldx, w + i, again + i, stream, Part{k - i}, sums);
+  float totals[kSums];
 #pragma GCC unroll 8
-  for (int j = 0; j < kSums; j += 4) SumFour(at(j), at(j + 1), at(j + 2), at(j + 3), totals + j);
+  for (int j = 0; j < kSums; j += 4) SumFour(sums[j], sums[j + 1], sums[j + 2], sums[j + 3], totals + j);
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int c = 0; c < kCols; ++c) dots[r * ldd + c * apart] = totals[r * kCols + c];
   }
 }
 
-// The same for the last rows of x, at most kMost; three or more have arithmetic to hide a prefetch behind.
+// The same for `rows` rows, at most kMost. Three or more have arithmetic to hide a prefetch behind.
 template <class Step, int kMost, int kCols, typename X, typename W>
-HWY_INLINE void DotRest(int64_t rows, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
-                        int64_t apart, float* dots, int64_t ldd) {
-  if (rows == kMost) return DotTile<Step, kMost, kCols, (kMost > 2)>(k, x, ldx, w, ldw, apart, dots, ldd);
-  if constexpr (kMost > 1) DotRest<Step, kMost - 1, kCols>(rows, k, x, ldx, w, ldw, apart, dots, ldd);
+HWY_INLINE void DotStrip(int64_t rows, bool prefetch, int64_t k, const X* x, int64_t ldx, const W* w,
+                         int64_t ldw, int64_t apart, float* dots, int64_t ldd) {
+  if (rows == kMost) {
+    constexpr bool kPrefetch = kMost > 2;
+    return kPrefetch && prefetch ? DotTile<Step, kMost, kCols, kPrefetch>(k, x, ldx, w, ldw, apart, dots, ldd)
+                                 : DotTile<Step, kMost, kCols, false>(k, x, ldx, w, ldw, apart, dots, ldd);
+  }
+  if constexpr (kMost > 1) {
+    DotStrip<Step, kMost - 1, kCols>(rows, prefetch, k, x, ldx, w, ldw, apart, dots, ldd);
+  }
 }
 
-// The same for m rows of x, in strips whose sums fill the registers. The last strip calls for the rows of w
-// that come next.
-template <class Step, int kCols, typename X, typename W>
+// The same for m rows of x, in like strips of at most kMost. The last one calls for the rows of w that come
+// next.
+template <class Step, int kMost, int kCols, typename X, typename W>
 HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                            int64_t apart, float* dots, int64_t ldd) {
-  constexpr int kStrip = kCols == 4 ? 2 : hn::MaxLanes(F32()) >= 16 ? 8 : 4;
-  int64_t r = 0;
-  for (; r + kStrip <= m; r += kStrip) {
-    const auto tile = kStrip > 2 && r + kStrip == m ? DotTile<Step, kStrip, kCols, true, X, W>
-                                                    : DotTile<Step, kStrip, kCols, false, X, W>;
-    tile(k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
+  const int64_t strips = (m + kMost - 1) / kMost;
+  for (int64_t s = 0; s < strips; ++s) {
+    const int64_t r = m * s / strips, rows = m * (s + 1) / strips - r;
+    DotStrip<Step, kMost, kCols>(rows, s + 1 == strips, k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd,
+                                 ldd);
   }
-  if (r < m) DotRest<Step, kStrip - 1, kCols>(m - r, k, x + r * ldx, ldx, w, ldw, apart, dots + r * ldd, ldd);
 }
 
 // dots[r * ldd + c] = x row r · w row c for m rows of x and n rows of w; w is read once. Columns that are
@@ -173,19 +242,29 @@ HWY_INLINE void DotColumns(int64_t m, int64_t k, const X* x, int64_t ldx, const 
 template <class Step, typename X, typename W>
 HWY_INLINE void DotBlock(int64_t m, int64_t n, int64_t k, const X* x, int64_t ldx, const W* w, int64_t ldw,
                          float* dots, int64_t ldd) {
-  const auto columns = [&](auto streams, int64_t begin, int64_t end) HWY_ATTR {
-    constexpr int kStreams = decltype(streams)::value;
-    const int64_t apart = (end - begin) / kStreams;
-    for (int64_t c = begin; c < begin + apart; ++c) {
-      DotColumns<Step, kStreams>(m, k, x, ldx, w + c * ldw, ldw, apart, dots + c, ldd);
+  const auto columns = [&](auto most, auto streams) HWY_ATTR {
+    constexpr int kMost = decltype(most)::value, kStreams = decltype(streams)::value;
+    const int64_t apart = n / kStreams;
+    for (int64_t c = 0; c < apart; ++c) {
+      DotColumns<Step, kMost, kStreams>(m, k, x, ldx, w + c * ldw, ldw, apart, dots + c, ldd);
     }
-    return begin + kStreams * apart;
+    for (int64_t c = kStreams * apart; c < n; ++c) {
+      DotColumns<Step, kMost, 1>(m, k, x, ldx, w + c * ldw, ldw, 1, dots + c, ldd);
+    }
   };
-  // One row or two (a token and its draft) have registers for more columns; of more rows 4 x 3 sums, 3
-  // weights and a value fill AVX2's.
-  const int64_t done = m <= 2 ? columns(std::integral_constant<int, 4>(), 0, n)
-                              : columns(std::integral_constant<int, 3>(), 0, n);
-  columns(std::integral_constant<int, 1>(), done, n);
+  // Tiles of as many sums as registers hold beside weights and a value: of three columns, or of two where
+  // that makes fewer strips, which the first-level cache must hold. One row or two (a token and its draft)
+  // have room for more columns.
+  constexpr bool kMany = hn::MaxLanes(F32()) >= 16;
+  constexpr int kOfThree = kMany ? 8 : Step::kHalves == 1 ? 4 : 3, kOfTwo = kMany ? 12 : 6;
+  const bool fits = kOfTwo * k * static_cast<int64_t>(sizeof(X)) <= 32 << 10;
+  if (m <= 2) {
+    columns(Int<2>(), Int<4>());
+  } else if (!fits || (m + kOfThree - 1) / kOfThree == (m + kOfTwo - 1) / kOfTwo) {
+    columns(Int<kOfThree>(), Int<3>());
+  } else {
+    columns(Int<kOfTwo>(), Int<2>());
+  }
 }
 
 inline float ToFloat(float x) { return x; }

@@ -33,13 +33,15 @@ void PutRow(const MatVecArgs& args, int64_t row, int64_t column, int64_t n, cons
                                : PutRowOf<float>(args, row, column, n, sums);
 }
 
-constexpr int64_t kSums = 4096;  // that are formed before they are put: in the first-level cache
+constexpr int64_t kSums = 4096;     // that are formed before they are put: in the first-level cache
+constexpr int64_t kBlockRows = 16;  // of x that pass together: in the first-level cache
 
 template <class Step, typename X, typename W>
 void OutInColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
   HWY_ALIGN float dots[kSums];
-  for (int64_t row = 0; row < args.m; row += 2 * kMatVecRows) {
-    const int64_t m = std::min(2 * kMatVecRows, args.m - row), columns = kSums / m;
+  const int64_t blocks = (args.m + kBlockRows - 1) / kBlockRows;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t row = args.m * b / blocks, m = args.m * (b + 1) / blocks - row, columns = kSums / m;
     const X* x = static_cast<const X*>(args.x) + row * args.ldx;
     for (int64_t c = begin; c < end; c += columns) {
       const int64_t n = std::min(columns, end - c);
@@ -81,7 +83,9 @@ void ColumnsOfTypes(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_
   if (x16 && w16 && dots == BF16Dots::kNative) {
     Columns<BF16, BF16, NativeDotStep>(args, begin, end);
   } else if (x16 && w16) {
-    Columns<BF16, BF16>(args, begin, end);
+    Columns<BF16, BF16, EvenOddStep>(args, begin, end);
+  } else if (args.even_odd) {
+    Columns<float, BF16, EvenOddStep>(args, begin, end);
   } else if (x16) {
     Columns<BF16, float>(args, begin, end);
   } else if (w16) {
@@ -95,6 +99,17 @@ void WidenAll(const BF16* from, int64_t n, float* to) {
   Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Load(from + i, part), to + i, part); });
 }
 
+void WidenAllEvenOdd(const BF16* from, int64_t n, float* to) {
+  const int64_t width = EvenOddStep::kVectors * Lanes();
+  const auto step = [&](int64_t i, auto part) HWY_ATTR {
+    Store(EvenOddStep::LoadHalf<0>(from + i, part), to + i);
+    Store(EvenOddStep::LoadHalf<1>(from + i, part), to + i + Lanes());
+  };
+  int64_t i = 0;
+  for (; i + width <= n; i += width) step(i, Whole());
+  if (i < n) step(i, Part{n - i});
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace moebius
 HWY_AFTER_NAMESPACE();
@@ -104,6 +119,7 @@ namespace moebius {
 
 HWY_EXPORT(ColumnsOfTypes);
 HWY_EXPORT(WidenAll);
+HWY_EXPORT(WidenAllEvenOdd);
 
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end) {
   MatVecColumns(args, ChooseBF16Dots(), begin, end);
@@ -114,15 +130,29 @@ void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t
 
 void Widen(const BF16* from, int64_t n, float* to) { HWY_DYNAMIC_DISPATCH(WidenAll)(from, n, to); }
 
+int64_t EvenOddSize(int64_t n) {
+  constexpr int64_t kStep = 32;  // whole steps of every target
+  return (n + kStep - 1) / kStep * kStep;
+}
+void WidenEvenOdd(const BF16* from, int64_t n, float* to) {
+  std::fill(to + n, to + EvenOddSize(n), 0.0f);
+  HWY_DYNAMIC_DISPATCH(WidenAllEvenOdd)(from, n, to);
+}
+
 BF16Dots ChooseBF16Dots() {
   return ChooseUnit(DType::kBF16) == UnitKind::kBF16Pair ? BF16Dots::kNative : BF16Dots::kWidened;
 }
 
+namespace {
+constexpr int64_t kTaskColumns = 24;  // whole tiles of DotBlock
+constexpr int64_t kWantedTasks = 16;  // enough to keep some threads busy to the end
+}  // namespace
+
 int64_t MatVecColumnsATask(const MatVecArgs& args) {
   constexpr int64_t kTaskBytes = int64_t{128} << 10;   // of weights: some microseconds of memory time
   constexpr int64_t kTaskProducts = int64_t{1} << 20;  // or of arithmetic
-  // Whole tiles of DotBlock; for rows of w, pieces long enough to be read as streams.
-  const int64_t multiple = args.order == WeightOrder::kOutIn ? 24 : 128;
+  // For rows of w, pieces long enough to be read as streams.
+  const int64_t multiple = args.order == WeightOrder::kOutIn ? kTaskColumns : 128;
   const int64_t k = std::max<int64_t>(args.k, 1);
   const int64_t columns =
       std::min(kTaskBytes / (k * SizeOf(args.w_dtype)), kTaskProducts / (k * std::max<int64_t>(args.m, 1)));
@@ -133,7 +163,11 @@ void MatVec(ThreadPool& pool, const MatVecArgs& args) {
   for (const DType dtype : {args.x_dtype, args.w_dtype, args.y_dtype}) {
     CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << dtype;
   }
-  const int64_t columns = MatVecColumnsATask(args);
+  int64_t columns = MatVecColumnsATask(args);
+  // Where arithmetic takes the time, a narrow product is cut finer, so that no thread waits long for the last
+  // task.
+  if (args.m > kMatVecRows)
+    columns = std::min(columns, std::max<int64_t>(args.n / kWantedTasks / kTaskColumns, 1) * kTaskColumns);
   pool.Run((args.n + columns - 1) / columns, [&](int64_t task, int) {
     MatVecColumns(args, task * columns, std::min((task + 1) * columns, args.n));
   });

@@ -33,6 +33,7 @@ struct MatVecArgs {
   int64_t ldy;
   const float* bias = nullptr;
   bool accumulate = false;
+  bool even_odd = false;  // x is as WidenEvenOdd makes it, w is bf16 in kOutIn
 };
 
 // Beyond about this many rows a product that packs its operands is faster.
@@ -50,8 +51,13 @@ void MatVecColumns(const MatVecArgs& args, BF16Dots dots, int64_t begin, int64_t
 // How many columns make a task that is worth a thread's while; a function of the shape alone.
 int64_t MatVecColumnsATask(const MatVecArgs& args);
 
-// to [n] = from [n], widened. Products read wide rows faster, and have the same bits.
+// to [n] = from [n], widened.
 void Widen(const BF16* from, int64_t n, float* to);
+
+// The same in the order in which rows of w are read, some even elements before the odd ones between them; to
+// has EvenOddSize(n) elements, zeros beyond n. Products read such rows faster, and have the same bits.
+int64_t EvenOddSize(int64_t n);
+void WidenEvenOdd(const BF16* from, int64_t n, float* to);
 
 // The whole product over the pool.
 void MatVec(ThreadPool& pool, const MatVecArgs& args);

@@ -1,6 +1,7 @@
 // Products with few rows against double precision, in both orders of the weights.
 #include "core/backend/cpu/matvec.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "tests/core/backend/arrays.h"
@@ -46,7 +47,7 @@ TEST_P(MatVecTest, MeetsDoublePrecisionForAnyShapeAndTypes) {
   const auto backend = MakeCpuBackend({.threads = 1});
   ThreadPool pool(2);
   const DType types[] = {DType::kF32, DType::kBF16};
-  for (const int64_t m : {1, 2, 3, 5, 8, 11}) {
+  for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 19, 40}) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 1}, {5, 7}, {130, 64}, {700, 33}}) {
       for (const DType x_type : types) {
         for (const DType w_type : types) {
@@ -123,23 +124,39 @@ TEST_P(MatVecTest, ARowDependsOnNeitherItsBatchNorTheThreads) {
   }
 }
 
-TEST_P(MatVecTest, WidenedRowsHaveTheSameBits) {
+TEST(MatVecWideTest, WidenedRowsHaveTheSameBits) {
   const auto backend = MakeCpuBackend({.threads = 1});
-  ThreadPool pool(2);
-  const bool out_in = GetParam() == WeightOrder::kOutIn;
-  const int64_t m = 21, k = 301, n = 130;
-  const Tensor x = RandomTensor(*backend, DType::kBF16, {m, k}, "x");
-  const Tensor w = RandomTensor(*backend, DType::kBF16, {out_in ? n : k, out_in ? k : n}, "w");
-  const Tensor wide = DirtyTensor(*backend, DType::kF32, {m, k});
-  for (int64_t r = 0; r < m; ++r) {
-    Widen(x.view().as<BF16>() + r * k, k, wide.view().as<float>() + r * k);
-    for (int64_t i = 0; i < k; ++i) ASSERT_EQ(ValueAt(wide, r, i), ValueAt(x, r, i));
+  for (const int64_t m : {1, 2, 3, 7, 10, 21, 64}) {
+    for (const int64_t k : {1, 16, 31, 64, 301}) {
+      const int64_t n = 50, stride = EvenOddSize(k);
+      const Tensor x = RandomTensor(*backend, DType::kBF16, {m, k}, "x"),
+                   w = RandomTensor(*backend, DType::kBF16, {n, k}, "w"),
+                   wide = DirtyTensor(*backend, DType::kF32, {m, stride});
+      for (int64_t r = 0; r < m; ++r) {
+        float* row = wide.view().as<float>() + r * stride;
+        WidenEvenOdd(x.view().as<BF16>() + r * k, k, row);
+        std::vector<float> sorted(row, row + stride), want(stride, 0);
+        for (int64_t i = 0; i < k; ++i) want[i] = static_cast<float>(ValueAt(x, r, i));
+        std::sort(sorted.begin(), sorted.end()), std::sort(want.begin(), want.end());
+        ASSERT_EQ(sorted, want);
+      }
+      const Tensor y = DirtyTensor(*backend, DType::kF32, {m, n}),
+                   want = DirtyTensor(*backend, DType::kF32, {m, n});
+      MatVecColumns(Product(x, w, WeightOrder::kOutIn, want), BF16Dots::kWidened, 0, n);
+      MatVecArgs args = Product(wide, w, WeightOrder::kOutIn, y);
+      args.k = k, args.even_odd = true;
+      MatVecColumns(args, 0, n);
+      EXPECT_TRUE(SameBits(y, want)) << m << " rows of " << k;
+    }
   }
-  const Tensor y = DirtyTensor(*backend, DType::kF32, {m, n}),
-               want = DirtyTensor(*backend, DType::kF32, {m, n});
-  MatVecColumns(Product(x, w, GetParam(), want), BF16Dots::kWidened, 0, n);
-  MatVecColumns(Product(wide, w, GetParam(), y), 0, n);
-  EXPECT_TRUE(SameBits(y, want));
+}
+
+TEST(MatVecWideTest, WidenKeepsValuesInPlace) {
+  const auto backend = MakeCpuBackend({.threads = 1});
+  const Tensor x = RandomTensor(*backend, DType::kBF16, {1, 301}, "x"),
+               wide = DirtyTensor(*backend, DType::kF32, {1, 301});
+  Widen(x.view().as<BF16>(), 301, wide.view().as<float>());
+  for (int64_t i = 0; i < 301; ++i) ASSERT_EQ(ValueAt(wide, 0, i), ValueAt(x, 0, i));
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, MatVecTest, testing::Values(WeightOrder::kOutIn, WeightOrder::kInOut),

@@ -18,6 +18,9 @@
 #include "core/io/json.h"
 
 namespace moebius {
+
+extern const char* const kBuildCommit;  // made by every build: write_commit.cmake
+
 namespace {
 
 constexpr int64_t kMaxBytes = 16 << 20;
@@ -83,7 +86,7 @@ int UsableCores() {
 Environment ReadEnvironment() {
   Environment e;
   e.version = MOEBIUS_VERSION;
-  e.commit = MOEBIUS_COMMIT;
+  e.commit = kBuildCommit;
   e.compiler = Concat("GCC ", __VERSION__);
 #ifdef __clang__
   e.compiler = __VERSION__;

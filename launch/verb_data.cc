@@ -16,6 +16,7 @@
 #include "data/corpora/corpus.h"
 #include "data/data.pb.h"
 #include "data/token_file.h"
+#include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/environment.h"
 #include "launch/textproto.h"
@@ -207,7 +208,8 @@ std::vector<Verb> DataVerbs() {
                  {.name = "pre-tokenizer",
                   .placeholder = "NAME",
                   .fallback = "deepseek-v3",
-                  .help = "how a trained tokenizer splits text: gpt2, deepseek-v3, llama3, qwen2 or smollm"},
+                  .help = "how a trained tokenizer splits text",
+                  .choices = PreTokenizerNames()},
                  repeated("special-token", "TEXT", "add a special token to a trained tokenizer"),
                  repeated("held-out", "NAME",
                           "put this document into val.h5 (austen/emma); a trailing * matches any rest"),

@@ -253,6 +253,17 @@ absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedAr
   return std::make_pair(std::move(recipe), std::move(config));
 }
 
+// A pipeline's folder holds the run folders of its stages and no run of its own. UsageError where `path` is the
+// other kind of folder.
+absl::Status CheckFolderKind(const proto::Recipe& r, const std::string& path) {
+  const bool pipeline = r.task() == proto::PIPELINE;
+  const bool other = pipeline ? IsRunFolder(path) : !StageFoldersIn(path).empty();
+  if (!other) return absl::OkStatus();
+  return UsageError(Concat(path, pipeline ? " is the folder of a run, and the recipe is a pipeline"
+                                          : " is the folder of a pipeline, and the recipe is no pipeline",
+                           "; choose another folder with --out"));
+}
+
 bool JudgesPrograms(const proto::Recipe& r) {
   return !r.problems().jsonl().empty() && r.problems().jsonl_kind() == proto::Problems::CODE;
 }
@@ -294,6 +305,7 @@ absl::Status RunTrain(const ParsedArgs& args) {
     return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)
                                        : PrintPlan(recipe, config);
   }
+  if (const absl::Status kind = CheckFolderKind(r, path); !kind.ok()) return RefuseOnAllRanks(options, kind);
   const StopSignals signals;
   absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> programs =
       StartSandbox(recipe, args.positional()[0], path, args.On("unsafe"));

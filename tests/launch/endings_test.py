@@ -273,6 +273,13 @@ def pipelines():
               f"a stage with another {field}: exit {refused.returncode} before any stage: {refused.stderr.strip()}")
     same = train(write("pipe.textproto", both % ("parallel { hang_limit_s: 5 }", 'set: "parallel.hang_limit_s=5"')), "pipe")
     check(same.returncode == 0, f"a stage that says what the pipeline says {same.stderr.strip()}")
+    plain = train("stage.textproto", "pipe")
+    check(plain.returncode == 64 and "folder of a pipeline" in plain.stderr and not os.path.exists("pipe/metrics.jsonl"),
+          f"a run does not move into a pipeline's folder: exit {plain.returncode} {plain.stderr.strip()}")
+    train("stage.textproto", "plain")
+    pipe = train("pipe.textproto", "plain")
+    check(pipe.returncode == 64 and "folder of a run" in pipe.stderr and not glob.glob("plain/0*"),
+          f"nor a pipeline into a run's: exit {pipe.returncode} {pipe.stderr.strip()}")
 
 
 def rank_below(launcher, rank):

@@ -49,7 +49,8 @@ void GradientOfRow(const float* x, int64_t n, int32_t target, const Normalizer& 
     const VF by = hn::MulAdd(Set(e_factor), hn::Add(z, Set(shift)), Set(p_factor));
     Store(hn::IfThenElseZero(hn::Gt(p, Set(0)), hn::Mul(p, by)), dlogits + i, part);
   });
-  finish(std::exp(z_target) * (e_factor * (z_target + shift) + p_factor) - factors.loss);
+  const float p = std::exp(z_target);  // where it is 0, its logarithm may be infinite
+  finish((p > 0 ? p * (e_factor * (z_target + shift) + p_factor) : 0) - factors.loss);
 }
 
 void CrossEntropyRow(const CrossEntropyArgs& args, int64_t row) {

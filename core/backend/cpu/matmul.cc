@@ -89,8 +89,9 @@ void LargestFirst(std::vector<Product>& tasks) {
 
 bool CpuBackend::UsesMatVec(const Product& p) const {
   if (batch_invariant_ || p.a.transposed) return false;
+  if (p.a.even_odd) return true;  // it was asked before its rows were widened
   // The kernel for few rows takes 16 or 32 at a time, as long for fewer, and has to widen bf16 weights first.
-  const int64_t rows = p.b.dtype == DType::kBF16 ? 24 : 15;
+  const int64_t rows = p.b.dtype == DType::kBF16 && !UsesAmx(p) ? 24 : 15;
   return p.m <= kMatVecRows || (p.m <= rows && p.k >= 256 && IsFewRows(p) && !UsesOneDnn(p));
 }
 
@@ -284,7 +285,7 @@ void CpuBackend::GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) {
   std::vector<Product> parts;
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t rows = offsets[g + 1] - offsets[g];
-    if (rows == 0 || out == 0 || in == 0) continue;
+    if (rows == 0) continue;
     const TensorView x = args.x.Rows(offsets[g], rows), y = args.y.Rows(offsets[g], rows),
                      w = args.w.Index(g);
     switch (args.kind) {

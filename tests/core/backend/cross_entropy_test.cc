@@ -1,5 +1,6 @@
 // Cross-entropy and its gradient against double precision.
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "tests/core/backend/arrays.h"
@@ -113,6 +114,28 @@ TEST(CrossEntropyTest, WeighsTokensAtATemperatureWithAnEntropyTerm) {
     ExpectNear(Values(loss), losses, 1e-6, "losses");
     ExpectNear(Values(entropy), entropies, 2e-6, "entropies", 1);
     ExpectNear(Values(logits), gradients, 2e-6, "gradients in place", 0.5);
+  }
+}
+
+// A word that cannot come has no share of the entropy, even where it is the target.
+TEST(CrossEntropyTest, AnImpossibleTargetLeavesTheEntropyTermFinite) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const float inf = std::numeric_limits<float>::infinity();
+  const Tensor target = Int32Tensor(*backend, {0}), loss = DirtyTensor(*backend, DType::kF32, {1}),
+               entropy = DirtyTensor(*backend, DType::kF32, {1});
+  for (const float low : {-inf, -3e38f}) {
+    const Tensor logits(*backend, DType::kF32, {1, 3}), gradient = DirtyTensor(*backend, DType::kF32, {1, 3});
+    const float values[] = {low, 3e38f, 3e38f};
+    backend->CopyToDevice(*stream, values, logits);
+    backend->CrossEntropy(*stream, {.logits = logits,
+                                    .targets = target,
+                                    .losses = loss,
+                                    .scale = 0.5f,
+                                    .entropies = entropy,
+                                    .entropy_scale = 0.25f,
+                                    .dlogits = gradient});
+    ExpectNear(Values(gradient), {-0.5, 0.25, 0.25}, 1e-6, "gradient");
   }
 }
 

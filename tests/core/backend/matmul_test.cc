@@ -133,12 +133,12 @@ TEST_P(MatMulTest, GivesTheSameBitsWithAnyNumberOfThreads) {
 
 // Sizes around the kernels' edges: few rows (matrix-vector; groups of 16 rows and 48 columns of a weight),
 // tiles of 6, 12 and 16, blocks of k of 256 and 512, row panels of 96 and 256.
-INSTANTIATE_TEST_SUITE_P(Engines, MatMulTest,
-                         testing::Combine(testing::ValuesIn(Engines()),
-                                          testing::Values(Sizes{1, 1, 1}, Sizes{3, 70, 33}, Sizes{9, 17, 5},
-                                                          Sizes{16, 200, 256}, Sizes{45, 130, 301},
-                                                          Sizes{101, 48, 300}, Sizes{200, 150, 70},
-                                                          Sizes{97, 530, 513}, Sizes{261, 40, 545})));
+INSTANTIATE_TEST_SUITE_P(
+    Engines, MatMulTest,
+    testing::Combine(testing::ValuesIn(Engines()),
+                     testing::Values(Sizes{1, 1, 1}, Sizes{3, 70, 33}, Sizes{9, 17, 5}, Sizes{16, 200, 256},
+                                     Sizes{30, 200, 256}, Sizes{45, 130, 301}, Sizes{101, 48, 300},
+                                     Sizes{200, 150, 70}, Sizes{97, 530, 513}, Sizes{261, 40, 545})));
 
 // A request to stop arrives in the middle of a product.
 TEST(ProductTest, SignalsDoNotDisturbAProduct) {
@@ -198,10 +198,10 @@ TEST(ProductTest, ARowOfABatchInvariantBackendDoesNotDependOnTheOtherRows) {
 
 // Groups of so many rows that each of the kernels for few rows has some, with a k that chooses among them.
 TEST(ProductTest, GroupsOfFewLongRowsMeetDoublePrecision) {
-  const auto backend = NewTestBackend();
+  const auto backend = NewTestBackend(ProductEngine::kOurs);
   const auto stream = backend->NewStream(StreamKind::kCompute);
-  const std::vector<int64_t> begins = {0, 3, 12, 27, 43, 45};
-  constexpr int64_t kRows = 45, kLong = 300, kWidth = 70, kCount = 5;
+  const std::vector<int64_t> begins = {0, 3, 12, 27, 43, 45, 75};
+  constexpr int64_t kRows = 75, kLong = 300, kWidth = 70, kCount = 6;
   Tensor offsets(*backend, DType::kI64, {kCount + 1});
   std::copy(begins.begin(), begins.end(), offsets.view().as<int64_t>());
   for (const DType act : {DType::kF32, DType::kBF16}) {

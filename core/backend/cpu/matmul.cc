@@ -34,7 +34,6 @@ constexpr PackedKernel kAmxKernel = {256, AmxPackedBytes, AmxPack, AmxScratchByt
 constexpr int64_t kPanelColumns = 256;      // no narrower: a is packed again for every column panel
 constexpr int64_t kWidestPanel = 512;       // of a task of ours: sums on their way to bf16 fill a part of L2
 constexpr int64_t kGroupRows = 512;         // rows of a task of a grouped product
-constexpr int64_t kWantedTasks = 16;        // enough to keep some threads busy to the end
 constexpr int64_t kPackedBytes = 32 << 20;  // b packed for all threads at once
 constexpr int64_t kTaskPackedBytes = 2 << 20;  // b packed by one task for itself
 

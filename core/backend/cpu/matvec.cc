@@ -145,7 +145,6 @@ BF16Dots ChooseBF16Dots() {
 
 namespace {
 constexpr int64_t kTaskColumns = 24;  // whole tiles of DotBlock
-constexpr int64_t kWantedTasks = 16;  // enough to keep some threads busy to the end
 }  // namespace
 
 int64_t MatVecColumnsATask(const MatVecArgs& args) {

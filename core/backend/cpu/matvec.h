@@ -36,8 +36,12 @@ struct MatVecArgs {
   bool even_odd = false;  // x is as WidenEvenOdd makes it, w is bf16 in kOutIn
 };
 
-// Beyond about this many rows a product that packs its operands is faster.
+// Beyond about this many rows a product that packs its operands is faster; where it would have to widen its
+// weights too, beyond some more (CpuBackend::UsesMatVec).
 inline constexpr int64_t kMatVecRows = 8;
+
+// Tasks of a product, enough to keep some threads busy to the end.
+inline constexpr int64_t kWantedTasks = 16;
 
 // Columns [begin, end) of y in the calling thread: for callers that make one task list of several products.
 void MatVecColumns(const MatVecArgs& args, int64_t begin, int64_t end);

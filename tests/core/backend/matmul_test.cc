@@ -180,6 +180,21 @@ TEST(ProductTest, WithoutTermsTheProductIsZeroPlusBias) {
   }
 }
 
+TEST(ProductTest, GroupsWithoutTermsAreZero) {
+  const auto backend = NewTestBackend();
+  const auto stream = backend->NewStream(StreamKind::kCompute);
+  const std::vector<int64_t> begins = {0, 3, 40, 40, 160};
+  Tensor offsets(*backend, DType::kI64, {5});
+  std::copy(begins.begin(), begins.end(), offsets.view().as<int64_t>());
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    const Tensor x(*backend, act, {160, 0}), w(*backend, act, {4, 20, 0}),
+        y = DirtyTensor(*backend, act, {160, 20});
+    backend->GroupedMatMul(*stream,
+                           {.kind = GroupedKind::kForward, .x = x, .w = w, .y = y, .offsets = offsets});
+    EXPECT_EQ(Values(y), Doubles(160 * 20, 0));
+  }
+}
+
 TEST(ProductTest, ARowOfABatchInvariantBackendDoesNotDependOnTheOtherRows) {
   const auto backend = MakeCpuBackend({.threads = 2, .batch_invariant = true});
   const auto stream = backend->NewStream(StreamKind::kCompute);

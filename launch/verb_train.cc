@@ -253,14 +253,15 @@ absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedAr
   return std::make_pair(std::move(recipe), std::move(config));
 }
 
-// A pipeline's folder holds the run folders of its stages and no run of its own. UsageError where `path` is the
-// other kind of folder.
+// A pipeline's folder holds the run folders of its stages and no run of its own. UsageError where `path` is
+// the other kind of folder.
 absl::Status CheckFolderKind(const proto::Recipe& r, const std::string& path) {
   const bool pipeline = r.task() == proto::PIPELINE;
   const bool other = pipeline ? IsRunFolder(path) : !StageFoldersIn(path).empty();
   if (!other) return absl::OkStatus();
-  return UsageError(Concat(path, pipeline ? " is the folder of a run, and the recipe is a pipeline"
-                                          : " is the folder of a pipeline, and the recipe is no pipeline",
+  return UsageError(Concat(path,
+                           pipeline ? " is the folder of a run, and the recipe is a pipeline"
+                                    : " is the folder of a pipeline, and the recipe is no pipeline",
                            "; choose another folder with --out"));
 }
 

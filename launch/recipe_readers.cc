@@ -76,6 +76,7 @@ void AddAnswers(std::vector<FieldReaders>* out) {
        "rl"},
       "", "task", kAnswering, out);
   Add({"sft"}, "", "task", kImitating, out);
+  Add({"shuffle", "too_long"}, "sft.", "sft.data", {kGiven}, out);
   for (const char* task : {"DPO", "REJECTION", "DISTILL"}) {
     std::string section = task;
     for (char& c : section) c = static_cast<char>(c - 'A' + 'a');
@@ -107,6 +108,8 @@ void AddAnswers(std::vector<FieldReaders>* out) {
        "archive_every_steps"},
       "rl.", "task", {"GRPO"}, out);
   Add({"clip_low", "clip_high"}, "rl.", "rl.surrogate", {"CLIPPED", "GSPO", "CISPO"}, out);
+  Add({"dual_clip"}, "rl.", "rl.surrogate", {"CLIPPED", "GSPO"}, out);
+  Add({"truncate_at", "keep_from", "keep_to"}, "rl.", "rl.correct_mismatch", {"true"}, out);
   Add({"kl_coefficient", "kl_in_reward", "reference_refresh_steps"}, "rl.", "rl.kl", {kGiven}, out);
   Add({"entropy_guard"}, "rl.", "rl.entropy_floor", {kGiven}, out);
   Add({"partial_credit"}, "reward.part.", "reward.part.name", {"format"}, out);

@@ -145,6 +145,7 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   const auto task = recipe.task();
   // What a decoder cannot be made for.
   if (task != proto::PRETRAIN) RETURN_IF_ERROR(CheckRl(recipe.rl(), config));
+  if (task == proto::GRPO) RETURN_IF_ERROR(CheckPolicy(recipe.rl()));
   if (task == proto::GRPO || task == proto::DPO || task == proto::REJECTION) {
     RETURN_IF_ERROR(StepOnGroups(recipe, *trainer));
     return phantom->peak_bytes();

@@ -1,6 +1,7 @@
 #include "launch/train/sources.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -16,6 +17,7 @@
 #include "rl/loop/distill_source.h"
 #include "rl/loop/dpo_source.h"
 #include "rl/loop/policy_source.h"
+#include "rl/loop/problem_evaluation.h"
 #include "rl/loop/rejection_source.h"
 #include "rl/loop/rl_options.h"
 #include "rl/loop/rollout.h"
@@ -35,7 +37,8 @@ std::string EvalName(const proto::Problems& problems) {
 // that come late.
 int64_t Drawn(const proto::Recipe& r, const SourceContext& context) {
   constexpr double kMost = 16384;
-  const double all = static_cast<double>(r.steps()) * static_cast<double>(context.sequences);
+  const double rounds = 1 + static_cast<double>(r.rl().refill_rounds());
+  const double all = rounds * static_cast<double>(r.steps()) * static_cast<double>(context.sequences);
   return static_cast<int64_t>(std::min(all, kMost));
 }
 
@@ -120,6 +123,7 @@ absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
 absl::Status TaskSource::OpenSource(Training& training, const std::string& folder,
                                     const std::string& run_folder) {
   RETURN_IF_ERROR(CheckRl(r_.rl(), training.trainer->model_config()));
+  if (r_.task() == proto::GRPO) RETURN_IF_ERROR(CheckPolicy(r_.rl()));
   if (!folder.empty()) RETURN_IF_ERROR(MarkFiles(folder, {r_.sft().data(), r_.dpo().data()}));
   const SourceContext context{.trainer = *training.trainer,
                               .codec = *codec_,
@@ -186,11 +190,13 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
 absl::Status TaskSource::CheckProblems(const SourceContext& context) const {
   const RolloutOptions rollout = RolloutOptionsOf(r_.rl(), context.max_length, context.seed);
   if (r_.task() == proto::GRPO || r_.task() == proto::REJECTION) {
-    const int64_t most = problems_->size() > 0 ? problems_->size() : Drawn(r_, context);
-    RETURN_IF_ERROR(CheckPrompts(*problems_, *codec_, most, rollout));
+    std::vector<uint64_t> drawn(problems_->size() > 0 ? problems_->size() : Drawn(r_, context));
+    std::iota(drawn.begin(), drawn.end(), 0);
+    RETURN_IF_ERROR(CheckPrompts({*problems_, *codec_, *scorer_}, drawn, rollout));
   }
   if (held_out_ == nullptr) return absl::OkStatus();
-  return CheckPrompts(*held_out_, *codec_, r_.evaluate().problems(), rollout);
+  return CheckPrompts({*held_out_, *codec_, *held_out_scorer_},
+                      ProblemsToAsk(*held_out_, r_.evaluate().problems()), rollout);
 }
 
 absl::StatusOr<WorkedAnswers> TaskSource::OpenAnswers(const SourceContext& context) {

@@ -15,13 +15,15 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder
   std::filesystem::create_directories(folder, error);
   if (error) return CannotWriteError(Concat(folder, "; ", error.message(), "; make it writable"));
   std::unique_ptr<Journal> journal(new Journal);
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (entry.path().filename().string().starts_with("verdicts-")) {
-      RETURN_IF_ERROR(journal->Read(entry.path().string()));
-    }
+  // Ranks may have judged one answer differently: what this one said is what its samples have earned.
+  const std::string own = JoinPath(folder, Concat("verdicts-", rank, ".jsonl"));
+  if (FileExists(own)) RETURN_IF_ERROR(journal->Read(own));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
+  for (const std::string& name : names) {
+    const std::string path = JoinPath(folder, name);
+    if (name.starts_with("verdicts-") && path != own) RETURN_IF_ERROR(journal->Read(path));
   }
-  ASSIGN_OR_RETURN(JsonLinesWriter writer,
-                   JsonLinesWriter::Open(JoinPath(folder, Concat("verdicts-", rank, ".jsonl"))));
+  ASSIGN_OR_RETURN(JsonLinesWriter writer, JsonLinesWriter::Open(own));
   journal->writer_.emplace(std::move(writer));
   return journal;
 }
@@ -42,6 +44,7 @@ absl::Status Journal::Read(const std::string& path) {
       ASSIGN_OR_RETURN(const double number_read, GetDouble(line, field, where));
       *value = number_read;
     }
+    if (!judgement.correct) return absl::OkStatus();  // earlier versions kept what no sandbox had judged
     judgement.depends_on_time = true;
     known_.emplace(Key(std::move(problem), std::move(answer)), std::move(judgement));
     return absl::OkStatus();

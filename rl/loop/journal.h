@@ -1,7 +1,7 @@
 // Verdicts that depend on time, kept across restarts: a run that is killed and goes on from its last
 // checkpoint samples the same answers again and must not judge them differently. A verdict counts only for
 // the tests that it was given by (Problem::fingerprint). One file of JSON lines a rank; all ranks' files are
-// read, so that a run may go on in another layout.
+// read, so that a run may go on in another layout, a rank's own first.
 #pragma once
 
 #include <map>

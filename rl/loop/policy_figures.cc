@@ -92,7 +92,7 @@ void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& s
   AddMean("rl/unfinished", unfinished, values);
   if (drafts > 0) values.emplace_back("rl/draft_acceptance", accepted / drafts);
   AddMean("rl/repetition", repetition, values);
-  if (signal.groups > 0) {
+  if (signal.groups > 0 && groups[0].samples.size() > 1) {  // one answer has nothing to differ from
     const auto all = static_cast<double>(signal.groups);
     values.emplace_back("rl/zero_variance_groups", static_cast<double>(signal.flat) / all);
     if (correct.n > 0) {

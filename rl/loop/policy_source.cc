@@ -171,7 +171,7 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   AddRolloutTimes(drawn, report);
   report.samples = ShowSamples(tools_.problems, trained, batch.advantages(), rl_.show_samples());
   if (archives) RETURN_IF_ERROR(Archive(groups, batch, report.metrics.step));
-  report.stop = watch_.Observe(batch.has_signal(), signal.groups > 0, report.notes);
+  report.stop = watch_.Observe(batch.has_signal(), signal, report.notes);
   return report;
 }
 

@@ -35,13 +35,15 @@ struct SourceContext {
   const proto::Rl& rl;  // sampling of evaluations too
 };
 
-// UsageError naming the field for values that do not go together, or not with the model; ranges are the
-// recipe's (launch/recipe_ranges).
+// UsageErrors naming the field for values that do not go together, or not with the model; ranges are the
+// recipe's (launch/recipe_ranges). Of sampling, for all tasks that sample or evaluate:
 absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model);
+// Of what a policy learns by.
+absl::Status CheckPolicy(const proto::Rl& rl);
 
 class PolicySource final : public StepSource {
  public:
-  // `journal` may be null. CheckRl has passed.
+  // `journal` may be null. CheckRl and CheckPolicy have passed.
   PolicySource(const SourceContext& context, const ProblemSet& problems, const Scorer& scorer,
                std::unique_ptr<Journal> journal, std::string samples_folder);
 

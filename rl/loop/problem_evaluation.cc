@@ -29,7 +29,8 @@ Right CountRight(const RolloutGroup& group) {
   return out;
 }
 
-// The first `most` of a file; of a procedural task, which repeats itself, those that differ.
+}  // namespace
+
 std::vector<uint64_t> ProblemsToAsk(const ProblemSet& problems, int64_t most) {
   if (problems.size() == 0) {
     return DistinctDraws(most, [&](uint64_t i) { return problems.At(i).messages.back().content; });
@@ -38,8 +39,6 @@ std::vector<uint64_t> ProblemsToAsk(const ProblemSet& problems, int64_t most) {
   std::iota(asked.begin(), asked.end(), 0);
   return asked;
 }
-
-}  // namespace
 
 absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy, const ProblemTools& tools,
                                             const DecoderOptions& decoder_options,

@@ -16,6 +16,10 @@ struct ProblemEvaluation {
   uint64_t seed = 0;
 };
 
+// Which of the set an evaluation on `most` asks: the first of a file; of a procedural task, which repeats
+// itself, the first that differ.
+std::vector<uint64_t> ProblemsToAsk(const ProblemSet& problems, int64_t most);
+
 // Collective. The report's samples are the first greedy answers.
 absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& policy, const ProblemTools& tools,
                                             const DecoderOptions& decoder, const ProblemEvaluation& options);

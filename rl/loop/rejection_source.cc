@@ -94,15 +94,17 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   StepReport report;
   report.metrics = trainer.PassStep(context_.sequences);
   absl::Status status;
-  double right = 0, kept = 0, judged = 0, left_out = 0, tokens = 0;
+  double sampled = 0, unfinished = 0, right = 0, kept = 0, judged = 0, left_out = 0, tokens = 0;
   for (const RolloutGroup& group : groups) {
     const Problem problem = tools_.problems.At(group.problem);
     for (const RolloutSample& s : group.samples) {
       ++(s.score.correct ? judged : left_out);
       tokens += static_cast<double>(s.tokens.size());
-      if (s.score.correct != 1.0 || !s.finished) continue;
+      unfinished += s.finished ? 0 : 1;
+      ++sampled;
+      if (s.score.correct != 1.0) continue;
       ++right;
-      if (!Keeps(problem, s.text)) continue;
+      if (!s.finished || !Keeps(problem, s.text)) continue;
       ++kept;
       if (kept_) status.Update(kept_->Append(LineOf(report.metrics.step, problem, s.text)));
       if (report.samples.size() < 8) {
@@ -119,6 +121,7 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
   trainer.state().tokens += report.metrics.tokens;
   report.metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (judged > 0) report.values.emplace_back("rl/accuracy", right / judged);
+  report.values.emplace_back("rl/unfinished", unfinished / sampled);
   report.values.emplace_back("rl/left_out", left_out);
   report.values.emplace_back("rejection/kept", kept);
   programs_.Observe(groups, report);

@@ -77,9 +77,23 @@ absl::Status Range(const char* field, double value, double low, double high) {
 }  // namespace
 
 absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
-  if (rl.dual_clip() != 0) RETURN_IF_ERROR(Range("dual_clip", rl.dual_clip(), 1, 1e6));
   RETURN_IF_ERROR(
       Annotate(Validate({.temperature = rl.temperature(), .top_k = rl.top_k(), .top_p = rl.top_p()}), "rl"));
+  if (rl.drafts() && model.num_nextn_predict_layers == 0) {
+    return UsageError(
+        "rl.drafts is true; drafts come from an MTP module, and the model has none (num_nextn_predict_layers "
+        "is 0); leave rl.drafts out, or start from a model that was trained with one");
+  }
+  if (rl.routing_replay() != proto::Rl::OFF && model.NumMoe(model.num_hidden_layers) == 0) {
+    return UsageError(
+        "rl.routing_replay = ROLLOUT, but no layer of the model has experts; there are no routes to replay; "
+        "leave rl.routing_replay out, or train a model with experts (model.n_routed_experts)");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPolicy(const proto::Rl& rl) {
+  if (rl.dual_clip() != 0) RETURN_IF_ERROR(Range("dual_clip", rl.dual_clip(), 1, 1e6));
   if (rl.kl() == proto::Rl::NO_KL && (rl.kl_coefficient() != 0 || rl.kl_in_reward())) {
     return UsageError(
         "rl.kl is NO_KL, but a coefficient is set; nothing would use it; set rl.kl: TRUE_GRADIENT or leave "
@@ -88,41 +102,36 @@ absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
   if (rl.kl() == proto::Rl::NO_KL && rl.reference_refresh_steps() != 0) {
     return UsageError(
         "rl.reference_refresh_steps is set, but rl.kl is NO_KL; there is no reference to move; set rl.kl, or "
-        "leave "
-        "it out");
+        "leave it out");
   }
-  if (rl.kl_in_reward() && rl.kl() != proto::Rl::K1) {
+  if (rl.kl_in_reward() != (rl.kl() == proto::Rl::K1)) {
     return UsageError(
-        "rl.kl_in_reward is true, and rl.kl is not K1; in the reward only k1 has the right gradient "
-        "(rl/objective/policy_loss.h); set rl.kl: K1");
+        rl.kl_in_reward()
+            ? "rl.kl_in_reward is true, and rl.kl is not K1; in the reward only k1 has the right gradient "
+              "(rl/objective/policy_loss.h); set rl.kl: K1"
+            : "rl.kl is K1, and rl.kl_in_reward is not set; as a term of the loss k1's gradient is 0 on "
+              "average, whatever the KL is (rl/objective/policy_loss.h); set rl.kl: TRUE_GRADIENT, or "
+              "rl.kl_in_reward: true");
   }
-  if (rl.drafts() && model.num_nextn_predict_layers == 0) {
-    return UsageError(
-        "rl.drafts is true; drafts come from an MTP module, and the model has none (num_nextn_predict_layers "
-        "is 0); leave rl.drafts out, or start from a model that was trained with one");
+  if (rl.surrogate() == proto::Rl::PLAIN && rl.updates() > 1) {
+    return UsageError(Concat("rl.surrogate is PLAIN, and rl.updates is ", rl.updates(),
+                             "; PLAIN has no ratio to make up for a step's earlier updates; use 1 update, or "
+                             "surrogate: CLIPPED"));
   }
   if (rl.has_entropy_guard() && rl.entropy_floor() == 0) {
     return UsageError(
         "rl.entropy_guard is set, but rl.entropy_floor is not; nothing would use it; set entropy_floor to "
-        "the "
-        "entropy (nats a token) below which it acts");
+        "the entropy (nats a token) below which it acts");
   }
   if (rl.group_size() == 1 && rl.advantage() != proto::Rl::REINFORCE_PP) {
     return UsageError(
         "rl.group_size = 1; a group of one answer has nothing to compare it with; use 2 or more, or "
-        "advantage: "
-        "REINFORCE_PP");
+        "advantage: REINFORCE_PP");
   }
   if (rl.group_size() == 1 && rl.refill_rounds() > 0) {
     return UsageError(
         "rl.refill_rounds is set, and rl.group_size is 1; one answer always earns what its group earns, so "
-        "every "
-        "prompt would be replaced; leave rl.refill_rounds out");
-  }
-  if (rl.routing_replay() != proto::Rl::OFF && model.NumMoe(model.num_hidden_layers) == 0) {
-    return UsageError(
-        "rl.routing_replay = ROLLOUT, but no layer of the model has experts; there are no routes to replay; "
-        "leave rl.routing_replay out, or train a model with experts (model.n_routed_experts)");
+        "every prompt would be replaced; leave rl.refill_rounds out");
   }
   return absl::OkStatus();
 }

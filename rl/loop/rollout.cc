@@ -44,7 +44,9 @@ absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& pr
   const std::string text = Concat(again ? "again: " : "once: ", *extracted);
   if (std::optional<Judgement> known = journal->Find(problem.fingerprint, text)) return *std::move(known);
   ASSIGN_OR_RETURN(Judgement judgement, tools.scorer.Judge(problem, answer));
-  return judgement.depends_on_time ? journal->Add(problem.fingerprint, text, judgement) : judgement;
+  // A sandbox that failed has judged nothing, and may work another time.
+  const bool keep = judgement.depends_on_time && judgement.correct.has_value();
+  return keep ? journal->Add(problem.fingerprint, text, judgement) : judgement;
 }
 
 template <typename From, typename To>
@@ -132,11 +134,10 @@ std::pair<int64_t, int64_t> ShareOf(int64_t n, int rank, int ranks) {
   return {rank * n / ranks, (rank + 1) * n / ranks};
 }
 
-absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec, int64_t most,
+absl::Status CheckPrompts(const ProblemTools& tools, const std::vector<uint64_t>& problems,
                           const RolloutOptions& options) {
-  const int64_t there = problems.size() > 0 ? problems.size() : most;  // 0: endless
-  for (int64_t i = 0; i < std::min(most, there); ++i) {
-    RETURN_IF_ERROR(PromptOf(problems.At(i), codec, options).status());
+  for (const uint64_t index : problems) {
+    RETURN_IF_ERROR(PromptOf(tools.problems.At(index), tools.codec, options).status());
   }
   return absl::OkStatus();
 }

@@ -56,8 +56,8 @@ struct ProblemTools {
   const Scorer& scorer;
 };
 
-// What SampleGroups would say of the first `most` problems, without sampling.
-absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec, int64_t most,
+// What SampleGroups would say of these problems, without sampling.
+absl::Status CheckPrompts(const ProblemTools& tools, const std::vector<uint64_t>& problems,
                           const RolloutOptions& options);
 
 // Samples of this rank: group i is of problem `problems[i]`; its samples' random numbers are those of

@@ -5,11 +5,14 @@
 
 namespace moebius {
 
-absl::Status SignalWatch::Observe(bool has_signal, bool judged, std::vector<std::string>& notes) {
+absl::Status SignalWatch::Observe(bool has_signal, const GroupSignal& rewards,
+                                  std::vector<std::string>& notes) {
   without_ = has_signal ? 0 : without_ + 1;
   if (without_ == 0) return absl::OkStatus();
-  const std::string why = judged ? "all answers to every prompt earned the same reward"
-                                 : "no answer could be judged (rl/left_out)";
+  const bool judged = rewards.groups > 0;
+  std::string why = judged ? "all answers to every prompt earned the same reward"
+                           : "no answer could be judged (rl/left_out)";
+  if (judged && rewards.left_out > 0) why += Concat(", but for ", rewards.left_out, " left out");
   if (without_ == 1) notes.push_back(Concat("no signal: ", why, ", so nothing was learned in this step"));
   if (most_ == 0) return absl::OkStatus();
   if (without_ >= most_) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "rl/objective/advantages.h"
 
 namespace moebius {
 
@@ -15,9 +16,9 @@ class SignalWatch {
   // most: steps in a row; 0: never an end. `without`, those so far, outlives the watch and survives a stop.
   SignalWatch(int64_t most, int64_t& without) : most_(most), without_(without) {}
 
-  // An error after `most` steps without signal. `judged`: whether any answer of the step has a reward. Lines
-  // for the person who watches are added to `notes`.
-  absl::Status Observe(bool has_signal, bool judged, std::vector<std::string>& notes);
+  // An error after `most` steps without signal; `rewards` says why. Lines for the person who watches are
+  // added to `notes`.
+  absl::Status Observe(bool has_signal, const GroupSignal& rewards, std::vector<std::string>& notes);
 
  private:
   int64_t most_;

@@ -124,7 +124,7 @@ Reward Scorer::Value(const Part& part, const Problem& problem, const SampledAnsw
     case Kind::kFormat:
       return FormatReward(part.format, answer.text);
     case Kind::kLanguage:
-      return LanguageConsistency(part.script, answer.text);
+      return LanguageConsistency(part.script, answer.text).value_or(1.0);  // "42" is of every language
     case Kind::kRepetition: {
       // A text of fewer words repeats no run of them.
       const Reward repeated = RepeatedWords(part.words, answer.text);

@@ -57,6 +57,10 @@ TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
   ExpectHas(RecipeError(sort + "reward { part { name: \"correct\" } part { name: \"coin\" words: 5 } }"),
             "reward.part[1].words is 5; reward.part.name coin does not read it, only repetition does");
   ExpectHas(RecipeError(sort, {"rl.kl_coefficient=0.1"}), "nothing reads it without rl.kl; ");
+  ExpectHas(RecipeError(sort, {"rl.surrogate=CISPO", "rl.dual_clip=3"}),
+            "rl.surrogate CISPO does not read it");
+  ExpectHas(RecipeError(sort, {"rl.correct_mismatch=false", "rl.keep_to=3"}), "does not read it");
+  ExpectHas(RecipeError(sort, {"task=SFT", "sft.shuffle=false"}), "nothing reads it without sft.data; ");
 }
 
 TEST(Recipe, AChoiceOutdatesWhatWasSaidForTheOneBefore) {

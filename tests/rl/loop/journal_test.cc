@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/base/strings.h"
+#include "core/io/hash.h"
 #include "gtest/gtest.h"
 #include "tests/core/io/scratch.h"
 
@@ -31,20 +32,19 @@ TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
   const std::string folder = scratch.path("journal"), odd = std::string("a\0\n\"\xff", 5);
   Judgement third = Verdict("WRONG", 0, 1.0 / 3);
   third.visible = 1;
-  const Judgement lost = Verdict("HARNESS", std::nullopt);
   {
     const auto journal = *Journal::Open(folder, 0);
     EXPECT_FALSE(journal->Find("p1", "print(1)").has_value());
     ASSERT_TRUE(journal->Add("p1", "print(1)", Verdict("OK", 1, 1)).ok());
     ASSERT_TRUE(journal->Add("p2", "print(1)", third).ok());
-    ASSERT_TRUE(journal->Add("p7", odd, lost).ok());
+    ASSERT_TRUE(journal->Add("p7", odd, Verdict("WALL", 0)).ok());
     ExpectFound(*journal, "p2", "print(1)", third);
   }
   for (int again = 0; again < 2; ++again) {
     const auto journal = *Journal::Open(folder, 0);
     ExpectFound(*journal, "p1", "print(1)", Verdict("OK", 1, 1));
     ExpectFound(*journal, "p2", "print(1)", third);
-    ExpectFound(*journal, "p7", odd, lost);
+    ExpectFound(*journal, "p7", odd, Verdict("WALL", 0));
     EXPECT_FALSE(journal->Find("p3", "print(1)").has_value());
     EXPECT_FALSE(journal->Find("p1", "print(1) ").has_value());
   }
@@ -63,6 +63,27 @@ TEST(JournalTest, TheFirstVerdictStays) {
   }
   const std::string text = ReadRaw(scratch.path("verdicts-0.jsonl"));
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+}
+
+// Two ranks have judged one answer differently; each goes on with what it said itself.
+TEST(JournalTest, ARanksOwnVerdictComesBeforeTheOthers) {
+  const Scratch scratch;
+  const Judgement verdicts[] = {Verdict("WALL", 0), Verdict("OK", 1), Verdict("WRONG", 0)};
+  std::vector<std::unique_ptr<Journal>> journals;
+  for (int rank = 0; rank < 3; ++rank) journals.push_back(*Journal::Open(scratch.folder(), rank));
+  for (int rank = 0; rank < 3; ++rank) ASSERT_TRUE(journals[rank]->Add("p", "a", verdicts[rank]).ok());
+  journals.clear();
+  for (int rank = 0; rank < 3; ++rank)
+    ExpectFound(**Journal::Open(scratch.folder(), rank), "p", "a", verdicts[rank]);
+  ExpectFound(**Journal::Open(scratch.folder(), 3), "p", "a", verdicts[0]);
+}
+
+TEST(JournalTest, WhatNoSandboxHasJudgedIsJudgedAgain) {
+  const Scratch scratch;
+  WriteRaw(scratch.path("verdicts-0.jsonl"),
+           Concat(R"({"problem":"p","answer":")", Sha256Hex("x"), R"(","verdict":"HARNESS"})", "\n"));
+  const auto journal = *Journal::Open(scratch.folder(), 0);
+  EXPECT_FALSE(journal->Find("p", "x").has_value());
 }
 
 TEST(JournalTest, DropsALineThatWasCutShort) {

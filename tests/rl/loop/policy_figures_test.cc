@@ -75,20 +75,37 @@ TEST(SampleFigures, EqualRewardsHaveNoDeviation) {
   }
 }
 
+constexpr GroupSignal kJudged{.groups = 3, .flat = 3, .left_out = 0};
+constexpr GroupSignal kLeftOut{.groups = 0, .flat = 0, .left_out = 12};
+
+TEST(SampleFigures, GroupsOfOneAnswerHaveNothingToDifferFrom) {
+  const NamedValues values = FiguresOf(MakeSamples({{1}, {0}, {1}}));
+  EXPECT_FALSE(Find(values, "rl/zero_variance_groups").has_value());
+  EXPECT_TRUE(Find(values, "rl/accuracy").has_value());
+}
+
+TEST(SignalWatchTest, SaysHowManyAnswersCouldNotBeJudged) {
+  int64_t without = 0;
+  std::vector<std::string> notes;
+  EXPECT_TRUE(SignalWatch(4, without).Observe(false, {.groups = 3, .flat = 3, .left_out = 7}, notes).ok());
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("the same reward, but for 7 left out"), std::string::npos) << notes[0];
+}
+
 TEST(SignalWatchTest, SaysWhyThereIsNone) {
   for (const bool judged : {true, false}) {
     int64_t without = 0;
     SignalWatch watch(4, without);
     std::vector<std::string> notes;
-    EXPECT_TRUE(watch.Observe(true, true, notes).ok());
+    EXPECT_TRUE(watch.Observe(true, kJudged, notes).ok());
     EXPECT_TRUE(notes.empty());
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(watch.Observe(false, judged, notes).ok());
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(watch.Observe(false, judged ? kJudged : kLeftOut, notes).ok());
     ASSERT_EQ(notes.size(), 2u);
     EXPECT_NE(notes[0].find(judged ? "earned the same reward" : "no answer could be judged"),
               std::string::npos)
         << notes[0];
     EXPECT_NE(notes[1].find("2 steps in a row; after 2 more"), std::string::npos) << notes[1];
-    const absl::Status end = watch.Observe(false, judged, notes);
+    const absl::Status end = watch.Observe(false, judged ? kJudged : kLeftOut, notes);
     EXPECT_EQ(ExitCode(end), 76);
     EXPECT_EQ(end.message().find("sandbox check") == absl::string_view::npos, judged) << end;
     EXPECT_EQ(end.message().find("SFT first") == absl::string_view::npos, !judged) << end;
@@ -100,13 +117,13 @@ TEST(SignalWatchTest, ASignalBeginsAnew) {
   SignalWatch watch(2, without), endless(0, more);
   std::vector<std::string> notes;
   for (int i = 0; i < 5; ++i) {
-    EXPECT_TRUE(watch.Observe(false, true, notes).ok());
-    EXPECT_TRUE(watch.Observe(true, true, notes).ok());
-    EXPECT_TRUE(endless.Observe(false, true, notes).ok());
+    EXPECT_TRUE(watch.Observe(false, kJudged, notes).ok());
+    EXPECT_TRUE(watch.Observe(true, kJudged, notes).ok());
+    EXPECT_TRUE(endless.Observe(false, kJudged, notes).ok());
   }
-  EXPECT_TRUE(watch.Observe(false, true, notes).ok());
+  EXPECT_TRUE(watch.Observe(false, kJudged, notes).ok());
   SignalWatch resumed(2, without);
-  EXPECT_FALSE(resumed.Observe(false, true, notes).ok()) << "a run that was stopped goes on counting";
+  EXPECT_FALSE(resumed.Observe(false, kJudged, notes).ok()) << "a run that was stopped goes on counting";
 }
 
 }  // namespace

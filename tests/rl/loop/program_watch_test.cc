@@ -29,6 +29,7 @@ class Moody final : public ProblemSet {
   WorkedAnswer Demonstration(const Problem&, uint64_t) const override { return {}; }
   absl::StatusOr<Judgement> Judge(const Problem& problem, std::string_view) const override {
     const int64_t n = calls_++;
+    if (fails_) return Judgement{.correct = {}, .dense = {}, .verdict = "HARNESS", .depends_on_time = true};
     const bool right = problem.index != 3 || n % 2 == 0;
     return Judgement{.correct = right ? 1 : 0,
                      .dense = std::nullopt,
@@ -36,10 +37,12 @@ class Moody final : public ProblemSet {
                      .depends_on_time = true};
   }
   int64_t calls() const { return calls_; }
+  void set_fails(bool fails) { fails_ = fails; }
 
  private:
   std::string tests_;
   mutable std::atomic<int64_t> calls_ = 0;
+  bool fails_ = false;  // as a sandbox that does not start
 };
 
 class ProgramWatchTest : public testing::Test {
@@ -79,6 +82,16 @@ TEST_F(ProgramWatchTest, AShareIsJudgedTwiceAndTheJournalRemembersBoth) {
   EXPECT_GT(twice, 40);
   EXPECT_LT(twice, 130);
   EXPECT_EQ(problems_.calls(), 800 + twice) << "nothing more where all of it is known";
+}
+
+TEST_F(ProgramWatchTest, WhatASandboxFailedToJudgeIsJudgedWhenItWorks) {
+  problems_.set_fails(true);
+  const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+  for (const RolloutGroup& g : Judged(0, journal.get()))
+    for (const RolloutSample& s : g.samples) EXPECT_EQ(s.score.verdict, "HARNESS");
+  problems_.set_fails(false);
+  for (const RolloutGroup& g : Judged(0, journal.get()))
+    for (const RolloutSample& s : g.samples) EXPECT_NE(s.score.verdict, "HARNESS");
 }
 
 // A file whose tests were edited, or another way to find the program in the same text, between two runs.

@@ -98,7 +98,7 @@ TEST(PolicyOptionsOf, BoundsAreTheRecipes) {
   EXPECT_TRUE(std::isinf(PolicyOptionsOf(rl).objective.clip_low)) << "a ratio is above 0 anyway";
 }
 
-TEST(CheckRl, RefusesWhatNothingWouldUse) {
+TEST(CheckPolicy, RefusesWhatNothingWouldUse) {
   struct Case {
     const char* part;  // of the message
     void (*change)(proto::Rl& rl);
@@ -109,6 +109,12 @@ TEST(CheckRl, RefusesWhatNothingWouldUse) {
                            rl.set_kl(proto::Rl::K3);
                            rl.set_kl_in_reward(true);
                          }},
+                        {"rl.kl_in_reward: true", [](proto::Rl& rl) { rl.set_kl(proto::Rl::K1); }},
+                        {"surrogate is PLAIN",
+                         [](proto::Rl& rl) {
+                           rl.set_surrogate(proto::Rl::PLAIN);
+                           rl.set_updates(2);
+                         }},
                         {"kl_coefficient", [](proto::Rl& rl) { rl.set_kl_coefficient(0.1); }},
                         {"entropy_guard", [](proto::Rl& rl) { rl.set_entropy_guard(0.1); }},
                         {"group_size", [](proto::Rl& rl) { rl.set_group_size(1); }},
@@ -117,11 +123,11 @@ TEST(CheckRl, RefusesWhatNothingWouldUse) {
                            rl.set_advantage(proto::Rl::REINFORCE_PP);
                            rl.set_refill_rounds(1);
                          }}};
-  EXPECT_TRUE(CheckRl(proto::Rl(), ModelConfig()).ok());
+  EXPECT_TRUE(CheckPolicy(proto::Rl()).ok());
   for (const Case& c : cases) {
     proto::Rl rl;
     c.change(rl);
-    const absl::Status refused = CheckRl(rl, ModelConfig());
+    const absl::Status refused = CheckPolicy(rl);
     EXPECT_EQ(ExitCode(refused), kExitUsage) << c.part;
     EXPECT_NE(refused.message().find(c.part), absl::string_view::npos) << refused;
   }

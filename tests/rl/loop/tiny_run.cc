@@ -112,6 +112,8 @@ std::unique_ptr<PolicySource> TinyRun::NewPolicySource(std::unique_ptr<Journal> 
                                                        const std::string& samples_folder) {
   const absl::Status fine = CheckRl(options_.rl, options_.model);
   EXPECT_TRUE(fine.ok()) << fine;
+  const absl::Status learns = CheckPolicy(options_.rl);
+  EXPECT_TRUE(learns.ok()) << learns;
   return std::make_unique<PolicySource>(context(), *problems_, *scorer_, std::move(journal), samples_folder);
 }
 

@@ -192,15 +192,14 @@ TEST_F(ScorerTest, PartsAreWeighedAndReportedWithoutWeights) {
   EXPECT_EQ(broken.extracted, "");
 }
 
-TEST_F(ScorerTest, APartThatCannotBeComputedLeavesNoReward) {
+// An answer that is a number alone would be left out of every step.
+TEST_F(ScorerTest, AnAnswerWithoutLettersIsOfEveryLanguage) {
   Add("correct");
-  Add("language");
-  const ScoredAnswer scored = Score({.text = problem_.gold});  // no letters
-  EXPECT_FALSE(scored.reward.has_value());
-  EXPECT_EQ(scored.correct, 1);
-  EXPECT_EQ(scored.parts.size(), 1u);
-  reward_.mutable_part(1)->set_weight(0);
-  EXPECT_EQ(Score({.text = problem_.gold}).reward, 1);
+  Add("language", 0.5);
+  const ScoredAnswer scored = Score({.text = problem_.gold});
+  EXPECT_EQ(scored.reward, 1.5);
+  EXPECT_EQ(scored.parts.size(), 2u);
+  EXPECT_EQ(Score({.text = "\u0434\u0430"}).reward, 0) << "Russian, where latin is wanted";
 }
 
 TEST_F(ScorerTest, AShortAnswerRepeatsNothing) {

@@ -57,7 +57,31 @@ class EvalProgress {
   bool drawn_ = false;
 };
 
-absl::StatusOr<BenchmarkOptions> ReadBenchmarkOptions(const ParsedArgs& args, bool chat) {
+// What shapes a score, and none of the benchmarks reads, would seem to have been followed.
+absl::Status CheckFlagsAreRead(const ParsedArgs& args, const std::vector<std::string>& benchmarks) {
+  const bool procedural = std::any_of(benchmarks.begin(), benchmarks.end(), IsTask);
+  const bool mmlu = std::find(benchmarks.begin(), benchmarks.end(), "mmlu") != benchmarks.end();
+  const bool writes = benchmarks != std::vector<std::string>{"mmlu"} || args.Text("mmlu") == "generate";
+  const struct {
+    const char* flag;
+    bool read;
+    const char* by;
+  } flags[] = {{"mmlu", mmlu, "mmlu"},
+               {"style", procedural, "procedural sets"},
+               {"answer-line", procedural, "procedural sets"},
+               {"samples", writes, "benchmarks with written answers"},
+               {"temperature", writes, "benchmarks with written answers"}};
+  for (const auto& [flag, read, by] : flags) {
+    if (args.Given(flag) && !read) {
+      return UsageError(Concat("--", flag, " is given, and none of ", Join(benchmarks), " reads it, only ",
+                               by, "; leave it out"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BenchmarkOptions> ReadBenchmarkOptions(const ParsedArgs& args,
+                                                      const std::vector<std::string>& benchmarks, bool chat) {
   BenchmarkOptions options{.data = args.Text("data"), .asking = chat ? Asking::kChat : Asking::kText};
   if (args.Given("shots")) options.shots = args.Integer("shots");
   if (args.Given("limit")) options.limit = args.Integer("limit");
@@ -68,7 +92,8 @@ absl::StatusOr<BenchmarkOptions> ReadBenchmarkOptions(const ParsedArgs& args, bo
                                     : MmluMode::kGenerate;
   const bool sentence = style == "auto" ? chat : style == "sentence";
   options.task.style = sentence ? PromptStyle::kSentence : PromptStyle::kTerse;
-  for (const std::string& knob : args.All("knob")) RETURN_IF_ERROR(SetTaskKnob(knob, options.task));
+  for (const std::string& knob : args.All("knob"))
+    RETURN_IF_ERROR(SetTaskKnob(knob, benchmarks, options.task));
   return options;
 }
 
@@ -99,6 +124,7 @@ absl::Status RunEval(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   const std::vector<std::string> names(args.positional().begin() + 1, args.positional().end());
   for (const std::string& name : names) RETURN_IF_ERROR(CheckBenchmarkName(name));
+  RETURN_IF_ERROR(CheckFlagsAreRead(args, names));
   ASSIGN_OR_RETURN(const EvaluateOptions evaluate, ReadEvaluateOptions(args));
   // The sandbox first: it must be started by a process with one thread.
   std::unique_ptr<sandbox::Sandbox> sandbox;
@@ -107,7 +133,7 @@ absl::Status RunEval(const ParsedArgs& args) {
     ASSIGN_OR_RETURN(sandbox, sandbox::Sandbox::Start({.runner = {.slots = slots, .without = {}}}));
   }
   ASSIGN_OR_RETURN(const std::optional<ChatTemplate> chat, ChatTemplateOfFlag(folder, args.Text("chat")));
-  ASSIGN_OR_RETURN(BenchmarkOptions options, ReadBenchmarkOptions(args, chat.has_value()));
+  ASSIGN_OR_RETURN(BenchmarkOptions options, ReadBenchmarkOptions(args, names, chat.has_value()));
   options.sandbox = sandbox.get();
   std::vector<Benchmark> benchmarks;
   for (const std::string& name : names) {
@@ -135,6 +161,7 @@ absl::Status RunEval(const ParsedArgs& args) {
                 .options = evaluate,
                 .compares = benchmark.grader == nullptr,
                 .shots = benchmark.shots,
+                .knobs = TaskKnobs(benchmark.name, options.task),
                 .result = {}};
     absl::StatusOr<Evaluation> result = RunBenchmark(*model, benchmark, row, out ? &*out : nullptr);
     if (!result.ok()) {  // what came before it counts

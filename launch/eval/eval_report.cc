@@ -1,7 +1,6 @@
 #include "launch/eval/eval_report.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "core/base/strings.h"
 #include "rl/evaluation/sources.h"
@@ -120,6 +119,9 @@ std::string EvalTable(const std::vector<EvalRow>& rows) {
   text += Concat("\nmodel ", rows[0].model, ", chat template ", rows[0].chat, "\n");
   text += Sampling(rows[0].options) + "; +- is a 95 % interval over problems\n";
   for (const EvalRow& row : rows) {
+    std::string knobs;
+    for (const auto& [name, value] : row.knobs.items()) knobs += Concat(", ", name, " ", value.dump());
+    if (!knobs.empty()) text += Concat(row.name, ": ", knobs.substr(2), "\n");
     if (row.files.size() > kFilesShown) {
       int64_t total = 0;
       for (const SourceFile& file : row.files) total += file.rows;
@@ -145,6 +147,7 @@ Json EvalJson(const EvalRow& row) {
                {"top_p", row.options.sampling.top_p},
                {"seed", row.options.sampling.seed}};
   if (!row.compares) json["max_new"] = row.result.max_new;
+  if (!row.knobs.empty()) json["knobs"] = row.knobs;
   json["problems"] = tally.problems;
   json["pass@1"] = ToJson(tally.pass_at_1);
   for (const auto& [k, figure] : tally.pass_at) json[Concat("pass@", k)] = ToJson(figure);

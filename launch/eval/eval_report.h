@@ -1,7 +1,7 @@
 // The figures of `moebius eval` as people and programs read them.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -18,6 +18,7 @@ struct EvalRow {
   EvaluateOptions options;
   bool compares = false;  // option texts or letters, nothing sampled
   int64_t shots = 0;
+  nlohmann::ordered_json knobs = {};  // of a procedural set: TaskKnobs
   Evaluation result;
 };
 

@@ -105,14 +105,12 @@ std::string Card(const std::optional<AnswerForm>& form, const SampleRow& row, in
 
 AnswerParts SplitAnswer(const std::optional<AnswerForm>& form, std::string_view text) {
   if (!form.has_value()) return {.before = {}, .answer = text, .after = {}};
-  const std::optional<std::string> answer = form->Extract(text);
-  if (!answer.has_value()) return {.before = text, .answer = {}, .after = {}};
-  const size_t at = text.rfind(*answer);
-  // An answer put together from several places is in none of them.
-  if (at == std::string_view::npos) return {.before = {}, .answer = text, .after = {}};
-  return {.before = text.substr(0, at),
-          .answer = text.substr(at, answer->size()),
-          .after = text.substr(at + answer->size())};
+  const std::optional<AnswerForm::Found> found = form->Find(text);
+  if (!found.has_value()) return {.before = text, .answer = {}, .after = {}};
+  if (found->where.empty()) return {.before = {}, .answer = text, .after = {}};
+  const size_t at = found->where.data() - text.data();
+  return {
+      .before = text.substr(0, at), .answer = found->where, .after = text.substr(at + found->where.size())};
 }
 
 std::string ShortenedHtml(std::string_view text, size_t max_text) {

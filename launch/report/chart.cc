@@ -62,7 +62,7 @@ void Thin(Series& series) {
   series.points = Chosen(points, kept);
 }
 
-std::string ColourClass(const Series& series) { return Concat("c", series.colour % 8); }
+std::string ColourClass(const Series& series) { return SeriesClass(series.colour); }
 
 Axis ValueAxis(const Chart& chart) {
   double low = std::numeric_limits<double>::infinity(), high = -low;
@@ -104,12 +104,20 @@ Axis StepAxis(const Chart& chart) {
   return {.low = low, .high = high, .log = false, .from = kLeft, .to = kWidth - kRight};
 }
 
-// Round bytes without decimals: there is little room beside an axis.
-std::string TickText(double tick, NumberStyle style) {
-  std::string text = FormatNumber(tick, style);
-  const size_t zeros = text.find(".00 ");
-  if (style == NumberStyle::kBytes && zeros != std::string::npos) text.erase(zeros, 3);
-  return text;
+// One a tick, no two alike: with as many digits as that takes. Round bytes without decimals: there is little
+// room beside an axis.
+std::vector<std::string> TickTexts(const std::vector<double>& ticks, NumberStyle style) {
+  std::vector<std::string> texts;
+  for (int more = 0; more < 12; ++more) {
+    texts.clear();
+    for (const double tick : ticks) {
+      std::string& text = texts.emplace_back(FormatNumber(tick, style, more));
+      const size_t zeros = text.find(".00 ");
+      if (style == NumberStyle::kBytes && zeros != std::string::npos) text.erase(zeros, 3);
+    }
+    if (std::adjacent_find(texts.begin(), texts.end()) == texts.end()) break;
+  }
+  return texts;
 }
 
 std::string RenderAxes(const Chart& chart, const Axis& x, const Axis& y) {
@@ -118,21 +126,26 @@ std::string RenderAxes(const Chart& chart, const Axis& x, const Axis& y) {
   const double unit = chart.y_style == NumberStyle::kBytes
                           ? std::pow(1024.0, std::floor(std::log2(std::max(y.high, 1.0)) / 10))
                           : 1.0;
-  for (const double scaled : Ticks(y.low / unit, y.high / unit, 5, y.log)) {
-    const double tick = scaled * unit;
-    const double at = y.At(tick);
+  std::vector<double> values = Ticks(y.low / unit, y.high / unit, 5, y.log);
+  for (double& value : values) value *= unit;
+  const std::vector<std::string> texts = TickTexts(values, chart.y_style);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double tick = values[i], at = y.At(tick);
     // Where values of both signs meet, zero stands out.
     out += Format("<line class='%s' x1='%.0f' x2='%.0f' y1='%.1f' y2='%.1f'/>",
                   tick == 0 && y.low < 0 ? "axis" : "grid", kLeft, kWidth - kRight, at, at);
-    out += Format("<text class='tick' text-anchor='end' x='%.0f' y='%.1f'>", kLeft - 8, at + 4) +
-           TickText(tick, chart.y_style) + "</text>";
+    out += Format("<text class='tick' text-anchor='end' x='%.0f' y='%.1f'>", kLeft - 8, at + 4) + texts[i] +
+           "</text>";
   }
-  for (const double tick : Ticks(x.low, x.high, 6, false)) {
-    const double at = x.At(tick);
+  std::vector<double> steps = Ticks(x.low, x.high, 6, false);
+  std::erase_if(steps, [](double step) { return std::fabs(step - std::round(step)) > 1e-9; });
+  const std::vector<std::string> step_texts = TickTexts(steps, NumberStyle::kCount);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const double at = x.At(steps[i]);
     out += Format("<line class='axis' x1='%.1f' x2='%.1f' y1='%.0f' y2='%.0f'/>", at, at, kHeight - kBottom,
                   kHeight - kBottom + 4);
     out += Format("<text class='tick' text-anchor='middle' x='%.1f' y='%.0f'>", at, kHeight - kBottom + 18) +
-           FormatNumber(tick, NumberStyle::kCount) + "</text>";
+           step_texts[i] + "</text>";
   }
   out += Format("<line class='axis' x1='%.0f' x2='%.0f' y1='%.0f' y2='%.0f'/>", kLeft, kWidth - kRight,
                 kHeight - kBottom, kHeight - kBottom);
@@ -157,7 +170,12 @@ std::string RenderLine(const Series& series, const Axis& x, const Axis& y) {
 }
 
 std::string RenderBand(const Series& series, const Axis& x, const Axis& y) {
-  if (series.band.size() < 2) return "";
+  if (series.band.empty()) return "";
+  if (series.band.size() == 1) {  // one measurement: its interval as a bar
+    const double at = x.At(series.points[0].x);
+    return Concat("<path class='line thin ", ColourClass(series), "' d='",
+                  Format("M%.1f %.1fV%.1f", at, y.At(series.band[0].high), y.At(series.band[0].low)), "'/>");
+  }
   std::string path;
   for (size_t i = 0; i < series.band.size(); ++i)
     path += Format(i == 0 ? "M%.1f %.1f" : "L%.1f %.1f", x.At(series.points[i].x), y.At(series.band[i].high));
@@ -196,8 +214,8 @@ std::string PointerData(const Chart& chart, const Axis& x, const Axis& y) {
   for (const Series& series : chart.series) {
     if (series.style == LineStyle::kFaint) continue;
     std::string name;
-    for (const char c : series.name)
-      name += c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20 ? '\'' : c;
+    for (const char c : Printable(series.name))
+      name += c == '"' || c == '\\' ? Concat('\\', c) : std::string(1, c);
     out += Concat(first ? "" : ",", "{\"n\":\"", name, "\",\"c\":\"", ColourClass(series), "\",\"p\":[");
     for (size_t i = 0; i < series.points.size(); ++i) {
       const Point& p = series.points[i];
@@ -211,6 +229,11 @@ std::string PointerData(const Chart& chart, const Axis& x, const Axis& y) {
 }
 
 }  // namespace
+
+std::string SeriesClass(int colour) {
+  static constexpr const char* kAgain[] = {"", " again", " oncemore"};
+  return Concat("c", colour % 8, kAgain[colour / 8 % 3]);
+}
 
 std::vector<double> Ticks(double low, double high, int wanted, bool log) {
   std::vector<double> ticks;

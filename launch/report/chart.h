@@ -24,7 +24,7 @@ struct Range {
 
 struct Series {
   std::string name;
-  int colour = 0;  // 0..7: CSS classes c0..c7
+  int colour = 0;  // SeriesClass
   LineStyle style = LineStyle::kSolid;
   std::vector<Point> points;  // x rising
   // Beside each point, or empty: the shaded range around it, and the value to show under the pointer where
@@ -42,6 +42,9 @@ struct Chart {
   bool from_zero = false;  // the y axis starts at 0
   std::vector<Series> series;
 };
+
+// The CSS class of the lines and marks of a colour: eight colours, then the same ones dashed, then dotted.
+std::string SeriesClass(int colour);
 
 // A <figure>, or "" when no series has a point.
 std::string RenderChart(const Chart& chart);

@@ -61,15 +61,14 @@ std::string Cells(const LayerLoad& load) {
   return out;
 }
 
-// Two hexadecimal digits a cell, times the fair share in 32nds, column by column: for the pointer.
+// Four hexadecimal digits a cell, times the fair share in 128ths, column by column: for the pointer.
 std::string CellValues(const LayerLoad& load) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string out;
   for (const auto& column : load.times) {
     for (const double times : column) {
-      const int value = std::clamp(static_cast<int>(std::lround(times * 32)), 0, 255);
-      out += kHex[value >> 4];
-      out += kHex[value & 15];
+      const int value = std::clamp(static_cast<int>(std::lround(times * 128)), 0, 0xffff);
+      for (const int shift : {12, 8, 4, 0}) out += kHex[value >> shift & 15];
     }
   }
   return out;

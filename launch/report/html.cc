@@ -18,33 +18,33 @@ std::string Digits(const char* format, Args... args) {
 
 }  // namespace
 
-std::string FormatNumber(double value, NumberStyle style) {
+std::string FormatNumber(double value, NumberStyle style, int more) {
   if (!std::isfinite(value)) return "–";
   const double size = std::fabs(value);
   switch (style) {
     case NumberStyle::kBytes:
       return HumanBytes(value);
     case NumberStyle::kSeconds:
-      return size < 1     ? Digits("%.3g ms", value * 1e3)
-             : size < 100 ? Digits("%.3g s", value)
+      return size < 1     ? Digits("%.*g ms", 3 + more, value * 1e3)
+             : size < 100 ? Digits("%.*g s", 3 + more, value)
                           : HumanSeconds(value);
     case NumberStyle::kPercent:
-      return Digits("%.3g %%", value * 100);
+      return Digits("%.*g %%", 3 + more, value * 100);
     case NumberStyle::kCount:
-      if (size >= 1e12) return Digits("%.4gT", value / 1e12);
-      if (size >= 1e9) return Digits("%.4gG", value / 1e9);
-      if (size >= 1e6) return Digits("%.4gM", value / 1e6);
-      if (size >= 1e4) return Digits("%.4gk", value / 1e3);
-      return Digits("%.4g", value);
+      if (size >= 1e12) return Digits("%.*gT", 4 + more, value / 1e12);
+      if (size >= 1e9) return Digits("%.*gG", 4 + more, value / 1e9);
+      if (size >= 1e6) return Digits("%.*gM", 4 + more, value / 1e6);
+      if (size >= 1e4) return Digits("%.*gk", 4 + more, value / 1e3);
+      return Digits("%.*g", 4 + more, value);
     case NumberStyle::kPlain:
       break;
   }
   if (size != 0 && (size < 1e-3 || size >= 9999.5)) {
     // 3e-4 rather than 0.0003.
     const int exponent = static_cast<int>(std::floor(std::log10(size) + 1e-9));
-    return Digits("%.3ge%d", value / std::pow(10.0, exponent), exponent);
+    return Digits("%.*ge%d", 3 + more, value / std::pow(10.0, exponent), exponent);
   }
-  return Digits("%.4g", value);
+  return Digits("%.*g", 4 + more, value);
 }
 
 std::string EscapeHtml(std::string_view text) {

@@ -10,7 +10,8 @@ namespace moebius {
 enum class NumberStyle { kPlain, kCount, kBytes, kSeconds, kPercent };
 
 // "–" for what is no number, here and below.
-std::string FormatNumber(double value, NumberStyle style);
+// `more`: digits beyond the usual three or four, for numbers that differ little; not of bytes and long times.
+std::string FormatNumber(double value, NumberStyle style, int more = 0);
 std::string Fixed(double value, int digits);
 std::string Signed(double value);  // +0.65, −1.1, 0
 

@@ -16,7 +16,7 @@ int ColourOf(const Runs& runs, size_t i, int colour) {
 }
 
 std::vector<Point> PointsOf(const RunData& run, const Line& line) {
-  if (!line.unless.empty() && !run.Series(line.unless).empty()) return {};
+  if (line.of && !line.of(run)) return {};
   return run.Series(line.metric);
 }
 

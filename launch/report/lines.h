@@ -2,6 +2,7 @@
 // one run each metric.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,7 +19,7 @@ struct Line {
   std::string metric;
   std::string label;
   int colour = 0;
-  std::string unless = {};  // runs that have this metric too have no line
+  std::function<bool(const RunData&)> of = {};  // the runs that have a line; none given: all
 };
 
 // Over the raw values, faintly, where the chart has one line so far.

@@ -31,8 +31,8 @@ document.querySelectorAll('svg[data-heat]').forEach(svg=>{
  const steps=svg.dataset.steps.split(' '),n=+svg.dataset.experts,v=svg.dataset.heat;
  svg.onpointermove=ev=>{const box=svg.getBoundingClientRect();
   const c=Math.min(steps.length-1,Math.max(0,Math.floor((ev.clientX-box.left)/box.width*steps.length)));
-  const e=Math.min(n-1,Math.max(0,Math.floor((ev.clientY-box.top)/box.height*n))),i=2*(c*n+e);
-  const t=parseInt(v.slice(i,i+2),16)/32;
+  const e=Math.min(n-1,Math.max(0,Math.floor((ev.clientY-box.top)/box.height*n))),i=4*(c*n+e);
+  const t=parseInt(v.slice(i,i+4),16)/128;
   show(`step ${number(+steps[c])}, expert ${e}<br>${t.toFixed(2)}× its fair share`,ev)};
  svg.onpointerleave=()=>tip.hidden=true});
 document.querySelectorAll('.picker').forEach(bar=>{

@@ -38,7 +38,8 @@ figure{margin:0}
 .legend span{white-space:nowrap}
 .mark{display:inline-block;width:16px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle;background:var(--c)}
 .mark.round{width:8px;height:8px;border-radius:50%}
-.mark.gap{background:repeating-linear-gradient(90deg,var(--c) 0 5px,transparent 5px 8px)}
+.mark.gap,.again .mark{background:repeating-linear-gradient(90deg,var(--c) 0 5px,transparent 5px 8px)}
+.oncemore .mark{background:repeating-linear-gradient(90deg,var(--c) 0 2px,transparent 2px 6px)}
 .c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}.c6{--c:var(--c6)}.c7{--c:var(--c7)}
 svg{display:block;width:100%}
 .chart svg{height:auto;overflow:visible;cursor:crosshair}
@@ -48,7 +49,7 @@ svg{display:block;width:100%}
 .line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .line.faint{stroke-width:1;stroke-opacity:.28}
 .line.thin{stroke-width:1.5;stroke-opacity:.75}
-.line.dashed{stroke-dasharray:6 4}
+.line.dashed,.line.again{stroke-dasharray:6 4}.line.oncemore{stroke-dasharray:1 5}
 .dot{fill:var(--c);stroke:var(--card);stroke-width:1}
 .band{fill:var(--c);fill-opacity:.16}
 .rule{stroke:var(--soft);stroke-opacity:.6;stroke-dasharray:3 3}

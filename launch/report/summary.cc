@@ -134,8 +134,8 @@ std::string ComparisonTable(const Runs& runs) {
   std::string head = "<th>run</th>";
   std::vector<std::string> rows;
   for (size_t i = 0; i < runs.size(); ++i)
-    rows.push_back(
-        Concat("<td class='c", i % 8, "'><i class='mark'></i>", EscapeHtml(runs[i].name), "</td>"));
+    rows.push_back(Concat("<td class='", SeriesClass(static_cast<int>(i)), "'><i class='mark'></i>",
+                          EscapeHtml(runs[i].name), "</td>"));
   for (const Column& column : Columns(runs)) {
     std::vector<std::string> cells;
     for (const RunData& run : runs) cells.push_back(column.cell(run));

@@ -1,5 +1,9 @@
 #include "launch/report/training_charts.h"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 #include "launch/report/heat_map.h"
 
 namespace moebius {
@@ -33,33 +37,50 @@ std::string StepTime(const Runs& runs) {
   return RenderChart(step) + RenderChart(rollout);
 }
 
+// What a run logs as its loss depends on its task, and losses of two kinds share no axis.
+struct LossKind {
+  std::string_view metric;  // that such runs have
+  std::string_view title, unit;
+};
+constexpr LossKind kLossKinds[] = {{"rl/policy_loss", "", ""},  // another chart's
+                                   {"dpo/margin", "Preference loss", "nats a pair"},
+                                   {"distill/kl", "Distillation loss", "nats a token"},
+                                   {"sft/answer_tokens", "Cross-entropy", "nats a token of an answer"},
+                                   {"train/loss", "Cross-entropy", "nats a token"}};
+
+const LossKind& KindOf(const RunData& run) {
+  const auto has = [&](const LossKind& kind) { return !run.Series(kind.metric).empty(); };
+  const LossKind* kind = std::find_if(std::begin(kLossKinds), std::end(kLossKinds), has);
+  return kind == std::end(kLossKinds) ? *std::prev(kind) : *kind;
+}
+
 }  // namespace
 
 std::string LossCharts(const Runs& runs) {
   const bool one = runs.size() == 1;
-  const bool answers = one && AnyHas(runs, "sft/answer_tokens"), pairs = one && AnyHas(runs, "dpo/margin");
-  const bool taught = one && AnyHas(runs, "distill/kl");
-  Chart loss{.title = !one     ? "Training loss"
-                      : pairs  ? "Preference loss"
-                      : taught ? "Distillation loss"
-                               : "Cross-entropy",
-             .y_label = pairs     ? "nats a pair"
-                        : answers ? "nats a token of an answer"
-                                  : "nats a token",
-             .series = {}};
-  // What reinforcement logs as its loss is a policy loss: another chart's.
-  AddSmoothed(runs, {"train/loss", "train", 0, "rl/policy_loss"}, &loss);
-  if (taught) {
-    AddSmoothed(runs, {"distill/kl", "divergence from the teacher", 1}, &loss);
-    AddSmoothed(runs, {"distill/cross_entropy", "cross-entropy", 2}, &loss);
-  }
   Chart validation{.title = "Validation loss", .y_label = "nats a token", .series = {}};
-  AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, one ? &loss : &validation);
   Chart mtp{.title = "Multi-token prediction loss", .y_label = "nats a token, mean of depths", .series = {}};
-  AddSmoothed(runs, {"mtp/loss", "MTP", 2}, one ? &loss : &mtp);
+  std::string out;
+  for (const LossKind& kind : kLossKinds) {
+    const auto is_of_kind = [&](const RunData& run) { return &KindOf(run) == &kind; };
+    if (kind.title.empty() || std::none_of(runs.begin(), runs.end(), is_of_kind)) continue;
+    Chart loss{.title = std::string(kind.title), .y_label = std::string(kind.unit), .series = {}};
+    AddSmoothed(runs, {"train/loss", "train", 0, is_of_kind}, &loss);
+    if (one) {
+      AddSmoothed(runs, {"distill/kl", "divergence from the teacher", 1}, &loss);
+      AddSmoothed(runs, {"distill/cross_entropy", "cross-entropy", 2}, &loss);
+      AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, &loss);
+      AddSmoothed(runs, {"mtp/loss", "MTP", 2}, &loss);
+    }
+    out += RenderChart(loss);
+  }
+  if (!one) {
+    AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, &validation);
+    AddSmoothed(runs, {"mtp/loss", "MTP", 2}, &mtp);
+  }
   Chart bits{.title = "Bits per byte", .y_label = "held-out text", .series = {}};
   AddPlain(runs, {"val/bpb", "validation", 1}, LineStyle::kDotted, &bits);
-  return RenderChart(loss) + RenderChart(validation) + RenderChart(bits) + RenderChart(mtp);
+  return out + RenderChart(validation) + RenderChart(bits) + RenderChart(mtp);
 }
 
 std::string OptimizerCharts(const Runs& runs) {

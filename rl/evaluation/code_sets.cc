@@ -33,7 +33,8 @@ class CodeGrader final : public Grader {
     std::vector<Graded> out(attempts.size());
     std::vector<size_t> of_job;
     for (size_t i = 0; i < attempts.size(); ++i) {
-      if (Trimmed(attempts[i].answer).empty()) {
+      const std::string_view answer = attempts[i].answer;
+      if (Trimmed(asking_ == Asking::kText ? answer : WithoutThoughts(answer)).empty()) {
         out[i] = {.outcome = Outcome::kNoAnswer, .verdict = "no answer"};
         continue;
       }

@@ -25,9 +25,11 @@ std::optional<std::string> FindNumberAnswer(std::string_view text) {
   if (marked.found && marked.where != "phrase") return marked.answer;
   constexpr std::string_view kMark = "####";
   if (const size_t at = text.rfind(kMark); at != kNowhere)
-    if (auto number = LastNumber(FirstLine(text.substr(at + kMark.size())))) return number;
+    if (auto number = FirstNumber(FirstLine(text.substr(at + kMark.size())))) return number;
+  // "12 apples, 3 each", "3*4 = 12"
   if (marked.found)
-    if (auto number = LastNumber(marked.answer)) return number;
+    if (auto number = FirstNumber(std::string_view(marked.answer).substr(marked.answer.rfind('=') + 1)))
+      return number;
   return LastNumber(text);
 }
 

@@ -1,6 +1,7 @@
 // MMLU: four options and a letter. Letters are compared as the released code of the benchmark and lm-eval do,
 // option texts by log-probability a character (lm-eval's acc_norm), or an answer is generated.
 #include <algorithm>
+#include <set>
 
 #include "core/base/strings.h"
 #include "core/io/file.h"
@@ -49,13 +50,12 @@ struct ChoiceRow {
   int answer;  // 0 to 3
 };
 
-// Six columns; the answer as 0 to 3 or A to D. A first row of names is passed over.
+// Six columns; the answer as 0 to 3 or A to D.
 absl::StatusOr<std::vector<ChoiceRow>> ReadChoiceRows(SourceReader& reader, const std::string& path) {
-  ASSIGN_OR_RETURN(const std::vector<CsvRow> lines, reader.ReadCsv(path));
+  ASSIGN_OR_RETURN(const std::vector<CsvRow> lines, reader.ReadCsv(path, "question", "answer"));
   std::vector<ChoiceRow> rows;
   for (const CsvRow& line : lines) {
     const std::vector<std::string>& f = line.fields;
-    if (&line == &lines[0] && f.front() == "question" && f.back() == "answer") continue;
     const std::string where = Concat(path, " line ", line.line);
     if (f.size() != kOptions + 2) {
       return DamagedError(Concat(where, ": has ", f.size(),
@@ -70,7 +70,6 @@ absl::StatusOr<std::vector<ChoiceRow>> ReadChoiceRows(SourceReader& reader, cons
     }
     rows.push_back({f[0], {f.begin() + 1, f.end() - 1}, static_cast<int>(index % kOptions)});
   }
-  if (rows.empty()) return DamagedError(path + ": has no rows but its header; it is cut short; get it again");
   return rows;
 }
 
@@ -103,7 +102,7 @@ std::vector<std::string> Continuations(const ChoiceRow& row, MmluMode mode) {
   return out;
 }
 
-// "abstract_algebra" of each NAME_test.csv in the folder.
+// "abstract_algebra" of each NAME_test.csv in the folder, packed or not.
 absl::StatusOr<std::vector<std::string>> Subjects(const std::string& data) {
   constexpr std::string_view kEnd = "_test.csv";
   if (data.empty()) {
@@ -112,18 +111,23 @@ absl::StatusOr<std::vector<std::string>> Subjects(const std::string& data) {
         "mmlu/test/SUBJECT_test.csv");
   }
   const std::string folder = JoinPath(data, "mmlu/test");
-  std::vector<std::string> subjects;
+  std::set<std::string> subjects;
   if (FolderExists(folder)) {
     ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
-    for (const std::string& name : names)
-      if (name.ends_with(kEnd)) subjects.push_back(name.substr(0, name.size() - kEnd.size()));
+    for (const std::string_view name : names) {
+      for (const std::string_view packed : kPackedEndings) {
+        if (!name.ends_with(packed)) continue;
+        const std::string_view plain = name.substr(0, name.size() - packed.size());
+        if (plain.ends_with(kEnd)) subjects.emplace(plain.substr(0, plain.size() - kEnd.size()));
+      }
+    }
   }
   if (subjects.empty()) {
     return MissingError(folder +
                         "/SUBJECT_test.csv: there is none; mmlu is read from them; docs/evaluation.md says "
                         "what they hold and where they come from");
   }
-  return subjects;
+  return std::vector<std::string>(subjects.begin(), subjects.end());
 }
 
 std::string Spaced(std::string name) {
@@ -146,8 +150,8 @@ absl::StatusOr<Benchmark> MakeMmlu(const BenchmarkOptions& options) {
   SourceReader reader(options.data, "mmlu");
   std::vector<std::vector<ChoiceRow>> rows;
   for (const std::string& subject : subjects) {
-    ASSIGN_OR_RETURN(rows.emplace_back(),
-                     ReadChoiceRows(reader, JoinPath(options.data, "mmlu/test/" + subject + "_test.csv")));
+    ASSIGN_OR_RETURN(const std::string test, reader.Find({"mmlu/test/" + subject + "_test.csv"}));
+    ASSIGN_OR_RETURN(rows.emplace_back(), ReadChoiceRows(reader, test));
     ExampleSet& set = out.examples.emplace_back();
     if (mode != MmluMode::kCloze && !chat)
       set.header = Concat("The following are multiple choice questions (with answers) about ",

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/strings.h"
+#include "core/io/byte_source.h"
 #include "core/io/file.h"
 #include "core/io/hash.h"
 #include "core/io/json.h"
@@ -100,8 +101,8 @@ absl::StatusOr<std::string> SourceReader::Find(const std::vector<std::string>& n
                              Join(names, " or ")));
   }
   for (const std::string& name : names) {
-    for (const char* packed : {"", ".gz", ".zst"}) {
-      const std::string path = JoinPath(folder_, name + packed);
+    for (const std::string_view packed : kPackedEndings) {
+      const std::string path = JoinPath(folder_, Concat(name, packed));
       if (FileExists(path)) return path;
     }
   }
@@ -134,11 +135,19 @@ absl::Status SourceReader::ReadJsonRows(
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<CsvRow>> SourceReader::ReadCsv(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxCsvBytes));
+absl::StatusOr<std::vector<CsvRow>> SourceReader::ReadCsv(const std::string& path, std::string_view first,
+                                                          std::string_view last) {
+  ASSIGN_OR_RETURN(const FileHash hash, HashFile(path));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source, OpenByteSource(path, kMaxCsvBytes));
+  ASSIGN_OR_RETURN(const std::string text, ReadAll(*source));
   ASSIGN_OR_RETURN(std::vector<CsvRow> rows, ParseCsv(text, path));
-  if (rows.empty()) return DamagedError(path + ": has no rows; the file is empty or cut short; get it again");
-  files_.push_back({.path = path, .sha256 = Sha256Hex(text), .rows = std::ssize(rows)});
+  if (!rows.empty() && rows[0].fields.front() == first && rows[0].fields.back() == last)
+    rows.erase(rows.begin());
+  if (rows.empty()) {
+    return DamagedError(path +
+                        ": has no rows but perhaps a header; the file is empty or cut short; get it again");
+  }
+  files_.push_back({.path = path, .sha256 = hash.sha256, .rows = std::ssize(rows)});
   return rows;
 }
 

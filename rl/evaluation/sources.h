@@ -18,6 +18,9 @@ struct CsvRow {
   int64_t line = 0;  // that the row begins on, from 1
 };
 
+// What may stand behind a file's name: nothing, or how it is packed.
+inline constexpr std::string_view kPackedEndings[] = {"", ".gz", ".zst"};
+
 class SourceReader {
  public:
   // `benchmark` is for messages.
@@ -33,8 +36,10 @@ class SourceReader {
       const std::string& path,
       const std::function<absl::Status(const nlohmann::json& object, const std::string& where)>& row);
 
-  // A CSV file whole.
-  absl::StatusOr<std::vector<CsvRow>> ReadCsv(const std::string& path);
+  // A CSV file whole. A first row that begins with `first` and ends with `last` names columns: it is passed
+  // over, and counts as no row.
+  absl::StatusOr<std::vector<CsvRow>> ReadCsv(const std::string& path, std::string_view first,
+                                              std::string_view last);
 
   std::vector<SourceFile> TakeFiles() { return std::move(files_); }
 

@@ -45,17 +45,19 @@ Figure Consensus(const std::vector<std::vector<Graded>>& verdicts, const Grader&
 
 std::optional<Figure> DenseScore(const std::vector<std::vector<Graded>>& verdicts) {
   std::vector<double> scores;
+  bool any = false;
   for (const std::vector<Graded>& samples : verdicts) {
     double sum = 0;
     int64_t count = 0;
     for (const Graded& sample : samples) {
-      if (!sample.dense) continue;
-      sum += *sample.dense;
+      any |= sample.dense.has_value();
+      if (sample.outcome == Outcome::kUndecided) continue;
+      sum += sample.dense.value_or(0);  // none: the question was too long to be asked
       ++count;
     }
     if (count > 0) scores.push_back(sum / static_cast<double>(count));
   }
-  if (scores.empty()) return std::nullopt;
+  if (!any) return std::nullopt;
   return MakeFigure(scores);
 }
 

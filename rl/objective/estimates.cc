@@ -23,8 +23,8 @@ Estimate MeanOverPrompts(std::span<const double> scores) {
   out.mean /= n;
   double squares = 0;
   for (const double s : scores) squares += (s - out.mean) * (s - out.mean);
-  const bool all_alike = squares == 0 && (scores[0] == 0 || scores[0] == 1);
-  if (all_alike) {
+  const auto [low, high] = std::minmax_element(scores.begin(), scores.end());
+  if (*low == *high) {
     out.half_width = std::min(1.0, 3 / n);
   } else if (n > 1) {
     out.half_width = 1.96 * std::sqrt(squares / (n - 1) / n);

@@ -12,7 +12,7 @@ namespace moebius {
 double PassAtK(int64_t n, int64_t c, int64_t k);
 
 // Mean of per-prompt scores and its 95 % interval by the normal approximation over prompts (1.96 standard
-// errors); where all are 0 or all are 1, by the rule of three (3 / n, at most 1).
+// errors); where all are alike, by the rule of three (3 / n, at most 1).
 struct Estimate {
   double mean = 0;
   double half_width = 0;

@@ -62,6 +62,12 @@ absl::StatusOr<AnswerForm> AnswerForm::Make(const proto::Answer& answer) {
 }
 
 std::optional<std::string> AnswerForm::Extract(std::string_view text) const {
+  std::optional<Found> found = Find(text);
+  if (!found) return std::nullopt;
+  return std::move(found->answer);
+}
+
+std::optional<AnswerForm::Found> AnswerForm::Find(std::string_view text) const {
   if (!think_tag_.empty()) {
     const std::string open = Opening(think_tag_), close = Closing(think_tag_);
     const size_t closed = text.rfind(close);
@@ -71,10 +77,10 @@ std::optional<std::string> AnswerForm::Extract(std::string_view text) const {
       return std::nullopt;
     if (text.find(open) != kNowhere) return std::nullopt;
   }
-  std::string answer;
+  Found found;
   switch (where_) {
     case Where::kWhole:
-      answer = Trimmed(text);
+      found.where = Trimmed(text);
       break;
     case Where::kTags: {
       const std::string open = Opening(answer_tag_), close = Closing(answer_tag_);
@@ -82,25 +88,31 @@ std::optional<std::string> AnswerForm::Extract(std::string_view text) const {
       if (closed == kNowhere) return std::nullopt;
       const size_t opened = text.substr(0, closed).rfind(open);
       if (opened == kNowhere) return std::nullopt;
-      answer = Trimmed(text.substr(opened + open.size(), closed - opened - open.size()));
+      found.where = Trimmed(text.substr(opened + open.size(), closed - opened - open.size()));
       break;
     }
     case Where::kBoxed: {
       const math::Extracted box = math::ExtractAnswer(text);
       if (box.where != "box") return std::nullopt;
-      answer = Trimmed(box.answer);
+      found.answer = Trimmed(box.answer);
+      const std::string inside = Concat('{', box.answer, '}');
+      if (const size_t at = text.rfind(inside); at != kNowhere)
+        found.where = Trimmed(text.substr(at + 1, box.answer.size()));
       break;
     }
     case Where::kLastLine:
       text = Trimmed(text);
-      answer = Trimmed(text.substr(text.rfind('\n') + 1));
+      found.where = Trimmed(text.substr(text.rfind('\n') + 1));
       break;
     case Where::kLastNumber:
-      answer = LastNumber(text).value_or("");
+      found.answer = LastNumber(text).value_or("");
+      if (const size_t at = text.rfind(found.answer); at != kNowhere)
+        found.where = text.substr(at, found.answer.size());
       break;
   }
-  if (answer.empty()) return std::nullopt;
-  return answer;
+  if (found.answer.empty()) found.answer = found.where;
+  if (found.answer.empty()) return std::nullopt;
+  return found;
 }
 
 std::string AnswerForm::Write(const WorkedAnswer& worked) const {

@@ -24,6 +24,13 @@ class AnswerForm {
   // box, only blanks, thoughts that were begun and never ended). The last of several counts; boxes joined by
   // "or", "and" or a comma are one list, as rl/math/extract.h has it.
   std::optional<std::string> Extract(std::string_view text) const;
+  // Where in `text` it stands: a part of it, empty where it was put together from several or written
+  // differently.
+  struct Found {
+    std::string answer;
+    std::string_view where;
+  };
+  std::optional<Found> Find(std::string_view text) const;
 
   // WHOLE      <think>THOUGHTS</think>ANSWER, without thoughts ANSWER (without a think tag always)
   // TAGS       <think>THOUGHTS</think><answer>ANSWER</answer>

@@ -71,6 +71,20 @@ std::optional<std::string> LastNumber(std::string_view text) {
   return number;
 }
 
+std::optional<std::string> FirstNumber(std::string_view text) {
+  size_t end = text.find_first_of("0123456789");
+  const auto digit = [&](size_t i) { return i < text.size() && absl::ascii_isdigit(text[i]); };
+  while (digit(end)) {
+    while (digit(end)) ++end;
+    if (end >= text.size()) break;
+    const bool power = text[end] == 'e' || text[end] == 'E';
+    const bool sign = power && end + 1 < text.size() && (text[end + 1] == '-' || text[end + 1] == '+');
+    const size_t next = end + (sign ? 2 : 1);
+    if ((power || text[end] == '.' || text[end] == ',') && digit(next)) end = next;
+  }
+  return LastNumber(text.substr(0, end));
+}
+
 std::string ProgramIn(std::string_view answer) {
   std::string program, block;
   bool inside = false, named = false, fenced = false;

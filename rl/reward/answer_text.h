@@ -16,6 +16,9 @@ std::string_view Trimmed(std::string_view text);
 // digit is a hyphen, and a point behind one the end of a sentence.
 std::optional<std::string> LastNumber(std::string_view text);
 
+// The first number, read the same way, of a list without blanks ("3,4") the last.
+std::optional<std::string> FirstNumber(std::string_view text);
+
 // A program: of the blocks between lines of ``` that are not blank, the last. "```python" always begins a
 // block, a bare ``` ends the one that is open or begins one. A block that is never closed goes to the end of
 // the text; if a bare ``` began it behind another block, it was a stray one and begins none. All of the text

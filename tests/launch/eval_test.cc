@@ -106,8 +106,8 @@ TEST_F(EvalVerb, PrintsATableWithHashesAndIntervals) {
   WriteTinyFolder(folder_.File("model"), TinyChat::kNone);
   ASSERT_EQ(Run({"eval", "mmlu", "sort", "--data", kEvalData, "--limit", "3", "--knob", "sort_length=3"}), 0)
       << error_;
-  for (const char* part :
-       {"pass@1 %", "letter, 1 shot, text", "terse, 0 shots, text", "seed 0", "95 %", "mmlu: ", "sha256 "})
+  for (const char* part : {"sort: seed 0, held_out 0.1, sort_length 3\n", "pass@1 %", "letter, 1 shot, text",
+                           "terse, 0 shots, text", "seed 0", "95 %", "mmlu: ", "sha256 "})
     EXPECT_NE(out_.find(part), out_.npos) << part << "\n" << out_;
 }
 
@@ -123,6 +123,36 @@ TEST_F(EvalVerb, WeightsOfNanAreNoModel) {
             kExitBadNumbers)
       << out_;
   EXPECT_NE(error_.find("not finite"), error_.npos) << error_;
+}
+
+// A knob or flag without effect would look like a result with it.
+TEST_F(EvalVerb, RefusesWhatNoBenchmarkReads) {
+  WriteTinyFolder(folder_.File("model"), TinyChat::kNone);
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"add", "--knob", "sort_length=3"},
+       "--knob sort_length is given, and none of add reads it, only sort"},
+      {{"gsm8k", "--data", kEvalData, "--knob", "seed=3"}, "none of gsm8k reads it, only procedural sets do"},
+      {{"gsm8k", "--data", kEvalData, "--style", "terse"}, "--style is given"},
+      {{"sort", "--mmlu", "cloze"}, "--mmlu is given"},
+      {{"mmlu", "--data", kEvalData, "--samples", "4"}, "--samples is given"},
+      {{"mmlu", "--data", kEvalData, "--temperature", "1"}, "--temperature is given"}};
+  for (const auto& [tail, part] : cases) {
+    std::vector<std::string> args = {"eval"};
+    args.insert(args.end(), tail.begin(), tail.end());
+    EXPECT_EQ(Run(args), kExitUsage) << part;
+    EXPECT_NE(error_.find(part), error_.npos) << error_;
+  }
+}
+
+TEST_F(EvalVerb, RecordsTheKnobsOfASet) {
+  WriteTinyFolder(folder_.File("model"), TinyChat::kNone);
+  ASSERT_EQ(Run({"eval", "maze", "--knob", "maze_rows=4", "--limit", "1", "--max-new", "2", "--json"}), 0)
+      << error_;
+  const nlohmann::json line = JsonLines(out_).at(0);
+  EXPECT_EQ(line["knobs"]["maze_rows"], 4) << line;
+  EXPECT_EQ(line["knobs"]["maze_cols"], 5);
+  EXPECT_EQ(line["knobs"]["maze_shortest"], true);
+  EXPECT_EQ(line["knobs"].size(), 7u) << line;
 }
 
 // gsm8k has two examples here, one of mmlu's subjects one.

@@ -182,7 +182,7 @@ TEST(HeatMap, ColoursByTimesTheFairShare) {
   EXPECT_TRUE(Has(svg, "<path class='h6' d='M0 0h1v1h-1z'/>")) << svg;
   EXPECT_TRUE(Has(svg, "<path class='h4' d='M0 1h1v1h-1zM0 2h1v1h-1z'/>"));
   EXPECT_TRUE(Has(svg, "<path class='h0' d='M0 3h1v1h-1z'/>"));
-  EXPECT_TRUE(Has(svg, "data-heat='40202000'"));
+  EXPECT_TRUE(Has(svg, "data-heat='0100008000800000'"));
 }
 
 TEST(HeatMap, ShowsAnEvenChoiceOfManyLayersAndSurvivesOddRows) {

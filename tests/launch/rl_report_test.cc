@@ -2,12 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "core/base/strings.h"
+#include "core/io/json.h"
 #include "launch/report/answer_card.h"
 #include "launch/report/chart.h"
 #include "launch/report/report.h"
 #include "launch/report/samples.h"
+#include "launch/report/training_charts.h"
 #include "rl/problems/problems.pb.h"
 #include "tests/launch/temp_folder.h"
 
@@ -191,8 +194,14 @@ TEST(RlReport, SplitsTextsWhereTheScorerReadsThem) {
   EXPECT_EQ(parts(answer, "3+5=8,8-2=6!\n(3+5)-2\n").answer, "(3+5)-2");
   answer.set_where(proto::Answer::TAGS);
   EXPECT_EQ(parts(answer, "<think>12</think><answer>12</answer>").before, "<think>12</think><answer>");
+  EXPECT_EQ(parts(answer, "<answer>12</answer> so 12").after, "</answer> so 12") << "not the last 12";
   EXPECT_EQ(parts(answer, "<think>12 and then").before, "<think>12 and then");
   EXPECT_EQ(parts(answer, "<think>12 and then").answer, "") << "thoughts that never end hold no answer";
+  answer.set_where(proto::Answer::BOXED);
+  EXPECT_EQ(parts(answer, "\\boxed{12}, that is 12").before, "\\boxed{");
+  EXPECT_EQ(parts(answer, "\\boxed{1} or \\boxed{2}").answer, "\\boxed{1} or \\boxed{2}") << "one list";
+  answer.set_where(proto::Answer::LAST_NUMBER);
+  EXPECT_EQ(parts(answer, "12 and 12.").before, "12 and ");
   EXPECT_EQ(SplitAnswer(std::nullopt, "5").answer, "5");
 }
 
@@ -201,6 +210,66 @@ TEST(RlReport, CutsTextsBetweenCharacters) {
   EXPECT_FALSE(Contains(text, "\\x")) << text;
   EXPECT_TRUE(Contains(text, "ää<span class='cut'>")) << text;
   EXPECT_EQ(ShortenedHtml("a<b", 3), "a&lt;b");
+}
+
+TEST(Chart, TicksThatDifferLittleReadDifferently) {
+  const auto chart = [](std::vector<Point> points) {
+    return RenderChart({.title = "t", .y_label = "", .series = {{.name = "s", .points = std::move(points)}}});
+  };
+  const std::string close = chart({{100000, 10.0001}, {100040, 10.0004}});
+  EXPECT_TRUE(Contains(close, ">10.0002<") && Contains(close, ">10.0003<")) << close;
+  EXPECT_TRUE(Contains(close, ">100.01k<") && Contains(close, ">100.02k<")) << close;
+  const std::string one = chart({{1, 5}});
+  EXPECT_TRUE(Contains(one, ">1</text>")) << one;
+  EXPECT_FALSE(Contains(one, ">0.2</text>")) << "no step is a fifth: " << one;
+}
+
+TEST(Chart, ANinthRunIsDashed) {
+  Chart chart{.title = "t", .y_label = "", .series = {}};
+  for (int i = 0; i < 9; ++i)
+    chart.series.push_back({.name = Concat("run ", i), .colour = i, .points = {{1, 1}, {2, 1.0 * i}}});
+  const std::string html = RenderChart(chart);
+  EXPECT_EQ(Count(html, "<path class='line solid c0' "), 1u);
+  EXPECT_EQ(Count(html, "<path class='line solid c0 again' "), 1u);
+}
+
+// One evaluation has an interval too.
+TEST(Chart, ASingleValuesBandIsABar) {
+  const std::string html =
+      RenderChart({.title = "t",
+                   .y_label = "",
+                   .series = {{.name = "s", .points = {{1, 0.5}}, .band = {{.low = 0.4, .high = 0.6}}}}});
+  EXPECT_TRUE(Contains(html, "<path class='line thin c0' d='M626.0 ")) << html;
+}
+
+// The script reads what stands behind data-chart as JSON.
+TEST(Chart, AnyNameIsJson) {
+  const std::string html = RenderChart(
+      {.title = "t", .y_label = "", .series = {{.name = "a\"b\\c\xff\x7f\n", .points = {{1, 1}}}}});
+  const size_t begin = html.find("data-chart='") + 12;
+  std::string json = html.substr(begin, html.find('\'', begin) - begin);
+  for (size_t at; (at = json.find("&quot;")) != json.npos;) json.replace(at, 6, "\"");
+  const auto read = ParseJson(json, "data-chart");
+  ASSERT_TRUE(read.ok()) << read.status() << json;
+  EXPECT_EQ((*read)["s"][0]["n"], "a\"b\\c\\xFF\\x7F\\x0A");
+}
+
+TEST(RlReport, LossesOfDifferentKindsHaveChartsOfTheirOwn) {
+  const auto run = [](const char* name, const char* metric) {
+    RunData out;
+    out.name = name;
+    for (int step = 1; step <= 2; ++step) {
+      MetricsRow row{.step = step, .values = {{"train/loss", 1.0}}};
+      if (*metric != 0) row.values.emplace_back(metric, 1.0);
+      out.metrics.push_back(row);
+    }
+    return out;
+  };
+  const std::string html = LossCharts({run("sft", "sft/answer_tokens"), run("dpo", "dpo/margin"),
+                                       run("text", ""), run("grpo", "rl/policy_loss")});
+  EXPECT_EQ(Count(html, "<figure"), 3u);
+  EXPECT_TRUE(Contains(html, "nats a pair") && Contains(html, "nats a token of an answer")) << html;
+  EXPECT_EQ(Count(html, "<path class='line"), 3u) << "a policy loss is none";
 }
 
 TEST(Chart, StacksLayersAndShowsTheirOwnValues) {

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "core/io/hash.h"
 #include "rl/evaluation/evaluate.h"
 #include "rl/evaluation/sources.h"
@@ -102,6 +105,8 @@ TEST(Mmlu, AsksLettersOptionTextsAndAnswers) {
   EXPECT_EQ(letter.grader, nullptr);
   EXPECT_EQ(letter.files.size(), 4u);
 
+  EXPECT_EQ(letter.files[0].rows, 2) << "the header is none";
+
   const Benchmark cloze = Make("mmlu", {.limit = 1, .mmlu = MmluMode::kCloze});
   ASSERT_EQ(cloze.questions.size(), 1u);
   EXPECT_EQ(cloze.questions[0].options[1], " blue \"azure\"");
@@ -114,6 +119,19 @@ TEST(Mmlu, AsksLettersOptionTextsAndAnswers) {
   EXPECT_EQ(graded[1].extracted, "C");
   EXPECT_EQ(graded[2].outcome, Outcome::kNoAnswer);
   EXPECT_EQ(graded[3].outcome, Outcome::kNoAnswer);
+}
+
+// A subject whose file is packed is a subject.
+TEST(Mmlu, ReadsPackedFiles) {
+  const TempFolder folder;
+  std::filesystem::copy(kEvalData, folder.File("data"), std::filesystem::copy_options::recursive);
+  const std::string test = folder.File("data/mmlu/test/sums_test.csv");
+  const std::string pack = "gzip " + test + " && gzip -k " + folder.File("data/mmlu/test/colours_test.csv");
+  ASSERT_EQ(std::system(pack.c_str()), 0);
+  const Benchmark packed = Make("mmlu", {.data = folder.File("data"), .shots = 0});
+  ASSERT_EQ(packed.questions.size(), 4u) << "colours lie there twice";
+  EXPECT_EQ(packed.questions[1].subject, "sums");
+  EXPECT_EQ(packed.files[1].sha256, HashFile(test + ".gz")->sha256);
 }
 
 TEST(Code, RunsProgramsInTheSandbox) {
@@ -131,6 +149,7 @@ TEST(Code, RunsProgramsInTheSandbox) {
                         "```\n    return 2 * x\n```"});
   EXPECT_EQ(graded[0].verdict, "OK") << "the imports of the prompt stand before a function written anew";
   EXPECT_EQ(graded[1].verdict, "OK") << "a body goes on from the prompt";
+  EXPECT_EQ(Grade(chat, {"<think>first a loop"})[0].outcome, Outcome::kNoAnswer) << "thoughts without an end";
 
   const Benchmark mbpp = Make("mbpp", {.sandbox = sandbox->get()});
   ASSERT_EQ(mbpp.questions.size(), 2u) << "11 to 510";

@@ -10,6 +10,9 @@ TEST(FindNumberAnswer, PrefersBoxThenMarkThenPhraseThenTheLastNumber) {
   EXPECT_EQ(FindNumberAnswer("The answer is 3.\n#### 4 pens\n5 left over"), "4");
   EXPECT_EQ(FindNumberAnswer("The answer is 12 apples. I checked it 2 times"), "12");
   EXPECT_EQ(FindNumberAnswer("so 3+4=7"), "7");
+  EXPECT_EQ(FindNumberAnswer("#### 4 dollars (2 each)"), "4");
+  EXPECT_EQ(FindNumberAnswer("The answer is 12 apples, 3 each"), "12");
+  EXPECT_EQ(FindNumberAnswer("The answer is 3*4 = 12 apples"), "12");
   EXPECT_EQ(FindNumberAnswer("I do not know"), std::nullopt);
 }
 

@@ -76,6 +76,20 @@ TEST(TallyVerdicts, LeavesUndecidedSamplesOutAndCountsThem) {
   EXPECT_DOUBLE_EQ(tally.cons->estimate.mean, 0);
 }
 
+// A question that was too long to ask has no partial score; what nobody could judge does not count.
+TEST(TallyVerdicts, WhatWasNotAskedScoresNothing) {
+  const auto dense = [](Outcome outcome, std::optional<double> score) {
+    return Graded{.outcome = outcome, .dense = score};
+  };
+  const Tally tally =
+      TallyVerdicts(Questions(4), {{dense(kR, 1)}, {dense(kW, 0.5)}, {dense(kW, {})}, {dense(kU, {})}},
+                    std::make_unique<ExactVotes>().get());
+  ASSERT_TRUE(tally.dense.has_value());
+  EXPECT_EQ(tally.dense->problems, 3);
+  EXPECT_DOUBLE_EQ(tally.dense->estimate.mean, 0.5);
+  EXPECT_FALSE(TallyVerdicts(Questions(1), {{Of(kW, "")}}, nullptr).dense.has_value());
+}
+
 TEST(TallyVerdicts, HasNoConsensusForOneSampleAndSplitsSubjects) {
   std::vector<Question> questions = Questions(3);
   questions[0].subject = questions[2].subject = "b";
@@ -99,7 +113,7 @@ TEST(PercentText, SaysTheRuleOfThreeWhereTheNormalApproximationIsBlind) {
   EXPECT_EQ(alike(0, 50), "0.0 (below 6.0)");
   EXPECT_EQ(alike(1, 100), "100.0 (above 97.0)");
   EXPECT_EQ(alike(1, 2), "100.0 (above 0.0)");
-  EXPECT_EQ(alike(0.5, 10), "50.0");
+  EXPECT_EQ(alike(0.5, 10), "50.0 +- 30.0");
   EXPECT_EQ(PercentText({{0, 0}, 0}), "-");
 }
 

@@ -342,6 +342,7 @@ TEST_F(ObjectiveTest, EstimatesAreAsComputedElsewhere) {
   // Where nothing differs the normal approximation says nothing.
   EXPECT_DOUBLE_EQ(MeanOverPrompts(Doubles(60, 1.0)).half_width, 0.05);
   EXPECT_DOUBLE_EQ(MeanOverPrompts(Doubles(2, 0.0)).half_width, 1);
+  EXPECT_DOUBLE_EQ(MeanOverPrompts(Doubles(60, 0.1)).half_width, 0.05) << "alike is not certain";
   EXPECT_EQ(MeanOverPrompts(Doubles{}).half_width, 0);
 }
 

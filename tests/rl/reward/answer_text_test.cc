@@ -41,6 +41,16 @@ TEST(LastNumberTest, ReadsSignsPointsAndThousands) {
     EXPECT_EQ(LastNumber(text), std::optional<std::string>(number)) << text;
   }
   EXPECT_EQ(LastNumber("twelve"), std::nullopt);
+  const std::pair<const char*, const char*> firsts[] = {{"4 dollars (2 each)", "4"},
+                                                        {" $1,234.50 or 7", "1234.50"},
+                                                        {"-3.", "-3"},
+                                                        {"is .5, not 6", ".5"},
+                                                        {"1.5e-3 x 2", "1.5e-3"},
+                                                        {"2e, 3", "2"},
+                                                        {"7, 8", "7"},
+                                                        {"12", "12"}};
+  for (const auto& [text, number] : firsts) EXPECT_EQ(FirstNumber(text), number) << text;
+  EXPECT_EQ(FirstNumber("none"), std::nullopt);
   EXPECT_EQ(LastNumber(""), std::nullopt);
 }
 

@@ -111,7 +111,7 @@ void RunFolder::DiscardIfUnused() const {
 absl::StatusOr<RunFolder> RunFolder::OpenForReading(const std::string& path) {
   RunFolder run(path);
   if (!FolderExists(path))
-    return MissingError(Concat("no run folder ", path, "; there is no such folder; check the name"));
+    return MissingError(Concat("no run folder ", path, "; ", WhyAbsent(path), "; check the name"));
   if (!FileExists(run.metrics_path()) && !FileExists(run.recipe_path())) {
     return MissingError(
         Concat(path,

@@ -63,7 +63,7 @@ const std::vector<Kind>& Kinds() {
 absl::Status RunInspect(const ParsedArgs& args) {
   const std::string& path = args.positional()[0];
   if (!FileExists(path) && !FolderExists(path)) {
-    return MissingError(Concat("cannot inspect ", path, "; there is no such file or folder; check the name"));
+    return MissingError(Concat("cannot inspect ", path, "; ", WhyAbsent(path), "; check the name"));
   }
   std::vector<std::string> names;
   for (const Kind& kind : Kinds()) {

@@ -14,7 +14,9 @@ absl::Status Validate(const SamplingParams& p) {
   }
   if (p.top_k < 0) return UsageError(Concat("top_k = ", p.top_k, " is out of range; use 0 (all) or more"));
   if (!(p.top_p > 0 && p.top_p <= 1))
-    return UsageError(Concat("top_p = ", p.top_p, " is out of range; it must be in (0, 1]"));
+    return UsageError(
+        Concat("top_p = ", p.top_p,
+               " is out of range; it must be in (0, 1]: 1 keeps all tokens, temperature 0 takes the best"));
   return absl::OkStatus();
 }
 

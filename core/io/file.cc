@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -177,6 +178,13 @@ bool FileExists(const std::string& path) {
 bool FolderExists(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+std::string WhyAbsent(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0) return "it is a file";
+  if (errno == ENOENT || errno == ENOTDIR) return "there is no such file or folder";
+  return Concat("this user may not look there (", std::strerror(errno), ")");
 }
 
 absl::StatusOr<std::vector<std::string>> ListDir(const std::string& path) {

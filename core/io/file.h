@@ -78,6 +78,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes 
 absl::StatusOr<int64_t> FileSize(const std::string& path);
 bool FileExists(const std::string& path);    // anything but a folder, links followed
 bool FolderExists(const std::string& path);  // links followed
+// Of a path that should be there and is not: "there is no such file or folder", "it is a file" where a folder
+// was wanted, or what keeps this user from looking.
+std::string WhyAbsent(const std::string& path);
 
 // Names (no path, no "." and "..") in a folder, sorted by bytes.
 absl::StatusOr<std::vector<std::string>> ListDir(const std::string& path);

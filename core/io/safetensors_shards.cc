@@ -66,7 +66,10 @@ absl::StatusOr<SafetensorsFolder> SafetensorsFolder::Open(const std::string& fol
   const std::string index_path = JoinPath(folder, IndexName(stem));
   if (!FileExists(index_path)) {
     const std::string path = JoinPath(folder, Concat(stem, ".safetensors"));
-    if (!FolderExists(folder)) return MissingError(Concat("no folder ", Printable(folder, 400)));
+    if (!FolderExists(folder)) {
+      return MissingError(Concat("no folder ", Printable(folder, 400), "; ", WhyAbsent(folder),
+                                 "; name a folder with a model"));
+    }
     if (!FileExists(path)) {
       return MissingError(Concat(Printable(folder, 400), " holds neither ", stem, ".safetensors nor ",
                                  IndexName(stem), "; name a folder with a model"));

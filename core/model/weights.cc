@@ -99,7 +99,7 @@ absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
   if (!FileExists(path)) {
     return MissingError(
-        Concat(folder, FolderExists(folder) ? " has no config.json" : ": no such folder",
+        Concat(folder, FolderExists(folder) ? " has no config.json" : ": " + WhyAbsent(folder),
                "; a model is a Hugging Face folder or a checkpoint of a run that has saved one; check the "
                "path"));
   }

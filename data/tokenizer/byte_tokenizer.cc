@@ -78,8 +78,8 @@ absl::StatusOr<Tokenizer> MakeTokenizer(const std::string& what) {
   const bool numbers = what.starts_with(kNumbers);
   if (!numbers && !what.starts_with(kSymbols)) {
     if (FileExists(what) || FolderExists(what)) return Tokenizer::Load(what);
-    return MissingError(Concat("tokenizer \"", Printable(what),
-                               "\": there is no such file; it is \"bytes\", ",
+    return MissingError(Concat("tokenizer \"", Printable(what), "\": ", WhyAbsent(what),
+                               "; it is \"bytes\", ",
                                "\"symbols:0123456789+=\", \"numbers:+=\" or a tokenizer.json; correct it"));
   }
   const std::string_view symbols = std::string_view(what).substr((numbers ? kNumbers : kSymbols).size());

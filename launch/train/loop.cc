@@ -473,9 +473,10 @@ absl::Status TrainingLoop::Run() {
     if (leads()) std::printf("nothing to do: %s; raise steps to go on\n", done.c_str());
     return absl::OkStatus();
   }
+  ASSIGN_OR_RETURN(const double peak, MeasurePeakOfRanks(r_, training_));
   absl::Status opened;
   if (leads()) {
-    auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step,
+    auto outputs = RunOutputs::Open(recipe_, config_, training_, *folder_, state().step, peak,
                                     FactsOf(r_, config_, RunsUnsafePrograms()));
     opened = outputs.status();
     if (outputs.ok()) outputs_ = std::move(*outputs);

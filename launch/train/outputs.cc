@@ -45,9 +45,15 @@ std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& con
   return facts;
 }
 
+absl::StatusOr<double> MeasurePeakOfRanks(const proto::Recipe& recipe, const Training& training) {
+  double peak = MeasureProductPeak(*training.backend, ComputeOf(recipe, *training.backend));
+  RETURN_IF_ERROR(training.trainer->mesh().Sum(std::span(&peak, 1)));
+  return peak;
+}
+
 absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recipe, const ModelConfig& config,
                                                              const Training& training, RunFolder& folder,
-                                                             int64_t first_step,
+                                                             int64_t first_step, double peak_flops,
                                                              const std::vector<RunFact>& facts) {
   const proto::Recipe& r = recipe.proto();
   std::unique_ptr<RunOutputs> out(new RunOutputs(r, config, folder));
@@ -56,7 +62,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
   out->flops_per_token_ = cost.train_flops + (mtp ? cost.train_flops_mtp : 0);
   const DType act = ComputeOf(r, *training.backend);
   const Layout& layout = training.trainer->mesh().layout();
-  out->peak_flops_ = MeasureProductPeak(*training.backend, act) * layout.ranks();
+  out->peak_flops_ = peak_flops;
   RETURN_IF_ERROR(folder.WriteRecipe(recipe.ToText()));
   std::vector<std::pair<std::string, std::string>> more = {
       {"backend", training.backend->Name()},
@@ -64,7 +70,7 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
       {"perf/mfu_basis",
        Concat(static_cast<int64_t>(out->peak_flops_ / 1e9), " GFLOP/s: ", act, " product of ",
               ProductPeakSize(*training.backend), " cubed, measured at the start of the run",
-              layout.ranks() > 1 ? Concat(" on rank 0, times ", layout.ranks(), " ranks") : std::string(),
+              layout.ranks() > 1 ? Concat(" on all ", layout.ranks(), " ranks at once") : std::string(),
               "; FLOPs of ", out->flops_per_token_ / 1e9,
               " GFLOP a token (causal attention, MTP included)")}};
   if (layout.ranks() > 1) more.push_back({"layout", ToText(layout)});

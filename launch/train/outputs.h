@@ -28,12 +28,16 @@ std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& con
 // As they are written, of a step.
 std::vector<SampleRow> SampleRowsOf(const std::vector<ShownSample>& samples, int64_t step);
 
+// FLOP/s of large products, of all ranks at once: what perf/mfu is a share of. Ranks that share cores share
+// their peak. Collective.
+absl::StatusOr<double> MeasurePeakOfRanks(const proto::Recipe& recipe, const Training& training);
+
 class RunOutputs {
  public:
-  // `first_step`: done before this process began. Measures the product peak for perf/mfu.
+  // `first_step`: done before this process began.
   static absl::StatusOr<std::unique_ptr<RunOutputs>> Open(const Recipe& recipe, const ModelConfig& config,
                                                           const Training& training, RunFolder& folder,
-                                                          int64_t first_step,
+                                                          int64_t first_step, double peak_flops,
                                                           const std::vector<RunFact>& facts);
 
   // The row of a step; validation adds to it before Write.

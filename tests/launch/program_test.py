@@ -63,7 +63,7 @@ def check_unknown_words():
     code, _, err = run("report", "/no/such/run")
     expect(code == 66 and "/no/such/run" in err, f"missing run: {code} {err!r}")
     code, out, err = run("chat", "no/such/model")
-    expect(code == 66 and not out and "no/such/model: no such folder" in err, f"chat with no model: {code} {err!r}")
+    expect(code == 66 and not out and "no/such/model: there is no such file or folder" in err, f"chat with no model: {code} {err!r}")
 
 
 def check_pipelines_have_no_model_of_their_own():

@@ -71,6 +71,7 @@ Axis ValueAxis(const Chart& chart) {
       low = std::min(low, p.y);
       high = std::max(high, p.y);
     }
+    if (!chart.draws_bands) continue;
     for (const Range& range : series.band) {
       low = std::min(low, range.low);
       high = std::max(high, range.high);
@@ -315,7 +316,8 @@ std::string RenderChart(const Chart& given) {
   out += Format("<svg viewBox='0 0 %.0f %.0f' role='img' aria-label='", kWidth, kHeight) +
          EscapeHtml(chart.title) + "' data-chart='" + PointerData(chart, x, y) + "'>";
   out += RenderAxes(chart, x, y);
-  for (const Series& series : chart.series) out += RenderBand(series, x, y);
+  if (chart.draws_bands)
+    for (const Series& series : chart.series) out += RenderBand(series, x, y);
   for (const Series& series : chart.series) out += RenderLine(series, x, y);
   return out + "<g class='pointer'></g></svg></figure>\n";
 }

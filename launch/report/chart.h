@@ -38,8 +38,9 @@ struct Chart {
   std::string y_label;
   std::string x_label = "step";
   NumberStyle y_style = NumberStyle::kPlain;
-  bool log_y = false;      // values <= 0 are left out
-  bool from_zero = false;  // the y axis starts at 0
+  bool log_y = false;       // values <= 0 are left out
+  bool from_zero = false;   // the y axis starts at 0
+  bool draws_bands = true;  // else they are shown under the pointer alone
   std::vector<Series> series;
 };
 

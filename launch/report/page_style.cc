@@ -39,6 +39,7 @@ figure{margin:0}
 .mark{display:inline-block;width:16px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle;background:var(--c)}
 .mark.round{width:8px;height:8px;border-radius:50%}
 .mark.gap,.again .mark{background:repeating-linear-gradient(90deg,var(--c) 0 5px,transparent 5px 8px)}
+.again .mark.round,.oncemore .mark.round{background:none;border:2px solid var(--c)}
 .oncemore .mark{background:repeating-linear-gradient(90deg,var(--c) 0 2px,transparent 2px 6px)}
 .c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}.c6{--c:var(--c6)}.c7{--c:var(--c7)}
 svg{display:block;width:100%}

@@ -57,7 +57,10 @@ std::string AccuracyOfOne(const Runs& runs, const std::string& name) {
 }
 
 std::string ComparedAccuracy(const Runs& runs, const std::string& name) {
-  Chart chart = Share(Concat("Held out: ", name), "right, greedy; band: 95 % interval");
+  const bool few = runs.size() <= 4;  // the bands of more hide each other
+  Chart chart = Share(Concat("Held out: ", name), few ? "right, greedy; band: 95 % interval"
+                                                      : "right, greedy; under the pointer: 95 % interval");
+  chart.draws_bands = few;
   for (size_t i = 0; i < runs.size(); ++i)
     chart.series.push_back(WithInterval(runs[i], "eval/" + name, runs[i].name, static_cast<int>(i)));
   std::string out = RenderChart(chart);

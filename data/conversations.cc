@@ -23,10 +23,13 @@ constexpr const char* kForms =
     "\"completion\": \"...\"}; correct the file";
 
 absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const json& object, const std::string& where) {
-  if (HasJsonField(object, "messages")) return ReadMessages(object, where);
   std::vector<std::string> answers;
   for (const char* field : kAnswerFields) {
     if (HasJsonField(object, field)) answers.emplace_back(field);
+  }
+  if (HasJsonField(object, "messages")) {
+    if (!HasJsonField(object, "prompt") || answers.empty()) return ReadMessages(object, where);
+    return DamagedError(Concat(where, ": has messages, and prompt and ", answers[0], "; ", kForms));
   }
   if (!HasJsonField(object, "prompt") || answers.empty()) {
     return DamagedError(Concat(where, ": has neither messages nor prompt and completion; ", kForms));
@@ -35,10 +38,10 @@ absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const json& object, const st
     return DamagedError(
         Concat(where, ": has ", Join(answers, " and "), "; only one of them can be the answer; ", kForms));
   }
-  ChatMessage prompt{.role = "user", .content = ""}, answer{.role = "assistant", .content = ""};
-  ASSIGN_OR_RETURN(prompt.content, GetString(object, "prompt", where));
-  ASSIGN_OR_RETURN(answer.content, GetString(object, answers[0], where));
-  return std::vector<ChatMessage>{std::move(prompt), std::move(answer)};
+  ASSIGN_OR_RETURN(std::vector<ChatMessage> messages, ReadPrompt(object, where));
+  ASSIGN_OR_RETURN(std::string answer, GetString(object, answers[0], where));
+  messages.push_back({"assistant", std::move(answer)});
+  return messages;
 }
 
 absl::StatusOr<EncodedChat> EncodeLine(std::string_view line, const std::string& where,
@@ -54,8 +57,7 @@ absl::StatusOr<EncodedChat> EncodeLine(std::string_view line, const std::string&
                                " is an empty answer; there is nothing to learn from it; leave the line out"));
   }
   absl::StatusOr<EncodedChat> encoded = encode(messages);
-  // Whatever the encoder refuses is a fault of this line.
-  if (!encoded.ok()) return DamagedError(Concat(where, ": ", std::string(encoded.status().message())));
+  RETURN_IF_ERROR(Annotate(encoded.status(), where));
   return encoded;
 }
 

@@ -33,9 +33,9 @@ using ConversationEncoder = std::function<absl::StatusOr<EncodedChat>(const std:
 
 // Every line of the files that `pattern` names (ExpandFiles of data/corpora; .gz and .zst are unpacked) is an
 // object with "messages": [{"role": "user", "content": "..."}, ...], or with "prompt" and one of
-// "completion", "response" and "answer". Other fields are passed over, as are empty lines. Errors (65) name
-// file and line: not JSON, neither form, an empty answer, or what `encode` refuses; and files without a
-// conversation.
+// "completion", "response" and "answer" (data/message_lines.h). Empty lines are passed over. DamagedErrors
+// name file and line: not JSON, neither form, an empty answer; and files without a conversation. Errors of
+// `encode` keep their code.
 absl::StatusOr<Conversations> ReadConversations(const std::string& pattern,
                                                 const ConversationOptions& options,
                                                 const ConversationEncoder& encode);

@@ -11,7 +11,55 @@ namespace moebius {
 
 bool IsBlankLine(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
+namespace {
+
+bool IsEmpty(const nlohmann::json& value) { return value.empty() || value == ""; }  // null is empty too
+
+// What would change the prompt or the answer, and is not rendered.
+absl::Status RefuseFields(const nlohmann::json& object, std::initializer_list<const char*> fields,
+                          const std::string& where, std::string_view why) {
+  for (const char* field : fields) {
+    if (object.contains(field) && !IsEmpty(object[field]))
+      return DamagedError(Concat(where, ": field \"", field, "\" ", why));
+  }
+  return absl::OkStatus();
+}
+
+constexpr std::string_view kNoTools =
+    "is of a conversation with tools, which no template here renders; leave the line out";
+
+absl::Status ReadThoughts(const nlohmann::json& message, const std::string& at, std::string* content) {
+  if (!message.contains("reasoning_content") || IsEmpty(message["reasoning_content"]))
+    return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string thoughts, GetString(message, "reasoning_content", at));
+  if (message["role"] != "assistant" || content->find("</think>") != content->npos) {
+    return DamagedError(Concat(at, ": field \"reasoning_content\" has thoughts, but ",
+                               message["role"] != "assistant" ? "only an assistant thinks"
+                                                              : "\"content\" has its own before </think>",
+                               "; correct the file"));
+  }
+  *content = Concat("<think>\n", thoughts, "\n</think>\n\n", *content);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ChatMessage>> ReadPrompt(const nlohmann::json& line, const std::string& where) {
+  RETURN_IF_ERROR(RefuseFields(line, {"tools", "functions"}, where, kNoTools));
+  std::vector<ChatMessage> messages;
+  if (line.contains("system") && !IsEmpty(line["system"])) {
+    ASSIGN_OR_RETURN(std::string system, GetString(line, "system", where));
+    messages.push_back({"system", std::move(system)});
+  }
+  ASSIGN_OR_RETURN(std::string prompt, GetString(line, "prompt", where));
+  messages.push_back({"user", std::move(prompt)});
+  return messages;
+}
+
 absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line, const std::string& where) {
+  RETURN_IF_ERROR(RefuseFields(line, {"tools", "functions"}, where, kNoTools));
+  RETURN_IF_ERROR(
+      RefuseFields(line, {"system"}, where, "stands beside \"messages\"; a line has one; correct the file"));
   ASSIGN_OR_RETURN(const nlohmann::json* list, GetArray(line, "messages", where));
   std::vector<ChatMessage> messages;
   for (const nlohmann::json& each : *list) {
@@ -25,6 +73,12 @@ absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line
     if (std::find(roles.begin(), roles.end(), message.role) == roles.end()) {
       return DamagedError(Concat(at, ": role \"", Printable(message.role), "\" is none of ", Join(roles),
                                  "; correct the file"));
+    }
+    RETURN_IF_ERROR(RefuseFields(each, {"tool_calls", "function_call"}, at, kNoTools));
+    RETURN_IF_ERROR(ReadThoughts(each, at, &message.content));
+    if (each.contains("weight") && each["weight"] != 1) {
+      return DamagedError(Concat(at, ": field \"weight\" is ", each["weight"].dump(),
+                                 "; every answer counts 1; leave out what is not to be learnt"));
     }
   }
   if (messages.empty())

@@ -15,9 +15,16 @@ namespace moebius {
 // A line that says nothing, which all readers pass over.
 bool IsBlankLine(std::string_view line);
 
+// DamagedErrors of both functions name `where` ("PATH line 12"), the message's number from 0 and the field:
+// also for fields that would change what is rendered, and that nothing here renders (tools, tool_calls, a
+// weight other than 1). Others are passed over.
+
 // Of {"messages": [{"role": "user", "content": "..."}, ...]}: at least one, of the roles system, user and
-// assistant. DamagedError naming `where` ("PATH line 12"), the message's number from 0 and the field. Their
-// order is the reader's affair.
+// assistant. "reasoning_content" of an answer stands before its content in <think> and </think>. Their order
+// is the reader's affair.
 absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line, const std::string& where);
+
+// Of {"prompt": "..."}, with or without "system": the user's message, behind the system's.
+absl::StatusOr<std::vector<ChatMessage>> ReadPrompt(const nlohmann::json& line, const std::string& where);
 
 }  // namespace moebius

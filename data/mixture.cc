@@ -21,6 +21,12 @@ absl::StatusOr<MixturePattern> MixturePattern::Create(const std::vector<double>&
     }
     sum += weights[k];
   }
+  for (size_t k = 0; k < weights.size(); ++k) {
+    if (weights[k] / sum * kPeriod >= 0.5) continue;
+    return UsageError(Concat("data.mixture[", k, "].weight: ", weights[k], " of ", sum,
+                             " in all is less than 1 of ", 2 * kPeriod, " samples; shares are steps of 1/",
+                             kPeriod, "; raise it, or leave the part out"));
+  }
   MixturePattern mixture;
   // Largest remainders, every part at least one step.
   std::vector<double> missing;

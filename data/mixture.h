@@ -20,7 +20,7 @@ class MixturePattern {
   };
 
   // Shares are weights over their sum, in steps of 1 / kPeriod, at least one step each. UsageError (64) for
-  // no parts, too many, or a weight that is not a positive finite number.
+  // no parts, too many, or a weight that is not a positive finite number or rounds to no step.
   static absl::StatusOr<MixturePattern> Create(const std::vector<double>& weights);
 
   Pick At(int64_t global_index) const;

@@ -294,7 +294,7 @@ std::vector<Verb> TokenizerVerbs() {
                 {.name = "text", .placeholder = "TEXT", .help = "one text instead of a file"},
                 {.name = "literal",
                  .kind = FlagKind::kSwitch,
-                 .help = "special tokens in the text are text like any other"},
+                 .help = "markers in the text are text like any other"},
                 {.name = "add-special",
                  .kind = FlagKind::kSwitch,
                  .help = "add what the tokenizer's template puts around a text"},

@@ -11,14 +11,8 @@ namespace moebius {
 
 namespace {
 constexpr utf8proc_ssize_t kMostParts = 32;  // of one code point
-}  // namespace
 
-bool NeedsNormalizing(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
-}
-
-std::string NormalizeNfc(std::string_view text) {
-  if (!IsUtf8(text)) return std::string(text);
+std::string Normalized(std::string_view text) {
   constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
   // utf8proc's own decomposition orders marks by exchanging neighbours, which takes hours where a text has
   // a million of them in a row.
@@ -47,6 +41,25 @@ std::string NormalizeNfc(std::string_view text) {
   const utf8proc_ssize_t size = utf8proc_reencode(points.data(), count, kOptions);
   if (size < 0) return std::string(text);
   return {reinterpret_cast<const char*>(points.data()), static_cast<size_t>(size)};
+}
+
+}  // namespace
+
+bool NeedsNormalizing(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
+std::string NormalizeNfc(std::string_view text) {
+  if (!IsUtf8(text)) return std::string(text);
+  // Hugging Face's normaliser is older than Unicode 13 and leaves the one pair apart that came then (Dives
+  // Akuru), which utf8proc composes.
+  constexpr std::string_view kFirst = "\U00011935", kPair = "\U00011935\U00011930";
+  std::string out;
+  for (size_t at = text.find(kPair); at != std::string_view::npos; at = text.find(kPair)) {
+    out += Normalized(text.substr(0, at + kFirst.size()));
+    text.remove_prefix(at + kFirst.size());
+  }
+  return out.empty() ? Normalized(text) : out + Normalized(text);
 }
 
 }  // namespace moebius

@@ -73,14 +73,22 @@ std::vector<AddedToken> Added(const TokenizerSpec& spec, bool normalized) {
   return tokens;
 }
 
+// "<think>", "<｜User｜>", "[INST]": what structures a text, whether or not tokenizer.json calls it special.
+bool IsBracketed(std::string_view token) {
+  return (token.starts_with('<') && token.ends_with('>')) || (token.starts_with('[') && token.ends_with(']'));
+}
+
 }  // namespace
 
 struct Tokenizer::Impl {
   Impl(TokenizerSpec spec, std::string json_text);
 
-  void EncodeRaw(std::string_view text, BpeModel::Scratch* scratch, std::vector<int32_t>* ids) const;
-  void EncodeNormalized(std::string_view text, bool parse_special, BpeModel::Scratch* scratch,
-                        std::vector<int32_t>* ids) const;
+  void Encode(std::string_view text, bool parse_special, BpeModel::Scratch* scratch,
+              std::vector<int32_t>* ids) const;
+  // Added tokens that `matcher` finds become their ids, and encode_rest what lies between.
+  template <typename EncodeRest>
+  void EncodeAround(const AddedTokenMatcher& matcher, std::string_view text, bool parse_special,
+                    std::vector<int32_t>* ids, const EncodeRest& encode_rest) const;
   void EncodePlain(std::string_view text, BpeModel::Scratch* scratch, std::vector<int32_t>* ids) const;
 
   std::string json;
@@ -94,6 +102,7 @@ struct Tokenizer::Impl {
   std::string token_bytes;             // of all tokens, by id
   std::vector<uint32_t> token_starts;  // [vocab_size + 1] offsets in token_bytes
   std::vector<bool> special;           // by id
+  std::vector<bool> marker;            // [vocab_size] EncodeOptions::parse_special
   mutable ScratchPool scratch_pool;
 };
 
@@ -119,7 +128,11 @@ Tokenizer::Impl::Impl(TokenizerSpec spec, std::string json_text)
     added_ids.emplace(token.content, token.id);
   }
   special.resize(tokens.size());
-  for (const AddedToken& token : added_tokens) special[token.id] = token.special;
+  marker.resize(tokens.size());
+  for (const AddedToken& token : added_tokens) {
+    special[token.id] = token.special;
+    marker[token.id] = token.special || IsBracketed(token.content);
+  }
   for (const std::string& token : tokens) {
     token_starts.push_back(static_cast<uint32_t>(token_bytes.size()));
     token_bytes += token;
@@ -127,36 +140,33 @@ Tokenizer::Impl::Impl(TokenizerSpec spec, std::string json_text)
   token_starts.push_back(static_cast<uint32_t>(token_bytes.size()));
 }
 
-void Tokenizer::Impl::EncodeRaw(std::string_view text, BpeModel::Scratch* scratch,
-                                std::vector<int32_t>* ids) const {
+template <typename EncodeRest>
+void Tokenizer::Impl::EncodeAround(const AddedTokenMatcher& matcher, std::string_view text,
+                                   bool parse_special, std::vector<int32_t>* ids,
+                                   const EncodeRest& encode_rest) const {
   size_t from = 0, search = 0;
   for (;;) {
-    const AddedTokenMatcher::Match match = raw_matcher.Next(text, search, from);
-    if (match.begin > from) EncodeNormalized(text.substr(from, match.begin - from), true, scratch, ids);
+    const AddedTokenMatcher::Match match = matcher.Next(text, search, from);
+    search = match.search;
+    if (match.id >= 0 && marker[match.id] && !parse_special) continue;  // text, and hides what it spans
+    if (match.begin > from) encode_rest(text.substr(from, match.begin - from));
     if (match.id < 0) return;
     ids->push_back(match.id);
     from = match.end;
-    search = match.search;
   }
 }
 
-void Tokenizer::Impl::EncodeNormalized(std::string_view text, bool parse_special, BpeModel::Scratch* scratch,
-                                       std::vector<int32_t>* ids) const {
-  std::string normalized;
-  if (normalize_nfc && NeedsNormalizing(text)) {
-    normalized = NormalizeNfc(text);
-    text = normalized;
-  }
-  if (!parse_special || normalized_matcher.empty()) return EncodePlain(text, scratch, ids);
-  size_t from = 0, search = 0;
-  for (;;) {
-    const AddedTokenMatcher::Match match = normalized_matcher.Next(text, search, from);
-    if (match.begin > from) EncodePlain(text.substr(from, match.begin - from), scratch, ids);
-    if (match.id < 0) return;
-    ids->push_back(match.id);
-    from = match.end;
-    search = match.search;
-  }
+void Tokenizer::Impl::Encode(std::string_view text, bool parse_special, BpeModel::Scratch* scratch,
+                             std::vector<int32_t>* ids) const {
+  EncodeAround(raw_matcher, text, parse_special, ids, [&](std::string_view raw) {
+    std::string normalized;
+    if (normalize_nfc && NeedsNormalizing(raw)) {
+      normalized = NormalizeNfc(raw);
+      raw = normalized;
+    }
+    EncodeAround(normalized_matcher, raw, parse_special, ids,
+                 [&](std::string_view plain) { EncodePlain(plain, scratch, ids); });
+  });
 }
 
 void Tokenizer::Impl::EncodePlain(std::string_view text, BpeModel::Scratch* scratch,
@@ -195,11 +205,7 @@ void Tokenizer::Encode(std::string_view text, std::vector<int32_t>* ids, const E
   CHECK_LT(text.size(), size_t{1} << 32);
   if (options.add_special) ids->insert(ids->end(), impl_->prefix_ids.begin(), impl_->prefix_ids.end());
   std::unique_ptr<BpeModel::Scratch> scratch = impl_->scratch_pool.Take();
-  if (options.parse_special) {
-    impl_->EncodeRaw(text, scratch.get(), ids);
-  } else {
-    impl_->EncodeNormalized(text, false, scratch.get(), ids);
-  }
+  impl_->Encode(text, options.parse_special, scratch.get(), ids);
   impl_->scratch_pool.Give(std::move(scratch));
   if (options.add_special) ids->insert(ids->end(), impl_->suffix_ids.begin(), impl_->suffix_ids.end());
 }

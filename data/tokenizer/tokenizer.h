@@ -17,8 +17,10 @@
 namespace moebius {
 
 struct EncodeOptions {
-  // Added tokens that stand in the text ("<|endoftext|>") become their ids; else they are text like any
-  // other, which is right for what strangers wrote.
+  // Markers that stand in the text become their ids; else they are text like any other, which is right for
+  // what strangers wrote. Markers are special tokens ("<|endoftext|>") and, as tokenizers disagree on what is
+  // special, added tokens in brackets ("<think>", DeepSeek's "<｜User｜>", "[INST]"). Other added tokens
+  // (runs of blanks) are words, and become their ids always.
   bool parse_special = true;
   // What the tokenizer's template puts around a text (mostly a begin-of-text token).
   bool add_special = false;

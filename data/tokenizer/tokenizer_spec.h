@@ -41,6 +41,10 @@ struct TokenizerSpec {
 // a feature (another model, expression, normalizer, ...) that this tokenizer does not have.
 absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view json, const std::string& source);
 
+// The first field of tokenizer.json, of those that decide a text's ids, in which two differ that have the
+// same tokens by id: "pre_tokenizer", "normalizer", "model.merges", ...; "" for none.
+std::string_view FirstDifference(const TokenizerSpec& a, const TokenizerSpec& b);
+
 // As HF's save(pretty) lays it out. Prefix and suffix become a TemplateProcessing.
 std::string WriteTokenizerJson(const TokenizerSpec& spec);
 

@@ -412,4 +412,21 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view json, const st
   return Reader(root, model, source).Read();
 }
 
+std::string_view FirstDifference(const TokenizerSpec& a, const TokenizerSpec& b) {
+  const auto same_merge = [](const TokenizerSpec::Merge& x, const TokenizerSpec::Merge& y) {
+    return x.left == y.left && x.right == y.right && x.result == y.result;
+  };
+  const auto same_token = [](const AddedToken& x, const AddedToken& y) {
+    return x.id == y.id && x.content == y.content && x.normalized == y.normalized && x.lstrip == y.lstrip &&
+           x.rstrip == y.rstrip;
+  };
+  if (a.pre_tokenizer != b.pre_tokenizer || a.add_prefix_space != b.add_prefix_space) return "pre_tokenizer";
+  if (a.normalize_nfc != b.normalize_nfc) return "normalizer";
+  if (!std::ranges::equal(a.merges, b.merges, same_merge)) return "model.merges";
+  if (a.ignore_merges != b.ignore_merges) return "model.ignore_merges";
+  if (a.unknown_id != b.unknown_id || a.fuse_unknown != b.fuse_unknown) return "model.unk_token";
+  if (!std::ranges::is_permutation(a.added_tokens, b.added_tokens, same_token)) return "added_tokens";
+  return "";
+}
+
 }  // namespace moebius

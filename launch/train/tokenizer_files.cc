@@ -67,7 +67,15 @@ absl::Status CheckSameTokenizer(const std::string& json, const std::string& sour
   int32_t id = 0;
   const int32_t size = std::min(a.vocab_size(), b.vocab_size());
   while (id < size && a.TokenBytes(id) == b.TokenBytes(id)) ++id;
-  if (id == size && a.vocab_size() == b.vocab_size()) return absl::OkStatus();
+  if (id == size && a.vocab_size() == b.vocab_size()) {
+    ASSIGN_OR_RETURN(const TokenizerSpec first, ParseTokenizerJson(json, source));
+    ASSIGN_OR_RETURN(const TokenizerSpec second, ParseTokenizerJson(other, path));
+    const std::string_view field = FirstDifference(first, second);
+    if (field.empty()) return absl::OkStatus();
+    return UsageError(Concat(source, " has another tokenizer than ", path, ": the same tokens, but another ",
+                             field, ", so that it cuts texts differently; build the data with --tokenizer ",
+                             path, ", or start a run of its own"));
+  }
   return UsageError(Concat(source, " has another tokenizer than ", path, " (", a.vocab_size(), " and ",
                            b.vocab_size(), " tokens, the first difference at id ", id,
                            "); the model knows ids of the one only; build the data with --tokenizer ", path,

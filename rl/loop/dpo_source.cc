@@ -19,11 +19,7 @@ namespace moebius {
 namespace {
 
 absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const nlohmann::json& line, const std::string& where) {
-  if (!HasJsonField(line, "messages")) {
-    ASSIGN_OR_RETURN(std::string prompt, GetString(line, "prompt", where));
-    return std::vector<ChatMessage>{{"user", std::move(prompt)}};
-  }
-  return ReadMessages(line, where);
+  return HasJsonField(line, "messages") ? ReadMessages(line, where) : ReadPrompt(line, where);
 }
 
 absl::StatusOr<PreferencePair> ReadPair(const nlohmann::json& line, const PromptCodec& codec,
@@ -33,7 +29,7 @@ absl::StatusOr<PreferencePair> ReadPair(const nlohmann::json& line, const Prompt
   for (const auto& [field, to] : {std::pair{"chosen", &pair.chosen}, {"rejected", &pair.rejected}}) {
     ASSIGN_OR_RETURN(const std::string answer, GetString(line, field, where));
     absl::StatusOr<EncodedChat> chat = codec.Example(messages, answer);
-    if (!chat.ok()) return DamagedError(Concat(where, ": ", chat.status().message()));
+    RETURN_IF_ERROR(Annotate(chat.status(), where));
     const auto group = std::find(chat->is_answer.begin(), chat->is_answer.end(), true);
     const int64_t at = group - chat->is_answer.begin();
     pair.prompt.assign(chat->ids.begin(), chat->ids.begin() + at);

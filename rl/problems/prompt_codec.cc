@@ -58,7 +58,7 @@ bool BeginsWith(const std::vector<ChatSegment>& all, const std::vector<ChatSegme
 
 absl::Status CheckOrder(const std::vector<ChatMessage>& prompt) {
   if (!prompt.empty() && prompt.back().role == "user") return absl::OkStatus();
-  return UsageError(
+  return DamagedError(
       "the conversation has no question; the message before an answer must be the user's; correct its roles");
 }
 
@@ -193,7 +193,7 @@ absl::StatusOr<std::vector<ChatSegment>> PromptCodec::AnswerSegments(
     }
   }
   if (!has_text)
-    return UsageError("the answer is empty; there is nothing to learn from it; leave the example out");
+    return DamagedError("the answer is empty; there is nothing to learn from it; leave the example out");
   return segments;
 }
 
@@ -202,10 +202,11 @@ absl::StatusOr<EncodedChat> PromptCodec::Encode(const std::vector<ChatSegment>& 
     if (segment.is_marker) continue;
     for (size_t i = 0; i < segment.text.size(); ++i) {
       if (has_byte_[static_cast<unsigned char>(segment.text[i])]) continue;
-      return UsageError(Concat("the tokenizer has no token for \"", Printable(segment.text.substr(i, 1)),
-                               "\" in \"", Printable(segment.text),
-                               "\"; it would be lost; use a tokenizer that has it (tokenizer: \"bytes\" has "
-                               "all)"));
+      return DamagedError(
+          Concat("the tokenizer has no token for \"", Printable(segment.text.substr(i, 1)), "\" in \"",
+                 Printable(segment.text),
+                 "\"; it would be lost; use a tokenizer that has it (tokenizer: \"bytes\" has "
+                 "all)"));
     }
   }
   EncodedChat out;
@@ -219,13 +220,13 @@ absl::StatusOr<std::vector<int32_t>> PromptCodec::Prompt(const std::vector<ChatM
   ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments, PromptSegments(messages));
   ASSIGN_OR_RETURN(EncodedChat encoded, Encode(segments));
   if (encoded.ids.empty())
-    return UsageError("the prompt is empty; there is nothing to answer; give it a text");
+    return DamagedError("the prompt is empty; there is nothing to answer; give it a text");
   return std::move(encoded.ids);
 }
 
 absl::StatusOr<EncodedChat> PromptCodec::Conversation(const std::vector<ChatMessage>& messages) const {
   if (messages.empty() || messages.back().role != "assistant") {
-    return UsageError(
+    return DamagedError(
         "the conversation has no answer; its last message must be the assistant's; correct its roles");
   }
   ASSIGN_OR_RETURN(std::vector<ChatSegment> segments, PromptSegments({messages.begin(), messages.end() - 1}));
@@ -233,7 +234,7 @@ absl::StatusOr<EncodedChat> PromptCodec::Conversation(const std::vector<ChatMess
   segments.insert(segments.end(), answer.begin(), answer.end());
   ASSIGN_OR_RETURN(EncodedChat encoded, Encode(segments));
   if (encoded.is_answer.front())
-    return UsageError("the prompt is empty; there is nothing to answer; give it a text");
+    return DamagedError("the prompt is empty; there is nothing to answer; give it a text");
   return encoded;
 }
 

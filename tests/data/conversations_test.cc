@@ -96,12 +96,51 @@ TEST_F(ConversationsTest, ErrorsNameFileAndLine) {
            {R"({"messages": [{"role": "user"}]})", "messages[0]: field \"content\""},
            {R"({"messages": ["x"]})", "messages[0] is string \"x\""},
            {R"({"messages": [{"role": "tool", "content": "x"}]})", "role \"tool\""},
+           {R"({"messages": [{"role": "user", "content": "x"}], "tools": [{"a": 1}]})", "field \"tools\""},
+           {R"({"messages": [{"role": "user", "content": "x"}], "system": "s"})", "field \"system\""},
+           {R"({"prompt": "x", "answer": "a", "tools": [{"a": 1}]})", "field \"tools\""},
+           {R"({"messages": [{"role": "user", "content": "x"}], "prompt": "x", "response": "b"})",
+            "and response"},
+           {R"({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]})",
+            "messages[0]: field \"tool_calls\""},
+           {R"({"messages": [{"role": "assistant", "content": "x", "weight": 0}]})", "\"weight\" is 0"},
+           {R"({"messages": [{"role": "user", "content": "x", "reasoning_content": "y"}]})",
+            "only an assistant"},
+           {R"({"messages": [{"role": "assistant", "content": "a</think>b", "reasoning_content": "y"}]})",
+            "has its own"},
            {R"({"messages": [{"role": "assistant", "content": ""}]})", "message 1 is an empty answer"}}) {
     const auto read = Read(std::string(R"({"prompt": "q", "answer": "a"})") + "\n" + c.line + "\n");
     EXPECT_EQ(ExitCode(read.status()), kExitDamaged) << c.line;
     EXPECT_TRUE(Contains(read.status(), scratch_.path("a.jsonl") + " line 2")) << read.status();
     EXPECT_TRUE(Contains(read.status(), c.what)) << read.status();
   }
+}
+
+TEST_F(ConversationsTest, ASystemsWordsAndAnAnswersThoughtsAreRead) {
+  const auto read = Read(
+      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q", "name": "Ada"},)"
+      R"({"role": "assistant", "content": "a", "tool_calls": [], "weight": 1, "reasoning_content": null}]})"
+      "\n"
+      R"({"system": "s", "prompt": "q", "answer": "a", "tools": []})"
+      "\n"
+      R"({"system": "", "prompt": "q", "answer": "<think>\nt\n</think>\n\na"})"
+      "\n"
+      R"({"messages": [{"role": "user", "content": "q"},)"
+      R"({"role": "assistant", "content": "a", "reasoning_content": "t"}], "answer": "of another kind"})");
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->items.size(), 4u);
+  EXPECT_EQ(read->items[0].ids, read->items[1].ids);
+  EXPECT_EQ(read->items[2].ids, read->items[3].ids);
+  EXPECT_NE(read->items[1].ids, read->items[2].ids);
+}
+
+// The recipe lacks something, and no line is damaged.
+TEST_F(ConversationsTest, ErrorsOfTheEncoderKeepTheirCode) {
+  WriteRaw(scratch_.path("a.jsonl"), R"({"prompt": "q", "answer": "a"})");
+  const auto read = ReadConversations(scratch_.path("a.jsonl"), {.max_tokens = 9},
+                                      [](const auto&) { return UsageError("choose a chat_template"); });
+  EXPECT_EQ(ExitCode(read.status()), kExitUsage);
+  EXPECT_TRUE(Contains(read.status(), "line 1")) << read.status();
 }
 
 TEST_F(ConversationsTest, NothingToReadIsAnError) {

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/status.h"
+#include "core/base/strings.h"
+#include "core/io/file.h"
 #include "core/io/json.h"
 #include "data/tokenizer/byte_tokenizer.h"
 #include "tests/core/io/scratch.h"
@@ -34,6 +36,29 @@ TEST(TokenizerFiles, AreMadeWhereThereIsNothing) {
     EXPECT_EQ(*GetString(*config, "eos_token", "config"), "<|endoftext|>");
   }
   EXPECT_EQ(ExitCode(TokenizerFilesFrom("{", "bytes", "").status()), kExitDamaged);
+}
+
+// The same tokens by id, and other ids for a text.
+TEST(CheckSameTokenizer, NamesWhatCutsTextsDifferently) {
+  const Scratch scratch;
+  const absl::StatusOr<std::string> text =
+      ReadFile(MOEBIUS_SOURCE_DIR "/tests/data/tokenizer/fixture/tokenizer.json");
+  ASSERT_TRUE(text.ok()) << text.status();
+  const nlohmann::json tokenizer = nlohmann::json::parse(*text);
+  const auto check = [&](const nlohmann::json& other) {
+    WriteRaw(scratch.path("tokenizer.json"), other.dump());
+    return CheckSameTokenizer(*text, "data.h5", scratch.folder());
+  };
+  EXPECT_TRUE(check(tokenizer).ok()) << "written in another way";
+  nlohmann::json merges = tokenizer;
+  std::swap(merges["model"]["merges"][0], merges["model"]["merges"][1]);
+  nlohmann::json blanks = tokenizer;
+  for (auto& token : blanks["added_tokens"]) token["lstrip"] = true;
+  for (const auto& [other, field] : {std::pair{merges, "model.merges"}, {blanks, "added_tokens"}}) {
+    const absl::Status status = check(other);
+    EXPECT_EQ(ExitCode(status), kExitUsage) << field;
+    EXPECT_NE(status.message().find(Concat("another ", field)), absl::string_view::npos) << status;
+  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <ctime>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 
@@ -61,6 +62,9 @@ TEST(NormalizeTest, IsUtf8procsAndTakesTimeInProportion) {
     ASSERT_EQ(NormalizeNfc(text), reinterpret_cast<const char*>(want)) << text;
     std::free(want);
   }
+  EXPECT_EQ(NormalizeNfc("e\u0301\U00011935\U00011930e\u0301\U00011938"),
+            "\u00e9\U00011935\U00011930\u00e9\U00011938")
+      << "a pair of Unicode 13, which Hugging Face's normaliser does not know";
   std::string marks = "a";
   for (const char* mark : {"\u0301", "\u0323"}) {
     for (int i = 0; i < 1000000; ++i) marks += mark;
@@ -101,6 +105,33 @@ TEST(Tokenizer, LeavesSpecialTokensInTextAloneWhenTold) {
   const std::vector<int32_t> parsed = tokenizer.Encode(text);
   EXPECT_EQ(parsed, (std::vector<int32_t>{parsed[0], 1, *tokenizer.TokenToId("<think>")}));
   EXPECT_EQ(tokenizer.Decode(parsed, SpecialTokens::kSkip), "a<think>");
+}
+
+// GPT-NeoX's tokens of blanks are words of its vocabulary, in strangers' text too. What a special token spans
+// is text, and nothing is looked for in it (HF with encode_special_tokens).
+TEST(Tokenizer, AddedWordsAreFoundWhereMarkersAreNot) {
+  nlohmann::json json = nlohmann::json::parse(LoadFixture().json());
+  const int32_t first = LoadFixture().vocab_size();
+  const std::pair<const char*, bool> added[] = {{"  ", false}, {"    ", false}, {"a  b", true}};
+  for (int32_t i = 0; i < 3; ++i) {
+    json["added_tokens"].push_back({{"id", first + i},
+                                    {"content", added[i].first},
+                                    {"special", added[i].second},
+                                    {"normalized", false},
+                                    {"lstrip", false},
+                                    {"rstrip", false},
+                                    {"single_word", false}});
+  }
+  const Tokenizer tokenizer = *Tokenizer::FromJson(json.dump(), "test");
+  for (const bool parse : {true, false}) {
+    const std::vector<int32_t> ids = tokenizer.Encode("      if", {.parse_special = parse});
+    ASSERT_GE(ids.size(), 3u);
+    EXPECT_EQ(ids[0], first + 1);
+    EXPECT_EQ(ids[1], first);
+  }
+  const std::vector<int32_t> ids = tokenizer.Encode("a  b  c", {.parse_special = false});
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), first), 1) << "that behind b";
+  EXPECT_EQ(tokenizer.Decode(ids), "a  b  c");
 }
 
 TEST(Tokenizer, AddsWhatTheTemplateSays) {

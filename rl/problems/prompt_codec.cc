@@ -202,11 +202,10 @@ absl::StatusOr<EncodedChat> PromptCodec::Encode(const std::vector<ChatSegment>& 
     if (segment.is_marker) continue;
     for (size_t i = 0; i < segment.text.size(); ++i) {
       if (has_byte_[static_cast<unsigned char>(segment.text[i])]) continue;
-      return DamagedError(
-          Concat("the tokenizer has no token for \"", Printable(segment.text.substr(i, 1)), "\" in \"",
-                 Printable(segment.text),
-                 "\"; it would be lost; use a tokenizer that has it (tokenizer: \"bytes\" has "
-                 "all)"));
+      return UsageError(Concat("the tokenizer has no token for \"", Printable(segment.text.substr(i, 1)),
+                               "\" in \"", Printable(segment.text),
+                               "\"; it would be lost; use a tokenizer that has it (tokenizer: \"bytes\" has "
+                               "all)"));
     }
   }
   EncodedChat out;

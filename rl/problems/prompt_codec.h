@@ -41,9 +41,9 @@ class PromptCodec {
   // answer token, or (plain) an end-of-document token.
   static absl::StatusOr<PromptCodec> Create(const Tokenizer& tokenizer, PromptCodecOptions options);
 
-  // The functions below are DamagedErrors for messages that are out of order, for an empty prompt or answer,
-  // and for text with a byte that the tokenizer has no token for; UsageErrors for several messages without a
-  // template.
+  // The functions below are DamagedErrors for messages that are out of order and for an empty prompt or
+  // answer; UsageErrors for several messages without a template, and for text with a byte that the tokenizer
+  // has no token for.
 
   // Ids up to where the answer begins. The last message is the user's.
   absl::StatusOr<std::vector<int32_t>> Prompt(const std::vector<ChatMessage>& messages) const;

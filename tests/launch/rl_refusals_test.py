@@ -172,7 +172,7 @@ def refuse_supervised():
     refuse("an empty answer", sft + 'sft { data: "%s" }' % lines(
         "s1.jsonl", turn, {"messages": [turn["messages"][0], {"role": "assistant", "content": ""}]}), 65, "s1.jsonl", "2")
     refuse("a symbol without a token", sft + 'sft { data: "%s" }' % lines(
-        "s2.jsonl", {"prompt": "sort 21=", "completion": "x"}), 65, "s2.jsonl")
+        "s2.jsonl", {"prompt": "sort 21=", "completion": "x"}), 64, "s2.jsonl line 1", "no token")
     refuse("only long conversations", sft + 'sft { data: "%s" }' % lines(
         "s3.jsonl", {"prompt": "sort 21=", "completion": "1" * 40}), 64, "1 are longer than batch.sequence_length 32")
     refuse("preferences of nothing", dpo, 64, "dpo.data")

@@ -215,7 +215,7 @@ TEST(PromptCodec, TextThatTheTokenizerWouldLoseIsRefused) {
   ASSERT_TRUE(codec.ok()) << codec.status();
   EXPECT_TRUE(codec->Example({{"user", "1+1="}}, "2").ok());
   const auto prompt = codec->Prompt({{"user", "1 + 1="}});
-  EXPECT_EQ(ExitCode(prompt.status()), kExitDamaged);
+  EXPECT_EQ(ExitCode(prompt.status()), kExitUsage);
   EXPECT_TRUE(Contains(prompt.status(), "no token for \" \" in \"1 + 1=\"")) << prompt.status();
   EXPECT_FALSE(codec->Example({{"user", "1+1="}}, "two").ok());
 }

@@ -164,6 +164,20 @@ std::vector<Verb> Family(const std::vector<Verb>& verbs, const std::string& word
 
 bool IsHelp(const std::string& word) { return word == "--help" || word == "-h"; }
 
+// Only before "--": what follows belongs to the verb; "-h" may be a flag's value.
+bool AsksForHelp(const Verb& verb, const std::vector<std::string>& args) {
+  const auto end = std::find(args.begin(), args.end(), "--");
+  for (auto word = args.begin(); word != end; ++word) {
+    if (*word == "--help") return true;
+    const bool is_value =
+        word != args.begin() && std::any_of(verb.flags.begin(), verb.flags.end(), [&](const Flag& f) {
+          return f.kind != FlagKind::kSwitch && *(word - 1) == "--" + f.name;
+        });
+    if (*word == "-h" && !is_value) return true;
+  }
+  return false;
+}
+
 absl::Status UnknownVerb(const std::vector<Verb>& verbs, const std::vector<std::string>& args) {
   const std::vector<Verb> family = Family(verbs, args[0]);
   std::vector<std::string> names;
@@ -290,8 +304,11 @@ class ArgsParser {
     } else if (*i + 1 < args.size() && !args[*i + 1].starts_with("--")) {
       value = args[++*i];
     } else {
-      return UsageError(
-          Concat(name, " needs a value; nothing follows it; write ", name, " ", flag->placeholder));
+      const bool flag_follows = *i + 1 < args.size();
+      return UsageError(Concat(name, " needs a value; ",
+                               flag_follows ? Concat("'", Printable(args[*i + 1], 40), "' looks like a flag")
+                                            : std::string("nothing follows it"),
+                               "; write ", name, flag_follows ? "=" : " ", flag->placeholder));
     }
     RETURN_IF_ERROR(CheckValue(*flag, value));
     if (flag->kind != FlagKind::kRepeatedText) entry.values.clear();
@@ -366,9 +383,7 @@ int RunProgram(const std::vector<Verb>& verbs, const std::vector<std::string>& a
     status = FlushOutput();
   } else if (const Verb* verb = FindVerb(verbs, args, &used); verb != nullptr) {
     const std::vector<std::string> rest(args.begin() + used, args.end());
-    // Only before "--": what follows belongs to the verb.
-    const auto end = std::find(rest.begin(), rest.end(), "--");
-    if (std::find_if(rest.begin(), end, IsHelp) != end) {
+    if (AsksForHelp(*verb, rest)) {
       Print(VerbHelp(*verb));
     } else {
       absl::StatusOr<ParsedArgs> parsed = ParseArgs(*verb, rest);

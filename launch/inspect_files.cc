@@ -1,6 +1,7 @@
 #include "launch/inspect_files.h"
 
 #include <cstdio>
+#include <fstream>
 #include <map>
 
 #include "core/base/strings.h"
@@ -111,7 +112,12 @@ absl::Status PrintDataFolder(const std::string& path) {
   return absl::OkStatus();
 }
 
-bool IsTokenFile(const std::string& path) { return path.ends_with(".h5") && FileExists(path); }
+bool IsTokenFile(const std::string& path) {
+  if (!FileExists(path)) return false;
+  char magic[8] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof magic);
+  return path.ends_with(".h5") || std::string_view(magic, sizeof magic) == "\x89HDF\r\n\x1a\n";
+}
 
 absl::Status PrintTokenFile(const std::string& path) {
   ASSIGN_OR_RETURN(const std::unique_ptr<TokenFile> file, TokenFile::Open(path));

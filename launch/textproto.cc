@@ -263,7 +263,7 @@ absl::Status ReadLayer(const std::string& path, const std::string& included_at, 
                        pb::Message* message, Origins* origins) {
   const std::string from = included_at.empty() ? "" : included_at + ": include: ";
   if (FolderExists(path)) {
-    return UsageError(Concat(from, path, " is a folder; a recipe is a file of protobuf text; name the file"));
+    return UsageError(Concat(from, path, " is a folder; protobuf text is read from a file; name the file"));
   }
   absl::StatusOr<std::string> text = ReadFile(path, kMaxFileBytes);
   if (!text.ok()) {

@@ -35,7 +35,9 @@ absl::StatusOr<ConvertResult> ConvertFile(const std::string& from, const std::st
 
 absl::Status Convert(const ParsedArgs& args, bool manifest) {
   const std::string from = ModelFolderOf(args.positional()[0]);
-  const std::string& to = args.positional()[1];
+  std::string to = args.positional()[1];
+  while (to.size() > 1 && (to.ends_with('/') || to.ends_with("/."))) to.pop_back();
+  if (to.empty()) return UsageError("OUT is empty; a new folder is written there; name one");
   ConvertOptions options{.dtype = std::nullopt, .manifest = manifest};
   if (args.Text("dtype") == "fp32") options.dtype = DType::kF32;
   if (args.Text("dtype") == "bf16") options.dtype = DType::kBF16;
@@ -50,6 +52,14 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
     std::printf(
         "note: %s has no tensors of the MTP modules that its config.json promises; written without them\n",
         from.c_str());
+  }
+  if (!result.not_finite.empty()) {
+    std::printf("note: %s has values that are not finite (NaN or infinity); a model with them cannot be run\n",
+                result.not_finite.c_str());
+  }
+  if (!FileExists(JoinPath(to, "tokenizer.json"))) {
+    std::printf("note: %s has no tokenizer.json; written without one, so ids take the place of texts\n",
+                from.c_str());
   }
   if (result.mtp_unnamed) {
     std::printf("note: %s has MTP modules that its config.json does not name; written without them\n",

@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "core/base/nearest.h"
 #include "core/base/strings.h"
 #include "core/generate/generate.h"
 #include "core/io/json.h"
@@ -63,6 +65,24 @@ struct Prompt {
   int64_t max_new;
 };
 
+absl::Status CheckFields(const nlohmann::json& object, const std::string& where) {
+  const std::vector<std::string> known = {"ids", "prompt", "max_new"};
+  if (!object.is_object())
+    return DamagedError(
+        Concat(where, ": is ", DescribeJson(object), "; a line is one JSON object; correct it"));
+  for (const auto& [name, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string nearest = Nearest(name, known);
+    return DamagedError(Concat(where, ": has no field \"", Printable(name), "\"; a line has ", Join(known),
+                               "; ",
+                               nearest.empty() ? "leave it out" : Concat("did you mean ", nearest, "?")));
+  }
+  if (HasJsonField(object, "ids") != HasJsonField(object, "prompt")) return absl::OkStatus();
+  return DamagedError(Concat(where, HasJsonField(object, "ids") ? ": has both" : ": has neither", " \"ids\" ",
+                             HasJsonField(object, "ids") ? "and" : "nor",
+                             " \"prompt\"; one of them is continued; correct it"));
+}
+
 // Lines {"ids": [...]} or {"prompt": "text"}, with "max_new" where the answer's length is not the flag's.
 absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const ModelConfig& config,
                                               const Text& text, int64_t max_new) {
@@ -74,6 +94,7 @@ absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const Mod
     if (!more) return prompts;
     if (line.empty()) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, lines.Where()));
+    RETURN_IF_ERROR(CheckFields(object, lines.Where()));
     int64_t length = max_new;
     if (HasJsonField(object, "max_new")) {
       ASSIGN_OR_RETURN(length, GetInt(object, "max_new", lines.Where(), 1, 1 << 24));
@@ -83,16 +104,18 @@ absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const Mod
       auto ids = text.Prompt(prompt);
       if (!ids.ok()) return Annotate(ids.status(), lines.Where());
       prompts.push_back({*std::move(ids), length});
-      continue;
+    } else {
+      ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
+                       GetIntArray(object, "ids", lines.Where(), 0, config.vocab_size - 1));
+      if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
+      prompts.push_back({{ids.begin(), ids.end()}, length});
     }
-    if (!HasJsonField(object, "ids")) {
-      return DamagedError(lines.Where() +
-                          ": has neither \"ids\" nor \"prompt\"; one of them is continued; add it");
+    const int64_t positions = std::ssize(prompts.back().ids) + length;
+    if (positions > config.max_position_embeddings) {
+      return UsageError(Concat(lines.Where(), ": ", prompts.back().ids.size(), " prompt tokens and ", length,
+                               " new ones exceed the ", config.max_position_embeddings,
+                               " positions of the model; shorten one of them"));
     }
-    ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
-                     GetIntArray(object, "ids", lines.Where(), 0, config.vocab_size - 1));
-    if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
-    prompts.push_back({{ids.begin(), ids.end()}, length});
   }
 }
 
@@ -131,20 +154,26 @@ absl::StatusOr<std::vector<GenerateResult>> Stream1(const Run& run) {
   return results;
 }
 
+std::string TextOf(const Run& run, size_t i, const GenerateResult& result, bool json) {
+  if (json || run.tokenizer == nullptr) return DumpJson(ToJson(result, run.tokenizer)) + "\n";
+  std::vector<int32_t> all = run.requests[i].prompt;
+  all.insert(all.end(), result.tokens.begin(), result.tokens.end());
+  return Concat("--- ", i + 1, "\n", run.tokenizer->DecodeText(all, SpecialTokens::kSkip), "\n");
+}
+
+// In the order of the requests, each as soon as those before it are done: what is written stays where the run
+// is stopped.
 absl::StatusOr<std::vector<GenerateResult>> PrintAll(const Run& run, bool json) {
-  auto results = Generate(run.decoder, run.requests, {.max_batch = run.max_batch});
-  if (!results.ok()) return results;
-  for (size_t i = 0; i < results->size(); ++i) {
-    const GenerateResult& result = (*results)[i];
-    if (json || run.tokenizer == nullptr) {
-      Print(DumpJson(ToJson(result, run.tokenizer)) + "\n");
-      continue;
-    }
-    std::vector<int32_t> all = run.requests[i].prompt;
-    all.insert(all.end(), result.tokens.begin(), result.tokens.end());
-    Print(Concat("--- ", i + 1, "\n", run.tokenizer->DecodeText(all, SpecialTokens::kSkip), "\n"));
-  }
-  return results;
+  std::map<size_t, std::string> waiting;
+  size_t next = 0;
+  return Generate(run.decoder, run.requests,
+                  {.max_batch = run.max_batch, .on_result = [&](size_t i, const GenerateResult& result) {
+                     waiting[i] = TextOf(run, i, result, json);
+                     for (auto it = waiting.find(next); it != waiting.end(); it = waiting.find(++next)) {
+                       Print(it->second);
+                       waiting.erase(it);
+                     }
+                   }});
 }
 
 absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, const std::string& folder,
@@ -183,6 +212,9 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
 }
 
 absl::Status RunGenerate(const ParsedArgs& args) {
+  const bool json = args.On("json") || args.Given("batch");
+  if (args.On("logprobs") && !json)
+    return UsageError("--logprobs needs --json or --batch; a text has no place for them; add --json");
   ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend(DeviceOf(args)));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
@@ -203,7 +235,6 @@ absl::Status RunGenerate(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(folder, *backend, *stream, options));
   Decoder decoder(*loaded.model, *backend, *stream, {.drafts = options.mtp});
 
-  const bool json = args.On("json") || args.Given("batch");
   Run run{decoder, text.tokenizer(), std::move(requests), args.Integer("batch-size")};
   const auto start = std::chrono::steady_clock::now();
   const bool stream1 = run.requests.size() == 1 && !json && run.tokenizer != nullptr;

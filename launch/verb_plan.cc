@@ -37,6 +37,13 @@ absl::StatusOr<LayoutPlan> PlanForThisMachine(const proto::Recipe& r, const Mode
   return plan;
 }
 
+// Steps of small models take milliseconds.
+std::string ShortSeconds(double seconds) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g ms", 1e3 * seconds);
+  return seconds < 1 ? text : HumanSeconds(seconds);
+}
+
 absl::Status Print(const proto::Recipe& r, const ModelConfig& config, const LayoutPlan& plan, DType act,
                    double peak_flops) {
   const Schedule& s = plan.schedule;
@@ -63,11 +70,11 @@ absl::Status Print(const proto::Recipe& r, const ModelConfig& config, const Layo
     std::printf("%13d  %-6s  %5.1f%%  %21.0f  %s\n", p, stages.c_str(), 100 * plan.run.ranks[p].bubble,
                 plan.run.ranks[p].peak_activations, HumanBytes(state.bytes).c_str());
   }
-  std::printf("\nstep        %s, bubble %.1f%% on the worst rank", HumanSeconds(plan.run.makespan).c_str(),
+  std::printf("\nstep        %s, bubble %.1f%% on the worst rank", ShortSeconds(plan.run.makespan).c_str(),
               100 * plan.run.bubble());
   if (const auto formula = PublishedBubble(s, plan.costs)) {
-    std::printf(" = %s idle; the published %s gives %s%s", HumanSeconds(plan.run.worst_idle()).c_str(),
-                formula->text.c_str(), HumanSeconds(formula->value).c_str(),
+    std::printf(" = %s idle; the published %s gives %s%s", ShortSeconds(plan.run.worst_idle()).c_str(),
+                formula->text.c_str(), ShortSeconds(formula->value).c_str(),
                 formula->exact ? ", exactly" : " (equal stages)");
   }
   std::printf("\n");
@@ -101,12 +108,8 @@ absl::Status PlanForCluster(const ParsedArgs& args, const proto::Recipe& r, cons
   if (args.On("search")) {
     ASSIGN_OR_RETURN(const ClusterPlanner::Found found, planner.Search(r, ranks));
     std::printf("%s", planner.Describe(found, 20).c_str());
-    if (found.plans.empty()) {
-      return args.Given("timeline") ? UnavailableError(
-                                          "--timeline: no layout fits, so there is no step to draw; "
-                                          "give more ranks, or leave the flag out")
-                                    : absl::OkStatus();
-    }
+    if (found.plans.empty())
+      return UnavailableError(Concat("--search: no layout of ", ranks, " ranks fits; give more --ranks"));
     std::printf("\nthe first of them\n%s", planner.Describe(found.plans[0]).c_str());
     return WriteTimeline(args, found.plans[0].layout);
   }

@@ -23,6 +23,12 @@ std::string DefaultPage(const std::vector<std::string>& named) {
 }
 
 absl::Status RunReport(const ParsedArgs& args) {
+  if (args.Given("out") &&
+      (args.Text("out").empty() || args.Text("out") == "-" || args.Text("out").ends_with('/'))) {
+    return UsageError(Concat("--out \"", Printable(args.Text("out")),
+                             "\" names no file; a page is written to one; "
+                             "give --out FILE.html"));
+  }
   std::vector<RunData> runs;
   for (const std::string& named : args.positional()) {
     const std::vector<std::string> stages = StageFoldersIn(named);

@@ -288,11 +288,16 @@ absl::StatusOr<std::unique_ptr<sandbox::Sandbox>> StartSandbox(const Recipe& rec
 }
 
 absl::Status RunTrain(const ParsedArgs& args) {
+  const bool prints = args.On("print-config"), plans = args.On("dry-run");
+  if (prints && plans)
+    return UsageError("--print-config and --dry-run both print and stop; give one of them");
+  if ((prints || plans) && args.Given("timeline"))
+    return UsageError("--timeline draws a step, and --print-config and --dry-run run none; leave one out");
   const absl::StatusOr<std::pair<Recipe, ModelConfig>> loaded = LoadRecipeAndModel(args);
   RankOptions options{.ranks = static_cast<int>(args.Integer("ranks"))};
   if (!loaded.ok()) return RefuseOnAllRanks(options, loaded.status());
   const auto& [recipe, config] = *loaded;
-  if (args.On("print-config")) {
+  if (prints) {
     std::fputs(recipe.ToText().c_str(), stdout);
     return absl::OkStatus();
   }
@@ -300,7 +305,7 @@ absl::Status RunTrain(const ParsedArgs& args) {
   options.world = WorldOptionsOf(r);
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
-  if (args.On("dry-run")) {
+  if (plans) {
     if (args.Given("ranks") && r.task() != proto::PIPELINE)
       RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(args.Integer("ranks"))).status());
     return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)

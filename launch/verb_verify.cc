@@ -236,6 +236,7 @@ class Report {
     o["counts"] = d.counts;
     o["loss"] = d.loss;
     o["step"] = d.step;
+    o["evaluation"] = d.step == config_.steps + 1;  // the one after the last step
     o["torn_replica"] = d.torn_replica;
     o["routing_margin"] = margin_;
     o["gradient_bound"] = bounds_.gradient;

@@ -138,19 +138,28 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
       add(Concat("batch.sequences ", batch.sequences,
                  " does not divide by parallel.data x parallel.expert = ", layout.data, " x ", layout.expert,
                  "; use ", NearestMultiples(shards, batch.sequences)));
-    } else {
-      const absl::StatusOr<Schedule> schedule = ScheduleOf(layout, MicrobatchesOf(layout, batch));
-      if (absl::IsNotFound(schedule.status())) return schedule.status();
-      if (!schedule.ok()) {
-        add(Concat("parallel.schedule: ", std::string(schedule.status().message())));
-      } else if (schedule->stages > model.num_hidden_layers) {
-        add(Concat("parallel.schedule ", layout.schedule, " on ", layout.pipeline, " pipeline ranks has ",
-                   schedule->stages, " stages, but the model has ", model.num_hidden_layers,
-                   " layers; use fewer pipeline ranks or more layers"));
-      } else if (!schedule->ComputeOnly() && schedule->stages > 1 && SharesEmbedding(model)) {
-        const absl::Status tied = CheckTied(*schedule, layout.schedule);
-        if (!tied.ok()) add(std::string(tied.message()));
-      }
+    }
+    const int64_t share = std::max<int64_t>(1, batch.sequences / shards);
+    const int64_t each = batch.microbatch_sequences > 0 ? std::min(share, batch.microbatch_sequences) : share;
+    if (each * batch.length > kMostMicrobatchTokens) {
+      add(Concat("a microbatch of ", each, " sequences of ", batch.length,
+                 " tokens is more than one pass takes (", kMostMicrobatchTokens,
+                 " tokens); set batch.microbatch_sequences to ",
+                 std::max<int64_t>(1, kMostMicrobatchTokens / batch.length), " or less"));
+    }
+    const bool divides = batch.sequences % shards == 0;
+    const absl::StatusOr<Schedule> schedule =
+        divides ? ScheduleOf(layout, MicrobatchesOf(layout, batch)) : ScheduleShape(layout);
+    if (absl::IsNotFound(schedule.status())) return schedule.status();
+    if (!schedule.ok()) {
+      add(Concat("parallel.schedule: ", std::string(schedule.status().message())));
+    } else if (schedule->stages > model.num_hidden_layers) {
+      add(Concat("parallel.schedule ", layout.schedule, " on ", layout.pipeline, " pipeline ranks has ",
+                 schedule->stages, " stages, but the model has ", model.num_hidden_layers,
+                 " layers; use fewer pipeline ranks or more layers"));
+    } else if (!schedule->ComputeOnly() && schedule->stages > 1 && SharesEmbedding(model)) {
+      const absl::Status tied = CheckTied(*schedule, layout.schedule);
+      if (!tied.ok()) add(std::string(tied.message()));
     }
   }
   if (wrong.empty()) return layout;

@@ -42,7 +42,10 @@ int RankOf(const Layout& layout, const Coordinates& at);
 struct BatchSizes {
   int64_t sequences = 1;             // the global batch (the smallest, under a ramp)
   int64_t microbatch_sequences = 0;  // 0: a rank's whole share at once
+  int64_t length = 0;                // tokens of a sequence; 0: of no matter
 };
+// Tokens that one pass may have: far more than fit any memory, and few enough for 32-bit positions.
+inline constexpr int64_t kMostMicrobatchTokens = int64_t{1} << 27;
 int64_t MicrobatchesOf(const Layout& layout, const BatchSizes& batch);
 
 // `data` 0 becomes what is left of `ranks`. Every size that does not fit is named in one UsageError, each

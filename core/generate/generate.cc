@@ -190,6 +190,7 @@ class Generation {
       const std::span<const Route> routes = decoder_.routes(i);
       result.routes.assign(routes.begin(), routes.end());
       decoder_.Drop(i);
+      if (options_.on_result != nullptr) options_.on_result(sequences_[i].request, result);
       if (i + 1 < std::ssize(sequences_)) sequences_[i] = std::move(sequences_.back());
       sequences_.pop_back();
     }

@@ -47,6 +47,8 @@ struct GenerateOptions {
   int64_t max_batch = 64;  // sequences decoded at once
   // Called for every token as it is drawn; false ends that request.
   std::function<bool(size_t request, const SampledToken& token)> on_token = nullptr;
+  // Called for every request as it ends, in whatever order they do.
+  std::function<void(size_t request, const GenerateResult& result)> on_result = nullptr;
 };
 
 // Results in the order of the requests. Neither batch size nor company changes a request's random numbers

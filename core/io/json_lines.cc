@@ -67,8 +67,11 @@ absl::Status ReadJsonLines(const std::string& path,
   size_t begin = 0;
   for (int64_t number = 1;; ++number) {
     const size_t end = text.find('\n', begin);
-    if (end == std::string::npos) return absl::OkStatus();
     const std::string source = Concat(path, ", line ", number);
+    if (end == std::string::npos) {
+      if (begin == text.size() || text[begin] == '{') return absl::OkStatus();  // a torn line of ours
+      return DamagedError(Concat(source, ": not a JSON object; the file is damaged; restore or remove it"));
+    }
     ASSIGN_OR_RETURN(const nlohmann::json object,
                      ParseJson(std::string_view(text).substr(begin, end - begin), source));
     if (!object.is_object())

@@ -1,6 +1,7 @@
 #include "core/model/convert.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -16,7 +17,10 @@ namespace {
 
 // What travels beside the weights, unchanged.
 constexpr const char* kCompanions[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                       "generation_config.json", "chat_template.jinja"};
+                                       "generation_config.json", "chat_template.jinja",
+                                       // Read by transformers alone.
+                                       "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
+                                       "chat_template.json"};
 
 DType StoredAs(DType source) {
   switch (source) {
@@ -60,8 +64,9 @@ float Rounded(float value, DType dtype) {
   return dtype == DType::kBF16 ? BF16::FromFloat(value).ToFloat() : value;
 }
 
+// `not_finite` becomes the first tensor with a NaN or infinity.
 absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpec>& specs,
-                          const TensorReader& read) {
+                          const TensorReader& read, std::string* not_finite) {
   ASSIGN_OR_RETURN(const SafetensorsFolder written, SafetensorsFolder::Open(folder));
   for (const TensorSpec& spec : specs) {
     ASSIGN_OR_RETURN(const std::vector<float> wanted, read(spec.name));
@@ -71,6 +76,9 @@ absl::Status CheckWritten(const std::string& folder, const std::vector<TensorSpe
                         const float r = Rounded(a, spec.dtype);
                         return r == b || (r != r && b != b);
                       });
+    if (not_finite->empty() &&
+        !std::all_of(found.begin(), found.end(), [](float value) { return std::isfinite(value); }))
+      *not_finite = spec.name;
     if (!same)
       return CannotWriteError(
           Concat(folder, ": tensor ", spec.name, " reads back differently; the disk is unreliable"));
@@ -190,7 +198,7 @@ absl::StatusOr<ConvertResult> WriteCheckpointFolder(const std::string& to, const
   const std::string& temporary = directory.temporary_path();
   ASSIGN_OR_RETURN(std::vector<WrittenFile> written,
                    WriteTensors(temporary, content.tensors, content.read, "model"));
-  RETURN_IF_ERROR(CheckWritten(temporary, content.tensors, content.read));
+  RETURN_IF_ERROR(CheckWritten(temporary, content.tensors, content.read, &result.not_finite));
   std::map<std::string, std::string> texts = content.companions;
   texts["config.json"] = ConfigToJson(content.config, wide ? "float32" : "bfloat16");
   for (const auto& [name, text] : texts) {

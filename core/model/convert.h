@@ -25,7 +25,8 @@ struct ConvertResult {
   int64_t bytes = 0;
   bool mtp_dropped =
       false;  // the config promises MTP modules that the folder has not (transformers drops them)
-  bool mtp_unnamed = false;  // the folder has more MTP modules than the config names: they were left out
+  std::string not_finite = {};  // the first tensor with a value that is not; "": none
+  bool mtp_unnamed = false;     // the folder has more MTP modules than the config names: they were left out
 };
 
 // Reads the Hugging Face folder `from`, checks every tensor against its config.json, and writes `to` (which

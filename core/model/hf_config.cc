@@ -178,6 +178,8 @@ absl::Status ReadQwenMoe(Fields& f, const json& object, const std::string& sourc
 }
 
 void ReadGqa(Fields& f, ModelConfig& c) {
+  // transformers' defaults are 8 and 4 heads, whatever their number.
+  if (c.model_type == "mixtral" || c.model_type == "qwen3_moe") f.Need("num_key_value_heads");
   c.num_key_value_heads = c.num_attention_heads;
   f.Take("num_key_value_heads", c.num_key_value_heads, 1);
   c.head_dim = c.num_attention_heads > 0 ? c.hidden_size / c.num_attention_heads : 0;
@@ -221,6 +223,10 @@ absl::StatusOr<ModelConfig> ConfigFromJson(const std::string& text, const std::s
   f.Take("num_hidden_layers", c.num_hidden_layers);
   f.Take("num_attention_heads", c.num_attention_heads);
   f.Take("max_position_embeddings", c.max_position_embeddings);
+  if (c.model_type == "mixtral") {  // transformers' defaults of this family
+    c.rope_theta = 1e6;
+    c.rms_norm_eps = 1e-5;
+  }
   f.Take("rope_theta", c.rope_theta);
   f.Take("rms_norm_eps", c.rms_norm_eps);
   f.Take("tie_word_embeddings", c.tie_word_embeddings);

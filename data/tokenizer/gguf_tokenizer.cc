@@ -1,5 +1,6 @@
 #include "data/tokenizer/gguf_tokenizer.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base/strings.h"
@@ -155,6 +156,14 @@ absl::StatusOr<std::map<std::string, std::string>> TokenizerFilesFromGguf(const 
     files["chat_template.jinja"] = chat;
   }
   files["tokenizer_config.json"] = DumpJson(config, 2) + "\n";
+  // What ends a turn, where that is another token than what ends a document.
+  nlohmann::ordered_json ends = nlohmann::ordered_json::array();
+  for (const char* name : {"eos", "eot", "eom"}) {
+    ASSIGN_OR_RETURN(const int32_t id, NamedToken(file, spec, name));
+    if (id >= 0 && std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+  }
+  if (ends.size() > 1)
+    files["generation_config.json"] = DumpJson(nlohmann::ordered_json{{"eos_token_id", ends}}, 2) + "\n";
   return files;
 }
 

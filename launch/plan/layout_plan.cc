@@ -23,7 +23,8 @@ absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& r, const ModelConfig& co
   const double share = static_cast<double>(sequences) / plan.layout.batch_shards();
   const auto length = static_cast<double>(r.batch().sequence_length());
   plan.microbatch_tokens = share / static_cast<double>(microbatches) * length;
-  plan.largest_microbatch_tokens = std::min(share, static_cast<double>(batch.microbatch_sequences)) * length;
+  const auto each = static_cast<double>(batch.microbatch_sequences);
+  plan.largest_microbatch_tokens = (each > 0 ? std::min(share, each) : share) * length;
   return plan;
 }
 

@@ -331,9 +331,14 @@ absl::StatusOr<Layout> LayoutOf(const proto::Recipe& recipe, const ModelConfig& 
                       .schedule = p.schedule(),
                       .chunks = static_cast<int>(p.chunks()),
                       .exchange = ExchangeOf(recipe)};
+  // Answers to a prompt are packed by their own lengths.
+  const bool whole =
+      recipe.task() == proto::PRETRAIN || recipe.task() == proto::SFT || recipe.task() == proto::DISTILL;
   const auto fit = [&](int64_t sequences) {
     return FitLayout(wanted, ranks, config,
-                     {.sequences = sequences, .microbatch_sequences = recipe.batch().microbatch_sequences()});
+                     {.sequences = sequences,
+                      .microbatch_sequences = recipe.batch().microbatch_sequences(),
+                      .length = whole ? recipe.batch().sequence_length() : 0});
   };
   RETURN_IF_ERROR(fit(recipe.batch().sequences()).status());
   for (const auto& point : recipe.batch().ramp()) {

@@ -249,6 +249,17 @@ TEST(ClusterPlanTest, MemoryIsOfTheLargestMicrobatch) {
   EXPECT_EQ(two.layout.run.ranks[0].peak_bytes, one.layout.run.ranks[0].peak_bytes);
 }
 
+// 0 is a rank's whole share, not none of it.
+TEST(ClusterPlanTest, MemoryOfAWholeShareIsThatOfAMicrobatchOfItsSize) {
+  Job job("one_gpu.textproto", "h200.textproto", {"batch.sequences=8", "batch.microbatch_sequences=8"});
+  const ClusterPlan given = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1).value();
+  job.recipe.mutable_batch()->set_microbatch_sequences(0);
+  const ClusterPlan whole = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1).value();
+  EXPECT_GT(whole.working_bytes, 0);
+  EXPECT_EQ(whole.working_bytes, given.working_bytes);
+  EXPECT_EQ(whole.layout.run.ranks[0].peak_bytes, given.layout.run.ranks[0].peak_bytes);
+}
+
 // DualPipe's two holders of a stage are at both ends of the job: their gradients leave the node.
 TEST(ClusterPlanTest, GradientsOfTwoHoldersCrossNodes) {
   const auto reduce = [](const std::vector<std::string>& sets) {

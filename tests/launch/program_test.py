@@ -130,6 +130,42 @@ def check_plans_price_only_what_they_know():
     expect(shares[0] and shares[1] and shares[0] != shares[1], f"plan with and without MTP: {shares}")
 
 
+def check_words_that_look_like_flags():
+    code, _, err = run("generate", "no/such/model", "--prompt", "-- hi")
+    expect(code == 64 and "write --prompt=TEXT" in err, f"--prompt '-- hi': {code} {err!r}")
+    code, out, err = run("generate", "no/such/model", "--prompt", "-h")
+    expect(code == 66 and not out, f"--prompt -h: {code} {out!r} {err!r}")
+    for words in (("train", QUICKSTART, "--dry-run", "--timeline", "x.html"), ("train", QUICKSTART, "--dry-run", "--print-config"),
+                  ("generate", "no/such/model", "--logprobs"), ("report", "x", "--out", "-"), ("report", "x", "--out", "")):
+        code, out, err = run(*words)
+        expect(code == 64 and not out and "error: " in err, f"{' '.join(words)}: {code} {out!r} {err!r}")
+
+
+def check_batches_beyond_any_memory():
+    for sequences in ("8388607", "16777216"):
+        code, out, err = run("train", QUICKSTART, "--dry-run", "--set", f"batch.sequences={sequences}")
+        expect(code == 0 and "memory" in out, f"a dry run knows no ranks to share {sequences}: {code} {err!r}")
+        for words in (("train", QUICKSTART), ("plan", QUICKSTART)):
+            code, _, err = run(*words, "--set", f"batch.sequences={sequences}")
+            expect(code == 64 and "batch.microbatch_sequences" in err, f"{' '.join(words)} of {sequences}: {code} {err!r}")
+
+
+def check_a_search_that_finds_nothing():
+    with tempfile.TemporaryDirectory() as folder:
+        for flags in ((), ("--timeline", f"{folder}/t.html")):
+            code, out, err = run("plan", str(RECIPES / "one_gpu.textproto"), "--set", "model.hidden_size=16384", "--cluster",
+                                 str(RECIPES / "clusters" / "h800.textproto"), "--ranks", "1", "--search", *flags)
+            expect(code == 69 and "fit" in out and "no layout of 1 ranks fits" in err, f"{flags}: {code} {out!r} {err!r}")
+
+
+def check_metrics_that_are_none():
+    with tempfile.TemporaryDirectory() as folder:
+        for text, wanted in (("garbage", 65), ('{"step":1,"los', 66), ("", 66)):
+            pathlib.Path(folder, "metrics.jsonl").write_text(text)
+            code, _, err = run("report", folder)
+            expect(code == wanted, f"report of metrics {text!r}: {code} {err!r}")
+
+
 def check_standard_input_may_be_a_socket():
     here, there = socket.socketpair()
     graded = subprocess.Popen([BINARY, "grade", "--tsv", "-"], stdin=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -152,5 +188,9 @@ check_a_few_steps_can_be_timed()
 check_plans_say_what_is_fp8()
 check_sizes_beyond_any_machine()
 check_plans_price_only_what_they_know()
+check_words_that_look_like_flags()
+check_batches_beyond_any_memory()
+check_a_search_that_finds_nothing()
+check_metrics_that_are_none()
 check_standard_input_may_be_a_socket()
 print(f"{len(names)} verbs: {', '.join(names)}")

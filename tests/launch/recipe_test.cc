@@ -175,6 +175,16 @@ TEST(Recipe, SetsElementsOfRepeatedSections) {
   ExpectHas(recipe->ToText(), "# --set optimizer.phase[0].steps=10");
 }
 
+// One --set is one field: what stands behind its value was set too, or crashed.
+TEST(Recipe, NothingFollowsTheValueOfAnOverride) {
+  for (const char* set :
+       {"sample.prompts=[\"a\"] every_steps: 3", "sample.prompts=[\"a\"], every_steps: 3",
+        "optimizer={lr: 2e-3} seed: 9", "optimizer={lr: 2e-3} include: \"nosuch\"",
+        "optimizer.phase=[{steps: 5}] lr: 3", "mtp={loss_weight: 0.1} optimizer { lr: 1 }"}) {
+    ExpectHas(RecipeError(kMinimalRecipe, {set}), "one --set sets one field; repeat it");
+  }
+}
+
 TEST(Recipe, SuggestsForWrongOverrides) {
   ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.lrr=1"}), "did you mean optimizer.lr? ");
   ExpectHas(RecipeError(kMinimalRecipe, {"lr=1"}), "did you mean optimizer.lr? ");

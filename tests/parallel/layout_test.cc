@@ -69,6 +69,22 @@ TEST(Layout, NamesEverySizeThatDoesNotFitAtOnceWithTheNearestThatDo) {
       << error;
 }
 
+TEST(Layout, NamesAScheduleBesideABatchThatDoesNotDivide) {
+  const std::string error =
+      ErrorOf(FitLayout({.pipeline = 2, .data = 3, .schedule = "1f1c"}, 6, Model(), {.sequences = 16}));
+  EXPECT_NE(error.find("batch.sequences 16 does not divide"), std::string::npos) << error;
+  EXPECT_NE(error.find("1f1b"), std::string::npos) << error;
+}
+
+// Positions of a pass are 32-bit numbers, and no machine has memory for so many.
+TEST(Layout, RefusesMicrobatchesBeyondAnyMemory) {
+  const BatchSizes batch{.sequences = 1 << 24, .microbatch_sequences = 0, .length = 128};
+  const std::string error = ErrorOf(FitLayout({}, 1, Model(), batch));
+  EXPECT_NE(error.find("set batch.microbatch_sequences to 1048576 or less"), std::string::npos) << error;
+  EXPECT_TRUE(FitLayout({}, 1, Model(), {.sequences = 1 << 20, .length = 128}).ok());
+  EXPECT_TRUE(FitLayout({.data = 16}, 16, Model(), batch).ok()) << "each rank has a part";
+}
+
 TEST(Layout, RefusesWhatScheduleOrModelCannotDo) {
   EXPECT_NE(ErrorOf(FitLayout({.pipeline = 4, .schedule = "dualpipe"}, 4, Model(),
                               {.sequences = 4, .microbatch_sequences = 1}))

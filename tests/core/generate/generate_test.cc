@@ -70,6 +70,20 @@ TEST_F(GenerateTest, ABatchGivesWhatEachRequestGivesAlone) {
   }
 }
 
+TEST_F(GenerateTest, EveryResultIsSaidOnceWhenItEnds) {
+  const std::vector<GenerateRequest> requests = Mixed(1.0);
+  std::map<size_t, Ids> said;
+  std::vector<size_t> order;
+  const std::vector<GenerateResult> results =
+      Run(requests, {.max_batch = 3, .on_result = [&](size_t i, const GenerateResult& result) {
+                       said[i] = result.tokens;
+                       order.push_back(i);
+                     }});
+  ASSERT_EQ(order.size(), requests.size());
+  for (size_t i = 0; i < results.size(); ++i) EXPECT_EQ(said[i], results[i].tokens) << i;
+  EXPECT_FALSE(std::is_sorted(order.begin(), order.end())) << "short ones end first";
+}
+
 TEST_F(GenerateTest, AStopTokenEndsItsSequenceAndIsItsLast) {
   const std::vector<GenerateRequest> requests = Mixed(1.0);
   const std::vector<GenerateResult> results = Run(requests);

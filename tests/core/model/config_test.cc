@@ -182,6 +182,10 @@ TEST(ConfigTest, FamiliesHaveTheChoicesOfTheirModels) {
   EXPECT_EQ(mixtral.moe_intermediate_size, 48);
   EXPECT_TRUE(mixtral.norm_topk_prob);
   EXPECT_EQ(mixtral.rope_theta, 1e6);
+  json bare = GoldenJson("mixtral");  // transformers' defaults of the family
+  for (const char* field : {"rope_theta", "rope_parameters", "rms_norm_eps"}) bare.erase(field);
+  EXPECT_EQ(Read(bare).rope_theta, 1e6);
+  EXPECT_EQ(Read(bare).rms_norm_eps, 1e-5);
 
   const ModelConfig qwen2 = Read(GoldenJson("qwen2_tied"));
   EXPECT_TRUE(qwen2.attention_bias);

@@ -52,6 +52,19 @@ TEST(GgufTokenizer, EncodesWithMergesAndAddedTokens) {
   EXPECT_FALSE(files->contains("chat_template.jinja"));
 }
 
+// A chat model ends its turns with another token than its documents.
+TEST(GgufTokenizer, WritesEveryEndOfATurn) {
+  TokenizerGguf gguf;
+  gguf.text.Int("tokenizer.ggml.eos_token_id", 0);
+  EXPECT_FALSE(gguf.Files()->contains("generation_config.json"));
+  gguf = TokenizerGguf();
+  gguf.text.Int("tokenizer.ggml.eos_token_id", 0).Int("tokenizer.ggml.eot_token_id", 1);
+  const auto files = gguf.Files();
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(nlohmann::json::parse(files->at("generation_config.json"))["eos_token_id"],
+            nlohmann::json({0, 1}));
+}
+
 TEST(GgufTokenizer, WritesSpecialTokensAndChatTemplate) {
   TokenizerGguf gguf;
   gguf.text.Int("tokenizer.ggml.bos_token_id", 0).Int("tokenizer.ggml.padding_token_id", 1);

@@ -1,11 +1,13 @@
 #include "data/chat_template.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
+#include "data/jinja_words.h"
 
 namespace moebius {
 namespace {
@@ -84,6 +86,53 @@ absl::StatusOr<std::string> DefaultSystem(const std::string& text, const std::st
   return "";
 }
 
+// What templates of a family say beside their markers. The released ones say more where tools are, in texts
+// that begin so.
+struct FamilyWords {
+  std::vector<std::string_view> markers, texts, words;
+};
+
+constexpr std::string_view kChatMlEnd = "<|im_end|>";
+
+const FamilyWords kChatMlWords = {
+    {"<|im_start|>", kChatMlEnd, "<think>", "</think>"},
+    {"# Tools\n\nYou may call one or more functions",
+     "\n</tools>\n\nFor each function call, return a json object"},
+    {"system", "user", "assistant", "tool", "role", "content", "reasoning_content", "tool_calls", "tool_call",
+     "tool_response", "name", "arguments"}};
+
+const FamilyWords kLlama3Words = {
+    {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
+     "<|python_tag|>"},
+    {"Cutting Knowledge Date: December 2023\n", "Today Date: ", "26 Jul 2024", "Environment: ipython",
+     "Tools: ", "You have access to the following functions.", "Given the following functions,",
+     "with its proper arguments", "Respond in the format {", "Do not use variables."},
+    {"system", "user", "assistant", "tool", "ipython", "role", "content", "tool_calls", "name", "parameters",
+     "arguments", "call", "equalto", "code_interpreter"}};
+
+const FamilyWords kDeepSeekWords = {
+    {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>",
+     "</think>"},
+    {},
+    {"system", "user", "assistant", "tool", "role", "content", "tool_calls", "type", "function", "name",
+     "arguments", "json", "calls", "call", "begin", "sep", "outputs", "output", "end"}};
+
+absl::Status CheckWords(const JinjaParts& parts, const FamilyWords& family, const std::string& system,
+                        const std::string& source) {
+  for (std::string piece : parts.pieces) {
+    for (const std::string_view text : family.texts) piece.resize(std::min(piece.find(text), piece.size()));
+    const auto erase = [&](std::string_view what) {
+      for (size_t at; !what.empty() && (at = piece.find(what)) != std::string::npos;)
+        piece.replace(at, what.size(), " ");
+    };
+    erase(system);
+    for (const std::string_view marker : family.markers) erase(marker);
+    if (const std::string_view word = FirstUnknownWord(piece, family.words); !word.empty())
+      return UnknownTemplate(source, Concat("it says \"", Printable(word, 40), "\""));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<std::string> ChatTemplateNames() {
@@ -103,8 +152,15 @@ absl::StatusOr<ChatTemplate> ChatTemplateByName(const std::string& name) {
 
 absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, const std::string& source) {
   const auto has = [&](std::string_view marker) { return text.find(marker) != std::string::npos; };
+  const JinjaParts parts = ReadJinja(text);
   if (has("<｜User｜>") && has("<｜Assistant｜>") && has("<｜end▁of▁sentence｜>")) {
     if (has("thinking")) return UnknownTemplate(source, "it switches thinking on and off (DeepSeek-V3.1)");
+    RETURN_IF_ERROR(CheckWords(parts, kDeepSeekWords, "", source));
+    for (const std::string& piece : parts.pieces) {
+      if (piece.find("<｜User｜>") == std::string::npos || piece.find("<｜Assistant｜>") == std::string::npos)
+        continue;
+      return UnknownTemplate(source, "it opens an answer behind every question (DeepSeek-R1-0528)");
+    }
     const bool opens = has("<｜Assistant｜><think>\\n") || has("<｜Assistant｜><think>\n");
     return ChatTemplateByName(opens ? "deepseek-r1" : "deepseek-v3");
   }
@@ -113,16 +169,27 @@ absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, cons
       return UnknownTemplate(source, "it writes today's date into the prompt (Llama 3.2)");
     if (!has("trim"))
       return UnknownTemplate(source, "it keeps the blanks around messages, which Llama 3 trims");
-    if (!has("Today Date: ")) return ChatTemplateByName("llama3");
-    if (!has("26 Jul 2024")) return UnknownTemplate(source, "it has another date than Llama 3.1");
-    return ChatTemplateByName("llama3.1");
+    const bool dated = has("Today Date: ");
+    if (dated && !has("26 Jul 2024")) return UnknownTemplate(source, "it has another date than Llama 3.1");
+    RETURN_IF_ERROR(CheckWords(parts, kLlama3Words, "", source));
+    return ChatTemplateByName(dated ? "llama3.1" : "llama3");
   }
   if (has("<|im_start|>") && has("<|im_end|>")) {
-    if (has("last_query_index") && has("enable_thinking")) return ChatTemplateByName("qwen3");
+    for (size_t at = 0; (at = parts.output.find(kChatMlEnd, at)) != std::string::npos;) {
+      at += kChatMlEnd.size();
+      if (!std::string_view(parts.output).substr(at).starts_with('\n'))
+        return UnknownTemplate(source, Concat("it has no line end behind ", kChatMlEnd));
+    }
+    if (has("last_query_index") && has("enable_thinking")) {
+      if (!has("loop.last or")) return UnknownTemplate(source, "it keeps other thoughts than Qwen3");
+      RETURN_IF_ERROR(CheckWords(parts, kChatMlWords, "", source));
+      return ChatTemplateByName("qwen3");
+    }
     for (const char* other : {"think", "trim", "strip(", "<|im_sep|>", "bos_token", "system_message"}) {
       if (has(other)) return UnknownTemplate(source, Concat("it is ChatML with \"", other, "\""));
     }
     ASSIGN_OR_RETURN(std::string system, DefaultSystem(text, source));
+    RETURN_IF_ERROR(CheckWords(parts, kChatMlWords, system, source));
     return ChatTemplate{.family = ChatFamily::kChatMl, .default_system = std::move(system)};
   }
   return UnknownTemplate(source, "it has the markers of no known family");

@@ -33,9 +33,9 @@ struct ChatTemplate {
 std::vector<std::string> ChatTemplateNames();
 // UsageError listing the names for one that is not among them.
 absl::StatusOr<ChatTemplate> ChatTemplateByName(const std::string& name);
-// The template whose marker strings a Jinja text has. UsageError for a text of another family or with a
-// feature that changes the prompt and that we do not have; it says to choose one by name. `source` is for
-// messages.
+// The template that a Jinja text is, by its markers and by all that it says: one that says anything else (a
+// role, a system prompt of another place) or leaves out a line end is another. UsageError naming what; it
+// says to choose one by name. `source` is for messages.
 absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, const std::string& source);
 // Of a model folder: chat_template.jinja, else the chat_template of tokenizer_config.json. MissingError when
 // there is neither.

@@ -120,49 +120,91 @@ TEST(ChatTemplateByName, ListsTheNames) {
   EXPECT_TRUE(Contains(unknown.status(), "smollm2")) << unknown.status();
 }
 
+constexpr char kMl[] = "{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n'}}";
+constexpr char kDeepSeek[] =
+    "{{'<｜User｜>' + m['content']}}{{'<｜Assistant｜>' + m['content'] + '<｜end▁of▁sentence｜>'}}";
+constexpr char kLlama3[] =
+    "{% set text = '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + "
+    "'<|eot_id|>' %}";
+
 // The parts of the released templates that tell them apart.
 TEST(RecognizeChatTemplate, KnowsFamiliesByTheirMarkers) {
-  const std::string chatml = "{{'<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>'}}";
-  const std::string deepseek = "{{'<｜User｜>' + c}}{{'<｜Assistant｜>' + c + '<｜end▁of▁sentence｜>'}}";
-  const std::string llama3 = "'<|start_header_id|>' + '<|end_header_id|>' + c | trim + '<|eot_id|>'";
+  const std::string chatml = kMl, deepseek = kDeepSeek, llama3 = kLlama3;
   const auto recognized = [](const std::string& text) {
     const auto chat = RecognizeChatTemplate(text, "t");
     EXPECT_TRUE(chat.ok()) << chat.status();
     return chat.value_or(ChatTemplate());
   };
   EXPECT_EQ(recognized(chatml), *ChatTemplateByName("chatml"));
-  EXPECT_EQ(recognized(chatml + "'<|im_start|>system\nHelp!<|im_end|>\n'").default_system, "Help!");
+  EXPECT_EQ(recognized("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+                       "{% endfor %}"),
+            *ChatTemplateByName("chatml"));
+  EXPECT_EQ(recognized("<|im_start|>system\nHelp!<|im_end|>\n" + chatml).default_system, "Help!");
   const std::string qwen =
-      "'<|im_start|>system\\n' + s + '<|im_end|>\\n' '<|im_start|>system\\nYou are Qwen, created by "
-      "Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n'";
+      "{% if tools %}{{- '# Tools\\n\\nYou may call one or more functions to ...' }}{{- '{\"name\": \"' }}"
+      "{% endif %}{{'<|im_start|>system\\n' + s + '<|im_end|>\\n'}}{{'<|im_start|>system\\nYou are Qwen, "
+      "created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n'}}";
   EXPECT_EQ(recognized(qwen + chatml), *ChatTemplateByName("qwen2.5"));
-  EXPECT_EQ(recognized("'<|im_start|>system\\nPut it in \\\\boxed{}. You\\'re asked.<|im_end|>\\n'" + chatml)
-                .default_system,
-            "Put it in \\boxed{}. You're asked.");
-  EXPECT_EQ(recognized(chatml + "ns.last_query_index enable_thinking"), *ChatTemplateByName("qwen3"));
+  EXPECT_EQ(
+      recognized("{{'<|im_start|>system\\nPut it in \\\\boxed{}. You\\'re asked.<|im_end|>\\n'}}" + chatml)
+          .default_system,
+      "Put it in \\boxed{}. You're asked.");
+  EXPECT_EQ(recognized(chatml + "{% if loop.last or r %}{% set ns.last_query_index = enable_thinking %}"),
+            *ChatTemplateByName("qwen3"));
   EXPECT_EQ(recognized(deepseek), *ChatTemplateByName("deepseek-v3"));
-  EXPECT_EQ(recognized(deepseek + "'<｜Assistant｜><think>\\n'"), *ChatTemplateByName("deepseek-r1"));
+  EXPECT_EQ(recognized(deepseek + "{{'<｜Assistant｜><think>\\n'}}"), *ChatTemplateByName("deepseek-r1"));
   EXPECT_EQ(recognized(llama3), *ChatTemplateByName("llama3"));
-  EXPECT_EQ(recognized(llama3 + "26 Jul 2024 Today Date: "), *ChatTemplateByName("llama3.1"));
-  for (const std::string& other :
-       {std::string("[INST]"), std::string(), chatml + "<think>", deepseek + "thinking",
-        "{{bos_token}}" + chatml, "{% set system_message = 'Help!' %}" + chatml,
-        "'<|im_start|>system\\nIt is ' + today + '<|im_end|>\\n'" + chatml,
-        llama3 + "26 Jul 2024 Today Date: strftime_now", llama3.substr(0, 30) + "<|eot_id|>"}) {
-    const auto chat = RecognizeChatTemplate(other, "folder/chat_template.jinja");
-    ASSERT_FALSE(chat.ok()) << other;
+  EXPECT_EQ(recognized(llama3 + "{% set d = '26 Jul 2024' %}{{ 'Today Date: ' + d }}"),
+            *ChatTemplateByName("llama3.1"));
+}
+
+// Each is one of them but for what it says or leaves out.
+TEST(RecognizeChatTemplate, RefusesWhatItWouldRenderDifferently) {
+  const std::string chatml = kMl, deepseek = kDeepSeek, llama3 = kLlama3;
+  const std::pair<std::string, const char*> cases[] = {
+      {"[INST]", "markers of no known family"},
+      {"", "markers of no known family"},
+      {chatml + "<think>", "\"think\""},
+      {deepseek + "thinking", "V3.1"},
+      {"{{bos_token}}" + chatml, "\"bos_token\""},
+      {"{% set system_message = 'Help!' %}" + chatml, "\"system_message\""},
+      {"{% set default_system = 'You are Bee.' %}" + chatml, "it says \"You\""},
+      {"{{'<|im_start|>system\nIt is ' + today + '<|im_end|>\n'}}" + chatml, "not a plain text"},
+      {"{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>'}}", "no line end"},
+      {"{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>'}}\n{%- endfor %}",
+       "no line end"},
+      {"{{'<|begin|>'}}" + chatml, "it says \"begin\""},
+      {"{{'<|im_start|>bot\\n'}}" + chatml, "it says \"bot\""},
+      {"Be brief." + chatml, "it says \"Be\""},
+      {chatml + "{% set ns.last_query_index = enable_thinking %}", "other thoughts than Qwen3"},
+      {chatml + "{% if loop.last or r %}{% set ns.last_query_index = enable_thinking %}"
+                "{{'In this environment you have access to a set of tools'}}",
+       "it says \"In\""},
+      {"{{'<｜User｜>' + m['content'] + '<｜Assistant｜>'}}{{m['content'] + '<｜end▁of▁sentence｜>'}}",
+       "R1-0528"},
+      {llama3 + "{{ 'Today Date: ' + '26 Jul 2024' + strftime_now() }}", "today's date"},
+      {llama3 + "{{ 'Today Date: ' + '26 Jul 2025' }}", "another date"},
+      {llama3 + "{{ '<|start_header_id|>system<|end_header_id|>\\n\\nThink hard.' }}", "it says \"Think\""},
+      {"'<|start_header_id|>' + '<|end_header_id|>' + c + '<|eot_id|>'", "keeps the blanks"}};
+  for (const auto& [text, why] : cases) {
+    const auto chat = RecognizeChatTemplate(text, "folder/chat_template.jinja");
+    ASSERT_FALSE(chat.ok()) << text;
     EXPECT_EQ(ExitCode(chat.status()), kExitUsage);
     EXPECT_TRUE(Contains(chat.status(), "folder/chat_template.jinja: ")) << chat.status();
+    EXPECT_TRUE(Contains(chat.status(), why)) << chat.status() << text;
     EXPECT_TRUE(Contains(chat.status(), "chat_template: chatml, smollm2")) << chat.status();
   }
+  // The words of an error are nobody's prompt.
+  EXPECT_TRUE(RecognizeChatTemplate("{{ raise_exception('Roles must take turns!') }}" + chatml, "t").ok());
 }
 
 TEST(LoadChatTemplate, ReadsBothFilesOfAFolder) {
   const Scratch scratch;
   EXPECT_EQ(ExitCode(LoadChatTemplate(scratch.folder()).status()), kExitMissing);
-  WriteRaw(scratch.path("tokenizer_config.json"), R"({"chat_template": "<|im_start|> <|im_end|>"})");
+  WriteRaw(scratch.path("tokenizer_config.json"), R"({"chat_template": "<|im_start|>user <|im_end|>\n"})");
   EXPECT_EQ(*LoadChatTemplate(scratch.folder()), *ChatTemplateByName("chatml"));
-  WriteRaw(scratch.path("chat_template.jinja"), "<|start_header_id|><|end_header_id|> trim <|eot_id|>");
+  WriteRaw(scratch.path("chat_template.jinja"),
+           "<|start_header_id|><|end_header_id|>{{ content | trim }}<|eot_id|>");
   EXPECT_EQ(*LoadChatTemplate(scratch.folder()), *ChatTemplateByName("llama3"));
   WriteRaw(scratch.path("chat_template.jinja"), "");
   EXPECT_TRUE(Contains(LoadChatTemplate(scratch.folder()).status(), "chat_template.jinja")) << "named";

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
@@ -92,14 +93,14 @@ struct FamilyWords {
   std::vector<std::string_view> markers, texts, words;
 };
 
-constexpr std::string_view kChatMlEnd = "<|im_end|>";
+constexpr std::string_view kChatMlStart = "<|im_start|>", kChatMlEnd = "<|im_end|>";
 
 const FamilyWords kChatMlWords = {
-    {"<|im_start|>", kChatMlEnd, "<think>", "</think>"},
+    {kChatMlStart, kChatMlEnd, "<think>", "</think>"},
     {"# Tools\n\nYou may call one or more functions",
      "\n</tools>\n\nFor each function call, return a json object"},
     {"system", "user", "assistant", "tool", "role", "content", "reasoning_content", "tool_calls", "tool_call",
-     "tool_response", "name", "arguments"}};
+     "tool_response", "name", "arguments", "type", "text"}};
 
 const FamilyWords kLlama3Words = {
     {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
@@ -108,14 +109,37 @@ const FamilyWords kLlama3Words = {
      "Tools: ", "You have access to the following functions.", "Given the following functions,",
      "with its proper arguments", "Respond in the format {", "Do not use variables."},
     {"system", "user", "assistant", "tool", "ipython", "role", "content", "tool_calls", "name", "parameters",
-     "arguments", "call", "equalto", "code_interpreter"}};
+     "arguments", "call", "equalto", "code_interpreter", "type", "text"}};
 
 const FamilyWords kDeepSeekWords = {
     {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<think>",
-     "</think>"},
+     "</think>", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>",
+     "<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>",
+     "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"},
     {},
     {"system", "user", "assistant", "tool", "role", "content", "tool_calls", "type", "function", "name",
-     "arguments", "json", "calls", "call", "begin", "sep", "outputs", "output", "end"}};
+     "arguments", "json"}};
+
+// Whether `behind` stands behind every `marker` and the word or value after it, with no further line end.
+bool LineEndsFollow(std::string_view text, std::string_view marker, std::string_view behind, bool ends_open) {
+  for (size_t at = 0; (at = text.find(marker, at)) != std::string_view::npos;) {
+    at += marker.size();
+    while (at < text.size() &&
+           (absl::ascii_isalpha(static_cast<unsigned char>(text[at])) || text[at] == kJinjaValue))
+      ++at;
+    const std::string_view rest = text.substr(at);
+    if (rest.empty() && ends_open) continue;
+    if (!rest.starts_with(behind) || rest.substr(behind.size()).starts_with('\n')) return false;
+  }
+  return true;
+}
+
+// In what is written, and in texts that are put together before they are.
+bool LineEndsFollow(const JinjaParts& parts, std::string_view marker, std::string_view behind) {
+  return LineEndsFollow(parts.output, marker, behind, false) &&
+         std::all_of(parts.pieces.begin(), parts.pieces.end(),
+                     [&](const std::string& piece) { return LineEndsFollow(piece, marker, behind, true); });
+}
 
 absl::Status CheckWords(const JinjaParts& parts, const FamilyWords& family, const std::string& system,
                         const std::string& source) {
@@ -171,14 +195,15 @@ absl::StatusOr<ChatTemplate> RecognizeChatTemplate(const std::string& text, cons
       return UnknownTemplate(source, "it keeps the blanks around messages, which Llama 3 trims");
     const bool dated = has("Today Date: ");
     if (dated && !has("26 Jul 2024")) return UnknownTemplate(source, "it has another date than Llama 3.1");
+    if (!LineEndsFollow(parts, "<|end_header_id|>", "\n\n"))
+      return UnknownTemplate(source, "it has not two line ends behind <|end_header_id|>");
     RETURN_IF_ERROR(CheckWords(parts, kLlama3Words, "", source));
     return ChatTemplateByName(dated ? "llama3.1" : "llama3");
   }
   if (has("<|im_start|>") && has("<|im_end|>")) {
-    for (size_t at = 0; (at = parts.output.find(kChatMlEnd, at)) != std::string::npos;) {
-      at += kChatMlEnd.size();
-      if (!std::string_view(parts.output).substr(at).starts_with('\n'))
-        return UnknownTemplate(source, Concat("it has no line end behind ", kChatMlEnd));
+    for (const std::string_view marker : {kChatMlStart, kChatMlEnd}) {
+      if (!LineEndsFollow(parts, marker, "\n"))
+        return UnknownTemplate(source, Concat("it has not one line end behind ", marker));
     }
     if (has("last_query_index") && has("enable_thinking")) {
       if (!has("loop.last or")) return UnknownTemplate(source, "it keeps other thoughts than Qwen3");

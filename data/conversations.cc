@@ -28,8 +28,12 @@ absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const json& object, const st
     if (HasJsonField(object, field)) answers.emplace_back(field);
   }
   if (HasJsonField(object, "messages")) {
-    if (!HasJsonField(object, "prompt") || answers.empty()) return ReadMessages(object, where);
-    return DamagedError(Concat(where, ": has messages, and prompt and ", answers[0], "; ", kForms));
+    ASSIGN_OR_RETURN(std::vector<ChatMessage> messages, ReadMessages(object, where));
+    // A line may say the same in both forms.
+    const bool both = HasJsonField(object, "prompt") && !answers.empty();
+    if (!both || object[answers[0]] == messages.back().content) return messages;
+    return DamagedError(
+        Concat(where, ": has messages, and prompt and ", answers[0], " that say something else; ", kForms));
   }
   if (!HasJsonField(object, "prompt") || answers.empty()) {
     return DamagedError(Concat(where, ": has neither messages nor prompt and completion; ", kForms));

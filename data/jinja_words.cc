@@ -7,7 +7,11 @@
 namespace moebius {
 namespace {
 
-bool IsWord(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_'; }
+// Other scripts are words too.
+bool IsWord(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return absl::ascii_isalnum(byte) || c == '_' || byte >= 0x80;
+}
 
 // The literal that begins at `at`, without escapes; `at` moves behind it.
 std::string Literal(std::string_view tag, size_t& at) {

@@ -21,7 +21,8 @@ struct JinjaParts {
 };
 JinjaParts ReadJinja(std::string_view text);
 
-// The first word (letters, digits and _, ASCII) of `text` that is not in `known`; "" for none.
+// The first word (letters, digits, _ and whatever is not ASCII) of `text` that is not in `known`; "" for
+// none.
 std::string_view FirstUnknownWord(std::string_view text, const std::vector<std::string_view>& known);
 
 }  // namespace moebius

@@ -13,7 +13,10 @@ bool IsBlankLine(std::string_view line) { return line.find_first_not_of(" \t\r")
 
 namespace {
 
-bool IsEmpty(const nlohmann::json& value) { return value.empty() || value == ""; }  // null is empty too
+// As tables write what a line does not have, a column of JSON in text included.
+bool IsEmpty(const nlohmann::json& value) {
+  return value.empty() || value == false || value == "" || value == "[]" || value == "{}" || value == "null";
+}
 
 // What would change the prompt or the answer, and is not rendered.
 absl::Status RefuseFields(const nlohmann::json& object, std::initializer_list<const char*> fields,
@@ -58,8 +61,6 @@ absl::StatusOr<std::vector<ChatMessage>> ReadPrompt(const nlohmann::json& line, 
 
 absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line, const std::string& where) {
   RETURN_IF_ERROR(RefuseFields(line, {"tools", "functions"}, where, kNoTools));
-  RETURN_IF_ERROR(
-      RefuseFields(line, {"system"}, where, "stands beside \"messages\"; a line has one; correct the file"));
   ASSIGN_OR_RETURN(const nlohmann::json* list, GetArray(line, "messages", where));
   std::vector<ChatMessage> messages;
   for (const nlohmann::json& each : *list) {
@@ -76,10 +77,19 @@ absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line
     }
     RETURN_IF_ERROR(RefuseFields(each, {"tool_calls", "function_call"}, at, kNoTools));
     RETURN_IF_ERROR(ReadThoughts(each, at, &message.content));
-    if (each.contains("weight") && each["weight"] != 1) {
+    const bool weighed = message.role == "assistant" && each.contains("weight") && !IsEmpty(each["weight"]);
+    if (weighed && each["weight"] != 1) {
       return DamagedError(Concat(at, ": field \"weight\" is ", each["weight"].dump(),
                                  "; every answer counts 1; leave out what is not to be learnt"));
     }
+  }
+  const bool says_system = line.contains("system") && !IsEmpty(line["system"]);
+  const bool is_first = !messages.empty() && messages[0].role == "system" && line.contains("system") &&
+                        line["system"] == messages[0].content;
+  if (says_system && !is_first) {
+    return DamagedError(Concat(where,
+                               ": field \"system\" stands beside \"messages\" and is not the first of them; "
+                               "a conversation has one; correct the file"));
   }
   if (messages.empty())
     return DamagedError(Concat(

@@ -193,23 +193,27 @@ class Override {
                                                 "=..., or write ", at_, "={...}"));
     }
     if (index) return Fail("an element cannot be set as a whole", "set its fields one by one");
-    std::unique_ptr<pb::Message> layer(message_->New());
+    const std::string text = Concat(field->name(), ": ", value_);
+    const std::unique_ptr<pb::Message> layer(message_->New());
     Origins local;
-    RETURN_IF_ERROR(
-        Annotate(ParseTextproto(Concat(field->name(), ": ", value_), "--set", layer.get(), &local), shown_));
-    for (const auto& [path, unused] : local) {
-      const std::string name = path.substr(0, path.find_first_of(".["));
-      if (name == field->name()) continue;
-      return Fail(Concat("behind the value of ", at_, " stands ", name),
+    RETURN_IF_ERROR(Annotate(ParseTextproto(text, "--set", layer.get(), &local), shown_));
+    const pb::Reflection& reflection = *message_->GetReflection();
+    std::vector<const Field*> set;
+    reflection.ListFields(*layer, &set);
+    for (const Field* other : set) {
+      if (other == field) continue;
+      return Fail(Concat("behind the value of ", at_, " stands ", other->name()),
                   "one --set sets one field; repeat it");
     }
-    const pb::Reflection& reflection = *message_->GetReflection();
     int offset = 0;
     if (field->is_repeated()) {
       ForgetRecipeList(field);
       offset = reflection.FieldSize(*message_, field);
+      message_->MergeFrom(*layer);
+    } else {  // lists in it replace the recipe's
+      local.clear();
+      RETURN_IF_ERROR(Annotate(ParseTextproto(text, "--set", message_, &local), shown_));
     }
-    message_->MergeFrom(*layer);
     const std::string parent = at_.substr(0, at_.size() - field->name().size());
     for (const auto& [path, unused] : local) {
       std::string shifted = path;

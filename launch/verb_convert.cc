@@ -54,8 +54,9 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
         from.c_str());
   }
   if (!result.not_finite.empty()) {
-    std::printf("note: %s has values that are not finite (NaN or infinity); a model with them cannot be run\n",
-                result.not_finite.c_str());
+    std::printf(
+        "note: %s has values that are not finite (NaN or infinity); a model with them cannot be run\n",
+        result.not_finite.c_str());
   }
   if (!FileExists(JoinPath(to, "tokenizer.json"))) {
     std::printf("note: %s has no tokenizer.json; written without one, so ids take the place of texts\n",

@@ -69,7 +69,9 @@ absl::Status ReadJsonLines(const std::string& path,
     const size_t end = text.find('\n', begin);
     const std::string source = Concat(path, ", line ", number);
     if (end == std::string::npos) {
-      if (begin == text.size() || text[begin] == '{') return absl::OkStatus();  // a torn line of ours
+      // A torn line is ours, and NULs where a line should be are the file system's; a file of neither is
+      // none.
+      if (begin > 0 || text.empty() || text[0] == '{' || text[0] == '\0') return absl::OkStatus();
       return DamagedError(Concat(source, ": not a JSON object; the file is damaged; restore or remove it"));
     }
     ASSIGN_OR_RETURN(const nlohmann::json object,

@@ -32,6 +32,12 @@ size_t SkipSpaceBackward(std::string_view text, size_t at, size_t limit) {
 
 }  // namespace
 
+bool IsMarker(const AddedToken& token) {
+  const std::string_view text = token.content;
+  return token.special || (text.starts_with('<') && text.ends_with('>')) ||
+         (text.starts_with('[') && text.ends_with(']'));
+}
+
 AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens) : tokens_(tokens), nodes_(1) {
   first_.fill(-1);
   for (size_t t = 0; t < tokens_.size(); ++t) {

@@ -20,6 +20,10 @@ struct AddedToken {
   bool rstrip = false;      // and on its right
 };
 
+// What structures a text, and stays text in what strangers wrote: special tokens and, as tokenizer.json files
+// disagree on those, tokens in brackets ("<think>", "<｜User｜>", "[INST]").
+bool IsMarker(const AddedToken& token);
+
 class AddedTokenMatcher {
  public:
   explicit AddedTokenMatcher(const std::vector<AddedToken>& tokens);

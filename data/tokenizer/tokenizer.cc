@@ -73,11 +73,6 @@ std::vector<AddedToken> Added(const TokenizerSpec& spec, bool normalized) {
   return tokens;
 }
 
-// "<think>", "<｜User｜>", "[INST]": what structures a text, whether or not tokenizer.json calls it special.
-bool IsBracketed(std::string_view token) {
-  return (token.starts_with('<') && token.ends_with('>')) || (token.starts_with('[') && token.ends_with(']'));
-}
-
 }  // namespace
 
 struct Tokenizer::Impl {
@@ -131,7 +126,7 @@ Tokenizer::Impl::Impl(TokenizerSpec spec, std::string json_text)
   marker.resize(tokens.size());
   for (const AddedToken& token : added_tokens) {
     special[token.id] = token.special;
-    marker[token.id] = token.special || IsBracketed(token.content);
+    marker[token.id] = IsMarker(token);
   }
   for (const std::string& token : tokens) {
     token_starts.push_back(static_cast<uint32_t>(token_bytes.size()));

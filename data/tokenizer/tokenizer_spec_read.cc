@@ -416,9 +416,9 @@ std::string_view FirstDifference(const TokenizerSpec& a, const TokenizerSpec& b)
   const auto same_merge = [](const TokenizerSpec::Merge& x, const TokenizerSpec::Merge& y) {
     return x.left == y.left && x.right == y.right && x.result == y.result;
   };
-  const auto same_token = [](const AddedToken& x, const AddedToken& y) {
-    return x.id == y.id && x.content == y.content && x.normalized == y.normalized && x.lstrip == y.lstrip &&
-           x.rstrip == y.rstrip;
+  const auto same_token = [&](const AddedToken& x, const AddedToken& y) {
+    return x.id == y.id && x.content == y.content && (x.normalized == y.normalized || !a.normalize_nfc) &&
+           x.lstrip == y.lstrip && x.rstrip == y.rstrip && IsMarker(x) == IsMarker(y);
   };
   if (a.pre_tokenizer != b.pre_tokenizer || a.add_prefix_space != b.add_prefix_space) return "pre_tokenizer";
   if (a.normalize_nfc != b.normalize_nfc) return "normalizer";

@@ -46,6 +46,7 @@ std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& con
 }
 
 absl::StatusOr<double> MeasurePeakOfRanks(const proto::Recipe& recipe, const Training& training) {
+  RETURN_IF_ERROR(training.trainer->mesh().Agree(absl::OkStatus()));  // they begin together
   double peak = MeasureProductPeak(*training.backend, ComputeOf(recipe, *training.backend));
   RETURN_IF_ERROR(training.trainer->mesh().Sum(std::span(&peak, 1)));
   return peak;

@@ -192,11 +192,10 @@ absl::Status TaskSource::CheckProblems(const SourceContext& context) const {
   if (r_.task() == proto::GRPO || r_.task() == proto::REJECTION) {
     std::vector<uint64_t> drawn(problems_->size() > 0 ? problems_->size() : Drawn(r_, context));
     std::iota(drawn.begin(), drawn.end(), 0);
-    RETURN_IF_ERROR(CheckPrompts({*problems_, *codec_, *scorer_}, drawn, rollout));
+    RETURN_IF_ERROR(CheckPrompts(*problems_, *codec_, drawn, rollout));
   }
   if (held_out_ == nullptr) return absl::OkStatus();
-  return CheckPrompts({*held_out_, *codec_, *held_out_scorer_},
-                      ProblemsToAsk(*held_out_, r_.evaluate().problems()), rollout);
+  return CheckPrompts(*held_out_, *codec_, ProblemsToAsk(*held_out_, r_.evaluate().problems()), rollout);
 }
 
 absl::StatusOr<WorkedAnswers> TaskSource::OpenAnswers(const SourceContext& context) {

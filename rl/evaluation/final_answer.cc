@@ -10,6 +10,11 @@ constexpr size_t kNowhere = std::string_view::npos;
 
 std::string_view FirstLine(std::string_view text) { return text.substr(0, text.find('\n')); }
 
+// "12 apples, 3 each" and "3*4 = 12" both say 12.
+std::optional<std::string> ResultIn(std::string_view line) {
+  return FirstNumber(line.substr(line.rfind('=') + 1));
+}
+
 }  // namespace
 
 std::string_view WithoutThoughts(std::string_view text) {
@@ -25,11 +30,9 @@ std::optional<std::string> FindNumberAnswer(std::string_view text) {
   if (marked.found && marked.where != "phrase") return marked.answer;
   constexpr std::string_view kMark = "####";
   if (const size_t at = text.rfind(kMark); at != kNowhere)
-    if (auto number = FirstNumber(FirstLine(text.substr(at + kMark.size())))) return number;
-  // "12 apples, 3 each", "3*4 = 12"
+    if (auto number = ResultIn(FirstLine(text.substr(at + kMark.size())))) return number;
   if (marked.found)
-    if (auto number = FirstNumber(std::string_view(marked.answer).substr(marked.answer.rfind('=') + 1)))
-      return number;
+    if (auto number = ResultIn(marked.answer)) return number;
   return LastNumber(text);
 }
 

@@ -134,10 +134,10 @@ std::pair<int64_t, int64_t> ShareOf(int64_t n, int rank, int ranks) {
   return {rank * n / ranks, (rank + 1) * n / ranks};
 }
 
-absl::Status CheckPrompts(const ProblemTools& tools, const std::vector<uint64_t>& problems,
-                          const RolloutOptions& options) {
-  for (const uint64_t index : problems) {
-    RETURN_IF_ERROR(PromptOf(tools.problems.At(index), tools.codec, options).status());
+absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec,
+                          const std::vector<uint64_t>& indices, const RolloutOptions& options) {
+  for (const uint64_t index : indices) {
+    RETURN_IF_ERROR(PromptOf(problems.At(index), codec, options).status());
   }
   return absl::OkStatus();
 }

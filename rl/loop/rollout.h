@@ -57,8 +57,8 @@ struct ProblemTools {
 };
 
 // What SampleGroups would say of these problems, without sampling.
-absl::Status CheckPrompts(const ProblemTools& tools, const std::vector<uint64_t>& problems,
-                          const RolloutOptions& options);
+absl::Status CheckPrompts(const ProblemSet& problems, const PromptCodec& codec,
+                          const std::vector<uint64_t>& indices, const RolloutOptions& options);
 
 // Samples of this rank: group i is of problem `problems[i]`; its samples' random numbers are those of
 // sequences (first_group + i) * group_size + 0, 1, ... UsageError for a prompt that is too long.

@@ -170,12 +170,21 @@ TEST(RecognizeChatTemplate, RefusesWhatItWouldRenderDifferently) {
       {"{% set system_message = 'Help!' %}" + chatml, "\"system_message\""},
       {"{% set default_system = 'You are Bee.' %}" + chatml, "it says \"You\""},
       {"{{'<|im_start|>system\nIt is ' + today + '<|im_end|>\n'}}" + chatml, "not a plain text"},
-      {"{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>'}}", "no line end"},
+      {"{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>'}}",
+       "not one line end behind <|im_end|>"},
       {"{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>'}}\n{%- endfor %}",
-       "no line end"},
+       "not one line end behind <|im_end|>"},
       {"{{'<|begin|>'}}" + chatml, "it says \"begin\""},
       {"{{'<|im_start|>bot\\n'}}" + chatml, "it says \"bot\""},
       {"Be brief." + chatml, "it says \"Be\""},
+      {"{% set d = '\u4f60\u662f' %}" + chatml, "it says \"\u4f60\u662f\""},
+      {"{{'<|im_start|>' + m.role + '\\n\\n' + m.content + '<|im_end|>\\n'}}",
+       "not one line end behind <|im_start|>"},
+      {"{{'<|im_start|>' + m.role + ': \\n' + m.content + '<|im_end|>\\n'}}",
+       "not one line end behind <|im_start|>"},
+      {"{{'<|im_start|>' + m.role + m.content + '<|im_end|>\\n'}}", "not one line end behind <|im_start|>"},
+      {"{% set t = '<|start_header_id|>' + r + '<|end_header_id|>\\n' + c | trim + '<|eot_id|>' %}",
+       "two line ends"},
       {chatml + "{% set ns.last_query_index = enable_thinking %}", "other thoughts than Qwen3"},
       {chatml + "{% if loop.last or r %}{% set ns.last_query_index = enable_thinking %}"
                 "{{'In this environment you have access to a set of tools'}}",
@@ -201,10 +210,10 @@ TEST(RecognizeChatTemplate, RefusesWhatItWouldRenderDifferently) {
 TEST(LoadChatTemplate, ReadsBothFilesOfAFolder) {
   const Scratch scratch;
   EXPECT_EQ(ExitCode(LoadChatTemplate(scratch.folder()).status()), kExitMissing);
-  WriteRaw(scratch.path("tokenizer_config.json"), R"({"chat_template": "<|im_start|>user <|im_end|>\n"})");
+  WriteRaw(scratch.path("tokenizer_config.json"), R"({"chat_template": "<|im_start|>user\n<|im_end|>\n"})");
   EXPECT_EQ(*LoadChatTemplate(scratch.folder()), *ChatTemplateByName("chatml"));
   WriteRaw(scratch.path("chat_template.jinja"),
-           "<|start_header_id|><|end_header_id|>{{ content | trim }}<|eot_id|>");
+           "<|start_header_id|><|end_header_id|>\n\n{{ content | trim }}<|eot_id|>");
   EXPECT_EQ(*LoadChatTemplate(scratch.folder()), *ChatTemplateByName("llama3"));
   WriteRaw(scratch.path("chat_template.jinja"), "");
   EXPECT_TRUE(Contains(LoadChatTemplate(scratch.folder()).status(), "chat_template.jinja")) << "named";

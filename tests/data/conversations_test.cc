@@ -100,7 +100,7 @@ TEST_F(ConversationsTest, ErrorsNameFileAndLine) {
            {R"({"messages": [{"role": "user", "content": "x"}], "system": "s"})", "field \"system\""},
            {R"({"prompt": "x", "answer": "a", "tools": [{"a": 1}]})", "field \"tools\""},
            {R"({"messages": [{"role": "user", "content": "x"}], "prompt": "x", "response": "b"})",
-            "and response"},
+            "response that say something else"},
            {R"({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]})",
             "messages[0]: field \"tool_calls\""},
            {R"({"messages": [{"role": "assistant", "content": "x", "weight": 0}]})", "\"weight\" is 0"},
@@ -132,6 +132,22 @@ TEST_F(ConversationsTest, ASystemsWordsAndAnAnswersThoughtsAreRead) {
   EXPECT_EQ(read->items[0].ids, read->items[1].ids);
   EXPECT_EQ(read->items[2].ids, read->items[3].ids);
   EXPECT_NE(read->items[1].ids, read->items[2].ids);
+}
+
+// What tables write for columns that a line does not have, and what says the same twice.
+TEST_F(ConversationsTest, EmptyColumnsAndTheSameInBothFormsAreRead) {
+  const auto read = Read(
+      R"({"messages": [{"role": "user", "content": "q", "weight": 0}, {"role": "assistant", "content": "a", )"
+      R"("weight": null}], "tools": "[]", "system": null, "functions": false})"
+      "\n"
+      R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], )"
+      R"("prompt": "q", "completion": "a"})"
+      "\n"
+      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, )"
+      R"({"role": "assistant", "content": "a"}], "system": "s"})");
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->items.size(), 3u);
+  EXPECT_EQ(read->items[0].ids, read->items[1].ids);
 }
 
 // The recipe lacks something, and no line is damaged.

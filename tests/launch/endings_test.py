@@ -172,7 +172,7 @@ def generate_refuses_without_a_word():
     check(done.returncode == 64 and not done.stdout and "64 positions" in done.stderr,
           f"an answer longer than the model: exit {done.returncode} {done.stdout!r} {done.stderr.strip()}")
     done = run([moebius, "generate", "texts-change", "--batch", write("promt.jsonl", '{"promt": "A"}\n')])
-    check(done.returncode == 65 and not done.stdout and 'neither "ids" nor "prompt"' in done.stderr,
+    check(done.returncode == 65 and not done.stdout and 'no field "promt"' in done.stderr,
           f"a line without a prompt: exit {done.returncode} {done.stderr.strip()}")
 
 

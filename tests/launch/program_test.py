@@ -160,7 +160,7 @@ def check_a_search_that_finds_nothing():
 
 def check_metrics_that_are_none():
     with tempfile.TemporaryDirectory() as folder:
-        for text, wanted in (("garbage", 65), ('{"step":1,"los', 66), ("", 66)):
+        for text, wanted in (("garbage", 65), ('{"step":1,"los', 66), ("", 66), ('{"step":1}\n\0\0', 0)):
             pathlib.Path(folder, "metrics.jsonl").write_text(text)
             code, _, err = run("report", folder)
             expect(code == wanted, f"report of metrics {text!r}: {code} {err!r}")

@@ -177,12 +177,21 @@ TEST(Recipe, SetsElementsOfRepeatedSections) {
 
 // One --set is one field: what stands behind its value was set too, or crashed.
 TEST(Recipe, NothingFollowsTheValueOfAnOverride) {
-  for (const char* set :
-       {"sample.prompts=[\"a\"] every_steps: 3", "sample.prompts=[\"a\"], every_steps: 3",
-        "optimizer={lr: 2e-3} seed: 9", "optimizer={lr: 2e-3} include: \"nosuch\"",
-        "optimizer.phase=[{steps: 5}] lr: 3", "mtp={loss_weight: 0.1} optimizer { lr: 1 }"}) {
+  for (const char* set : {"sample.prompts=[\"a\"] every_steps: 3", "sample.prompts=[\"a\"], every_steps: 3",
+                          "optimizer={lr: 2e-3} seed: 9", "optimizer={lr: 2e-3} include: \"nosuch\"",
+                          "optimizer.phase=[{steps: 5}] lr: 3", "mtp={loss_weight: 0.1} optimizer { lr: 1 }",
+                          "mtp={loss_weight: 0.1} evaluate{}"}) {
     ExpectHas(RecipeError(kMinimalRecipe, {set}), "one --set sets one field; repeat it");
   }
+}
+
+// As a layer of the recipe does it: a list is said whole.
+TEST(Recipe, AListInsideAnOverridesSectionReplacesTheRecipes) {
+  const auto recipe = ReadRecipe(std::string(kMinimalRecipe) + "sample { prompts: \"a\" prompts: \"b\" }",
+                                 {"sample={prompts: \"c\"}"});
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  ASSERT_EQ(recipe->proto().sample().prompts_size(), 1);
+  EXPECT_EQ(recipe->proto().sample().prompts(0), "c");
 }
 
 TEST(Recipe, SuggestsForWrongOverrides) {

@@ -54,6 +54,17 @@ TEST(CheckSameTokenizer, NamesWhatCutsTextsDifferently) {
   std::swap(merges["model"]["merges"][0], merges["model"]["merges"][1]);
   nlohmann::json blanks = tokenizer;
   for (auto& token : blanks["added_tokens"]) token["lstrip"] = true;
+  nlohmann::json word = tokenizer, special = tokenizer;
+  for (nlohmann::json* each : {&word, &special}) {
+    nlohmann::json token = tokenizer["added_tokens"].back();
+    token["id"] = token["id"].get<int>() + 1;
+    token["content"] = "foo";
+    token["special"] = each == &special;
+    (*each)["added_tokens"].push_back(token);
+  }
+  WriteRaw(scratch.path("tokenizer.json"), word.dump());
+  EXPECT_FALSE(CheckSameTokenizer(special.dump(), "data.h5", scratch.folder()).ok())
+      << "a word, and a marker";
   for (const auto& [other, field] : {std::pair{merges, "model.merges"}, {blanks, "added_tokens"}}) {
     const absl::Status status = check(other);
     EXPECT_EQ(ExitCode(status), kExitUsage) << field;

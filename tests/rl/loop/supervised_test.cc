@@ -233,7 +233,8 @@ TEST(PreferencePairsTest, ReadsPairsAndNamesWhatIsWrong) {
         {"no json\n", "line 2"}}) {
     WriteRaw(path, PairLine("sort 21=", "12", "21") + line);
     const absl::Status status = ReadPreferencePairs(path, run.codec(), 24).status();
-    EXPECT_EQ(ExitCode(status), 65) << line << status;
+    const bool recipes = line == PairLine("sort 21=", "12", "x");  // whose tokenizer has no x
+    EXPECT_EQ(ExitCode(status), recipes ? 64 : 65) << line << status;
     EXPECT_TRUE(Contains(status, part) && Contains(status, "line 2")) << line << status;
   }
   WriteRaw(path, PairLine("sort 1111111111111=", "1111111111111", "1"));

@@ -257,7 +257,7 @@ TEST(ChooseChatTemplate, IsByNameOrOfTheFolderOrPlain) {
   const Scratch scratch;
   EXPECT_EQ(*ChooseChatTemplate("", ""), std::nullopt);
   EXPECT_EQ(*ChooseChatTemplate("", scratch.folder()), std::nullopt);
-  WriteRaw(scratch.path("chat_template.jinja"), "<|im_start|>user<|im_end|>\n");
+  WriteRaw(scratch.path("chat_template.jinja"), "<|im_start|>user\n<|im_end|>\n");
   EXPECT_EQ((*ChooseChatTemplate("", scratch.folder()))->family, ChatFamily::kChatMl);
   EXPECT_EQ(*ChooseChatTemplate("plain", scratch.folder()), std::nullopt);
   EXPECT_EQ(*ChooseChatTemplate("qwen3", scratch.folder()), *ChatTemplateByName("qwen3"));

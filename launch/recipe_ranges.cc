@@ -151,7 +151,7 @@ const std::vector<NumberRange>& RecipeRanges() {
       {"rejection.keep", 1, 65536},
       {"distill.temperature", 0.01, 1000},
       {"distill.hard_weight", 0, 1},
-      {"dpo.beta", 0, 1000},
+      {"dpo.beta", 1e-6, 1000},
       {"dpo.label_smoothing", 0, 0.5},
       {"max_minutes", 0, 1e7},
       {"max_bad_steps", 1, 1e6},

@@ -178,7 +178,9 @@ void Decoder::KeepRoutes(const Call& call) {
   stream_.Synchronize();
   const int64_t tokens = call.ids.elements(), top_k = call.routes.cols(), layers = route_size_ / top_k;
   const std::span<const int32_t> starts = call.tokens.starts;
-  const bool ends_short = call.newest && !call.next && model_.blocks().back()->moe() != nullptr;
+  // With drafts all tokens of prompts run through the last layer, and still only the newest one's choice is
+  // said: drafts change nothing of what is sampled.
+  const bool says_newest = call.newest && model_.blocks().back()->moe() != nullptr;
   const int64_t turns = call.queries.per_sequence, batch = call.queries.lengths.elements() / turns;
   for (int64_t s = 0; s < batch; ++s) {
     const int64_t count = call.newest ? starts[s + 1] - starts[s] : turns;
@@ -187,8 +189,8 @@ void Decoder::KeepRoutes(const Call& call) {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t t = call.newest ? starts[s] + i : i * batch + s;
       for (int64_t layer = 0; layer < layers; ++layer) {
-        const bool newest_alone = ends_short && layer + 1 == layers;
-        const auto from = ids.begin() + (layer * tokens + (newest_alone ? s : t)) * top_k;
+        const bool newest_alone = says_newest && layer + 1 == layers;
+        const auto from = ids.begin() + (layer * tokens + (newest_alone && !call.next ? s : t)) * top_k;
         for (int64_t k = 0; k < top_k; ++k) {
           routes_[slot].push_back(newest_alone && i + 1 < count ? kNoRoute : static_cast<Route>(from[k]));
         }

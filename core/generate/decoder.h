@@ -77,8 +77,9 @@ class Decoder {
   // The same in host memory, valid until the next call of anything here; waits for the device.
   std::span<const float> CopyLogits();
   // With DecoderOptions::routes: the experts of the cached tokens of `slot`, [length, MoE layers, top-k],
-  // until the next call of anything here. kNoRoute where a token did not run: in the last layer, which
-  // Prefill runs for the newest token of a prompt alone. Otherwise, and without experts, empty.
+  // until the next call of anything here. kNoRoute in the last layer for all tokens of a prompt but the
+  // newest: Prefill runs it for that one alone (with drafts for all, to the same results). Otherwise, and
+  // without experts, empty.
   std::span<const Route> routes(int64_t slot) const {
     return std::span<const Route>(routes_[slot]).first(lengths_[slot] * route_size_);
   }

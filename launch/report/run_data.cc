@@ -89,7 +89,7 @@ std::vector<std::string> RunData::Evaluations() const {
     const size_t tail = name.rfind('_');
     if (tail == std::string::npos) return false;
     const std::string_view what = std::string_view(name).substr(tail);
-    return what == "_ci" ||
+    return what == "_ci" || what == "_undecided" ||
            (what.starts_with("_pass") && what.find_first_not_of("0123456789", 5) == std::string_view::npos);
   });
   return names;

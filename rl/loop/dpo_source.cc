@@ -19,7 +19,13 @@ namespace moebius {
 namespace {
 
 absl::StatusOr<std::vector<ChatMessage>> MessagesOf(const nlohmann::json& line, const std::string& where) {
-  return HasJsonField(line, "messages") ? ReadMessages(line, where) : ReadPrompt(line, where);
+  if (!HasJsonField(line, "messages")) return ReadPrompt(line, where);
+  ASSIGN_OR_RETURN(std::vector<ChatMessage> messages, ReadMessages(line, where));
+  // A line may say the same in both forms.
+  if (!HasJsonField(line, "prompt") || line["prompt"] == messages.back().content) return messages;
+  return DamagedError(Concat(where,
+                             ": has messages and a prompt that is not the last of them; which is asked? "
+                             "leave one out"));
 }
 
 absl::StatusOr<PreferencePair> ReadPair(const nlohmann::json& line, const PromptCodec& codec,

@@ -48,12 +48,15 @@ PolicyBatch::PolicyBatch(const PolicyOptions& options, std::span<const RolloutGr
     for (const RolloutSample& sample : group.samples) {
       if (!sample.score.reward) continue;
       ++totals.answers;
-      totals.tokens += std::ssize(sample.tokens);
+      totals.tokens += static_cast<double>(sample.tokens.size());
     }
   }
-  if (totals.answers == 0) options_.entropy_coefficient = 0;
-  totals.answers = std::max<int64_t>(1, totals.answers / parts);
-  totals.tokens = std::max<int64_t>(1, totals.tokens / parts);
+  if (totals.answers == 0) {
+    options_.entropy_coefficient = 0;
+    totals = {.answers = 1, .tokens = 1};
+  }
+  totals.answers /= static_cast<double>(parts);
+  totals.tokens /= static_cast<double>(parts);
   for (int64_t u = 0; u < parts; ++u) {
     const auto [begin, end] = ShareOf(std::ssize(chosen), static_cast<int>(u), static_cast<int>(parts));
     std::vector<int64_t> part(chosen.begin() + begin, chosen.begin() + end);
@@ -165,7 +168,7 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, std::span<const 
   batch.scale = 1;
   batch.temperature = options_.temperature;
   batch.entropies = true;
-  batch.entropy_scale = options_.entropy_coefficient / static_cast<double>(totals.tokens);
+  batch.entropy_scale = options_.entropy_coefficient / totals.tokens;
   if (!KnowsWeights(part)) {
     batch.weigh = [this, &part](int64_t g, int64_t count, std::span<const float> losses,
                                 std::span<float> weights) {

@@ -101,16 +101,18 @@ void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& s
     }
   }
   values.emplace_back("rl/left_out", static_cast<double>(signal.left_out));
+  values.emplace_back("rl/left_out_share",
+                      static_cast<double>(signal.left_out) / static_cast<double>(length.n));
 }
 
 std::vector<ShownSample> ShowSamples(const ProblemSet& problems, std::span<const RolloutGroup> groups,
                                      std::span<const double> advantages, int64_t most) {
   std::vector<ShownSample> shown;
   for (const RolloutGroup& group : groups) {
+    if (most == 0 || (!shown.empty() && std::ssize(shown) + std::ssize(group.samples) > most)) return shown;
     const Problem problem = problems.At(group.problem);
     for (const RolloutSample& s : group.samples) {
       const size_t answer = shown.size();
-      if (std::ssize(shown) >= most) return shown;
       ShownSample& to = shown.emplace_back();
       to.prompt = problem.messages.back().content;
       to.text = s.text;

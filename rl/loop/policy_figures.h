@@ -18,8 +18,8 @@ GroupSignal SignalOf(std::span<const RolloutGroup> groups);
 // rl/left_out, and rl/draft_acceptance where tokens were drafted. A mean of nothing is left out.
 void AddSampleFigures(std::span<const RolloutGroup> groups, const GroupSignal& signal, NamedValues& values);
 
-// Answers of few groups, at most `most` and of each group all, so that what advantages compare stands side by
-// side. `advantages`: of every answer.
+// Answers of few groups, at most `most`, or one group where it has more; of each group all, so that what
+// advantages compare stands side by side. `advantages`: of every answer.
 std::vector<ShownSample> ShowSamples(const ProblemSet& problems, std::span<const RolloutGroup> groups,
                                      std::span<const double> advantages, int64_t most);
 

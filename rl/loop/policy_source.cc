@@ -157,7 +157,7 @@ absl::StatusOr<StepReport> PolicySource::Step() {
   ASSIGN_OR_RETURN(Drawn drawn, SampleStep());
   std::vector<RolloutGroup>& groups = drawn.groups;
   const auto trained = std::span<const RolloutGroup>(groups).first(drawn.trained);
-  PolicyBatch batch(GuardEntropy(trained, report), trained, context_.trainer.GroupsAtLeast());
+  PolicyBatch batch(GuardEntropy(groups, report), trained, context_.trainer.GroupsAtLeast());
   if (archives) RETURN_IF_ERROR(FillProximal(groups));
   ASSIGN_OR_RETURN(report.metrics, context_.trainer.Step(batch.updates(), std::ssize(groups)));
   RETURN_IF_ERROR(AddSums(batch, report));

@@ -10,8 +10,9 @@
 namespace moebius {
 namespace {
 
-constexpr const char* kWatched[] = {"rl/response_tokens_mean", "rl/repetition",  "rl/unfinished",
-                                    "rl/visible_hidden_gap",   "rl/reward_mean", "rl/reward_std"};
+constexpr const char* kWatched[] = {
+    "rl/response_tokens_mean", "rl/repetition",  "rl/unfinished", "rl/visible_hidden_gap",
+    "rl/left_out_share",       "rl/reward_mean", "rl/reward_std"};
 
 std::string Short(double x) {
   char text[32];
@@ -55,6 +56,7 @@ std::vector<std::string> PolicyWatch::Observe(int64_t step, const NamedValues& v
   WatchRepetition();
   WatchUnfinished();
   WatchGap();
+  WatchLeftOut();
   WatchConstantReward();
   return std::move(warnings_);
 }
@@ -102,6 +104,20 @@ void PolicyWatch::WatchGap() {
                      " in the mean of ", kWindow, " steps, ", Short(*first), " in the first ", kWindow,
                      "; the policy may be writing to the visible tests; hide more of them, or use other "
                      "problems"));
+}
+
+// An answer that no judge can decide costs a policy nothing.
+void PolicyWatch::WatchLeftOut() {
+  const Course& course = courses_["rl/left_out_share"];
+  const std::optional<double> first = First(course);
+  if (!first) return;
+  const double now = *Recent(course);
+  if (now < *first + kLeftOutGrowth) return;
+  Warn("left out",
+       Concat(Short(100 * now), " % of answers have no verdict in the mean of ", kWindow, " steps, ",
+              Short(100 * *first), " % in the first ", kWindow,
+              "; the policy may be learning to write what cannot be judged; read verdicts in samples/, and "
+              "ask for a form that can (answer.where, a part \"format\")"));
 }
 
 // Where no two answers of a step differ for so long, the judge is as likely at fault as the policy.

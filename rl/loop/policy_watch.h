@@ -23,10 +23,11 @@ class PolicyWatch {
   static constexpr double kLeastRepetition = 0.1;  // below this share of repeated runs doubling means nothing
   static constexpr double kMostUnfinished = 0.5;   // share of answers cut at rl.max_new
   static constexpr double kGapGrowth = 0.1;        // of rl/visible_hidden_gap
+  static constexpr double kLeftOutGrowth = 0.1;    // of rl/left_out_share
 
   // Warnings on the metrics of a step, whose number is above all earlier ones; mostly none. Looked at are
-  // rl/response_tokens_mean, rl/repetition, rl/unfinished, rl/visible_hidden_gap, rl/reward_mean and
-  // rl/reward_std, as far as they are there and finite.
+  // rl/response_tokens_mean, rl/repetition, rl/unfinished, rl/visible_hidden_gap, rl/left_out_share,
+  // rl/reward_mean and rl/reward_std, as far as they are there and finite.
   std::vector<std::string> Observe(int64_t step, const NamedValues& values);
 
  private:
@@ -43,6 +44,7 @@ class PolicyWatch {
   void WatchRepetition();
   void WatchUnfinished();
   void WatchGap();
+  void WatchLeftOut();
   void WatchConstantReward();
   // Unless the detector has spoken within kQuietSteps.
   void Warn(std::string_view detector, std::string text);

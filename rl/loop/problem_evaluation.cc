@@ -14,6 +14,7 @@ namespace moebius {
 namespace {
 
 constexpr size_t kShown = 4;
+constexpr double kMostUndecided = 0.05;  // share of answers above which an accuracy says little
 
 // Of every group, how many of its judged answers are right, and how many were judged.
 struct Right {
@@ -76,11 +77,14 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
   }
   const Estimate accuracy = MeanOverPrompts(scores);
   report.values = {{key, accuracy.mean}, {key + "_ci", accuracy.half_width}};
+  const double share = static_cast<double>(undecided) / static_cast<double>(answers.size());
+  if (undecided > 0) report.values.emplace_back(key + "_undecided", share);
   char line[160];
   std::snprintf(line, sizeof line, "%s: %.3f +- %.3f greedy on %zu held-out problems", key.c_str(),
                 accuracy.mean, accuracy.half_width, scores.size());
   report.notes.emplace_back(line);
   if (undecided > 0) report.notes.back() += Concat(" (", undecided, " more could not be judged)");
+  if (share > kMostUndecided) report.notes.back().insert(0, "warning: many answers are undecided; ");
   if (options.samples == 0) return report;
   RolloutOptions sampled = options.rollout;
   sampled.group_size = options.samples;

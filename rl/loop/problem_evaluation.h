@@ -9,7 +9,9 @@
 namespace moebius {
 
 struct ProblemEvaluation {
-  std::string name;        // key: eval/NAME, eval/NAME_ci (half the 95 % interval), eval/NAME_pass1, _passK
+  // Keys: eval/NAME, eval/NAME_ci (half the 95 % interval), eval/NAME_pass1, _passK; eval/NAME_undecided, the
+  // share of answers that the others leave out, where there are some.
+  std::string name;
   int64_t problems = 500;  // so many of the set, or all that it has
   int64_t samples = 0;
   RolloutOptions rollout;  // sampling is that of `samples`

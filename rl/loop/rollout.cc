@@ -33,7 +33,8 @@ absl::StatusOr<std::vector<int32_t>> PromptOf(const Problem& problem, const Prom
   if (std::ssize(*prompt) <= room) return prompt;
   return UsageError(Concat("problem ", problem.id, ": its prompt has ", prompt->size(),
                            " tokens, but batch.sequence_length ", options.max_length, " less rl.max_new ",
-                           options.max_new, " leaves ", room, "; raise batch.sequence_length"));
+                           options.max_new, " leaves ", room,
+                           "; raise batch.sequence_length, or lower rl.max_new"));
 }
 
 absl::StatusOr<Judgement> JudgeOnce(const ProblemTools& tools, const Problem& problem,

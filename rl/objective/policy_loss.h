@@ -57,9 +57,10 @@ struct PolicyTokens {
 };
 
 // Of the whole batch, over all ranks and microbatches, so that no split changes anything.
+// Means: of an update, whose batch is one of several parts, they are fractions.
 struct BatchTotals {
-  int64_t answers = 0;
-  int64_t tokens = 0;
+  double answers = 0;
+  double tokens = 0;
 };
 
 // Sums, not means: parts of a batch add up.

@@ -156,6 +156,25 @@ absl::StatusOr<std::vector<JsonlProblem>> ReadLines(const std::string& path, Jso
   return lines;
 }
 
+// A gold that cannot even be told from 0 leaves most answers to it undecided.
+absl::Status CheckGolds(const std::string& path, const std::vector<JsonlProblem>& lines) {
+  const JsonlProblem* first = nullptr;
+  size_t unclear = 0;
+  for (const JsonlProblem& line : lines) {
+    if (math::Grade(line.gold, "0").outcome != math::Outcome::kUndecided) continue;
+    if (unclear++ == 0) first = &line;
+  }
+  if (unclear == 0) return absl::OkStatus();
+  const std::string what =
+      Concat(path, ": ", unclear, " of ", lines.size(),
+             " golds are nothing that the math grader can compare (first ", first->id, ": \"",
+             Printable(first->gold, 60), "\"), so most answers to them stay undecided; ");
+  if (unclear == lines.size())
+    return DamagedError(what + "correct them, or set problems.jsonl_kind to EXACT");
+  LogLine(Concat("warning: ", what, "leave them out, or write them as docs/math_grader.md says"));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<JsonlProblem>> ReadSplit(const proto::Problems& problems, TaskSplit split,
                                                     JsonlKind kind) {
   const bool held_out = split == TaskSplit::kHeldOut;
@@ -201,6 +220,10 @@ absl::StatusOr<std::unique_ptr<ProblemSet>> MakeJsonl(const proto::Problems& pro
         "problems.jsonl_kind is CODE; its answers run in the sandbox, which was not started; choose another "
         "kind or start it");
   ASSIGN_OR_RETURN(std::vector<JsonlProblem> lines, ReadSplit(problems, split, kind));
+  if (kind == JsonlKind::kMath) {
+    const bool other = split == TaskSplit::kHeldOut && !problems.held_out_jsonl().empty();
+    RETURN_IF_ERROR(CheckGolds(other ? problems.held_out_jsonl() : problems.jsonl(), lines));
+  }
   return std::make_unique<Jsonl>(kind, std::move(lines), problems, sandbox);
 }
 

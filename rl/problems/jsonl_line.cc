@@ -1,6 +1,7 @@
 #include "rl/problems/jsonl_line.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
@@ -23,6 +24,9 @@ absl::StatusOr<std::vector<std::string>> ReadChoices(const json& line, const std
   ASSIGN_OR_RETURN(std::vector<std::string> choices, GetStringArray(line, "choices", where));
   if (choices.size() < 2 || choices.size() > 26)
     return Bad(where, "choices", Concat("has ", choices.size(), " texts, outside 2 to 26"));
+  const std::set<std::string> different(choices.begin(), choices.end());
+  if (different.size() != choices.size())
+    return Bad(where, "choices", "has the same text twice, so that a right answer could be wrong");
   return choices;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/log.h"
 #include "core/base/nearest.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
@@ -98,7 +99,33 @@ absl::StatusOr<Scorer> Scorer::Make(const proto::Reward& reward, const proto::An
                        : reward.unfinished() == proto::Reward::LEFT_OUT ? Unfinished::kLeftOut
                                                                         : Unfinished::kJudged;
   scorer.judge_again_ = reward.judge_again();
+  if (answer.where() == proto::Answer::LAST_NUMBER) RETURN_IF_ERROR(scorer.CheckGoldsAreNumbers());
   return scorer;
+}
+
+// Where the last number of an answer counts, a gold that is more than one can never be met.
+absl::Status Scorer::CheckGoldsAreNumbers() const {
+  constexpr int64_t kMost = 10000;
+  int64_t missed = 0;
+  std::string first;
+  const int64_t looked_at = std::min(problems_->size(), kMost);
+  for (int64_t i = 0; i < looked_at; ++i) {
+    const Problem problem = problems_->At(i);
+    if (problem.gold.empty()) continue;  // a program
+    const std::optional<std::string> number = form_.Extract(problem.gold);
+    const absl::StatusOr<Judgement> judged =
+        number ? problems_->Judge(problem, *number) : Judgement{.correct = 0, .dense = {}, .verdict = "none"};
+    RETURN_IF_ERROR(judged.status());
+    if (judged->correct == 1) continue;
+    if (missed++ == 0) first = Concat(problem.id, ": \"", Printable(problem.gold, 60), "\"");
+  }
+  if (missed == 0) return absl::OkStatus();
+  const std::string what =
+      Concat("answer.where is LAST_NUMBER, and ", missed, " of ", looked_at,
+             " golds are not one number (first ", first, "); no answer to them can be right; ");
+  if (missed == looked_at) return UsageError(what + "set answer.where to BOXED, TAGS or LAST_LINE");
+  LogLine(Concat("warning: ", what, "set answer.where to BOXED, TAGS or LAST_LINE, or leave them out"));
+  return absl::OkStatus();
 }
 
 std::optional<std::string> Scorer::Extract(const SampledAnswer& answer) const {

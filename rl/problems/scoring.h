@@ -45,8 +45,8 @@ struct ScoredAnswer {
 class Scorer {
  public:
   // `problems` is borrowed and outlives the scorer. UsageError naming the field for an unknown part, an
-  // option out of its range, a part twice, "dense" where the problems have no such score, and "format" where
-  // answers are not in tags.
+  // option out of its range, a part twice, "dense" where the problems have no such score, "format" where
+  // answers are not in tags, and LAST_NUMBER where no gold is one (where some are not, a warning is logged).
   static absl::StatusOr<Scorer> Make(const proto::Reward& reward, const proto::Answer& answer,
                                      const ProblemSet& problems);
 
@@ -81,6 +81,7 @@ class Scorer {
   enum class Unfinished { kJudged, kWrong, kLeftOut };
 
   Scorer(AnswerForm form, const ProblemSet& problems) : form_(std::move(form)), problems_(&problems) {}
+  absl::Status CheckGoldsAreNumbers() const;
   // Wrong without a look.
   bool IsCut(const SampledAnswer& answer) const {
     return !answer.finished && unfinished_ == Unfinished::kWrong;

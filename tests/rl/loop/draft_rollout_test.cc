@@ -24,17 +24,25 @@ struct DraftedRun {
   std::vector<std::string> answers;
   std::vector<float> weights;
   double acceptance = -1;
+  std::vector<double> mismatch;  // of routes
 };
 
-DraftedRun RunOne(bool drafts) {
+DraftedRun RunOne(bool drafts, bool replays = false) {
   SoloWorld world;
-  TinyRun run(*world, {}, WithDrafts(drafts));
+  TinyRunOptions options = WithDrafts(drafts);
+  if (replays) {
+    options.rl.set_routing_replay(proto::Rl::ROLLOUT);
+    options.rl.set_updates(2);
+  }
+  TinyRun run(*world, {}, options);
   const auto source = run.NewPolicySource();
   const absl::StatusOr<std::vector<StepReport>> reports = RunSteps(*source, 3);
   EXPECT_TRUE(reports.ok()) << reports.status();
   DraftedRun out;
   for (const StepReport& report : *reports) {
     for (const auto& sample : report.samples) out.answers.push_back(sample.text);
+    for (const auto& [key, value] : report.values)
+      if (key == "rl/route_mismatch") out.mismatch.push_back(value);
   }
   for (const auto& [key, value] : reports->front().values) {
     if (key == "rl/draft_acceptance") out.acceptance = value;
@@ -51,6 +59,14 @@ TEST(DraftRollouts, AnswersAndWeightsAreThoseWithoutDrafts) {
   EXPECT_GT(with.acceptance, 0) << "one token in twenty is right by luck";
   EXPECT_LT(with.acceptance, 1);
   EXPECT_EQ(without.acceptance, -1) << "no drafts, no metric";
+}
+
+// A draft's prompts run through the whole last layer; what is replayed must not depend on it.
+TEST(DraftRollouts, ReplayedRoutesAreThoseWithoutDrafts) {
+  const DraftedRun with = RunOne(true, true), without = RunOne(false, true);
+  EXPECT_EQ(with.answers, without.answers);
+  EXPECT_EQ(with.weights, without.weights);
+  EXPECT_EQ(with.mismatch, without.mismatch);
 }
 
 // Where the policy is gathered for rollouts, its module is too.

@@ -167,6 +167,22 @@ TEST(PolicyBatchTest, FlatGroupsDroppedChangeNoOthersWeights) {
             1.1 * std::abs(WeightsOf(without.updates()[0])[0]));
 }
 
+// Nine answers in two updates are four and a half each, not four.
+TEST(PolicyBatchTest, AnUpdatesMeanIsOverItsShareOfTheBatch) {
+  const std::vector<RolloutGroup> samples = MakeSamples({{1, 0, 0}, {1, 0, 1}, {0, 1, 0}});
+  for (const Normaliser normaliser : kNormalisers) {
+    PolicyOptions options;
+    options.objective.normaliser = normaliser;
+    options.objective.maximum_length = 6;
+    const PolicyBatch one(options, samples, 1);
+    options.updates = 2;
+    const PolicyBatch two(options, samples, 1);
+    const Floats whole = WeightsOf(one.updates()[0]), first = WeightsOf(two.updates()[0]);
+    ASSERT_LT(first.size(), whole.size());
+    for (size_t t = 0; t < first.size(); ++t) EXPECT_FLOAT_EQ(first[t], 2 * whole[t]) << t;
+  }
+}
+
 // Which groups an update learns from does not depend on how many the ranks need of each.
 TEST(PolicyBatchTest, UpdatesLearnFromTheSameGroupsOnAnyNumberOfRanks) {
   const std::vector<std::optional<double>> flat = {1, 1}, mixed = {1, 0};

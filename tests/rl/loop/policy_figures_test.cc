@@ -6,6 +6,7 @@
 #include "core/base/status.h"
 #include "gtest/gtest.h"
 #include "rl/loop/signal_watch.h"
+#include "rl/problems/problems.pb.h"
 #include "tests/rl/loop/samples.h"
 
 namespace moebius {
@@ -36,6 +37,7 @@ TEST(SampleFigures, AreMeansOfWhatWasJudged) {
   EXPECT_DOUBLE_EQ(*Find(values, "rl/zero_variance_groups"), 2.0 / 3);
   EXPECT_DOUBLE_EQ(*Find(values, "rl/zero_variance_all_best"), 1.0 / 3);
   EXPECT_EQ(*Find(values, "rl/left_out"), 4);
+  EXPECT_DOUBLE_EQ(*Find(values, "rl/left_out_share"), 4.0 / 12);
 }
 
 TEST(SampleFigures, AllBestAreThoseWithEveryAnswerRight) {
@@ -82,6 +84,16 @@ TEST(SampleFigures, GroupsOfOneAnswerHaveNothingToDifferFrom) {
   const NamedValues values = FiguresOf(MakeSamples({{1}, {0}, {1}}));
   EXPECT_FALSE(Find(values, "rl/zero_variance_groups").has_value());
   EXPECT_TRUE(Find(values, "rl/accuracy").has_value());
+}
+
+TEST(ShowSamples, ShowsWholeGroups) {
+  proto::Problems problems;
+  problems.set_kind("sort");
+  const auto set = *MakeProblemSet(problems, TaskSplit::kTrain);
+  const std::vector<RolloutGroup> groups = MakeSamples({{1, 0, 1}, {1, 0, 1}});
+  const std::vector<double> advantages(6, 0.0);
+  for (const auto& [most, shown] : {std::pair{0, 0}, {2, 3}, {5, 3}, {6, 6}, {9, 6}})
+    EXPECT_EQ(std::ssize(ShowSamples(*set, groups, advantages, most)), shown) << most;
 }
 
 TEST(SignalWatchTest, SaysHowManyAnswersCouldNotBeJudged) {

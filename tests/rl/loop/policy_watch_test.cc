@@ -93,6 +93,17 @@ TEST(PolicyWatchTest, GapBetweenVisibleAndHiddenTests) {
             Steps{});
 }
 
+TEST(PolicyWatchTest, AnswersWithoutAVerdictThatGrow) {
+  const std::string metric = "rl/left_out_share";
+  EXPECT_EQ(WarnedAt(
+                metric, [](int64_t step) { return step <= 20 ? 0.02 : 0.13; }, 60),
+            Steps{30});
+  EXPECT_EQ(WarnedAt(
+                metric, [](int64_t) { return 0.5; }, 200),
+            Steps{})
+      << "so it was from the start";
+}
+
 TEST(PolicyWatchTest, RewardsThatNeverDiffer) {
   const auto warned = [](double mean, double deviation, int64_t odd_step) {
     PolicyWatch watch;

@@ -229,6 +229,9 @@ TEST(PreferencePairsTest, ReadsPairsAndNamesWhatIsWrong) {
          "\"2\"}\n",
          "messages[0]: role \"tool\""},
         {"{\"chosen\": \"1\", \"rejected\": \"2\"}\n", "prompt"},
+        {"{\"prompt\": \"sort 1=\", \"messages\": [{\"role\": \"user\", \"content\": \"sort 2=\"}], "
+         "\"chosen\": \"1\", \"rejected\": \"2\"}\n",
+         "a prompt that is not the last of them"},
         {"[1]\n", "line 2"},
         {"no json\n", "line 2"}}) {
     WriteRaw(path, PairLine("sort 21=", "12", "21") + line);

@@ -29,8 +29,7 @@ class ObjectiveTest : public testing::Test {
     proximal_ = golden_["proximal"].get<Doubles>();
     behaviour_ = golden_["behaviour"].get<Doubles>();
     reference_ = golden_["reference"].get<Doubles>();
-    totals_ = {.answers = static_cast<int64_t>(lengths_.size()),
-               .tokens = static_cast<int64_t>(live_.size())};
+    totals_ = {.answers = static_cast<double>(lengths_.size()), .tokens = static_cast<double>(live_.size())};
   }
 
   RewardedAnswers Answers() const { return {.groups = groups_, .rewards = rewards_, .lengths = lengths_}; }

@@ -2,11 +2,13 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/str_split.h"
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
 #include "rl/problems/jsonl_line.h"
 #include "rl/problems/problem.h"
 #include "rl/problems/problems.pb.h"
+#include "rl/problems/scoring.h"
 #include "rl/sandbox/sandbox.h"
 #include "tests/core/io/scratch.h"
 
@@ -177,9 +179,46 @@ TEST_F(JsonlTest, DamagedLinesNamePathLineAndField) {
   EXPECT_NE(choice(R"({"question": "a", "answer": "A"})").find("\"choices\""), std::string::npos);
   EXPECT_NE(choice(R"({"question": "a", "choices": ["x"], "answer": "A"})").find("2 to 26"),
             std::string::npos);
+  EXPECT_NE(choice(R"({"question": "a", "choices": ["x", "y", "x"], "answer": "C"})").find("same text twice"),
+            std::string::npos);
   EXPECT_NE(choice(R"({"question": "a", "choices": ["x", "y"], "answer": "C"})").find("A to B"),
             std::string::npos);
   EXPECT_NE(choice(R"({"question": "a", "choices": ["x", "y"], "answer": 2})").find("\"answer\""),
+            std::string::npos);
+}
+
+// Most answers to such a gold stay undecided, and nobody would learn why.
+TEST_F(JsonlTest, GoldsThatNothingCanBeComparedWithAreSaid) {
+  const std::string unclear = R"({"question": "a", "answer": "\\text{"})"
+                              "\n";
+  const auto none = Read(unclear + unclear, proto::Problems::MATH);
+  EXPECT_EQ(ExitCode(none.status()), kExitDamaged);
+  EXPECT_NE(MessageOf(none.status()).find("2 of 2 golds"), std::string::npos) << none.status();
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(Read(unclear + R"({"question": "a", "answer": "1"})", proto::Problems::MATH).ok());
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("warning: "), std::string::npos);
+  EXPECT_NE(said.find("1 of 2 golds"), std::string::npos) << said;
+  EXPECT_TRUE(Read(unclear, proto::Problems::EXACT).ok()) << "compared as it is written";
+}
+
+TEST_F(JsonlTest, LastNumbersMeetGoldsThatAreNumbers) {
+  proto::Answer answer;
+  answer.set_where(proto::Answer::LAST_NUMBER);
+  const auto make = [&](const std::string& golds) {
+    std::string text;
+    for (const std::string& gold : std::vector<std::string>(absl::StrSplit(golds, ';')))
+      text += Concat(R"({"question": "a", "answer": ")", gold, "\"}\n");
+    const auto set = *Read(text, proto::Problems::MATH);
+    return Scorer::Make(proto::Reward(), answer, *set).status();
+  };
+  EXPECT_TRUE(make("1;-2.5;1,000").ok());
+  const absl::Status none = make("3/4;(1,2)");
+  EXPECT_EQ(ExitCode(none), kExitUsage);
+  EXPECT_NE(MessageOf(none).find("2 of 2 golds are not one number"), std::string::npos) << none;
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(make("7;3/4").ok());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("1 of 2 golds are not one number"),
             std::string::npos);
 }
 

@@ -1,5 +1,6 @@
 #include "data/tokenizer/added_tokens.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "data/tokenizer/unicode_classes.h"
@@ -38,7 +39,8 @@ bool IsMarker(const AddedToken& token) {
          (text.starts_with('[') && text.ends_with(']'));
 }
 
-AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens) : tokens_(tokens), nodes_(1) {
+AddedTokenMatcher::AddedTokenMatcher(const std::vector<AddedToken>& tokens)
+    : tokens_(tokens), only_markers_(std::all_of(tokens.begin(), tokens.end(), IsMarker)), nodes_(1) {
   first_.fill(-1);
   for (size_t t = 0; t < tokens_.size(); ++t) {
     int32_t node = 0;

@@ -36,7 +36,8 @@ class AddedTokenMatcher {
   // The first match that begins at or after `search`; lstrip takes no white space from before `from`, where
   // the previous match ended.
   Match Next(std::string_view text, size_t search, size_t from) const;
-  bool empty() const { return tokens_.empty(); }
+  // Nothing but markers is looked for (or nothing at all).
+  bool only_markers() const { return only_markers_; }
 
  private:
   struct Node {
@@ -47,6 +48,7 @@ class AddedTokenMatcher {
   int32_t Child(int32_t node, unsigned char byte) const;
 
   std::vector<AddedToken> tokens_;
+  bool only_markers_;
   std::vector<Node> nodes_;         // a trie; node 0 is the root
   std::array<int32_t, 256> first_;  // the root's children by byte, -1 for none
   int only_first_byte_ = -1;        // when all tokens begin with the same byte

@@ -139,6 +139,7 @@ template <typename EncodeRest>
 void Tokenizer::Impl::EncodeAround(const AddedTokenMatcher& matcher, std::string_view text,
                                    bool parse_special, std::vector<int32_t>* ids,
                                    const EncodeRest& encode_rest) const {
+  if (!parse_special && matcher.only_markers()) return encode_rest(text);
   size_t from = 0, search = 0;
   for (;;) {
     const AddedTokenMatcher::Match match = matcher.Next(text, search, from);

@@ -94,28 +94,30 @@ void PolicyWatch::WatchUnfinished() {
               "model that ends its answers (task SFT first)"));
 }
 
-void PolicyWatch::WatchGap() {
-  const Course& course = courses_["rl/visible_hidden_gap"];
+std::optional<double> PolicyWatch::Grown(const std::string& metric, double by) {
+  const Course& course = courses_[metric];
   const std::optional<double> first = First(course);
-  if (!first) return;
-  const double now = *Recent(course);
-  if (now < *first + kGapGrowth) return;
-  Warn("gap", Concat("answers pass the tests that prompts show and fail hidden ones; gap ", Short(now),
-                     " in the mean of ", kWindow, " steps, ", Short(*first), " in the first ", kWindow,
+  if (!first || *Recent(course) < *first + by) return std::nullopt;
+  return Recent(course);
+}
+
+void PolicyWatch::WatchGap() {
+  const std::optional<double> now = Grown("rl/visible_hidden_gap", kGapGrowth);
+  if (!now) return;
+  Warn("gap", Concat("answers pass the tests that prompts show and fail hidden ones; gap ", Short(*now),
+                     " in the mean of ", kWindow, " steps, ",
+                     Short(*First(courses_["rl/visible_hidden_gap"])), " in the first ", kWindow,
                      "; the policy may be writing to the visible tests; hide more of them, or use other "
                      "problems"));
 }
 
 // An answer that no judge can decide costs a policy nothing.
 void PolicyWatch::WatchLeftOut() {
-  const Course& course = courses_["rl/left_out_share"];
-  const std::optional<double> first = First(course);
-  if (!first) return;
-  const double now = *Recent(course);
-  if (now < *first + kLeftOutGrowth) return;
+  const std::optional<double> now = Grown("rl/left_out_share", kLeftOutGrowth);
+  if (!now) return;
   Warn("left out",
-       Concat(Short(100 * now), " % of answers have no verdict in the mean of ", kWindow, " steps, ",
-              Short(100 * *first), " % in the first ", kWindow,
+       Concat(Short(100 * *now), " % of answers have no verdict in the mean of ", kWindow, " steps, ",
+              Short(100 * *First(courses_["rl/left_out_share"])), " % in the first ", kWindow,
               "; the policy may be learning to write what cannot be judged; read verdicts in samples/, and "
               "ask for a form that can (answer.where, a part \"format\")"));
 }

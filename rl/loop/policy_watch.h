@@ -39,6 +39,8 @@ class PolicyWatch {
   // Both once there are enough values.
   static std::optional<double> First(const Course& course);
   static std::optional<double> Recent(const Course& course);
+  // The recent mean of a metric that has grown by `by` or more since the first.
+  std::optional<double> Grown(const std::string& metric, double by);
 
   void WatchLength();
   void WatchRepetition();

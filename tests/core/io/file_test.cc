@@ -32,6 +32,17 @@ TEST(File, ReadsWholeFilesUpToALimit) {
   EXPECT_EQ(ExitCode(ReadFile(scratch.folder()).status()), kExitDamaged);
 }
 
+TEST(File, WhyAPathIsAbsentIsSaid) {
+  const Scratch scratch;
+  WriteRaw(scratch.path("a"), "x");
+  EXPECT_EQ(WhyAbsent(scratch.path("a")), "it is a file");
+  EXPECT_EQ(WhyAbsent(scratch.path("b")), "there is no such file or folder");
+  EXPECT_EQ(WhyAbsent(scratch.path("a/b")), "there is no such file or folder");
+  const std::string loop = scratch.path("loop");
+  ASSERT_EQ(symlink(loop.c_str(), loop.c_str()), 0);
+  EXPECT_NE(WhyAbsent(loop).find("this user may not look there ("), std::string::npos) << WhyAbsent(loop);
+}
+
 TEST(File, MapsAFileAndChecksSlices) {
   const Scratch scratch;
   WriteRaw(scratch.path("a"), "0123456789");

@@ -142,6 +142,21 @@ TEST_P(NewRowsTest, LayersBeyondTheConfigAreRefusedMtpModulesAreNot) {
   }
 }
 
+// Read back equal, and no model can be run with them.
+TEST_P(NewRowsTest, ATensorThatIsNotFiniteIsNamed) {
+  const std::string folder = Saved(TinyConfig(GetParam())), out = scratch_.path("out");
+  const auto fine = ConvertCheckpoint(folder, out, {.dtype = std::nullopt});
+  ASSERT_TRUE(fine.ok()) << fine.status();
+  EXPECT_EQ(fine->not_finite, "");
+  const TensorReader ruined = [](const std::string& name) -> absl::StatusOr<std::vector<float>> {
+    if (name != "model.norm.weight") return std::vector<float>();
+    return std::vector<float>(TinyConfig(GetParam()).hidden_size, std::nanf(""));
+  };
+  const auto bad = ConvertCheckpoint(folder, out + "2", {.dtype = std::nullopt, .weights = ruined});
+  ASSERT_TRUE(bad.ok()) << bad.status();
+  EXPECT_EQ(bad->not_finite, "model.norm.weight");
+}
+
 // Chat models end with several tokens; a list in config.json alone must not shrink to its first on the way.
 TEST_P(NewRowsTest, AllEndsOfTextsAreKept) {
   ModelConfig config = TinyConfig(GetParam());

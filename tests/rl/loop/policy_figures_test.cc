@@ -5,9 +5,11 @@
 
 #include "core/base/status.h"
 #include "gtest/gtest.h"
+#include "rl/loop/problem_evaluation.h"
 #include "rl/loop/signal_watch.h"
 #include "rl/problems/problems.pb.h"
 #include "tests/rl/loop/samples.h"
+#include "tests/rl/loop/tiny_run.h"
 
 namespace moebius {
 namespace {
@@ -84,6 +86,38 @@ TEST(SampleFigures, GroupsOfOneAnswerHaveNothingToDifferFrom) {
   const NamedValues values = FiguresOf(MakeSamples({{1}, {0}, {1}}));
   EXPECT_FALSE(Find(values, "rl/zero_variance_groups").has_value());
   EXPECT_TRUE(Find(values, "rl/accuracy").has_value());
+}
+
+// Every third answer is one that no judge can decide.
+class PartlyUndecided final : public ProblemSet {
+ public:
+  int64_t size() const override { return 30; }
+  bool has_dense() const override { return false; }
+  Problem At(uint64_t index) const override {
+    return {.id = "p", .messages = {{"user", "sort 21="}}, .gold = "12", .index = index};
+  }
+  WorkedAnswer Demonstration(const Problem&, uint64_t) const override { return {}; }
+  absl::StatusOr<Judgement> Judge(const Problem& problem, std::string_view) const override {
+    if (problem.index % 3 == 0) return Judgement{.correct = {}, .dense = {}, .verdict = "undecided"};
+    return Judgement{.correct = 1, .dense = {}, .verdict = "equal"};
+  }
+};
+
+TEST(EvaluateProblems, SaysWhatShareItCouldNotJudge) {
+  SoloWorld world;
+  TinyRun run(*world, {}, SortTwo(TinyDense()));
+  const PartlyUndecided set;
+  proto::Rl rl;
+  PolicyModel policy(run.trainer(), 32, rl);
+  const Scorer scorer = *Scorer::Make(proto::Reward(), proto::Answer(), set);
+  const absl::StatusOr<StepReport> report =
+      EvaluateProblems(run.trainer(), policy, {set, run.codec(), scorer}, {},
+                       {.name = "x", .problems = 30, .rollout = {.max_new = 3, .max_length = 32}});
+  ASSERT_TRUE(report.ok()) << report.status();
+  // An answer without text has no verdict to ask for: it is wrong.
+  EXPECT_GT(*Find(report->values, "eval/x_undecided"), 0.3);
+  EXPECT_LE(*Find(report->values, "eval/x_undecided"), 1.0 / 3 + 1e-12);
+  EXPECT_EQ(report->notes.back().find("warning: many answers are undecided; "), 0u) << report->notes.back();
 }
 
 TEST(ShowSamples, ShowsWholeGroups) {

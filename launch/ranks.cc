@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "core/backend/backend.h"
 #include "core/base/log.h"
@@ -44,15 +45,24 @@ void Watchdog::Describe(std::function<std::string()> describe) {
 }
 
 void Watchdog::Watch() {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::milliseconds kTick(200);
   std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, std::chrono::milliseconds(200), [this] { return stop_; })) {
-    if (suspended_ || world_.OldestOpenSeconds() < limit_s_) continue;
+  // A process that was stopped itself kept the others waiting: its own waits count from when it woke.
+  Clock::time_point awake = Clock::now();
+  for (Clock::time_point tick = awake; !changed_.wait_for(lock, kTick, [this] { return stop_; });) {
+    const Clock::time_point last = std::exchange(tick, Clock::now());
+    if (tick - last > 4 * kTick) awake = tick;
+    const double awake_s = std::chrono::duration<double>(tick - awake).count();
+    if (suspended_ || std::min(awake_s, world_.OldestOpenSeconds()) < limit_s_) continue;
     char limit[32];
     std::snprintf(limit, sizeof limit, "%.4g", limit_s_);
     LogLine(Concat("error: rank ", world_.rank(), " waited longer than parallel.hang_limit_s = ", limit,
                    " s; a peer hangs or is lost; ",
                    describe_ ? Concat("at ", describe_(), "; ") : std::string(),
                    "open: ", world_.OpenOperations()));
+    // The first to end ends all: whoever waits for the lost rank itself may be a tick behind.
+    std::this_thread::sleep_for(3 * kTick);
     end_(kExitHang);
   }
 }

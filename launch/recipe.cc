@@ -190,10 +190,11 @@ class Checker {
   void CheckOptimizer() {
     const auto& o = r_.optimizer();
     const bool piecewise = o.schedule() == proto::Optimizer::V3_PIECEWISE;
-    if (o.moments() == proto::Optimizer::BF16 && o.beta2() > 0.99) {
+    const double slowest = std::max(o.beta1(), o.beta2());
+    if (o.moments() == proto::Optimizer::BF16 && slowest > 0.99) {
       Add("optimizer.moments",
-          Concat("optimizer.moments is BF16 and beta2 ", o.beta2(),
-                 "; so slow a decay is rounded away in 8 bits; use FP32, or beta2 up to 0.99"));
+          Concat("optimizer.moments is BF16 and ", o.beta1() > 0.99 ? "beta1 " : "beta2 ", slowest,
+                 "; so slow a decay is rounded away in 8 bits; use FP32, or one up to 0.99"));
     }
     if (o.warmup_steps() > r_.steps()) {
       Add("optimizer.warmup_steps", Concat("optimizer.warmup_steps is ", o.warmup_steps(), " of ", r_.steps(),

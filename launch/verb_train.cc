@@ -43,7 +43,8 @@ absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
     RETURN_IF_ERROR(backend.status());
     peak = MeasureProductPeak(**backend, ComputeOf(r, **backend));
   }
-  std::fputs(DescribePlan(r, config, **backend, peak).c_str(), stdout);
+  ASSIGN_OR_RETURN(const std::string plan, DescribePlan(r, config, **backend, peak));
+  std::fputs(plan.c_str(), stdout);
   return absl::OkStatus();
 }
 

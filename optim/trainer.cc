@@ -440,7 +440,8 @@ absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span
   const std::span<const int32_t> tokens = ids.subspan(starts[first], mine.back());
   std::vector<float> losses;
   RETURN_IF_ERROR(engine_->RunForward(
-      shape_, [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine, attention); }, losses));
+      shape_, Objective::WithoutBackward(config_.recompute.max_expert_rows),
+      [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine, attention); }, losses));
   double sum = 0;
   for (const float loss : losses) sum += counts ? loss : 0;
   RETURN_IF_ERROR(mesh_->Sum(std::span<double>(&sum, 1)));

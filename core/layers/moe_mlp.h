@@ -75,6 +75,10 @@ class MoeMlp {
   void WaitDispatchBackward(const Pass& pass, TensorView add,
                             TensorView dx) const;  // dx = add + dispatch + router
 
+  // After WaitCombine, where no backward follows or Forward runs again before it: lets go of the rows that
+  // have come.
+  void Forget(const Pass& pass) const { pass.saved.exchange(handle_).reset(); }
+
   void BackwardWeight(const Pass& pass) const;
   // Its two parts: ExpertWeights may run before WaitDispatchBackward, OtherWeights after it.
   void ExpertWeights(const Pass& pass) const;

@@ -59,6 +59,11 @@ struct Objective {
   Rounding rounding = Rounding::kNone;
   bool gradients = true;  // false: losses only
   bool predicts = true;   // false: the forward ends with Microbatch::hidden, without gradients
+
+  // A forward that no backward follows: nothing inside a block is needed again.
+  static Objective WithoutBackward(int64_t max_expert_rows = 0) {
+    return {.recompute = {.blocks = true, .max_expert_rows = max_expert_rows}, .gradients = false};
+  }
 };
 
 // A checkpoint tensor that is a copy of another: released MTP layers store embedding and head again.

@@ -94,7 +94,10 @@ void Model::StartBlock(const Pass& pass, Microbatch& mb) const {
 
 void Model::EndBlock(const Pass& pass, const Block& block, Microbatch& mb) const {
   RecordRouting(pass, block, mb);
-  if (pass.recompute.blocks) pass.saved.activations().Release(mb.cursor.activations);
+  if (pass.recompute.blocks) {
+    if (block.moe() != nullptr) block.moe()->Forget(pass);
+    pass.saved.activations().Release(mb.cursor.activations);
+  }
   mb.hidden = mb.cursor.out;
 }
 

@@ -8,9 +8,7 @@ std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context
                                                std::span<const int32_t> ids,
                                                std::span<const int32_t> starts) {
   mb.LoadRagged(context.stream, ids, starts);
-  Objective objective;
-  objective.gradients = false;
-  model.Forward(context, objective, mb);
+  model.Forward(context, Objective::WithoutBackward(), mb);
   std::vector<float> losses(mb.losses.elements());
   context.backend.CopyToHost(context.stream, mb.losses, losses.data());
   context.stream.Synchronize();
@@ -24,11 +22,10 @@ std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context
 }
 
 std::vector<float> ScoreGroups(const Model& model, const Context& context, Microbatch& mb,
-                               std::span<const AnswerGroup> groups, double temperature, Rounding rounding) {
-  Objective objective;
-  objective.gradients = false;
-  objective.rounding = rounding;
-  objective.inverse_temperature = DrawScale(temperature);
+                               std::span<const AnswerGroup> groups, const ScoreOptions& options) {
+  Objective objective = Objective::WithoutBackward(options.max_expert_rows);
+  objective.rounding = options.rounding;
+  objective.inverse_temperature = DrawScale(options.temperature);
   std::vector<float> out;
   for (size_t begin = 0, end = 0; begin < groups.size(); begin = end) {
     int64_t tokens = 0;

@@ -14,11 +14,15 @@ std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context
                                                Microbatch& microbatch, std::span<const int32_t> ids,
                                                std::span<const int32_t> starts);
 
-// Natural logarithms for the predictions of every group, in order, of logits times the inverse temperature,
-// with products that round as `rounding` says. Runs over about kScoredTokens tokens at once.
+struct ScoreOptions {
+  double temperature = 1;  // that logits are divided by
+  Rounding rounding = Rounding::kNone;
+  int64_t max_expert_rows = 0;  // as in RecomputePolicy
+};
+// Natural logarithms for the predictions of every group, in order. Runs over about kScoredTokens tokens at
+// once.
 inline constexpr int64_t kScoredTokens = 8192;
 std::vector<float> ScoreGroups(const Model& model, const Context& context, Microbatch& microbatch,
-                               std::span<const AnswerGroup> groups, double temperature,
-                               Rounding rounding = Rounding::kNone);
+                               std::span<const AnswerGroup> groups, const ScoreOptions& options = {});
 
 }  // namespace moebius

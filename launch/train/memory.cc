@@ -31,7 +31,7 @@ struct Beside {
 };
 
 absl::StatusOr<Beside> RunBeside(const std::string& folder, const Context& context, DType act,
-                                 int64_t sequences, int64_t length) {
+                                 int64_t max_expert_rows, int64_t sequences, int64_t length) {
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
   const ModelOptions options{
       .storage = {.act = act, .training = false}, .max_positions = length, .mtp = false};
@@ -40,7 +40,8 @@ absl::StatusOr<Beside> RunBeside(const std::string& folder, const Context& conte
   out.microbatch = std::make_unique<Microbatch>(context.backend, out.model->num_slots());
   const std::vector<int32_t> tokens(sequences * (length + 1), 0);
   out.microbatch->Load(context.stream, tokens, sequences, length, 0);
-  const Objective objective{.recompute = {.blocks = true}, .gradients = false, .predicts = false};
+  Objective objective = Objective::WithoutBackward(max_expert_rows);
+  objective.predicts = false;
   out.model->Forward(context, objective, *out.microbatch);
   return out;
 }
@@ -86,8 +87,8 @@ std::unique_ptr<Model> ScoreBeside(const proto::Recipe& r, const Trainer& traine
   const auto score = [&](const Model& model) {
     Microbatch microbatch(c.backend, model.num_slots());
     const int64_t count = 2 + kScoredTokens / LargestGroups(r, 1)[0].Tokens();
-    ScoreGroups(model, c, microbatch, LargestGroups(r, std::min(r.batch().sequences(), count)), 1,
-                trainer.config().rounding);
+    ScoreGroups(model, c, microbatch, LargestGroups(r, std::min(r.batch().sequences(), count)),
+                ScoreOptionsOf(trainer));
   };
   if (proximal) score(trainer.model());
   if (!kl && r.task() != proto::DPO) return nullptr;
@@ -163,7 +164,7 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   if (task == proto::DISTILL) {
     const int64_t at_once = each > 0 ? std::min(sequences, each) : sequences;
     ASSIGN_OR_RETURN(teacher, RunBeside(recipe.distill().teacher(), trainer->context(), options.storage.act,
-                                        at_once, length));
+                                        trainer->config().recompute.max_expert_rows, at_once, length));
   }
   const std::vector<int32_t> tokens(sequences * (length + 1), 0);
   RETURN_IF_ERROR(

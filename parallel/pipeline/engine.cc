@@ -262,9 +262,8 @@ absl::Status Engine::RunStep(const Schedule& schedule, const Objective& objectiv
   return absl::OkStatus();
 }
 
-absl::Status Engine::RunForward(const Schedule& schedule, const Loader& load, std::vector<float>& losses) {
-  // Without a backward pass nothing inside a block is needed again.
-  const Objective objective{.recompute = {.blocks = true}, .gradients = false};
+absl::Status Engine::RunForward(const Schedule& schedule, const Objective& objective, const Loader& load,
+                                std::vector<float>& losses) {
   StepSums sums;
   Run run{schedule, objective, load, sums, {}};
   losses.clear();

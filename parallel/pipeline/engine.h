@@ -37,9 +37,10 @@ class Engine {
   absl::Status RunStep(const Schedule& schedule, const Objective& objective, const Loader& load,
                        StepSums& sums);
 
-  // Forward of one microbatch through all stages, no gradients; `losses` (per token, on the host) on ranks
-  // that hold the head, else empty.
-  absl::Status RunForward(const Schedule& schedule, const Loader& load, std::vector<float>& losses);
+  // Forward of one microbatch through all stages, without gradients; `losses` (per token, on the host) on
+  // ranks that hold the head, else empty.
+  absl::Status RunForward(const Schedule& schedule, const Objective& objective, const Loader& load,
+                          std::vector<float>& losses);
 
   // Spans of what ran, in seconds of std::chrono::steady_clock; null (the default): none are kept.
   void set_timeline(std::vector<TimelineSpan>* spans) { spans_ = spans; }

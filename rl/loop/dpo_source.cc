@@ -120,7 +120,7 @@ absl::StatusOr<StepReport> DpoSource::Step() {
   // all do all of them.
   Microbatch mb(trainer.context().backend, reference_->num_slots());
   const std::vector<float> logprobs =
-      ScoreGroups(*reference_, trainer.context(), mb, groups, 1, trainer.config().rounding);
+      ScoreGroups(*reference_, trainer.context(), mb, groups, ScoreOptionsOf(trainer));
   std::vector<int64_t> first_token{0};
   for (const AnswerGroup& group : groups) first_token.push_back(first_token.back() + group.Predictions());
   double sums[] = {0, 0, 0};  // loss, right way round, margin

@@ -80,7 +80,7 @@ void PolicySource::Score(const Model& model, Routes routes, std::vector<float> R
   const Context& c = context_.trainer.context();
   Microbatch mb(c.backend, model.num_slots());
   const std::vector<float> logprobs =
-      ScoreGroups(model, c, mb, all, options_.temperature, context_.trainer.config().rounding);
+      ScoreGroups(model, c, mb, all, ScoreOptionsOf(context_.trainer, options_.temperature));
   auto next = logprobs.begin();
   for (RolloutGroup& group : groups) {
     for (RolloutSample& s : group.samples) {

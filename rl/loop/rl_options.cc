@@ -175,6 +175,12 @@ DecoderOptions DecoderOptionsOf(const proto::Rl& rl, const Trainer& trainer) {
           .drafts = rl.drafts()};
 }
 
+ScoreOptions ScoreOptionsOf(const Trainer& trainer, double temperature) {
+  return {.temperature = temperature,
+          .rounding = trainer.config().rounding,
+          .max_expert_rows = trainer.config().recompute.max_expert_rows};
+}
+
 absl::StatusOr<StepReport> EvaluateHeldOut(const SourceContext& context, PolicyModel& policy,
                                            const DecoderOptions& decoder) {
   if (context.held_out == nullptr) return StepReport();

@@ -35,7 +35,7 @@ absl::Status CheckTeacher(const std::string& folder, const Tokenizer& tokenizer,
 absl::StatusOr<std::unique_ptr<TeacherModel>> TeacherModel::Load(Trainer& trainer, const std::string& folder,
                                                                  int64_t max_positions) {
   const Context& c = trainer.context();
-  std::unique_ptr<TeacherModel> teacher(new TeacherModel(c));
+  std::unique_ptr<TeacherModel> teacher(new TeacherModel(c, trainer.config().recompute.max_expert_rows));
   const std::vector<Model*> stages = trainer.stages().models();
   const bool predicts =
       std::any_of(stages.begin(), stages.end(), [](const Model* m) { return m->options().stage.head; });
@@ -60,9 +60,7 @@ HeadTeacher TeacherModel::Run(std::span<const AnswerGroup> groups) {
   Microbatch& mb = *microbatch_;
   mb.saved.Reset();
   mb.LoadGroups(context_.stream, groups);
-  // Blocks leave nothing behind but what the next one reads.
-  const Objective objective{.recompute = {.blocks = true}, .gradients = false, .predicts = false};
-  model_->Forward(context_, objective, mb);
+  model_->Forward(context_, objective_, mb);
   return {.head = &model_->head(), .x = mb.hidden};
 }
 

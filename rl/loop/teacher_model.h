@@ -29,9 +29,13 @@ class TeacherModel {
   HeadTeacher Run(std::span<const AnswerGroup> groups);
 
  private:
-  explicit TeacherModel(const Context& context) : context_(context) {}
+  TeacherModel(const Context& context, int64_t max_expert_rows)
+      : context_(context), objective_(Objective::WithoutBackward(max_expert_rows)) {
+    objective_.predicts = false;
+  }
 
   const Context& context_;
+  Objective objective_;
   std::unique_ptr<Model> model_;
   std::optional<Microbatch> microbatch_;
 };

@@ -96,10 +96,10 @@ TEST(DescribePlan, CountsMtpModulesOfRunsOnTextsAlone) {
   Recipe answers = Experts({"task=SFT", "model.num_nextn_predict_layers=1"});
   const absl::StatusOr<ModelConfig> config = ResolveModel(answers);
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(DescribePlan(answers.proto(), *config, *backend, 0).find("MTP"), std::string::npos);
+  EXPECT_EQ(DescribePlan(answers.proto(), *config, *backend, 0)->find("MTP"), std::string::npos);
   proto::Recipe texts = answers.proto();
   texts.set_task(proto::PRETRAIN);
-  EXPECT_NE(DescribePlan(texts, *config, *backend, 0).find("MTP"), std::string::npos);
+  EXPECT_NE(DescribePlan(texts, *config, *backend, 0)->find("MTP"), std::string::npos);
 }
 
 // Generation from a model that was trained on documents stops where one ends.

@@ -77,6 +77,8 @@ TEST(Trainer, SkipsAStepWithBadNumbersWithoutMovingAnythingButConsumesItsData) {
   EXPECT_EQ(t.trainer->state().bad_in_a_row, 0);
   EXPECT_EQ(after.loss, expected.loss);
   EXPECT_EQ(after.grad_norm, expected.grad_norm);
+  // Moments were left alone too: what that step's update made of the weights shows in the one after it.
+  EXPECT_EQ(t.Step(3).loss, other.Step(3).loss);
 }
 
 TEST(Trainer, MovesTheSelectionBiasAgainstTheLoad) {

@@ -22,7 +22,7 @@ double AnswerLoss(TinyRun& run, const std::vector<AnswerGroup>& groups) {
   const Context& context = run.trainer().context();
   Microbatch mb(context.backend, run.trainer().model().num_slots());
   double sum = 0;
-  const std::vector<float> logprobs = ScoreGroups(run.trainer().model(), context, mb, groups, 1);
+  const std::vector<float> logprobs = ScoreGroups(run.trainer().model(), context, mb, groups);
   for (const float logprob : logprobs) sum -= logprob;
   return sum / static_cast<double>(logprobs.size());
 }

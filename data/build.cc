@@ -219,7 +219,7 @@ absl::Status CheckRecipe(const proto::DataBuild& recipe) {
   return absl::OkStatus();
 }
 
-void SayReports(const DocumentSet& set, const Say& say) {
+void SayReports(const DocumentSet& set, bool separate, const Say& say) {
   for (size_t s = 0; s < set.reports().size(); ++s) {
     const SourceReport& report = set.reports()[s];
     std::string line = Concat(set.options().sources[s].name, ": ", WithCommas(report.documents),
@@ -227,6 +227,8 @@ void SayReports(const DocumentSet& set, const Say& say) {
     if (!report.package.empty())
       line += Concat(" (", report.package, report.version.empty() ? "" : " ", report.version, ")");
     if (report.held_out > 0) line += Concat(", ", WithCommas(report.held_out), " held out");
+    if (separate && report.held_out == report.documents)
+      line += ": nothing of it to train on, no file of its own";
     if (report.duplicates > 0) line += Concat(", ", WithCommas(report.duplicates), " duplicates left out");
     if (report.blank > 0) line += Concat(", ", WithCommas(report.blank), " blank left out");
     if (report.replaced > 0) line += Concat(", ", WithCommas(report.replaced), " runs of bad bytes replaced");
@@ -259,7 +261,7 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
     ASSIGN_OR_RETURN(tokenizer, Tokenizer::Load(recipe.tokenizer()));
   }
   ASSIGN_OR_RETURN(const DocumentSet set, DocumentSet::Scan(std::move(options)));
-  SayReports(set, say);
+  SayReports(set, recipe.separate_sources(), say);
   const bool holds_out = recipe.held_out_size() > 0 || recipe.held_out_fraction() > 0;
   if (holds_out && set.documents(Split::kHeldOut) == 0) {
     return UsageError(Concat("held_out_fraction: ", recipe.held_out_fraction(), " of ",

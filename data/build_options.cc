@@ -21,6 +21,13 @@ absl::StatusOr<SourceOptions> SourceFrom(const proto::DataBuild& recipe, int ind
     return UsageError(Concat(field, ": gives ", given,
                              " of corpus, text and jsonl; a source has exactly one; correct the recipe"));
   }
+  const auto needs = [&](bool given, bool read, const char* what, const char* kind) {
+    return given && !read ? UsageError(Concat(field, ".", what, ": only a source with ", kind,
+                                              " reads it; remove the field"))
+                          : absl::OkStatus();
+  };
+  RETURN_IF_ERROR(needs(source.has_text_field(), source.has_jsonl(), "text_field", "jsonl"));
+  RETURN_IF_ERROR(needs(source.has_root(), source.has_corpus(), "root", "corpus"));
   SourceOptions options{.name = source.name(),
                         .corpus = source.corpus(),
                         .text = source.text(),

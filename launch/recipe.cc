@@ -236,6 +236,15 @@ class Checker {
       Add("parallel.schedule", Concat("parallel.schedule is '", Printable(p.schedule()), "'; it is one of ",
                                       Join(kSchedules), ", or a schedule file NAME.txt; correct the name"));
     }
+    if (p.combine() == proto::Parallel::FP8) {
+      Add("parallel.combine", "parallel.combine is FP8, which sums do not survive; use ACT or BF16");
+    }
+    if (p.exchange() == proto::Parallel::GATHER &&
+        (p.dispatch() != proto::Parallel::ACT || p.combine() != proto::Parallel::ACT)) {
+      Add("parallel.exchange",
+          "parallel.exchange is GATHER, which sends rows as they are computed; leave parallel.dispatch and "
+          "parallel.combine ACT, or set parallel { exchange: FLAT }");
+    }
     if (p.exchange() == proto::Parallel::GATHER && p.max_expert_rows() > 0) {
       Add("parallel.max_expert_rows",
           "parallel.max_expert_rows is set with parallel.exchange GATHER, whose buffers always hold the most "

@@ -87,13 +87,11 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
   const DType act = ComputeOf(r, *training.backend);
   Batch batch;
   int64_t sample = 0;
+  const int64_t sequences = BatchPhasesOf(r).back().sequences;
   const auto next = [&]() -> absl::StatusOr<StepBatch> {
-    RETURN_IF_ERROR(loader->GetBatch(sample, r.batch().sequences(), &batch));
-    sample += r.batch().sequences();
-    return StepBatch{.tokens = batch.tokens,
-                     .sequences = batch.num_sequences,
-                     .length = batch.sequence_length,
-                     .document_starts = {}};
+    RETURN_IF_ERROR(loader->GetBatch(sample, sequences, &batch));
+    sample += sequences;
+    return StepBatchOf(batch, r);
   };
   ASSIGN_OR_RETURN(const StepTimes times, TimeSteps(*training.trainer, r.steps(), kernels, next));
   RETURN_IF_ERROR(training.trainer->Close());
@@ -104,7 +102,7 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
     PrintKernels(times.profile, times.profiled_s, MeasureProductPeak(*training.backend, act),
                  MeasureReadBandwidth(*training.backend));
   }
-  PrintJson(config, r.batch().sequences(), r.batch().sequence_length(),
+  PrintJson(config, sequences, r.batch().sequence_length(),
             RoundingOf(r) == Rounding::kFp8 ? "fp8" : NameOf(act), times);
   return absl::OkStatus();
 }

@@ -25,7 +25,8 @@ constexpr int kMostRanks = 1 << 20;
 
 absl::StatusOr<LayoutPlan> PlanForThisMachine(const proto::Recipe& r, const ModelConfig& config, int ranks,
                                               double peak_flops) {
-  ASSIGN_OR_RETURN(LayoutPlan plan, FitPlan(r, config, ranks, BatchPhasesOf(r).back().sequences));
+  ASSIGN_OR_RETURN(LayoutPlan plan, FitPlan(r, config, ranks, BatchPhasesOf(r).back().sequences,
+                                            r.parallel().ranks_per_node()));
   plan.costs.stages.clear();
   ModelConfig trained = config;
   if (!TrainsMtp(r)) trained.num_nextn_predict_layers = 0;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "core/base/nearest.h"
@@ -61,11 +62,20 @@ absl::StatusOr<Layout> ParseLayout(const std::string& text) {
                                              {"dp", &layout.data},      {"data", &layout.data},
                                              {"chunks", &layout.chunks}};
   std::istringstream parts(text);
+  std::set<const void*> said;
+  if (text.empty()) return UsageError("--layout is empty; write pp=2,ep=2,dp=1,schedule=zbv");
   for (std::string part; std::getline(parts, part, ',');) {
     const size_t equals = part.find('=');
     const std::string key = part.substr(0, equals);
     const std::string value = equals == std::string::npos ? "" : part.substr(equals + 1);
     const auto found = sizes.find(key);
+    const void* const field = key == "schedule"      ? static_cast<const void*>(&layout.schedule)
+                              : found == sizes.end() ? nullptr
+                                                     : found->second;
+    if (field != nullptr && !said.insert(field).second) {
+      return UsageError(
+          Concat("--layout ", Printable(text), ": says ", Printable(key), " twice; leave one out"));
+    }
     if (key == "schedule") {
       layout.schedule = value;
     } else if (found == sizes.end()) {

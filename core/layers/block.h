@@ -40,6 +40,11 @@ class Block final : public Layer {
   void BackwardWeight(const Pass& pass) const override;
   void SetInput(const Pass& pass, TensorView x) const override { norm1_.SetInput(pass, x); }
 
+  // See MoeMlp.
+  void Forget(const Pass& pass) const {
+    if (moe_ != nullptr) moe_->Forget(pass);
+  }
+
   const MoeMlp* moe() const { return moe_.get(); }
   const SwiGluMlp* dense() const { return dense_.get(); }
   const Layer& attention() const { return *attention_; }

@@ -75,8 +75,7 @@ class MoeMlp {
   void WaitDispatchBackward(const Pass& pass, TensorView add,
                             TensorView dx) const;  // dx = add + dispatch + router
 
-  // After WaitCombine, where no backward follows or Forward runs again before it: lets go of the rows that
-  // have come.
+  // Lets go of the rows that have come: after the phase that needs them last, or before Forward runs again.
   void Forget(const Pass& pass) const { pass.saved.exchange(handle_).reset(); }
 
   void BackwardWeight(const Pass& pass) const;

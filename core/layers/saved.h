@@ -22,12 +22,10 @@ class SlotCounter {
 
 class Saved {
  public:
-  Saved(Allocator& allocator, int num_slots)
-      : activations_(allocator),
-        gradients_(allocator),
-        transient_(allocator),
-        slots_(num_slots),
-        exchanges_(num_slots) {}
+  // From: Allocator, or BlockPool where several take turns.
+  template <typename From>
+  Saved(From& from, int num_slots)
+      : activations_(from), gradients_(from), transient_(from), slots_(num_slots), exchanges_(num_slots) {}
 
   // Written by Forward, read by the backward phases.
   Arena& activations() { return activations_; }
@@ -46,9 +44,6 @@ class Saved {
     activations_.Reset();
     gradients_.Reset();
     transient_.Reset();
-  }
-  int64_t peak_bytes() const {
-    return activations_.peak_bytes() + gradients_.peak_bytes() + transient_.peak_bytes();
   }
 
  private:

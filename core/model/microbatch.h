@@ -38,6 +38,8 @@ struct AnswerGroup {
 class Microbatch {
  public:
   Microbatch(Backend& backend, int num_slots) : backend_(backend), saved(backend, num_slots) {}
+  // Whose memory others take turns with, of this backend.
+  Microbatch(Backend& backend, BlockPool& pool, int num_slots) : backend_(backend), saved(pool, num_slots) {}
 
   // tokens: `sequences` rows of `length` + 1 host ids, the last of each only a label. document_starts: under
   // a document mask, for each sequence the positions > 0 at which a document starts; else empty. depths: MTP.

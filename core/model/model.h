@@ -143,7 +143,7 @@ class Model {
   void ForwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch) const;
   void StartBackward(const Pass& pass, Weights weights, Microbatch& microbatch) const;
   void StartBlockBackward(const Pass& pass, size_t block, Weights weights, Microbatch& microbatch) const;
-  void EndBlockBackward(const Pass& pass, Weights weights, Microbatch& microbatch) const;
+  void EndBlockBackward(const Pass& pass, const Block& block, Weights weights, Microbatch& microbatch) const;
   void EndBackward(const Pass& pass, Weights weights, Microbatch& microbatch) const;
   void BackwardMtp(const Context& context, const Objective& objective, Microbatch& microbatch,
                    Weights weights) const;

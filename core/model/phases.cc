@@ -95,7 +95,7 @@ void Model::StartBlock(const Pass& pass, Microbatch& mb) const {
 void Model::EndBlock(const Pass& pass, const Block& block, Microbatch& mb) const {
   RecordRouting(pass, block, mb);
   if (pass.recompute.blocks) {
-    if (block.moe() != nullptr) block.moe()->Forget(pass);
+    block.Forget(pass);
     pass.saved.activations().Release(mb.cursor.activations);
   }
   mb.hidden = mb.cursor.out;
@@ -187,7 +187,7 @@ Phase Model::BackwardPhase(const Context& context, const Objective& objective, M
       phase.push_back({segment.kind, segment.name, [=, this, &mb, &block, run = segment.run] {
                          if (first) StartBlockBackward(pass, b, weights, mb);
                          (block.*run)(pass, mb.cursor.in, mb.cursor.out);
-                         if (last) EndBlockBackward(pass, weights, mb);
+                         if (last) EndBlockBackward(pass, block, weights, mb);
                        }});
     }
     if (!now) continue;
@@ -225,10 +225,11 @@ void Model::StartBlockBackward(const Pass& pass, size_t block, Weights weights, 
   cursor.out = weights == Weights::kNow ? cursor.spare : pass.saved.gradients().New(act, shape);
 }
 
-void Model::EndBlockBackward(const Pass& pass, Weights weights, Microbatch& mb) const {
+void Model::EndBlockBackward(const Pass& pass, const Block& block, Weights weights, Microbatch& mb) const {
   Microbatch::Cursor& cursor = mb.cursor;
   cursor.spare = std::exchange(cursor.in, cursor.out);
   if (weights == Weights::kLater) return;
+  block.Forget(pass);
   pass.saved.gradients().Release(cursor.gradients);
   pass.saved.activations().Release(cursor.activations);
 }
@@ -277,7 +278,11 @@ Phase Model::WeightPhase(const Context& context, const Objective& objective, Mic
                      if (final_norm_) final_norm_->BackwardWeight(pass);
                    }});
   for (size_t b = blocks_.size(); b-- > 0;) {
-    phase.push_back({SegmentKind::kCompute, "weights", [=, this] { blocks_[b]->BackwardWeight(pass); },
+    phase.push_back({SegmentKind::kCompute, "weights",
+                     [=, this] {
+                       blocks_[b]->BackwardWeight(pass);
+                       blocks_[b]->Forget(pass);
+                     },
                      first_parameter_[b], first_parameter_[b + 1]});
   }
   phase.push_back({SegmentKind::kCompute, "embedding", [=, this] {

@@ -9,10 +9,14 @@ constexpr int64_t kAlignment = 64;
 
 }  // namespace
 
-Arena::Arena(Allocator& allocator, int64_t block_bytes) : allocator_(allocator), block_bytes_(block_bytes) {}
+Arena::Arena(Allocator& allocator, int64_t block_bytes)
+    : own_(allocator), pool_(own_), block_bytes_(block_bytes) {}
+
+Arena::Arena(BlockPool& pool, int64_t block_bytes)
+    : own_(pool.allocator()), pool_(pool), block_bytes_(block_bytes) {}
 
 Arena::~Arena() {
-  for (const Block& block : blocks_) allocator_.Free(block.memory);
+  for (const BlockPool::Block& block : blocks_) pool_.Give(block);
 }
 
 TensorView Arena::New(DType dtype, Shape shape) {
@@ -23,8 +27,7 @@ TensorView Arena::New(DType dtype, Shape shape) {
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
-    const int64_t size = std::max(bytes, block_bytes_);
-    blocks_.push_back({allocator_.Allocate(size), size});
+    blocks_.push_back(pool_.Take(std::max(bytes, block_bytes_)));
   }
   void* memory = static_cast<char*>(blocks_[block_].memory) + used_;
   used_ += bytes;
@@ -38,12 +41,11 @@ void Arena::Release(Mark mark) {
   block_ = mark.block;
   used_ = mark.used;
   total_ = mark.total;
-}
-
-int64_t Arena::reserved_bytes() const {
-  int64_t bytes = 0;
-  for (const Block& block : blocks_) bytes += block.bytes;
-  return bytes;
+  if (&pool_ == &own_) return;
+  while (blocks_.size() > (used_ > 0 ? block_ + 1 : block_)) {
+    pool_.Give(blocks_.back());
+    blocks_.pop_back();
+  }
 }
 
 }  // namespace moebius

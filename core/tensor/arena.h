@@ -1,18 +1,21 @@
 // Arenas: memory handed out by moving a pointer, given back all at once or down to a mark, with the peak
-// kept. A microbatch's Saved is one arena (Reset at its end); a call's scratch is another (ArenaScope).
+// kept. A microbatch's Saved has arenas (Reset at its end); a call's scratch is another (ArenaScope).
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "core/tensor/block_pool.h"
 #include "core/tensor/tensor.h"
 
 namespace moebius {
 
 class Arena {
  public:
-  // Grows by blocks of at least `block_bytes`; blocks stay for reuse until the arena dies.
-  explicit Arena(Allocator& allocator, int64_t block_bytes = int64_t{16} << 20);
+  // Grows by blocks of at least `block_bytes`. They stay for reuse until the arena dies, or, where they come
+  // from a pool, go back to it as soon as nothing is left in them.
+  explicit Arena(Allocator& allocator, int64_t block_bytes = kBlockBytes);
+  explicit Arena(BlockPool& pool, int64_t block_bytes = kBlockBytes);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -31,16 +34,14 @@ class Arena {
 
   int64_t bytes() const { return total_; }      // handed out now
   int64_t peak_bytes() const { return peak_; }  // the most ever handed out
-  int64_t reserved_bytes() const;               // held from the allocator
 
  private:
-  struct Block {
-    void* memory;
-    int64_t bytes;
-  };
-  Allocator& allocator_;
-  int64_t block_bytes_;
-  std::vector<Block> blocks_;
+  static constexpr int64_t kBlockBytes = int64_t{16} << 20;
+
+  BlockPool own_;
+  BlockPool& pool_;
+  const int64_t block_bytes_;
+  std::vector<BlockPool::Block> blocks_;
   size_t block_ = 0;  // the block that is being filled
   int64_t used_ = 0;  // bytes of it that are taken
   int64_t total_ = 0;

@@ -63,20 +63,24 @@ class Walker {
     });
   }
 
-  // Files that the rest of a glob names, from the folder `base` on ("" is the current one).
+  // Files that the rest of a glob names, from the folder `base` on ("" is the current one); hidden ones where
+  // a part begins with the dot itself, as in a shell.
   absl::Status Glob(const std::string& base, std::span<const std::string> parts) {
     const std::string& part = parts[0];
     const auto rest = parts.subspan(1);
     if (part == "**") {  // no folder, or any number of them
       if (!rest.empty()) RETURN_IF_ERROR(Glob(base, rest));
       return ForEntries(base, [&](const fs::directory_entry& entry, const std::string& path) {
+        if (entry.path().filename().string().starts_with('.')) return absl::OkStatus();
         if (IsOwnFolder(entry)) return Glob(path, parts);
         return rest.empty() ? TakeFile(path) : absl::OkStatus();
       });
     }
     if (!HasWildcard(part)) return Next(Joined(base, part), rest);
     return ForEntries(base, [&](const fs::directory_entry& entry, const std::string& path) {
-      return Matches(part, entry.path().filename().string()) ? Next(path, rest) : absl::OkStatus();
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with('.') && !part.starts_with('.')) return absl::OkStatus();
+      return Matches(part, name) ? Next(path, rest) : absl::OkStatus();
     });
   }
 

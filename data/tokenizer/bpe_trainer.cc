@@ -114,8 +114,9 @@ absl::StatusOr<Tokenizer> BpeTrainer::Train() {
 std::string BpeTrainer::Shortfall(const Tokenizer& tokenizer) const {
   if (tokenizer.vocab_size() >= options_.vocab_size) return "";
   return Concat("fewer than the ", WithCommas(options_.vocab_size),
-                " asked for: no pair of tokens is left that occurs ", WithCommas(options_.min_count),
-                " times; give more text");
+                " asked for: no pair of tokens is left that occurs ",
+                options_.min_count == 1 ? "at all" : Concat(WithCommas(options_.min_count), " times"),
+                "; give more text");
 }
 
 }  // namespace moebius

@@ -1,9 +1,8 @@
 #include "launch/plan/cluster_costs.h"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 
-#include "core/backend/phantom.h"
 #include "core/model/cost.h"
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
@@ -22,10 +21,6 @@ constexpr double kOptimizerBytes = 30;
 constexpr double kForwardShare = 1.0 / 3;
 // Attention's backward: five products where the forward has two (cost.md 2.2).
 constexpr double kAttentionBackward = 2.5;
-
-// The layer at work has gradients and scratch of so many times its activations: what runs of whole models on
-// the device that counts come to (the plan's test holds it to them).
-constexpr double kWorkingLayers = 2.6;
 
 StageTime& operator+=(StageTime& sum, const StageTime& x) {
   const auto add = [](PhaseTime& a, const PhaseTime& b) {
@@ -48,26 +43,6 @@ void Scale(StageTime& time, double factor) {
   }
 }
 
-// Kept of a sequence after the forward of a model of `layers` layers, all dense or all MoE.
-int64_t BytesAfterForward(const ModelConfig& full, bool moe, int64_t layers, int64_t length,
-                          const Objective& objective) {
-  ModelConfig config = full;
-  config.num_hidden_layers = layers;
-  config.num_nextn_predict_layers = 0;
-  config.first_k_dense_replace = moe ? 0 : layers;
-  config.mlp_only_layers.clear();
-  config.decoder_sparse_step = 1;
-  const std::unique_ptr<PhantomBackend> phantom = MakePhantomBackend({});
-  const std::unique_ptr<Stream> stream = phantom->NewStream(StreamKind::kCompute);
-  const Model model(config, *phantom, *stream, {.storage = {.act = DType::kBF16}, .max_positions = length});
-  Arena scratch(*phantom);
-  const Context context{*phantom, *stream, scratch};
-  Microbatch microbatch(*phantom, model.num_slots());
-  microbatch.Load(*stream, std::vector<int32_t>(length + 1), 1, length, 0);
-  model.Forward(context, objective, microbatch);
-  return microbatch.saved.activations().bytes();
-}
-
 // Ways to choose k of n, as a ratio of two such numbers: C(n - without, k) / C(n, k).
 double ShareWithout(int64_t n, int64_t without, int64_t k) {
   double share = 1;
@@ -77,15 +52,10 @@ double ShareWithout(int64_t n, int64_t without, int64_t k) {
   return share;
 }
 
-// That j of the `taken` groups of a part are among the `chosen` of `groups`.
-double Hypergeometric(int64_t groups, int64_t chosen, int64_t taken, int64_t j) {
-  const auto ways = [](int64_t n, int64_t k) {
-    if (k < 0 || k > n) return 0.0;
-    double product = 1;
-    for (int64_t i = 0; i < k; ++i) product *= static_cast<double>(n - i) / static_cast<double>(i + 1);
-    return product;
-  };
-  return ways(taken, j) * ways(groups - taken, chosen - j) / ways(groups, chosen);
+double Ways(int64_t n, int64_t k) {
+  double product = k < 0 || k > n ? 0 : 1;
+  for (int64_t i = 0; i < k; ++i) product *= static_cast<double>(n - i) / static_cast<double>(i + 1);
+  return product;
 }
 
 bool Overlaps(const Schedule& schedule) {
@@ -99,41 +69,48 @@ bool Overlaps(const Schedule& schedule) {
 
 }  // namespace
 
-ActivationBytes MeasureActivations(const proto::Recipe& recipe, const ModelConfig& config) {
-  const int64_t length = recipe.batch().sequence_length();
-  const RecomputePolicy policy = TrainConfigOf(recipe).recompute;
-  const auto bytes = [&](bool moe, int64_t layers, const RecomputePolicy& recompute) {
-    const Objective objective{.token_scale = 1, .recompute = recompute, .rounding = RoundingOf(recipe)};
-    return static_cast<double>(BytesAfterForward(config, moe, layers, length, objective)) /
-           static_cast<double>(length);
-  };
-  const auto layer = [&](bool moe) {
-    const RecomputePolicy none{.swiglu = false};
-    return LayerBytes{.kept = bytes(moe, 3, policy) - bytes(moe, 2, policy),
-                      .made = bytes(moe, 3, none) - bytes(moe, 2, none)};
-  };
-  ActivationBytes out;
-  out.dense_layer = layer(false);
-  if (config.n_routed_experts > 0) out.moe_layer = layer(true);
-  out.head.kept = std::max(0.0, bytes(false, 2, policy) - 2 * out.dense_layer.kept);
-  return out;
-}
-
 double PartsVisited(const ModelConfig& c, int64_t units) {
   const int64_t groups = std::max<int64_t>(1, c.n_group), chosen = std::max<int64_t>(1, c.topk_group);
-  const int64_t in_group = c.n_routed_experts / groups, k = c.num_experts_per_tok;
-  const int64_t candidates = in_group * chosen, in_unit = c.n_routed_experts / units;
-  double hit = 0;
-  if (in_unit >= in_group) {  // a part is whole groups
-    const int64_t taken = in_unit / in_group;
-    for (int64_t j = 1; j <= std::min(taken, chosen); ++j) {
-      hit += Hypergeometric(groups, chosen, taken, j) * (1 - ShareWithout(candidates, in_group * j, k));
+  const int64_t in_group = c.n_routed_experts / groups, in_unit = c.n_routed_experts / units;
+  double visited = 0;
+  for (int64_t unit = 0; unit < units; ++unit) {
+    const int64_t first = unit * in_unit, last = first + in_unit;
+    // Ways to choose so many of the groups that the part lies in, with so many of its experts in them.
+    std::map<std::pair<int64_t, int64_t>, double> choices{{{0, 0}, 1}};
+    int64_t touched = 0;
+    for (int64_t group = first / in_group; group * in_group < last; ++group) {
+      const int64_t shared = std::min(last, (group + 1) * in_group) - std::max(first, group * in_group);
+      ++touched;
+      auto with = choices;
+      for (const auto& [key, ways] : choices) with[{key.first + 1, key.second + shared}] += ways;
+      choices = std::move(with);
     }
-  } else {
-    hit = static_cast<double>(chosen) / static_cast<double>(groups) *
-          (1 - ShareWithout(candidates, in_unit, k));
+    for (const auto& [key, ways] : choices) {
+      const double share = ways * Ways(groups - touched, chosen - key.first) / Ways(groups, chosen);
+      visited += share * (1 - ShareWithout(in_group * chosen, key.second, c.num_experts_per_tok));
+    }
   }
-  return hit * static_cast<double>(units);
+  return visited;
+}
+
+double OffNodeShare(const Layout& layout, int64_t per_node) {
+  double most = 0;
+  // Where groups begin in their node repeats after per_node of them.
+  const int64_t groups = std::min<int64_t>(layout.ranks() / layout.expert, per_node);
+  for (int64_t first = 0; first < groups * layout.expert; first += layout.expert) {
+    const int64_t last = first + layout.expert;
+    for (int64_t node = first / per_node; node * per_node < last; ++node) {
+      const int64_t here = std::min(last, (node + 1) * per_node) - std::max(first, node * per_node);
+      most = std::max(most, 1 - static_cast<double>(here) / static_cast<double>(layout.expert));
+    }
+  }
+  return most;
+}
+
+bool GoesTwoWays(const Layout& layout, int64_t per_node) {
+  const ExchangeKind kind = layout.exchange.kind;
+  return (kind == ExchangeKind::kAuto || kind == ExchangeKind::kTwoLevel) && layout.expert > per_node &&
+         layout.expert % per_node == 0;
 }
 
 absl::StatusOr<ClusterCosts> ClusterCosts::New(const proto::Recipe& recipe, const ModelConfig& config,
@@ -172,12 +149,10 @@ double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) con
     return std::max(static_cast<double>(near - 1) * row_bytes / within,
                     static_cast<double>(ranks - near) * row_bytes / between);
   }
-  if (ranks <= per_node)
+  const double off_node = OffNodeShare(layout, per_node);
+  if (off_node == 0)
     return rows * static_cast<double>(ranks - 1) / static_cast<double>(ranks) * row_bytes / within;
-  const double off_node = 1 - static_cast<double>(per_node) / static_cast<double>(ranks);
-  // Uneven groups go the flat way (IsTwoLevel).
-  if (layout.exchange.kind == ExchangeKind::kFlat || ranks % per_node != 0)
-    return rows * off_node * row_bytes / between;
+  if (!GoesTwoWays(layout, per_node)) return rows * off_node * row_bytes / between;
   const int64_t nodes = ranks / per_node;
   // Once to each node, then each choice from rank to rank there; both ways are busy at once.
   const double fan_out = rows * static_cast<double>(per_node - 1) / static_cast<double>(per_node);
@@ -185,22 +160,37 @@ double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) con
                   fan_out * row_bytes / within);
 }
 
-LayerBytes ClusterCosts::BytesOf(const Layout& layout, bool moe) const {
-  LayerBytes bytes = moe ? activations_.moe_layer : activations_.dense_layer;
-  if (!moe || layout.expert == 1 || layout.exchange.kind != ExchangeKind::kGather) return bytes;
-  // Rows that there is room for beyond a token's choices: of its input and of both halves of gate_up, in
-  // bf16.
+double ClusterCosts::Imbalance(const Layout& layout) const {
+  return layout.expert > 1 ? cluster_.exchange().imbalance() : 1;
+}
+
+// Of rows for experts beyond a token's choices: those that GATHER has room for, or that the busiest rank
+// gets.
+double ClusterCosts::ExtraRowBytes(const Layout& layout) const {
   const int64_t k = config_.num_experts_per_tok, local = config_.n_routed_experts / layout.expert;
-  const double more = static_cast<double>(layout.expert * std::min(k, local) - k);
-  const double row = 2.0 * static_cast<double>(config_.hidden_size + 2 * config_.moe_intermediate_size);
-  bytes.kept += more * row;
-  bytes.made += more * row;
+  const bool gathers = layout.expert > 1 && layout.exchange.kind == ExchangeKind::kGather;
+  const double rows = gathers ? static_cast<double>(layout.expert * std::min(k, local) - k)
+                              : static_cast<double>(k) * (Imbalance(layout) - 1);
+  // A row's input, and both halves of gate_up where they are kept, in bf16.
+  const int64_t wide = recipe_.parallel().max_expert_rows() > 0 ? 0 : 2 * config_.moe_intermediate_size;
+  return rows * 2.0 * static_cast<double>(config_.hidden_size + wide);
+}
+
+LayerBytes ClusterCosts::BytesOf(const Layout& layout, bool moe) const {
+  if (!moe) return activations_.dense_layer;
+  LayerBytes bytes = activations_.moe_layer;
+  const double more = ExtraRowBytes(layout);
+  const bool again = recipe_.recompute().policy() == proto::Recompute::BLOCKS;
+  bytes.kept += again ? 0 : more;
+  bytes.held += again ? 2 * more : more;
+  bytes.made += more;
   return bytes;
 }
 
-StageTime ClusterCosts::LayerTime(const Layout& layout, bool moe, double slowdown) const {
+StageTime ClusterCosts::LayerTime(const LayoutPlan& plan, bool moe, bool in_trunk) const {
+  const Layout& layout = plan.layout;
   const LayerCost flops = LayerCostOf(config_, moe, recipe_.batch().sequence_length());
-  const double imbalance = layout.expert > 1 ? cluster_.exchange().imbalance() : 1;
+  const double imbalance = Imbalance(layout);
   const LayerBytes bytes = BytesOf(layout, moe);
   const double memory = bytes.made * cluster_.accelerator().elementwise_passes() /
                         (cluster_.accelerator().memory_gb_per_s() * kGiga);
@@ -212,40 +202,39 @@ StageTime ClusterCosts::LayerTime(const Layout& layout, bool moe, double slowdow
   t.backward_input = t.forward;
   t.backward_input.attention = kAttentionBackward * flops.attention / attention_backward_;
   t.backward_input.elementwise = memory * (1 - kForwardShare);
-  switch (recipe_.recompute().policy()) {
-    case proto::Recompute::NONE:
-      break;
-    case proto::Recompute::SELECTIVE:
-      t.backward_input.dense += flops.up / dense_;
-      break;
-    case proto::Recompute::BLOCKS:
-      t.backward_input.dense += t.forward.dense;
-      t.backward_input.experts += t.forward.experts;
-      t.backward_input.attention += t.forward.attention;
-      t.backward_input.elementwise += t.forward.elementwise;
-      break;
+  // What is computed again; MTP modules are not (Model::ForwardMtp).
+  const auto policy = recipe_.recompute().policy();
+  const bool again = policy == proto::Recompute::BLOCKS && in_trunk;
+  if (again) {
+    t.backward_input.dense += t.forward.dense;
+    t.backward_input.experts += t.forward.experts;
+    t.backward_input.attention += t.forward.attention;
+    t.backward_input.elementwise += t.forward.elementwise;
+  } else if (policy != proto::Recompute::NONE) {
+    const double dropped = policy == proto::Recompute::SELECTIVE ? (bytes.made - bytes.kept) / bytes.made : 0;
+    t.backward_input.dense += flops.up / dense_;
+    t.backward_input.elementwise += t.forward.elementwise * dropped;
   }
   t.backward_weight.dense = flops.dense / weights_;
   t.backward_weight.experts = flops.experts * imbalance / weights_;
-  if (layout.expert > 1) {
-    const double taken = 1 - cluster_.exchange().share_of_compute();
-    for (PhaseTime* p : {&t.forward, &t.backward_input, &t.backward_weight}) {
-      p->dense /= taken;
-      p->experts /= taken;
-      p->attention /= taken;
-    }
-    if (moe) {
-      const auto bytes_of = [&](WireFormat format) {
-        return static_cast<double>(RowBytes(FormatOf(format, DType::kBF16), config_.hidden_size));
-      };
-      // Out and back in the forward, and gradients the same way round.
-      const double both = ExchangeSeconds(layout, bytes_of(layout.exchange.dispatch)) +
-                          ExchangeSeconds(layout, bytes_of(layout.exchange.combine));
-      t.forward.exchange = both * slowdown * imbalance;
-      const bool again = recipe_.recompute().policy() == proto::Recompute::BLOCKS;
-      t.backward_input.exchange = (again ? 2 : 1) * t.forward.exchange;
-    }
+  if (layout.expert == 1) return t;
+  // What the exchange and the products beside it take from each other.
+  const bool beside = Overlaps(plan.schedule);
+  const double left = beside ? 1 - cluster_.exchange().share_of_compute() : 1;
+  for (PhaseTime* p : {&t.forward, &t.backward_input, &t.backward_weight}) {
+    p->dense /= left;
+    p->experts /= left;
+    p->attention /= left;
   }
+  if (!moe) return t;
+  const auto bytes_of = [&](WireFormat format) {
+    return static_cast<double>(RowBytes(FormatOf(format, DType::kBF16), config_.hidden_size));
+  };
+  // Out and back in the forward, and gradients the same way round.
+  const double both = ExchangeSeconds(layout, bytes_of(layout.exchange.dispatch)) +
+                      ExchangeSeconds(layout, bytes_of(layout.exchange.combine));
+  t.forward.exchange = both * imbalance * (beside ? cluster_.exchange().slowdown() : 1);
+  t.backward_input.exchange = (again ? 2 : 1) * t.forward.exchange;
   return t;
 }
 
@@ -259,18 +248,18 @@ StageTime ClusterCosts::HeadTime() const {
 }
 
 StageTime ClusterCosts::TimeOf(const LayoutPlan& plan, const StageRange& range) const {
-  const double slowdown = Overlaps(plan.schedule) ? cluster_.exchange().slowdown() : 1;
   StageTime sum;
   double exchanges = 0;
-  const auto add = [&](bool moe) {
-    sum += LayerTime(plan.layout, moe, slowdown);
+  const auto add = [&](int64_t layer) {
+    const bool moe = config_.IsMoe(layer);
+    sum += LayerTime(plan, moe, layer < config_.num_hidden_layers);
     if (moe && plan.layout.expert > 1) exchanges += 2;
   };
-  for (int64_t l = range.first_layer; l < range.last_layer; ++l) add(config_.IsMoe(l));
+  for (int64_t l = range.first_layer; l < range.last_layer; ++l) add(l);
   if (range.head) {
     sum += HeadTime();
     for (int64_t k = 0; TrainsMtp(recipe_) && k < config_.num_nextn_predict_layers; ++k) {
-      add(config_.IsMoe(config_.num_hidden_layers + k));
+      add(config_.num_hidden_layers + k);
       sum += HeadTime();
       const double projection = 4.0 * static_cast<double>(config_.hidden_size * config_.hidden_size);
       StageTime t;
@@ -280,18 +269,12 @@ StageTime ClusterCosts::TimeOf(const LayoutPlan& plan, const StageRange& range) 
     }
   }
   Scale(sum, plan.microbatch_tokens);
-  const bool leaves_node = plan.layout.expert > cluster_.ranks_per_node();
+  const bool leaves_node = OffNodeShare(plan.layout, cluster_.ranks_per_node()) > 0;
   const double latency =
       (leaves_node ? cluster_.between_nodes() : cluster_.within_node()).latency_us() * 1e-6;
   sum.forward.exchange += exchanges * latency;
   sum.backward_input.exchange += exchanges * latency;
   return sum;
-}
-
-double ClusterCosts::WorkingBytes(const LayoutPlan& plan) const {
-  const double layers = kWorkingLayers + (recipe_.recompute().policy() == proto::Recompute::BLOCKS ? 1 : 0);
-  return layers * std::max(activations_.dense_layer.made, BytesOf(plan.layout, true).made) *
-         plan.largest_microbatch_tokens;
 }
 
 void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) const {
@@ -307,20 +290,27 @@ void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) 
   plan.costs.stages.clear();
   for (const StageRange& range : plan.ranges) {
     const StageTime t = TimeOf(plan, range);
-    double kept = range.head ? activations_.head.kept : 0;
+    LayerBytes bytes = range.head ? activations_.head : LayerBytes();
     for (int64_t l = range.first_layer; l < range.last_layer; ++l) {
-      kept += BytesOf(plan.layout, config_.IsMoe(l)).kept;
+      const LayerBytes layer = BytesOf(plan.layout, config_.IsMoe(l));
+      bytes.kept += layer.kept;
+      bytes.held += layer.held;
     }
-    for (int64_t k = 0; range.head && TrainsMtp(recipe_) && k < config_.num_nextn_predict_layers; ++k) {
-      kept += BytesOf(plan.layout, config_.IsMoe(config_.num_hidden_layers + k)).kept;
-    }
+    const WorkBytes& work = activations_.work;
+    const double more = config_.n_routed_experts > 0 ? ExtraRowBytes(plan.layout) : 0,
+                 tokens = plan.largest_microbatch_tokens;
     plan.costs.stages.push_back({.forward = t.forward.total(),
                                  .backward_input = t.backward_input.total(),
                                  .backward_weight = t.backward_weight.total(),
                                  .forward_exchange = t.forward.exchange,
                                  .backward_exchange = t.backward_input.exchange,
-                                 .activation_bytes = kept * plan.largest_microbatch_tokens});
+                                 .activation_bytes = bytes.kept * tokens,
+                                 .held_bytes = bytes.held * tokens,
+                                 .forward_work_bytes = (work.forward + more) * tokens,
+                                 .backward_work_bytes = (work.backward + 2 * more) * tokens,
+                                 .input_work_bytes = work.input * tokens});
   }
+  plan.costs.scratch_bytes = activations_.work.scratch * plan.largest_microbatch_tokens;
   // One stage boundary between nodes holds up the whole pipeline.
   const proto::Cluster::Network& link = several_nodes ? cluster_.between_nodes() : cluster_.within_node();
   plan.costs.transfer_latency = link.latency_us() * 1e-6;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/plan/activation_bytes.h"
 #include "launch/plan/cluster.h"
 #include "launch/plan/layout_plan.h"
 #include "launch/train/memory.h"
@@ -25,22 +26,14 @@ struct StageTime {
   PhaseTime forward, backward_input, backward_weight;
 };
 
-// Bytes of a token that a layer keeps from its forward to the end of its backward, and of all activations
-// that it makes without recomputation, by moebius's own layers on a device that only counts.
-struct LayerBytes {
-  double kept = 0;
-  double made = 0;
-};
-struct ActivationBytes {
-  LayerBytes dense_layer, moe_layer, head;
-};
-// Under the recipe's recompute.policy.
-ActivationBytes MeasureActivations(const proto::Recipe& recipe, const ModelConfig& config);
-
 // Of `units` equal parts of the experts (ranks or nodes, in order), how many a token's experts lie on, on
 // average, when the router chooses evenly within its groups (deepseek.md, node-limited routing): an average
 // over choices without repetition.
 double PartsVisited(const ModelConfig& config, int64_t units);
+// Of an expert group's ranks, the largest share that lies on other nodes than a rank of it.
+double OffNodeShare(const Layout& layout, int64_t per_node);
+// Whether tokens go once to each node and from rank to rank there, as IsTwoLevel says of whole nodes.
+bool GoesTwoWays(const Layout& layout, int64_t per_node);
 
 class ClusterCosts {
  public:
@@ -54,20 +47,20 @@ class ClusterCosts {
   // Fills plan.costs, those of gradients and optimizer too; `states`: StateOf every pipeline rank.
   void Fill(const std::vector<RankState>& states, LayoutPlan& plan) const;
 
-  // Beside what is kept: gradients and scratch of the layer at work.
-  double WorkingBytes(const LayoutPlan& plan) const;
   // Seconds of one direction of a layer's exchange for a token, without latency and slowdown.
   double ExchangeSeconds(const Layout& layout, double row_bytes) const;
 
  private:
   // Activations of a token in a layer.
+  double ExtraRowBytes(const Layout& layout) const;
   LayerBytes BytesOf(const Layout& layout, bool moe) const;
 
   ClusterCosts(const proto::Recipe& recipe, const ModelConfig& config, const proto::Cluster& cluster,
                const ActivationBytes& activations)
       : recipe_(recipe), config_(config), cluster_(cluster), activations_(activations) {}
-  // Of one token in one layer.
-  StageTime LayerTime(const Layout& layout, bool moe, double slowdown) const;
+  double Imbalance(const Layout& layout) const;
+  // Of one token in one layer of the trunk or of an MTP module.
+  StageTime LayerTime(const LayoutPlan& plan, bool moe, bool in_trunk) const;
   StageTime HeadTime() const;
   double GroupBandwidth(bool leaves_node) const;  // bytes a second
 

@@ -27,8 +27,8 @@ double TokensOfRun(const proto::Recipe& r) {
 
 template <typename... Args>
 std::string Line(const char* format, Args... args) {
-  char text[512];
-  std::snprintf(text, sizeof text, format, args...);
+  std::string text(std::snprintf(nullptr, 0, format, args...), '\0');
+  std::snprintf(text.data(), text.size() + 1, format, args...);
   return text;
 }
 
@@ -47,18 +47,8 @@ std::string HumanHours(double hours) {
 // How tokens reach experts, where they have a way to go.
 const char* ExchangeText(const Layout& layout, int per_node) {
   if (layout.expert == 1) return "";
-  switch (layout.exchange.kind) {
-    case ExchangeKind::kGather:
-      return ", tokens gathered";
-    case ExchangeKind::kFlat:
-      return ", tokens flat";
-    case ExchangeKind::kAuto:
-    case ExchangeKind::kTwoLevel:
-      break;
-  }
-  // As ExchangeSeconds prices it.
-  const bool spreads = layout.expert > per_node && layout.expert % per_node == 0;
-  return spreads ? ", tokens on two levels" : ", tokens flat";
+  if (layout.exchange.kind == ExchangeKind::kGather) return ", tokens gathered";
+  return GoesTwoWays(layout, per_node) ? ", tokens on two levels" : ", tokens flat";
 }
 
 }  // namespace
@@ -83,7 +73,7 @@ absl::StatusOr<ClusterPlan> ClusterPlanner::Prepare(const proto::Recipe& recipe,
   ClusterPlan plan;
   plan.recipe = std::make_shared<proto::Recipe>(recipe);
   const proto::Recipe& r = *plan.recipe;
-  ASSIGN_OR_RETURN(plan.layout, FitPlan(r, config_, ranks, sequences));
+  ASSIGN_OR_RETURN(plan.layout, FitPlan(r, config_, ranks, sequences, cluster_.ranks_per_node()));
   ASSIGN_OR_RETURN(const ClusterCosts costs, ClusterCosts::New(r, config_, cluster_, Activations(r)));
   for (int p = 0; p < plan.layout.schedule.ranks; ++p) {
     ASSIGN_OR_RETURN(const RankState state, StateOf(r, config_, plan.layout.layout, p, DType::kBF16));
@@ -91,7 +81,6 @@ absl::StatusOr<ClusterPlan> ClusterPlanner::Prepare(const proto::Recipe& recipe,
     plan.peak_bytes = std::max(plan.peak_bytes, plan.states[p].bytes);
   }
   costs.Fill(plan.states, plan.layout);
-  plan.working_bytes = costs.WorkingBytes(plan.layout);
   return plan;
 }
 
@@ -106,7 +95,7 @@ absl::Status ClusterPlanner::Run(ClusterPlan& plan, int64_t sequences) const {
   for (size_t p = 0; p < plan.states.size(); ++p) {
     plan.peak_bytes = std::max(plan.peak_bytes, plan.states[p].bytes + plan.layout.run.ranks[p].peak_bytes);
   }
-  plan.peak_bytes += plan.working_bytes + cluster_.accelerator().reserved_gb() * 1e9;
+  plan.peak_bytes += plan.layout.costs.scratch_bytes + cluster_.accelerator().reserved_gb() * 1e9;
   plan.fits = plan.peak_bytes <= cluster_.accelerator().memory_gb() * 1e9;
   return absl::OkStatus();
 }
@@ -193,8 +182,9 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
   out += Line(
       "memory      %.1f GB on pipeline rank %zu: %.1f weights, gradients, moments, %.1f activations, %.1f at "
       "work, %.1f reserved: %s\n",
-      plan.peak_bytes / 1e9, fullest, plan.states[fullest].bytes / 1e9, run.ranks[fullest].peak_bytes / 1e9,
-      plan.working_bytes / 1e9, a.reserved_gb(),
+      plan.peak_bytes / 1e9, fullest, plan.states[fullest].bytes / 1e9,
+      (run.ranks[fullest].peak_bytes - run.ranks[fullest].work_bytes) / 1e9,
+      (run.ranks[fullest].work_bytes + plan.layout.costs.scratch_bytes) / 1e9, a.reserved_gb(),
       plan.fits ? Line("fits %.4g GB", a.memory_gb()).c_str()
                 : Line("does NOT fit %.4g GB", a.memory_gb()).c_str());
   const double tokens = TokensOfRun(r);
@@ -207,7 +197,7 @@ std::string ClusterPlanner::Describe(const ClusterPlan& plan) {
   out += Line("run         %s tokens in %s: %s rank-hours%s; %s rank-hours a trillion tokens\n",
               WithCommas(std::llround(std::min(tokens, 9e18))).c_str(), HumanSeconds(3600 * hours).c_str(),
               HumanHours(hours * ranks).c_str(), money(hours).c_str(),
-              HumanHours(hours * ranks / tokens * 1e12).c_str());
+              HumanHours(1e12 / 3600 / plan.tokens_per_s).c_str());
   const proto::Cluster::Failures& f = cluster_.failures();
   if (f.rank_hours() > 0) {
     const Goodput goodput = GoodputOf(f.rank_hours(), ranks, f.save_s(), f.restart_s());

@@ -14,7 +14,6 @@ struct ClusterPlan {
   std::shared_ptr<const proto::Recipe> recipe;  // that it is of
   LayoutPlan layout;
   std::vector<RankState> states;  // of each pipeline rank
-  double working_bytes = 0;       // gradients and scratch of the layer at work
   double step_s = 0;              // of the last batch of a ramp, as all that follows
   double tokens_per_s = 0;        // of a rank
   double flops_per_s = 0;         // of a rank, trained ones, attention at its causal half

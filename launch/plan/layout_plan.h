@@ -21,9 +21,9 @@ struct LayoutPlan {
   double largest_microbatch_tokens = 0;  // the last may be smaller
 };
 
-// Layout, schedule and stages of a recipe on `ranks` ranks, for a global batch of `sequences`, without costs.
-// UsageError for what does not fit.
+// Layout, schedule and stages of a recipe on `ranks` ranks, so many a node (0: all), for a global batch of
+// `sequences`, without costs. UsageError for what does not fit.
 absl::StatusOr<LayoutPlan> FitPlan(const proto::Recipe& recipe, const ModelConfig& config, int ranks,
-                                   int64_t sequences);
+                                   int64_t sequences, int64_t ranks_per_node);
 
 }  // namespace moebius

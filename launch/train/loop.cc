@@ -390,13 +390,8 @@ absl::Status TrainingLoop::RunOnTexts() {
   Batch batch;
   return RunSteps([&]() -> absl::StatusOr<StepReport> {
     RETURN_IF_ERROR(prefetcher.Next(&batch));
-    StepBatch step{.tokens = batch.tokens,
-                   .sequences = batch.num_sequences,
-                   .length = batch.sequence_length,
-                   .document_starts = {}};
-    if (r_.data().document_mask()) step.document_starts = batch.document_starts;
     StepReport report;
-    ASSIGN_OR_RETURN(report.metrics, trainer_.Step(step));
+    ASSIGN_OR_RETURN(report.metrics, trainer_.Step(StepBatchOf(batch, r_)));
     return report;
   });
 }

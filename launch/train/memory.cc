@@ -13,6 +13,7 @@
 #include "launch/train/setup.h"
 #include "launch/train/validation.h"
 #include "parallel/comm/solo_world.h"
+#include "parallel/pipeline/simulate.h"
 #include "parallel/stages.h"
 #include "rl/loop/rl_options.h"
 
@@ -102,16 +103,37 @@ std::unique_ptr<Model> ScoreBeside(const proto::Recipe& r, const Trainer& traine
   return reference;
 }
 
+// The fewest microbatches of a step, or twice as many, with which one rank keeps as much at once as with all.
+absl::StatusOr<int64_t> MicrobatchesToThePeak(const Layout& layout, int64_t all) {
+  const auto peak = [&](int64_t count) -> absl::StatusOr<double> {
+    ASSIGN_OR_RETURN(const Schedule schedule, ScheduleOf(layout, count));
+    ASSIGN_OR_RETURN(const Simulation run, Simulate(schedule, {.stages = {{.held_bytes = 1}}}));
+    return run.ranks[0].peak_bytes;
+  };
+  ASSIGN_OR_RETURN(const double most, peak(all));
+  // From two on: the second finds what the first one left.
+  for (int64_t count = 2; count < all; count *= 2) {
+    if (const absl::StatusOr<double> has = peak(count); has.ok() && *has == most) return count;
+  }
+  return all;
+}
+
+// Of `sequences` of a step, or groups, so many as that.
+absl::StatusOr<int64_t> SequencesToThePeak(const proto::Recipe& r, const Layout& layout, int64_t sequences) {
+  const int64_t each = r.batch().microbatch_sequences();
+  if (each == 0) return sequences;
+  ASSIGN_OR_RETURN(const int64_t count, MicrobatchesToThePeak(layout, (sequences + each - 1) / each));
+  return std::min(sequences, count * each);
+}
+
 // One step of reinforcement or preferences, in the order in which memory is taken.
-absl::Status StepOnGroups(const proto::Recipe& r, Trainer& trainer) {
+absl::Status StepOnGroups(const proto::Recipe& r, const Layout& layout, Trainer& trainer) {
   const std::unique_ptr<Decoder> decoder = DecodeBeside(r, trainer);
   if (r.task() == proto::REJECTION) return absl::OkStatus();
   const std::unique_ptr<Model> reference = ScoreBeside(r, trainer);
   const int64_t updates = r.task() == proto::GRPO ? r.rl().updates() : 1;
-  const int64_t each = r.batch().microbatch_sequences();
-  int64_t count = (r.batch().sequences() + updates - 1) / updates;
-  // As in PredictPeakBytes.
-  if (each > 0) count = std::min(count, 2 * each);
+  ASSIGN_OR_RETURN(const int64_t count,
+                   SequencesToThePeak(r, layout, (r.batch().sequences() + updates - 1) / updates));
   const std::vector<AnswerGroup> groups = LargestGroups(r, std::max(count, trainer.GroupsAtLeast()));
   GroupBatch batch{.groups = groups, .predictions = 1, .scale = 1};
   batch.entropies = r.task() == proto::GRPO;
@@ -148,7 +170,7 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   if (task != proto::PRETRAIN) RETURN_IF_ERROR(CheckRl(recipe.rl(), config));
   if (task == proto::GRPO) RETURN_IF_ERROR(CheckPolicy(recipe.rl()));
   if (task == proto::GRPO || task == proto::DPO || task == proto::REJECTION) {
-    RETURN_IF_ERROR(StepOnGroups(recipe, *trainer));
+    RETURN_IF_ERROR(StepOnGroups(recipe, layout, *trainer));
     return phantom->peak_bytes();
   }
   const std::unique_ptr<Decoder> decoder = task == proto::PRETRAIN ? nullptr : DecodeBeside(recipe, *trainer);
@@ -156,9 +178,8 @@ absl::StatusOr<int64_t> PredictPeakBytes(const proto::Recipe& recipe, const Mode
   for (const auto& point : recipe.batch().ramp()) {
     sequences = std::max<int64_t>(sequences, point.to_sequences());
   }
-  // One rank has one microbatch alive at a time; the second finds the first one's memory free.
+  ASSIGN_OR_RETURN(sequences, SequencesToThePeak(recipe, layout, sequences));
   const int64_t each = recipe.batch().microbatch_sequences();
-  if (each > 0) sequences = std::min(sequences, 2 * each);
   const int64_t length = recipe.batch().sequence_length();
   Beside teacher;
   if (task == proto::DISTILL) {

@@ -21,6 +21,8 @@ TrainConfig TrainConfigOf(const proto::Recipe& recipe);
 // Whether MTP modules, where the model has some, are run and trained: on texts alone.
 bool TrainsMtp(const proto::Recipe& recipe);
 absl::StatusOr<LoaderOptions> LoaderOptionsOf(const proto::Recipe& recipe, const ModelConfig& model);
+// A view of `batch`, with the documents that data.document_mask keeps apart.
+StepBatch StepBatchOf(const Batch& batch, const proto::Recipe& recipe);
 
 // Compute dtype of precision.compute on this backend; under FP8 that of everything but the rounded products.
 DType ComputeOf(const proto::Recipe& recipe, const Backend& backend);
@@ -71,7 +73,7 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& training);
 
 // What --dry-run prints: parameters, FLOPs, memory and time expected (from this machine's measured product
 // peak).
-absl::StatusOr<std::string> DescribePlan(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend,
-                         double peak_flops);
+absl::StatusOr<std::string> DescribePlan(const proto::Recipe& recipe, const ModelConfig& config,
+                                         const Backend& backend, double peak_flops);
 
 }  // namespace moebius

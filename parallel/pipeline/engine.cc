@@ -19,8 +19,8 @@ std::string LinkName(const char* direction, int peer) { return Concat("pipeline 
 
 }  // namespace
 
-Engine::Slot::Slot(Backend& backend, int num_slots)
-    : microbatch(backend, num_slots),
+Engine::Slot::Slot(Backend& backend, BlockPool& pool, int num_slots)
+    : microbatch(backend, pool, num_slots),
       forward_received(backend.NewEvent()),
       backward_received(backend.NewEvent()),
       sends(std::make_shared<std::atomic<int>>(0)) {}
@@ -31,6 +31,7 @@ Engine::Engine(Mesh& mesh, const Context& context, const Stages& stages, Gradien
       stages_(stages),
       buckets_(buckets),
       ready_(context.backend.NewEvent()),
+      pool_(context.backend),
       live_(stages.count()),
       free_(stages.count()) {}
 
@@ -40,23 +41,34 @@ Engine::Slot& Engine::Acquire(const Run& run, int stage, int microbatch) {
   const int model = stages_.index(stage);
   std::unique_ptr<Slot>& slot = live_[model][microbatch];
   if (slot != nullptr) return *slot;
-  // The most recently used one whose memory nobody reads any more; its pages are warm.
+  EmptyFreeSlots();
   auto& free = free_[model];
-  const auto idle = std::find_if(free.rbegin(), free.rend(), [](const auto& s) { return *s->sends == 0; });
-  if (idle != free.rend()) {
+  const auto idle = std::find_if(free.begin(), free.end(), [](const auto& s) { return s->empty; });
+  if (idle != free.end()) {
     slot = std::move(*idle);
-    free.erase(std::next(idle).base());
+    free.erase(idle);
   } else {
-    slot = std::make_unique<Slot>(context_.backend, stages_.model(model).num_slots());
+    slot = std::make_unique<Slot>(context_.backend, pool_, stages_.model(model).num_slots());
   }
-  slot->microbatch.saved.Reset();
-  slot->weights_done = false;
+  slot->weights_done = slot->empty = false;
   run.load(microbatch, slot->microbatch);
   return *slot;
 }
 
 void Engine::Release(int model, int microbatch) {
   free_[model].push_back(std::move(live_[model][microbatch]));
+  EmptyFreeSlots();
+}
+
+// All but those whose memory is still being sent.
+void Engine::EmptyFreeSlots() {
+  for (auto& slots : free_) {
+    for (auto& slot : slots) {
+      if (slot->empty || *slot->sends > 0) continue;
+      slot->microbatch.saved.Reset();
+      slot->empty = true;
+    }
+  }
 }
 
 bool Engine::IsHere(const Run& run, int stage, int microbatch) const {
@@ -134,6 +146,10 @@ void Engine::Finish(Run& run, const Compute& part) {
     Cast(context_, from, to.d_hidden);
   }
   if (!HasBackwardWeight(part.kind)) return;
+  const int next = part.stage + 1;
+  CHECK(next == run.schedule.stages || !IsHere(run, next, part.microbatch) ||
+        live_[stages_.index(next)][part.microbatch] == nullptr)
+      << "stage " << part.stage << " is done before the one that reads its output";
   --live_count_;
   --run.weights_left[model];
   slot.weights_done = true;
@@ -306,16 +322,6 @@ std::string Engine::At() const {
 void Engine::SetAt(std::string text) {
   std::lock_guard lock(mutex_);
   at_ = std::move(text);
-}
-
-int64_t Engine::activation_bytes() const {
-  int64_t bytes = 0;
-  for (const auto* slots : {&live_, &free_}) {
-    for (const auto& of_model : *slots) {
-      for (const auto& slot : of_model) bytes += slot != nullptr ? slot->microbatch.saved.peak_bytes() : 0;
-    }
-  }
-  return bytes;
 }
 
 }  // namespace moebius

@@ -21,9 +21,10 @@ absl::Status CheckCosts(const PipelineCosts& costs, int stages) {
   std::vector<double> values = {costs.transfer_latency, costs.transfer_time, costs.reduce_tied,
                                 costs.optimize,         costs.update_bias,   costs.freed_by_input};
   for (const StageCosts& stage : costs.stages) {
-    values.insert(values.end(),
-                  {stage.forward, stage.backward_input, stage.backward_weight, stage.forward_exchange,
-                   stage.backward_exchange, stage.activation_bytes, stage.reduce_grad});
+    values.insert(values.end(), {stage.forward, stage.backward_input, stage.backward_weight,
+                                 stage.forward_exchange, stage.backward_exchange, stage.activation_bytes,
+                                 stage.held_bytes, stage.forward_work_bytes, stage.backward_work_bytes,
+                                 stage.input_work_bytes, stage.reduce_grad});
   }
   for (double value : values) {
     if (!std::isfinite(value) || value < 0)
@@ -47,15 +48,26 @@ void CountMemory(const std::vector<Action>& list, const PipelineCosts& costs, Ra
     live += share;
     bytes += share * costs.Stage(stage).activation_bytes;
     figures.peak_activations = std::max(figures.peak_activations, live);
-    figures.peak_bytes = std::max(figures.peak_bytes, bytes);
   };
   for (const Action& action : list) {
+    double work = 0;
     for (const Compute& part : PartsOf(action)) {
+      const StageCosts& stage = costs.Stage(part.stage);
+      const bool input = HasBackwardInput(part.kind), weight = HasBackwardWeight(part.kind);
       if (HasForward(part.kind)) add(part.stage, 1);
+      if (input && !weight) bytes += stage.held_bytes;
+      work += HasForward(part.kind) ? stage.forward_work_bytes : 0;
+      if (input || weight) work += input && weight ? stage.backward_work_bytes : stage.input_work_bytes;
+    }
+    if (bytes + work > figures.peak_bytes) {
+      figures.peak_bytes = bytes + work;
+      figures.work_bytes = work;
     }
     for (const Compute& part : PartsOf(action)) {
-      if (HasBackwardInput(part.kind)) add(part.stage, -costs.freed_by_input);
-      if (HasBackwardWeight(part.kind)) add(part.stage, costs.freed_by_input - 1);
+      const bool input = HasBackwardInput(part.kind), weight = HasBackwardWeight(part.kind);
+      if (input) add(part.stage, -costs.freed_by_input);
+      if (weight && !input) bytes -= costs.Stage(part.stage).held_bytes;
+      if (weight) add(part.stage, costs.freed_by_input - 1);
     }
   }
 }

@@ -22,6 +22,11 @@ struct StageCosts {
   double forward_exchange = 0;
   double backward_exchange = 0;
   double activation_bytes = 1;  // of one microbatch on this stage, from F to the end of W
+  double held_bytes = 0;        // beside them from I to the end of W, where W comes later
+  // While an action runs, beside both: F, B, and I or W alone.
+  double forward_work_bytes = 0;
+  double backward_work_bytes = 0;
+  double input_work_bytes = 0;
   double reduce_grad = 0;
 };
 
@@ -35,6 +40,7 @@ struct PipelineCosts {
   double reduce_tied = 0;
   double optimize = 0;
   double update_bias = 0;
+  double scratch_bytes = 0;  // of a rank, whatever it does; not part of peak_bytes
   // The share of an activation that is freed at the end of I already; W frees the rest.
   double freed_by_input = 0;
 
@@ -52,7 +58,8 @@ struct RankFigures {
   double idle_inside = 0;       // between this rank's own first and last compute
   double bubble = 0;            // idle / makespan
   double peak_activations = 0;  // live (stage, microbatch) pairs
-  double peak_bytes = 0;        // the same, each by its stage's activation_bytes
+  double peak_bytes = 0;        // the most of what microbatches keep and the action at work takes
+  double work_bytes = 0;        // of peak_bytes: what the action takes
   int held_stages = 0;          // stages whose parameters the rank has
 };
 

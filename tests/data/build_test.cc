@@ -57,6 +57,17 @@ class BuildTest : public ::testing::Test {
   std::string lines_;
 };
 
+TEST_F(BuildTest, FieldsOfAnotherKindOfSourceAreRefused) {
+  const auto said = [&] {
+    return std::string(BuildData(recipe_, 1, [](std::string_view) {}).status().message());
+  };
+  recipe_.mutable_source(0)->set_text_field("body");
+  EXPECT_EQ(said(), "source[0].text_field: only a source with jsonl reads it; remove the field");
+  recipe_.mutable_source(0)->clear_text_field();
+  recipe_.mutable_source(0)->set_root("/");
+  EXPECT_EQ(said(), "source[0].root: only a source with corpus reads it; remove the field");
+}
+
 TEST_F(BuildTest, WritesEveryDocumentEndedAndInItsSplit) {
   const auto report = Build();
   ASSERT_TRUE(report.ok()) << report.status();

@@ -32,7 +32,7 @@ struct Job {
 TEST(ClusterPlanTest, AChunkOfDeepSeekV3IsMadeOfWhatItsTraceShows) {
   const Job job("deepseek_v3_2048.textproto", "h800.textproto");
   const absl::StatusOr<LayoutPlan> plan =
-      FitPlan(job.recipe, job.config, 2048, job.recipe.batch().sequences());
+      FitPlan(job.recipe, job.config, 2048, job.recipe.batch().sequences(), 8);
   ASSERT_TRUE(plan.ok()) << plan.status();
   const absl::StatusOr<ClusterCosts> costs =
       ClusterCosts::New(job.recipe, job.config, job.cluster, MeasureActivations(job.recipe, job.config));
@@ -68,6 +68,24 @@ TEST(ClusterPlanTest, OneCardTakesWhatWeMeasured) {
   const absl::StatusOr<ClusterPlan> plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_NEAR(plan->step_s, 0.374, 0.05 * 0.374);
+}
+
+// Also where W comes later, and where several microbatches are alive at once.
+TEST(ClusterPlanTest, MemoryOfAScheduleIsThatOfARunOnADeviceThatCounts) {
+  for (const char* schedule : {"gpipe", "interleaved", "zb_h1", "zbv", "dualpipev"}) {
+    for (const char* policy : {"SELECTIVE", "BLOCKS"}) {
+      const Job job("one_gpu.textproto", "h200.textproto",
+                    {std::string("recompute.policy=") + policy, std::string("parallel.schedule=") + schedule,
+                     "precision.compute=BF16", "mtp.loss_weight=0.3", "model.num_nextn_predict_layers=1"});
+      const absl::StatusOr<ClusterPlan> plan = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1);
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      const absl::StatusOr<int64_t> peak =
+          PredictPeakBytes(job.recipe, job.config, *MakeCpuBackend({.threads = 1}));
+      ASSERT_TRUE(peak.ok()) << peak.status();
+      const double want = static_cast<double>(*peak) + job.cluster.accelerator().reserved_gb() * 1e9;
+      EXPECT_NEAR(plan->peak_bytes, want, 0.06 * want) << policy << " " << schedule;
+    }
+  }
 }
 
 TEST(ClusterPlanTest, MemoryIsThatOfARunOnADeviceThatCounts) {
@@ -107,6 +125,35 @@ TEST(ClusterPlanTest, TokensVisitAsManyNodesAsCountingSays) {
   EXPECT_NEAR(PartsVisited(v3, 2), 1, 1e-9);
   v3.num_experts_per_tok = 2;  // both groups: on one node in 2 of 6 choices
   EXPECT_NEAR(PartsVisited(v3, 2), (2 * 1 + 4 * 2) / 6.0, 1e-9);
+  // DeepSeek-V2's router on nodes that are no whole number of its groups: counted over 1e6 drawn tokens.
+  v3.n_routed_experts = 160, v3.num_experts_per_tok = 6, v3.n_group = 8, v3.topk_group = 3;
+  EXPECT_NEAR(PartsVisited(v3, 5), 2.86, 0.01);
+  EXPECT_NEAR(PartsVisited(v3, 10), 3.66, 0.01);
+  EXPECT_NEAR(PartsVisited(v3, 20), 4.57, 0.01);
+}
+
+// What training refuses is not priced.
+TEST(ClusterPlanTest, AnExchangeThatNoRunWouldTakeIsRefused) {
+  const Job job("deepseek_v2_lite.textproto", "h800.textproto",
+                {"parallel.exchange=TWO_LEVEL", "parallel.expert=16", "batch.sequences=64"});
+  ClusterPlanner planner(job.config, job.cluster);
+  EXPECT_TRUE(planner.Predict(job.recipe, 16).ok());
+  proto::Cluster six = job.cluster;
+  six.set_ranks_per_node(6);
+  const absl::Status uneven = ClusterPlanner(job.config, six).Predict(job.recipe, 16).status();
+  EXPECT_EQ(ExitCode(uneven), kExitUsage);
+  EXPECT_NE(std::string(uneven.message()).find("TWO_LEVEL"), std::string::npos) << uneven;
+}
+
+TEST(ClusterPlanTest, ExchangesTakeFromProductsOnlyWhatRunsBesideThem) {
+  const auto step = [](const char* schedule, double share) {
+    Job job("deepseek_v2_lite.textproto", "h800.textproto",
+            {"parallel.expert=8", "batch.sequences=64", std::string("parallel.schedule=") + schedule});
+    job.cluster.mutable_exchange()->set_share_of_compute(share);
+    return ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 8)->step_s;
+  };
+  EXPECT_EQ(step("1f1b", 0.4), step("1f1b", 0));
+  EXPECT_GT(step("dualpipev", 0.4), 1.05 * step("dualpipev", 0));
 }
 
 TEST(ClusterPlanTest, GoodputIsYoungs) {
@@ -148,7 +195,8 @@ TEST(ClusterPlanTest, MtpModulesThatAreNotTrainedCostNothing) {
   EXPECT_LT(without.forward, with.forward);
 }
 
-// Groups that do not fill their nodes evenly go the flat way, and a part of their tokens leaves the node.
+// Groups that do not fill their nodes evenly go the flat way, and the part of them that is alone on a node
+// sends the most to other nodes.
 TEST(ClusterPlanTest, AnExpertGroupOfOneNodeAndAHalfSendsTokensToTheOther) {
   const Job job("deepseek_v3_2048.textproto", "h800.textproto");
   const absl::StatusOr<ClusterCosts> costs =
@@ -157,9 +205,13 @@ TEST(ClusterPlanTest, AnExpertGroupOfOneNodeAndAHalfSendsTokensToTheOther) {
   Layout layout{.expert = 12, .exchange = {.kind = ExchangeKind::kFlat}};
   const double flat = costs->ExchangeSeconds(layout, 1);
   const double between = job.cluster.between_nodes().gb_per_s() * 1e9;
-  EXPECT_NEAR(flat, 8.0 / 3 / between, 1e-6 * flat);  // eight choices a token, a third of the ranks elsewhere
+  EXPECT_NEAR(flat, 8 * 2.0 / 3 / between, 1e-6 * flat);  // eight choices a token; of 12 ranks, 8 elsewhere
   layout.exchange.kind = ExchangeKind::kAuto;
   EXPECT_EQ(costs->ExchangeSeconds(layout, 1), flat);
+  // Groups smaller than a node that do not divide it lie on two: of six, two and four.
+  EXPECT_EQ(OffNodeShare({.expert = 6}, 8), 0);
+  EXPECT_NEAR(OffNodeShare({.data = 4, .expert = 6}, 8), 4.0 / 6, 1e-9);
+  EXPECT_EQ(OffNodeShare({.data = 4, .expert = 4}, 8), 0);
 }
 
 TEST(ClusterPlanTest, GatheringSendsAllTokensToAllRanksAndKeepsRoomForAllOfThem) {
@@ -245,7 +297,7 @@ TEST(ClusterPlanTest, MemoryIsOfTheLargestMicrobatch) {
   const ClusterPlan one = planner.Predict(job.recipe, 1).value(),
                     two = planner.Predict(job.recipe, 2).value();
   EXPECT_LT(two.layout.microbatch_tokens, one.layout.microbatch_tokens);
-  EXPECT_EQ(two.working_bytes, one.working_bytes);
+  EXPECT_EQ(two.layout.costs.scratch_bytes, one.layout.costs.scratch_bytes);
   EXPECT_EQ(two.layout.run.ranks[0].peak_bytes, one.layout.run.ranks[0].peak_bytes);
 }
 
@@ -255,8 +307,8 @@ TEST(ClusterPlanTest, MemoryOfAWholeShareIsThatOfAMicrobatchOfItsSize) {
   const ClusterPlan given = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1).value();
   job.recipe.mutable_batch()->set_microbatch_sequences(0);
   const ClusterPlan whole = ClusterPlanner(job.config, job.cluster).Predict(job.recipe, 1).value();
-  EXPECT_GT(whole.working_bytes, 0);
-  EXPECT_EQ(whole.working_bytes, given.working_bytes);
+  EXPECT_GT(whole.layout.costs.scratch_bytes, 0);
+  EXPECT_EQ(whole.layout.costs.scratch_bytes, given.layout.costs.scratch_bytes);
   EXPECT_EQ(whole.layout.run.ranks[0].peak_bytes, given.layout.run.ranks[0].peak_bytes);
 }
 

@@ -1,6 +1,7 @@
 // What a run is predicted to take against what its trainer then holds.
 #include "launch/train/memory.h"
 
+#include <algorithm>
 #include <set>
 #include <vector>
 
@@ -63,6 +64,8 @@ TEST(MemoryTest, ThePredictionIsWhatTheTrainerHoldsAndTheRestOfItsBlocks) {
       {},
       {"batch.microbatch_sequences=2"},
       {"recompute.policy=BLOCKS", "precision.compute=BF16"},
+      {"parallel.schedule=gpipe", "batch.microbatch_sequences=1"},  // all of them at once
+      {"parallel.schedule=zbv", "batch.microbatch_sequences=1", "recompute.policy=BLOCKS"},
       {"optimizer.moments=BF16", "batch.sequence_length=512", "model.max_position_embeddings=512"}};
   const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
   for (std::vector<std::string> sets : cases) {
@@ -75,6 +78,32 @@ TEST(MemoryTest, ThePredictionIsWhatTheTrainerHoldsAndTheRestOfItsBlocks) {
     EXPECT_GE(*predicted, held) << (sets.empty() ? "" : sets[0]);
     EXPECT_LE(*predicted, held + 5 * (int64_t{16} << 20)) << (sets.empty() ? "" : sets[0]);
   }
+}
+
+// Of blocks that run again nothing stays, the rows that other ranks have sent included.
+TEST(MemoryTest, BlocksLetGoOfTheRowsThatCameForTheirExperts) {
+  const auto held = [](const char* policy) {
+    const Prepared run = Load({"data.validation=", "validate.every_steps=0", "parallel.expert=2",
+                               "model.num_hidden_layers=16", "recompute.policy=" + std::string(policy)});
+    std::vector<int64_t> bytes(2);
+    const absl::Status status = RunRanks(2, {}, [&](World& world) -> absl::Status {
+      ASSIGN_OR_RETURN(Training training, BuildTraining(run.recipe.proto(), run.config, world, 1));
+      training.trainer->InitializeWeights(1);
+      const auto& batch = run.recipe.proto().batch();
+      const std::vector<int32_t> tokens(batch.sequences() * (batch.sequence_length() + 1), 7);
+      RETURN_IF_ERROR(training.trainer
+                          ->Step({.tokens = tokens,
+                                  .sequences = batch.sequences(),
+                                  .length = batch.sequence_length(),
+                                  .document_starts = {}})
+                          .status());
+      bytes[world.rank()] = training.trainer->stages().pool_bytes();
+      return training.trainer->Close();
+    });
+    CHECK(status.ok()) << status;
+    return std::max(bytes[0], bytes[1]);
+  };
+  EXPECT_LT(2 * held("BLOCKS"), held("NONE"));
 }
 
 TEST(MemoryTest, ValidationInLargerMicrobatchesThanThoseOfTrainingCounts) {

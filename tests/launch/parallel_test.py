@@ -258,6 +258,8 @@ def verify():
         check(word in table.stdout, f"the table says: {word}")
     for bad, said in ((["--layout", "pp=3,ep=5"], "does not divide by parallel.expert 5"),
                       (["--layout", "pp=2,shedule=zbv"], "did you mean schedule"),
+                      (["--layout", "pp=2,pipeline=1"], "says pipeline twice"),
+                      (["--layout", ""], "--layout is empty"),
                       (["--layout", "pp=8,dp=2"], "--ranks allows 8")):
         refused = run([moebius, "verify", "r.textproto", *bad])
         check(refused.returncode == 64 and said in refused.stderr, f"verify {' '.join(bad)}: {refused.stderr.strip()}")

@@ -293,6 +293,21 @@ TEST(Recipe, RefusesABoundOnExpertRowsThatGatherCannotKeep) {
   EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {gather[1]}).ok());
 }
 
+TEST(Recipe, RefusesFormatsThatAnExchangeCannotSend) {
+  ExpectHas(RecipeError(kMinimalRecipe, {"parallel.combine=FP8"}), "sums do not survive");
+  ExpectHas(RecipeError(kMinimalRecipe, {"parallel.exchange=GATHER", "parallel.dispatch=FP8"}),
+            "parallel.exchange is GATHER, which sends rows as they are computed");
+}
+
+TEST(Recipe, MomentsInBf16DecayFast) {
+  for (const char* beta : {"beta1", "beta2"}) {
+    const std::string slow = std::string("optimizer.") + beta + "=0.999";
+    ExpectHas(RecipeError(kMinimalRecipe, {"optimizer.moments=BF16", slow}),
+              std::string(beta) + " 0.999; so slow");
+    EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {slow}).ok());
+  }
+}
+
 TEST(Recipe, EveryShippedRecipeIsOne) {
   int found = 0;
   for (const auto& entry : fs::recursive_directory_iterator(MOEBIUS_SOURCE_DIR "/recipes")) {

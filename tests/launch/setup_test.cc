@@ -102,6 +102,22 @@ TEST(DescribePlan, CountsMtpModulesOfRunsOnTextsAlone) {
   EXPECT_NE(DescribePlan(texts, *config, *backend, 0)->find("MTP"), std::string::npos);
 }
 
+// What training would refuse is no plan; what only several ranks can hold is one.
+TEST(DescribePlan, RefusesWhatTrainingWould) {
+  const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+  Recipe recipe = Experts({"task=SFT", "batch.sequences=4194304", "batch.sequence_length=64"});
+  const absl::StatusOr<ModelConfig> config = ResolveModel(recipe);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const absl::Status refused = DescribePlan(recipe.proto(), *config, *backend, 0).status();
+  EXPECT_EQ(ExitCode(refused), kExitUsage) << refused;
+  EXPECT_NE(std::string(refused.message()).find("a microbatch of 4194304 sequences"), std::string::npos)
+      << refused;
+  proto::Recipe spread = Experts({"parallel.expert=2"}).proto();
+  const absl::StatusOr<std::string> plan = DescribePlan(spread, *config, *backend, 0);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_NE(plan->find("of all ranks together"), std::string::npos) << *plan;
+}
+
 // Generation from a model that was trained on documents stops where one ends.
 TEST(ResolveModel, TakesTheEndsOfANewModelFromItsDataUnlessItIsTold) {
   const TempFolder folder;

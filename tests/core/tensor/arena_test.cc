@@ -72,7 +72,29 @@ TEST(ArenaTest, GrowsByBlocksAndTakesLargerPiecesToo) {
     arena.Reset();
   }
   EXPECT_EQ(heap.blocks, 3) << "blocks are kept for reuse";
-  EXPECT_GE(arena.reserved_bytes(), arena.peak_bytes());
+}
+
+TEST(ArenaTest, ArenasOfAPoolTakeTurnsWithItsBlocks) {
+  HeapAllocator heap;
+  {
+    BlockPool pool(heap);
+    Arena one(pool, 1024), two(pool, 1024);
+    const TensorView kept = one.New(DType::kU8, {512});
+    const Arena::Mark mark = one.mark();
+    const TensorView large = one.New(DType::kU8, {4096});
+    EXPECT_EQ(pool.bytes(), 5 * 1024);
+    one.Release(mark);
+    EXPECT_EQ(two.New(DType::kU8, {3000}).data, large.data);
+    EXPECT_EQ(one.New(DType::kU8, {512}).data, static_cast<char*>(kept.data) + 512) << "its own block stays";
+    two.Reset();
+    // Too large a block is kept for who needs it.
+    EXPECT_NE(two.New(DType::kU8, {64}).data, large.data);
+    EXPECT_EQ(one.New(DType::kU8, {4096}).data, large.data);
+    EXPECT_EQ(pool.bytes(), 6 * 1024);
+    one.Reset();
+    EXPECT_EQ(two.New(DType::kU8, {1024}).data, kept.data);
+  }
+  EXPECT_EQ(heap.blocks, 0);
 }
 
 TEST(ArenaTest, EmptyTensorsHaveAnAddress) {

@@ -87,6 +87,14 @@ TEST_F(TextTreeTest, GlobsStopAtSlashesUnlessTheStarIsDoubled) {
   EXPECT_EQ(names("/*.txt"), folder_ + "/a.txt");
   EXPECT_EQ(names("/d/*/?.txt"), folder_ + "/d/e/c.txt");
   EXPECT_EQ(names("/**/*.txt"), folder_ + "/a.txt, " + folder_ + "/d/b.txt, " + folder_ + "/d/e/c.txt");
+  // Hidden ones where the pattern says so.
+  Write("d/.git/x.txt", "5");
+  Write("d/.h.txt", "6");
+  EXPECT_EQ(names("/d/**/*.txt"), folder_ + "/d/b.txt, " + folder_ + "/d/e/c.txt");
+  EXPECT_EQ(names("/d/**"), folder_ + "/d/b.txt, " + folder_ + "/d/e/c.md, " + folder_ + "/d/e/c.txt");
+  EXPECT_EQ(names("/d/*.txt"), folder_ + "/d/b.txt");
+  EXPECT_EQ(names("/d/.*.txt"), folder_ + "/d/.h.txt");
+  EXPECT_EQ(names("/d/.git/*"), folder_ + "/d/.git/x.txt");
   EXPECT_NE(names("/*.pdf").find("names no regular file"), std::string::npos);
   EXPECT_EQ(ExitCode(ExpandFiles(folder_ + "/*.pdf").status()), kExitMissing);
   EXPECT_EQ(ExitCode(ExpandFiles(folder_ + "/absent").status()), kExitMissing);

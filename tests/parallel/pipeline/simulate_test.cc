@@ -154,6 +154,22 @@ TEST(SimulateTest, PeakMemoryWeighsStagesAndWhatTheInputGradientFrees) {
   const Simulation run = Simulated(Generate("1f1b", 2, 4), costs);
   EXPECT_EQ(run.ranks[0].peak_bytes, 200);
   EXPECT_EQ(run.ranks[1].peak_bytes, 7);
+  // What waits for W is held from I on, where W comes later; the action at work comes on top.
+  costs.stages = {{.activation_bytes = 100,
+                   .held_bytes = 40,
+                   .forward_work_bytes = 1,
+                   .backward_work_bytes = 3,
+                   .input_work_bytes = 2}};
+  const Simulation whole = Simulated(Generate("1f1b", 1, 4), costs);
+  EXPECT_EQ(whole.ranks[0].peak_bytes, 103);
+  EXPECT_EQ(whole.ranks[0].work_bytes, 3);
+  EXPECT_EQ(Simulated(Generate("gpipe", 1, 4), costs).ranks[0].peak_bytes, 403);
+  Schedule split = Generate("1f1b", 1, 2);
+  split.actions[0] = {
+      ComputeAction(ActionKind::kForward, 0, 0),        ComputeAction(ActionKind::kBackwardInput, 0, 0),
+      ComputeAction(ActionKind::kForward, 0, 1),        ComputeAction(ActionKind::kBackwardInput, 0, 1),
+      ComputeAction(ActionKind::kBackwardWeight, 0, 0), ComputeAction(ActionKind::kBackwardWeight, 0, 1)};
+  EXPECT_EQ(Simulated(split, costs).ranks[0].peak_bytes, 282);
   // The last of 4 ranks holds one forward and, in ZB-H1, three whose W waits: each a quarter after its I.
   PipelineCosts frees = Equal(1, 1, 1);
   frees.freed_by_input = 0.75;

@@ -1,0 +1,38 @@
+// Blocks of memory that the arenas of one rank take turns with: what one microbatch has let go of, the next
+// one finds. For one thread; work that uses a block is in order on that rank's compute stream.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "core/tensor/tensor.h"
+
+namespace moebius {
+
+class BlockPool {
+ public:
+  // The allocator outlives the pool, the pool whoever took blocks.
+  explicit BlockPool(Allocator& allocator) : allocator_(allocator) {}
+  ~BlockPool();
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+
+  struct Block {
+    void* memory = nullptr;
+    int64_t bytes = 0;
+  };
+  // Of `bytes` or more, up to twice as many.
+  Block Take(int64_t bytes);
+  void Give(Block block) { kept_[block.bytes].push_back(block.memory); }
+
+  Allocator& allocator() const { return allocator_; }
+  int64_t bytes() const { return bytes_; }  // held from the allocator, in use or not
+
+ private:
+  Allocator& allocator_;
+  std::map<int64_t, std::vector<void*>> kept_;  // by size, the last one given last
+  int64_t bytes_ = 0;
+};
+
+}  // namespace moebius

@@ -12,6 +12,7 @@
 #include <map>
 #include <set>
 
+#include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/atomic_file.h"
@@ -35,6 +36,12 @@ std::string HighestMissing(std::string path) {
 std::string HolderOf(const std::string& path) {
   const std::string text = ReadFile(path, 4096).value_or("");
   return Printable(text.substr(0, text.find('\n')), 60);
+}
+
+// A checkpoint that goes is none already: what still holds a file of it holds up nothing.
+void WarnUnlessRemoved(const absl::Status& status) {
+  if (!status.ok())
+    LogLine(Concat("warning: ", std::string(status.message()), "; an old checkpoint's rest stays"));
 }
 
 absl::Status CannotUse(const std::string& path, const absl::Status& why) {
@@ -90,8 +97,7 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(run.File("checkpoints")));
   for (const std::string& name : names) {
     if (!name.starts_with(kRemoving)) continue;
-    if (absl::Status status = RemoveTree(run.File("checkpoints/" + name)); !status.ok())
-      return CannotUse(path, status);
+    WarnUnlessRemoved(RemoveTree(run.File("checkpoints/" + name)));
   }
   return run;
 }
@@ -136,10 +142,18 @@ absl::Status RunFolder::WriteSamples(int64_t step, const std::vector<SampleRow>&
 }
 
 absl::StatusOr<std::optional<std::string>> RunFolder::LatestCheckpoint() const {
+  for (const char* name : {"latest", "best", "reference"}) {
+    const std::string link = File(Concat("checkpoints/", name));
+    const absl::Status status = ReadSymlink(link).status();
+    if (status.ok() || ExitCode(status) == kExitMissing) continue;
+    return DamagedError(
+        Concat(link,
+               " is no link; a copy of the run folder may have made a folder of it; remove it: "
+               "the run goes on from its newest checkpoint"));
+  }
   const std::string link = File("checkpoints/latest");
   const absl::StatusOr<std::string> target = ReadSymlink(link);
   if (!target.ok()) {
-    if (ExitCode(target.status()) != kExitMissing) return target.status();
     // Some copies of a folder lose its links.
     if (!FolderExists(File("checkpoints"))) return std::nullopt;
     ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps());
@@ -217,7 +231,7 @@ absl::Status RunFolder::PruneCheckpoints(int64_t keep, int64_t proven,
     if (rename(checkpoint_path(steps[i]).c_str(), doomed.c_str()) != 0) {
       return ErrnoError(errno, "rename " + checkpoint_path(steps[i]), /*writing=*/true);
     }
-    RETURN_IF_ERROR(RemoveTree(doomed));
+    WarnUnlessRemoved(RemoveTree(doomed));
   }
   return absl::OkStatus();
 }

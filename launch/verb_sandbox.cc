@@ -89,7 +89,8 @@ absl::Status RunOne(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(job.program, ReadFile(args.positional()[0], kMaxFileBytes));
   ASSIGN_OR_RETURN(const std::string tests, ReadFile(args.Text("tests"), kMaxFileBytes));
   ASSIGN_OR_RETURN(job.tests, sandbox::ParseTestSpec(tests, args.Text("tests")));
-  for (const sandbox::Answer& answer : box->JudgeAll({job})) PrintVerdict(answer);
+  ASSIGN_OR_RETURN(const std::vector<sandbox::Answer> answers, box->JudgeAll({job}));
+  for (const sandbox::Answer& answer : answers) PrintVerdict(answer);
   return absl::OkStatus();
 }
 

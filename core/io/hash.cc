@@ -79,13 +79,13 @@ absl::Status VerifyFileHash(const std::string& path, const FileHash& expected) {
     ASSIGN_OR_RETURN(const int64_t bytes, FileSize(path));
     if (bytes != expected.bytes) {
       return DamagedError(Concat(path, ": has ", bytes, " bytes, ", expected.bytes,
-                                 " are recorded; the file was cut short or changed"));
+                                 " are recorded; the file was cut short or changed; fetch or make it anew"));
     }
   }
   ASSIGN_OR_RETURN(const FileHash found, HashFile(path));
   if (found.sha256 != expected.sha256) {
     return DamagedError(Concat(path, ": SHA-256 is ", found.sha256, ", ", Printable(expected.sha256),
-                               " is recorded; the file was changed or damaged"));
+                               " is recorded; the file was changed or damaged; fetch or make it anew"));
   }
   return absl::OkStatus();
 }

@@ -72,7 +72,8 @@ class Extractor {
 
  private:
   absl::Status Damaged(std::string_view what) const {
-    return DamagedError(Concat(path_, ": ", what, "; the file is damaged or not of a kind we read"));
+    return DamagedError(
+        Concat(path_, ": ", what, "; the file is damaged or not of a kind we read; make it anew"));
   }
   absl::Status LibraryError(std::string_view what) const {
     return Damaged(Concat(what, "; HDF5: ", Hdf5ErrorText()));

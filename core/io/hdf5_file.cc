@@ -52,7 +52,8 @@ struct Hdf5File::State {
   explicit State(RandomAccessFile file) : storage(std::move(file)) {}
 
   absl::Status Damaged(std::string_view what) const {
-    return DamagedError(Concat(storage.path(), ": ", what, "; the file is damaged or not of a kind we read"));
+    return DamagedError(
+        Concat(storage.path(), ": ", what, "; the file is damaged or not of a kind we read; make it anew"));
   }
   absl::Status Load(const Options& options);
   absl::Status CheckExtents();

@@ -195,6 +195,8 @@ absl::StatusOr<std::vector<T>> Elements(const Json& object, std::string_view fie
 
 }  // namespace
 
+constexpr char kAdvice[] = "; correct that place, or make it anew";
+
 absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& source) {
   Json root;
   Builder builder(&root);
@@ -203,11 +205,11 @@ absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& source)
     const CountingIterator first{text.data(), &reached}, last{text.data() + text.size(), &reached};
     if (Json::sax_parse(first, last, &builder)) return root;
   } catch (const std::exception& error) {
-    return DamagedError(Concat(source, ": not JSON; ", Printable(error.what(), 200)));
+    return DamagedError(Concat(source, ": not JSON; ", Printable(error.what(), 200), kAdvice));
   }
   const size_t offset = builder.position() > 0 ? builder.position() : reached - text.data();
   return DamagedError(Concat(source, ": not JSON we accept; ", LineAndColumn(text, offset), ": ",
-                             builder.error().empty() ? "parse error" : builder.error()));
+                             builder.error().empty() ? "parse error" : builder.error(), kAdvice));
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes) {

@@ -93,8 +93,15 @@ absl::Status CutJsonLines(const std::string& path, int64_t last_step) {
     if (end == std::string::npos) break;
     const std::string_view line = std::string_view(text).substr(begin, end - begin);
     const std::string source = Concat(path, ", line ", number);
-    ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, source));
-    ASSIGN_OR_RETURN(const int64_t step, GetInt(object, "step", source));
+    // Another program's damage is not ours to throw away.
+    const auto damaged = [&](const absl::Status& status) {
+      return DamagedError(Concat(status.message(), "; remove that line: sed -i ", number, "d ", path));
+    };
+    const absl::StatusOr<nlohmann::json> object = ParseJson(line, source);
+    if (!object.ok()) return damaged(object.status());
+    const absl::StatusOr<int64_t> of = GetInt(*object, "step", source);
+    if (!of.ok()) return damaged(of.status());
+    const int64_t step = *of;
     if (step <= last_step) kept.append(line).push_back('\n');
     begin = end + 1;
   }

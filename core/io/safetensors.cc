@@ -93,11 +93,11 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   RETURN_IF_ERROR(file.file_.Read(0, std::as_writable_bytes(std::span(&header_bytes, 1))));
   if (header_bytes > kMaxSafetensorsHeader) {
     return DamagedError(Concat(path, ": header length ", header_bytes, " is above ", kMaxSafetensorsHeader,
-                               "; not a safetensors file, or damaged"));
+                               "; not a safetensors file, or damaged; fetch it again"));
   }
   if (static_cast<int64_t>(header_bytes) > size - 8) {
-    return DamagedError(
-        Concat(path, ": header of ", header_bytes, " bytes in a file of ", size, "; cut short?"));
+    return DamagedError(Concat(path, ": header of ", header_bytes, " bytes in a file of ", size,
+                               "; it was cut short; fetch it again"));
   }
   std::string header(header_bytes, '\0');
   RETURN_IF_ERROR(file.file_.Read(8, std::as_writable_bytes(std::span(header))));
@@ -151,7 +151,7 @@ absl::Status SafetensorsFile::CheckCoverage() {
   }
   if (next != file_.size() - data_start_) {
     return DamagedError(Concat(path(), ": header describes ", next, " bytes of data, the file has ",
-                               file_.size() - data_start_, "; it was cut short or changed"));
+                               file_.size() - data_start_, "; it was cut short or changed; fetch it again"));
   }
   return absl::OkStatus();
 }

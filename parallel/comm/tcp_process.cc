@@ -22,7 +22,8 @@
 namespace moebius {
 namespace {
 
-constexpr std::chrono::seconds kJoinWithin{60};
+constexpr std::chrono::seconds kJoinWithin{60}, kHelloWithin{5};
+constexpr uint64_t kHello = 0x316d6f6562697573;  // what a rank says first
 
 // What a rank tells rank 0, and rank 0 tells all: where it listens.
 struct Place {
@@ -74,22 +75,35 @@ int ConnectTo(sockaddr_in to) {
   const auto give_up = std::chrono::steady_clock::now() + kJoinWithin;
   do {
     const int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(s, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0) return s;
+    if (connect(s, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0 && WriteAll(s, &kHello, sizeof kHello))
+      return s;
     close(s);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   } while (std::chrono::steady_clock::now() < give_up);
   return -1;
 }
 
+void ReceiveWithin(int socket, std::chrono::seconds limit) {
+  const timeval time{.tv_sec = limit.count(), .tv_usec = 0};
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+}
+
+// The next rank that comes. Whoever else finds the port (a scanner, a browser) is sent away.
 int Accept(int listener, sockaddr_in& from) {
-  const timeval limit{.tv_sec = kJoinWithin.count(), .tv_usec = 0};
-  setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  int accepted;
-  do {  // a request to stop is heeded when all are there
+  ReceiveWithin(listener, kJoinWithin);
+  for (;;) {
     socklen_t length = sizeof from;
-    accepted = accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC);
-  } while (accepted < 0 && errno == EINTR);
-  return accepted;
+    const int accepted = accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC);
+    if (accepted < 0 && errno == EINTR) continue;  // a request to stop is heeded when all are there
+    if (accepted < 0) return -1;
+    ReceiveWithin(accepted, kHelloWithin);
+    uint64_t hello = 0;
+    if (ReadAll(accepted, &hello, sizeof hello) && hello == kHello) {
+      ReceiveWithin(accepted, kJoinWithin);
+      return accepted;
+    }
+    close(accepted);
+  }
 }
 
 // By errno.

@@ -49,7 +49,7 @@ class CodeGrader final : public Grader {
                                 .limits = kLimits}});
       of_job.push_back(i);
     }
-    const std::vector<sandbox::Answer> answers = sandbox_.JudgeAll(jobs);
+    ASSIGN_OR_RETURN(const std::vector<sandbox::Answer> answers, sandbox_.JudgeAll(jobs));
     for (size_t j = 0; j < answers.size(); ++j) {
       const sandbox::Verdict verdict = answers[j].verdict;
       out[of_job[j]].verdict = std::string(sandbox::VerdictName(verdict));

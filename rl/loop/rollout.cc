@@ -213,7 +213,8 @@ absl::Status ScoreSamples(const ProblemTools& tools, uint64_t seed, uint64_t fir
       if (judgement->depends_on_time && journal != nullptr && tools.scorer.JudgesAgain(answer)) {
         const absl::StatusOr<Judgement> second = JudgeOnce(tools, *item.problem, answer, journal, true);
         if (!second.ok()) return fail(second.status());
-        score.differs = *second != *judgement;
+        // What the sandbox failed at is no verdict to differ from.
+        if (judgement->correct && second->correct) score.differs = *second != *judgement;
       }
       if (first && judgement->depends_on_time) {
         waits = true;

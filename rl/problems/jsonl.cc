@@ -44,11 +44,10 @@ Judgement JudgeExact(const std::string& gold, std::string_view answer) {
 
 absl::StatusOr<Judgement> JudgeProgram(sandbox::Sandbox& sandbox, const JsonlProblem& problem,
                                        std::string_view answer) {
-  const std::vector<sandbox::Answer> answers = sandbox.JudgeAll(
-      {{.language = problem.language, .program = ProgramIn(answer), .tests = problem.tests}});
-  if (answers.size() != 1)
-    return absl::InternalError(
-        Concat(problem.id, ": the sandbox gave ", answers.size(), " answers to one program"));
+  ASSIGN_OR_RETURN(
+      const std::vector<sandbox::Answer> answers,
+      sandbox.JudgeAll(
+          {{.language = problem.language, .program = ProgramIn(answer), .tests = problem.tests}}));
   const sandbox::Answer& judged = answers[0];
   Judgement judgement{.correct = std::nullopt,
                       .dense = std::nullopt,

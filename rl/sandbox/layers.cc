@@ -4,9 +4,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sstream>
+
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/file.h"
 #include "rl/sandbox/landlock.h"
+#include "rl/sandbox/slot.h"
 
 namespace moebius::sandbox {
 namespace {
@@ -17,6 +21,18 @@ bool CanUnshare(int flags) {
   if (child == 0) _exit(unshare(flags) == 0 ? 0 : 1);
   int status = 1;
   return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+// Whether this namespace has the ids that root gives to slots: in a container without root of its own there
+// are few.
+bool HasSlotIds(const char* map) {
+  const absl::StatusOr<std::string> text = ReadFile(map, 1 << 16);
+  if (!text.ok()) return false;
+  std::istringstream lines(*text);
+  for (uint64_t inside, outside, count; lines >> inside >> outside >> count;) {
+    if (inside <= kFirstSlotId && inside + count >= kLastSlotId) return true;
+  }
+  return false;
 }
 
 constexpr int kNamespaces =
@@ -49,7 +65,7 @@ absl::Status TakeAway(const std::vector<std::string>& names, Layers* layers) {
 
 Layers FindLayers() {
   Layers layers;
-  layers.root = geteuid() == 0;
+  layers.root = geteuid() == 0 && HasSlotIds("/proc/self/uid_map") && HasSlotIds("/proc/self/gid_map");
   layers.user_namespace = CanUnshare(CLONE_NEWUSER | kNamespaces);
   layers.namespaces = layers.user_namespace || (layers.root && CanUnshare(kNamespaces));
   layers.landlock = LandlockVersion() > 0;

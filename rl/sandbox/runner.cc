@@ -169,8 +169,10 @@ void EnterRunner(int socket) {
   WipeOwnWords();
 }
 
-// Far above the ids that systems give out, and different for runners that live at the same time.
-uid_t FirstUid(pid_t runner) { return 1000000000u + static_cast<uid_t>(runner % 1000000) * 512u; }
+// Different for runners that live at the same time.
+uid_t FirstUid(pid_t runner) {
+  return kFirstSlotId + static_cast<uid_t>(runner % kMostRunners) * kIdsOfARunner;
+}
 
 }  // namespace
 
@@ -224,7 +226,17 @@ Runner::~Runner() {
 
 absl::Status Runner::Request(const SlotRequest& request) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return SendRequest(socket_.get(), request);
+  const absl::Status sent = SendRequest(socket_.get(), request);
+  if (ExitCode(sent) == kExitUnavailable) SetGone();
+  return sent;
+}
+
+absl::Status Runner::status() const {
+  if (!gone_) return absl::OkStatus();
+  return UnavailableError(Concat(
+      "the sandbox's runner (process ", pid_,
+      ") is gone, so no program can be judged any more; who killed it, or was there too little memory? "
+      "run the same command again"));
 }
 
 }  // namespace moebius::sandbox

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -45,6 +46,10 @@ class Runner {
   // Asks for a slot, in a turn; any thread. Reports come on the other end of request.control; when the runner
   // is gone, its end.
   absl::Status Request(const SlotRequest& request);
+  // UnavailableError once the runner was seen to be gone: nothing can be judged any more, and a process with
+  // threads cannot start another one.
+  absl::Status status() const;
+  void SetGone() { gone_ = true; }
 
   const Layers& layers() const { return layers_; }
   int cgroup_version() const { return cgroup_version_; }  // 0: none that can be used
@@ -55,6 +60,7 @@ class Runner {
  private:
   Runner() = default;
   std::mutex mutex_;
+  std::atomic<bool> gone_ = false;
   std::optional<std::counting_semaphore<256>> free_;
   FileDescriptor socket_;
   pid_t pid_ = -1;

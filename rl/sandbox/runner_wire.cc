@@ -77,6 +77,10 @@ absl::Status SendRequest(int socket, const SlotRequest& request) {
     fds.push_back(file.content.get());
   }
   const std::string text = DumpJson(json);
+  if (text.size() > kMaxMessageBytes) {
+    return UsageError(
+        Concat("a program's request has ", text.size(), " bytes; it may have ", kMaxMessageBytes));
+  }
   iovec data = {const_cast<char*>(text.data()), text.size()};
   alignas(cmsghdr) char room[CMSG_SPACE(sizeof(int) * kMaxDescriptors)] = {};
   msghdr message = {};
@@ -94,8 +98,9 @@ absl::Status SendRequest(int socket, const SlotRequest& request) {
     sent = sendmsg(socket, &message, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent == static_cast<ssize_t>(text.size())) return absl::OkStatus();
-  return UnavailableError(
-      Concat("cannot reach the sandbox's runner; ", std::strerror(errno), "; start the program again"));
+  const std::string why = Concat("cannot reach the sandbox's runner; ", std::strerror(errno));
+  const bool gone = errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN;
+  return gone ? UnavailableError(why) : absl::InternalError(why);
 }
 
 Received ReceiveRequest(int socket, SlotRequest* request) {

@@ -41,14 +41,18 @@ absl::Status Sandbox::JudgeAll(size_t count, const std::function<absl::StatusOr<
     while (next < end) {
       const size_t index = next++;
       lock.unlock();
-      absl::StatusOr<Job> job = make(index);
+      const absl::StatusOr<Job> job = make(index);
+      absl::Status status = job.status();
       Answer answer;
-      if (job.ok()) answer = JudgeJob(*runner_, *job);
+      if (job.ok()) {
+        answer = JudgeJob(*runner_, *job);
+        status = runner_->status();
+      }
       lock.lock();
-      if (!job.ok()) {
+      if (!status.ok()) {
         if (index < end) {
           end = index;
-          first_error = job.status();
+          first_error = status;
         }
         continue;
       }
@@ -68,12 +72,12 @@ absl::Status Sandbox::JudgeAll(size_t count, const std::function<absl::StatusOr<
   return first_error;
 }
 
-std::vector<Answer> Sandbox::JudgeAll(const std::vector<Job>& jobs) {
+absl::StatusOr<std::vector<Answer>> Sandbox::JudgeAll(const std::vector<Job>& jobs) {
   std::vector<Answer> answers;
-  const absl::Status status = JudgeAll(
+  RETURN_IF_ERROR(JudgeAll(
       jobs.size(), [&](size_t i) -> absl::StatusOr<Job> { return jobs[i]; },
-      [&](const Answer& answer) { answers.push_back(answer); });
-  return status.ok() ? answers : std::vector<Answer>();
+      [&](const Answer& answer) { answers.push_back(answer); }));
+  return answers;
 }
 
 }  // namespace moebius::sandbox

@@ -27,10 +27,11 @@ class Sandbox {
   static absl::StatusOr<std::unique_ptr<Sandbox>> Start(const SandboxOptions& options);
 
   // Answers 0 to count-1 in order, as many at a time as there are slots. `make` is called from several
-  // threads; `take` from one at a time. Ends at the first error of `make`, after the answers before it.
+  // threads; `take` from one at a time. Ends at the first error of `make`, after the answers before it, and
+  // with UnavailableError when the runner is gone: what it left is no verdict.
   absl::Status JudgeAll(size_t count, const std::function<absl::StatusOr<Job>(size_t)>& make,
                         const std::function<void(const Answer&)>& take);
-  std::vector<Answer> JudgeAll(const std::vector<Job>& jobs);
+  absl::StatusOr<std::vector<Answer>> JudgeAll(const std::vector<Job>& jobs);
 
   bool isolated() const { return isolated_; }  // false: unsafe, to be said in every metric line and manifest
   const std::vector<Canary>& canaries() const { return canaries_; }

@@ -58,6 +58,9 @@ struct SlotContext {
   std::string ld_cache;  // content of /etc/ld.so.cache
 };
 
+// Ids outside that root gives to slots: far above those that systems give out.
+inline constexpr uid_t kFirstSlotId = 1000000000, kIdsOfARunner = 512, kMostRunners = 1000000;
+inline constexpr uid_t kLastSlotId = kFirstSlotId + kMostRunners * kIdsOfARunner;
 // Ids inside the slot.
 inline constexpr uid_t kProgramUid = 1000;
 

@@ -130,12 +130,12 @@ class SlotRun {
 
   bool ReadChannel() {
     const bool more = Read(&channel_, &received_);
-    while (received_.size() >= 4) {
+    while (received_.size() - answered_ >= 4) {
       uint32_t length;
-      std::memcpy(&length, received_.data(), 4);
-      if (received_.size() < 4 + static_cast<size_t>(length)) break;
-      const std::string answer = program_.answer(received_.substr(4, length));
-      received_.erase(0, 4 + static_cast<size_t>(length));
+      std::memcpy(&length, received_.data() + answered_, 4);
+      if (received_.size() - answered_ - 4 < length) break;
+      const std::string answer = program_.answer(received_.substr(answered_ + 4, length));
+      answered_ += 4 + static_cast<size_t>(length);
       if (!answer.empty()) to_send_ += Frame(answer);
       Send();
     }
@@ -154,6 +154,7 @@ class SlotRun {
     const ssize_t length = recv(control_.get(), &report, sizeof report, 0);
     if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (length != sizeof report) {
+      runner_.SetGone();
       result_.harness_error = "the sandbox's runner is gone";
       return;
     }
@@ -200,6 +201,7 @@ class SlotRun {
   const SlotProgram& program_;
   FileDescriptor control_, output_, error_, channel_;
   std::string received_, to_send_;
+  size_t answered_ = 0;  // bytes of received_: all of them count for its cap
   bool gone_ = false, reported_ = false;
   SlotResult result_;
 };

@@ -115,6 +115,7 @@ absl::StatusOr<TestSpec> ReadTestSpec(const Value& json, const std::string& sour
   if (spec.kind == TestKind::kFunction) {
     ASSIGN_OR_RETURN(spec.function, Text(json, "function", source));
     if (!IsName(spec.function)) return Bad(source, "function", "is not a name");
+    if (spec.function.size() > 1000) return Bad(source, "function", "has over 1,000 characters");
   }
   if (spec.kind == TestKind::kChecker) {
     ASSIGN_OR_RETURN(spec.checker, Text(json, "checker", source));

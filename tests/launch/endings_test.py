@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -215,6 +216,53 @@ def lost_marks():
           f"goes on from step 4: {resumed.stdout} {resumed.stderr}")
     check(os.path.islink("marks/checkpoints/best") and os.readlink("marks/checkpoints/best") == "step-00000004",
           "and marks the best step again")
+
+
+def damaged_copies():
+    """What a copy or a crash has done to a run folder is named, with what to do, which then helps."""
+    recipe = write("copied.textproto", TEXTS)
+    first = train(recipe, "copied", "--set", "steps=4")
+    check(first.returncode == 0, f"a run {first.stderr.strip()}")
+    shutil.copytree("copied", "copy", symlinks=False)
+    for link in [name for name in ("latest", "best") if os.path.isdir(f"copy/checkpoints/{name}")]:
+        refused = train(recipe, "copy", "--set", "steps=5")
+        check(refused.returncode == 65 and f"copy/checkpoints/{link} is no link" in refused.stderr, f"no link: {refused.stderr.strip()}")
+        shutil.rmtree(f"copy/checkpoints/{link}")
+    lines = open("copy/metrics.jsonl").read().split("\n")
+    open("copy/metrics.jsonl", "w").write("\n".join([lines[0], "\0" * 40, *lines[2:]]))
+    refused = train(recipe, "copy", "--set", "steps=5")
+    command = re.search(r"remove that line: (sed -i 2d copy/metrics.jsonl)", refused.stderr)
+    check(refused.returncode == 65 and command, f"a line of NULs: exit {refused.returncode} {refused.stderr.strip()}")
+    if command:
+        subprocess.run(command[1].split(), check=True)
+    resumed = train(recipe, "copy", "--set", "steps=5")
+    check(resumed.returncode == 0 and "step 5/5" in resumed.stdout and "step 1/" not in resumed.stdout,
+          f"goes on without them {resumed.stderr.strip()}")
+
+
+def strangers_at_the_port():
+    """Whoever else connects to the port of rank 0 is sent away."""
+    recipe = write("strangers.textproto", TEXTS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = []
+    for rank in range(2):
+        environment = dict(os.environ, MOEBIUS_RANK=str(rank), MOEBIUS_WORLD_SIZE="2", MOEBIUS_MASTER=f"127.0.0.1:{port}")
+        ranks.append(subprocess.Popen([moebius, "train", recipe, "--out", "strangers"], env=environment,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        for word in (b"", b"GET / HTTP/1.1\r\nHost: here\r\n\r\n") if rank == 0 else ():
+            until = time.time() + 20
+            while time.time() < until:
+                try:
+                    with socket.create_connection(("127.0.0.1", port)) as stranger:
+                        stranger.sendall(word)
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.05)
+    said = [process.communicate(timeout=60)[1] for process in ranks]
+    codes = [process.returncode for process in ranks]
+    check(codes == [0, 0], f"strangers at the port of rank 0: {codes} {said}")
 
 
 def best_is_marked_before_others_go():
@@ -430,9 +478,9 @@ def main():
     built = run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--vocab-size", "300", "--out",
                  "data"])
     check(built.returncode == 0, f"data build: {built.stderr.strip()}")
-    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, other_texts, generate_refuses_without_a_word, another_tokenizer, lost_marks,
+    for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, other_texts, generate_refuses_without_a_word, another_tokenizer, lost_marks, damaged_copies,
                  best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
-                 time_is_always_up,
+                 time_is_always_up, strangers_at_the_port,
                  all_ranks_fail_together, one_rank_fails):
         part()
     if processes:

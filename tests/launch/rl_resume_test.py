@@ -308,6 +308,18 @@ def programs():
         keys = [(v["problem"], v["answer"]) for v in verdicts("programs-killed")]
         check(len(keys) == len(set(keys)), "no program was judged twice")
 
+    # Without its sandbox a run ends where it stands, and goes on when it is started again.
+    process = subprocess.Popen([moebius, "train", "programs.textproto", "--out", "programs-alone"], stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, text=True)
+    while process.poll() is None and not os.path.exists("programs-alone/checkpoints/step-00000003"):
+        time.sleep(0.02)
+    runner = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()
+    subprocess.run(["kill", "-9", *runner], check=False)
+    _, err = process.communicate(timeout=120)
+    check(process.returncode == 69 and "runner" in err, f"a killed sandbox: exit {process.returncode} {err.strip()}")
+    alone = train("programs.textproto", "programs-alone")
+    check(alone.returncode == 0 and final_bytes("programs-alone", 12) == want, f"byte-equal after it {alone.stderr.strip()}")
+
     # Verdicts are looked up before anything is judged: with all of them turned round, so are the rewards.
     os.makedirs("programs-turned/journal")
     with open("programs-turned/journal/verdicts-7.jsonl", "w") as f:

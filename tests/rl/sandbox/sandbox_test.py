@@ -200,12 +200,42 @@ def check_inputs(moebius, failures):
     for tests in ({"kind": "stdin", "tests": []}, {"kind": "stdin"}, {"kind": "other", "tests": [{"input": "", "output": ""}]},
                   {"kind": "function", "tests": [{"input": [], "output": 1}]}, {"kind": "stdin", "tests": [{"input": 1, "output": ""}]},
                   {"kind": "stdin", "tests": [{"input": ""}]}, {"kind": "stdin", "tests": [{"input": "", "output": ""}], "limits": {"cpu": 1}},
-                  {"kind": "function", "function": "a;b", "tests": [{"input": [], "output": 1}]}):
+                  {"kind": "function", "function": "a;b", "tests": [{"input": [], "output": 1}]},
+                  {"kind": "function", "function": "f" * 40000, "tests": [{"input": [], "output": 1}]}):
         line = json.dumps({"lang": "python", "program": program, "tests": tests})
         result = subprocess.run([moebius, "sandbox", "run", "--batch", "-"], input=line, capture_output=True, text=True,
                                 check=False)
         if result.returncode != 65 or result.stdout:
             failures.append(f"tests {tests}: exit {result.returncode}, {result.stdout[:200]} {result.stderr[:200]}")
+
+
+def check_runner_gone(moebius, failures):
+    """Without its runner nothing is judged: an error (69), and no verdict of what it left."""
+    job = json.dumps({"lang": "python", "program": "import time\ntime.sleep(0.2)\nprint('right')",
+                      "tests": {"kind": "stdin", "tests": [{"input": "", "output": "right\n"}]}})
+    with subprocess.Popen([moebius, "sandbox", "run", "--batch", "-", "--slots", "2"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdin.write("\n".join([job] * 20))
+        process.stdin.close()
+        first = process.stdout.readline()
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            subprocess.run(["kill", "-9", *file.read().split()], check=True)
+        verdicts = [json.loads(line)["verdict"] for line in [first, *process.stdout]]
+        error = process.stderr.read()
+        code = process.wait()
+    if code != 69 or set(verdicts) != {"OK"} or len(verdicts) > 10 or "runner" not in error:
+        failures.append(f"runner killed: exit {code}, {verdicts} {error}")
+
+
+def check_few_ids(moebius, failures):
+    """Root of a user namespace, as in a container without root, has no ids to give away."""
+    rootless = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*rootless, "true"], capture_output=True, check=False).returncode != 0:
+        print("NOT RUN: root of a user namespace, which may not be made here")
+        return
+    result = subprocess.run([*rootless, moebius, "sandbox", "check"], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        failures.append(f"root of a user namespace: exit {result.returncode}, {result.stdout} {result.stderr}")
 
 
 def check_killed(moebius, failures):
@@ -255,6 +285,8 @@ def main():
             check_refusal(moebius, failures)
             check_inputs(moebius, failures)
             check_killed(moebius, failures)
+            check_runner_gone(moebius, failures)
+            check_few_ids(moebius, failures)
     finally:
         shutil.rmtree(folder)
     if arguments.table:

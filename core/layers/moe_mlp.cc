@@ -469,23 +469,4 @@ double MoeMlp::RoutingMargin(const Pass& pass) const {
   return margin;
 }
 
-void MoeLayer::Forward(const Pass& pass, TensorView x, TensorView y) const {
-  ArenaScope scope(pass.saved.transient());
-  moe_->Route(pass, x);
-  moe_->PostDispatch(pass);
-  moe_->SharedExpert(pass, y);
-  moe_->Experts(pass);
-  moe_->PostCombine(pass);
-  moe_->WaitCombine(pass, moe_->has_shared() ? y : TensorView(), y);
-}
-
-void MoeLayer::BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const {
-  ArenaScope scope(pass.saved.transient());
-  moe_->PostCombineBackward(pass, dy);
-  moe_->SharedExpertBackward(pass, dy, dx);
-  moe_->ExpertsBackward(pass);
-  moe_->PostDispatchBackward(pass);
-  moe_->WaitDispatchBackward(pass, moe_->has_shared() ? dx : TensorView(), dx);
-}
-
 }  // namespace moebius

@@ -124,17 +124,4 @@ class MoeMlp {
   int h_columns_, dout_columns_, d_gate_up_columns_;
 };
 
-// The layer alone, all phases in order and one rank: for tests and for models without overlap.
-class MoeLayer final : public Layer {
- public:
-  explicit MoeLayer(MoeMlp* moe) : moe_(moe) {}
-  void Forward(const Pass& pass, TensorView x, TensorView y) const override;
-  void BackwardInput(const Pass& pass, TensorView dy, TensorView dx) const override;
-  void BackwardWeight(const Pass& pass) const override { moe_->BackwardWeight(pass); }
-  void SetInput(const Pass& pass, TensorView x) const override { moe_->SetInput(pass, x); }
-
- private:
-  MoeMlp* moe_;
-};
-
 }  // namespace moebius

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "tests/core/layers/gradient_check.h"
 #include "tests/core/layers/layer_parts.h"
+#include "tests/core/layers/moe_layer.h"
 #include "tests/core/layers/moe_reference.h"
 
 namespace moebius {

@@ -9,6 +9,7 @@
 #include "tests/core/backend/test_backend.h"
 #include "tests/core/layers/bench.h"
 #include "tests/core/layers/layer_parts.h"
+#include "tests/core/layers/moe_layer.h"
 
 namespace moebius {
 namespace {

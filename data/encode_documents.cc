@@ -162,27 +162,6 @@ class BatchEncoder {
   std::vector<std::vector<int32_t>> ids_;
 };
 
-// Those that have a token of their own, without which text of them is lost.
-using ByteSet = std::array<bool, 256>;
-ByteSet BytesOf(const Tokenizer& tokenizer) {
-  ByteSet known = {};
-  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    if (const auto bytes = tokenizer.TokenBytes(id); bytes.size() == 1)
-      known[static_cast<uint8_t>(bytes[0])] = true;
-  }
-  return known;
-}
-
-absl::Status CheckBytes(const Document& document, const ByteSet& known) {
-  for (const char c : document.text) {
-    if (known[static_cast<uint8_t>(c)]) continue;
-    return UsageError(
-        Concat(document.origin, ": the tokenizer has no token for \"", Printable(std::string(1, c)),
-               "\"; it would be lost; use a tokenizer that has all bytes, or text of its symbols"));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<EncodedFile>> EncodeDocuments(const DocumentSet& set, const Tokenizer& tokenizer,
@@ -193,10 +172,9 @@ absl::StatusOr<std::vector<EncodedFile>> EncodeDocuments(const DocumentSet& set,
   }
   Outputs outputs(set, options, tokenizer.vocab_size());
   BatchEncoder encoder(tokenizer, options, fim, &outputs);
-  const ByteSet known = BytesOf(tokenizer);
-  const bool all = std::find(known.begin(), known.end(), false) == known.end();
   RETURN_IF_ERROR(set.ForEach([&](const Document& document, const DocumentSet::Place& place) -> absl::Status {
-    if (!all) RETURN_IF_ERROR(CheckBytes(document, known));
+    RETURN_IF_ERROR(
+        Annotate(tokenizer.CheckNothingIsLost(document.text, {.parse_special = false}), document.origin));
     return encoder.Add(document, place);
   }));
   RETURN_IF_ERROR(encoder.Flush());

@@ -31,6 +31,13 @@ absl::Status RefuseFields(const nlohmann::json& object, std::initializer_list<co
 constexpr std::string_view kNoTools =
     "is of a conversation with tools, which no template here renders; leave the line out";
 
+absl::Status CheckWeight(const nlohmann::json& object, const std::string& at) {
+  if (!object.contains("weight") || IsEmpty(object["weight"]) || object["weight"] == 1)
+    return absl::OkStatus();
+  return DamagedError(Concat(at, ": field \"weight\" is ", object["weight"].dump(),
+                             "; every answer counts 1; leave out what is not to be learnt"));
+}
+
 absl::Status ReadThoughts(const nlohmann::json& message, const std::string& at, std::string* content) {
   if (!message.contains("reasoning_content") || IsEmpty(message["reasoning_content"]))
     return absl::OkStatus();
@@ -49,6 +56,10 @@ absl::Status ReadThoughts(const nlohmann::json& message, const std::string& at, 
 
 absl::StatusOr<std::vector<ChatMessage>> ReadPrompt(const nlohmann::json& line, const std::string& where) {
   RETURN_IF_ERROR(RefuseFields(line, {"tools", "functions"}, where, kNoTools));
+  RETURN_IF_ERROR(
+      RefuseFields(line, {"reasoning_content"}, where,
+                   "stands beside the answer; write the thoughts into it, as <think>...</think>"));
+  RETURN_IF_ERROR(CheckWeight(line, where));
   std::vector<ChatMessage> messages;
   if (line.contains("system") && !IsEmpty(line["system"])) {
     ASSIGN_OR_RETURN(std::string system, GetString(line, "system", where));
@@ -61,6 +72,7 @@ absl::StatusOr<std::vector<ChatMessage>> ReadPrompt(const nlohmann::json& line, 
 
 absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line, const std::string& where) {
   RETURN_IF_ERROR(RefuseFields(line, {"tools", "functions"}, where, kNoTools));
+  RETURN_IF_ERROR(CheckWeight(line, where));
   ASSIGN_OR_RETURN(const nlohmann::json* list, GetArray(line, "messages", where));
   std::vector<ChatMessage> messages;
   for (const nlohmann::json& each : *list) {
@@ -77,11 +89,7 @@ absl::StatusOr<std::vector<ChatMessage>> ReadMessages(const nlohmann::json& line
     }
     RETURN_IF_ERROR(RefuseFields(each, {"tool_calls", "function_call"}, at, kNoTools));
     RETURN_IF_ERROR(ReadThoughts(each, at, &message.content));
-    const bool weighed = message.role == "assistant" && each.contains("weight") && !IsEmpty(each["weight"]);
-    if (weighed && each["weight"] != 1) {
-      return DamagedError(Concat(at, ": field \"weight\" is ", each["weight"].dump(),
-                                 "; every answer counts 1; leave out what is not to be learnt"));
-    }
+    if (message.role == "assistant") RETURN_IF_ERROR(CheckWeight(each, at));
   }
   const bool says_system = line.contains("system") && !IsEmpty(line["system"]);
   const bool is_first = !messages.empty() && messages[0].role == "system" && line.contains("system") &&

@@ -127,7 +127,11 @@ absl::StatusOr<FileHash> TokenFileWriter::Finish(const TokenFileInfo& info) {
 
 absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& path) {
   if (!FileExists(path)) {
-    return MissingError(Concat(path, ": no such token file; moebius data build makes them; check the path"));
+    return MissingError(
+        FolderExists(path)
+            ? Concat(path, ": a folder, no token file; name a file in it, for example ",
+                     JoinPath(path, "train.h5"))
+            : Concat(path, ": no such token file; moebius data build makes them; check the path"));
   }
   ASSIGN_OR_RETURN(const int64_t size, FileSize(path));
   ASSIGN_OR_RETURN(const std::optional<FileHash> listed, HashInManifest(path));

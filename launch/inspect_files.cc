@@ -70,18 +70,25 @@ absl::Status PrintModelFolder(const std::string& path) {
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(path));
   std::printf("%s\n", path.c_str());
   PrintCost(config);
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(path));
+  const bool some = std::any_of(names.begin(), names.end(),
+                                [](const std::string& name) { return name.ends_with(".safetensors"); });
   if (FileExists(JoinPath(path, "model.safetensors")) ||
       FileExists(JoinPath(path, "model.safetensors.index.json"))) {
     RETURN_IF_ERROR(PrintTensors(path));
   } else {
-    std::printf("  %-12s none here: config.json only\n", "weights");
+    std::printf(
+        "  %-12s none here: %s\n", "weights",
+        some ? "model.safetensors.index.json, which names the parts, is missing" : "config.json only");
   }
-  if (FileExists(JoinPath(path, "trainer_state.json"))) {
+  // Others write files of these names too.
+  const bool ours = FileExists(JoinPath(path, "manifest.json"));
+  if (ours && FileExists(JoinPath(path, "trainer_state.json"))) {
     ASSIGN_OR_RETURN(const TrainerState state, ReadTrainerState(path));
     std::printf("  %-12s step %s, %s tokens, %s skipped\n", "training", WithCommas(state.step).c_str(),
                 WithCommas(state.tokens).c_str(), WithCommas(state.skipped_steps).c_str());
   }
-  if (FileExists(JoinPath(path, "manifest.json"))) {
+  if (ours) {
     RETURN_IF_ERROR(VerifyCheckpoint(path));
     std::printf("  %-12s every file has the hash that manifest.json records\n", "verified");
   }

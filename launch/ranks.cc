@@ -47,12 +47,15 @@ void Watchdog::Describe(std::function<std::string()> describe) {
 void Watchdog::Watch() {
   using Clock = std::chrono::steady_clock;
   constexpr std::chrono::milliseconds kTick(200);
+  // Longer than a busy machine holds up a thread, and a part of the limit.
+  const auto stopped =
+      std::max<std::chrono::duration<double>>(4 * kTick, std::chrono::duration<double>(limit_s_ / 4));
   std::unique_lock lock(mutex_);
   // A process that was stopped itself kept the others waiting: its own waits count from when it woke.
   Clock::time_point awake = Clock::now();
   for (Clock::time_point tick = awake; !changed_.wait_for(lock, kTick, [this] { return stop_; });) {
     const Clock::time_point last = std::exchange(tick, Clock::now());
-    if (tick - last > 4 * kTick) awake = tick;
+    if (tick - last > stopped) awake = tick;
     const double awake_s = std::chrono::duration<double>(tick - awake).count();
     if (suspended_ || std::min(awake_s, world_.OldestOpenSeconds()) < limit_s_) continue;
     char limit[32];

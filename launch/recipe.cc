@@ -190,10 +190,10 @@ class Checker {
   void CheckOptimizer() {
     const auto& o = r_.optimizer();
     const bool piecewise = o.schedule() == proto::Optimizer::V3_PIECEWISE;
-    const double slowest = std::max(o.beta1(), o.beta2());
+    const auto [slowest, beta] = std::max(std::pair(o.beta1(), "beta1 "), std::pair(o.beta2(), "beta2 "));
     if (o.moments() == proto::Optimizer::BF16 && slowest > 0.99) {
       Add("optimizer.moments",
-          Concat("optimizer.moments is BF16 and ", o.beta1() > 0.99 ? "beta1 " : "beta2 ", slowest,
+          Concat("optimizer.moments is BF16 and ", beta, slowest,
                  "; so slow a decay is rounded away in 8 bits; use FP32, or one up to 0.99"));
     }
     if (o.warmup_steps() > r_.steps()) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,7 @@ namespace {
 
 constexpr int64_t kNoStepIsBeyond = std::numeric_limits<int64_t>::max();
 constexpr const char* kRemoving = ".removing-";  // before the name of a checkpoint that goes
+constexpr const char* kLinks[] = {"latest", "best", "reference"};  // of checkpoints
 constexpr const char* kSubfolders[] = {"checkpoints", "log", "samples", "tensorboard"};
 
 // The highest folder on the way to `path` that does not exist; "" if all do.
@@ -36,6 +38,11 @@ std::string HighestMissing(std::string path) {
 std::string HolderOf(const std::string& path) {
   const std::string text = ReadFile(path, 4096).value_or("");
   return Printable(text.substr(0, text.find('\n')), 60);
+}
+
+bool IsNoLink(const std::string& path) {
+  struct stat info;
+  return lstat(path.c_str(), &info) == 0 && !S_ISLNK(info.st_mode);
 }
 
 // A checkpoint that goes is none already: what still holds a file of it holds up nothing.
@@ -99,6 +106,14 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
     if (!name.starts_with(kRemoving)) continue;
     WarnUnlessRemoved(RemoveTree(run.File("checkpoints/" + name)));
   }
+  for (const char* name : kLinks) {
+    const std::string link = run.File(Concat("checkpoints/", name));
+    if (!IsNoLink(link)) continue;
+    return DamagedError(
+        Concat(link,
+               " is no link; a copy of the run folder may have made a folder of it; remove it: "
+               "the run goes on from its newest checkpoint"));
+  }
   return run;
 }
 
@@ -142,19 +157,11 @@ absl::Status RunFolder::WriteSamples(int64_t step, const std::vector<SampleRow>&
 }
 
 absl::StatusOr<std::optional<std::string>> RunFolder::LatestCheckpoint() const {
-  for (const char* name : {"latest", "best", "reference"}) {
-    const std::string link = File(Concat("checkpoints/", name));
-    const absl::Status status = ReadSymlink(link).status();
-    if (status.ok() || ExitCode(status) == kExitMissing) continue;
-    return DamagedError(
-        Concat(link,
-               " is no link; a copy of the run folder may have made a folder of it; remove it: "
-               "the run goes on from its newest checkpoint"));
-  }
   const std::string link = File("checkpoints/latest");
   const absl::StatusOr<std::string> target = ReadSymlink(link);
   if (!target.ok()) {
-    // Some copies of a folder lose its links.
+    if (ExitCode(target.status()) != kExitMissing && !IsNoLink(link)) return target.status();
+    // Some copies of a folder lose its links, or make folders of them.
     if (!FolderExists(File("checkpoints"))) return std::nullopt;
     ASSIGN_OR_RETURN(const std::vector<int64_t> steps, CheckpointSteps());
     if (steps.empty()) return std::nullopt;
@@ -205,8 +212,9 @@ absl::Status RunFolder::PruneCheckpoints(int64_t keep, int64_t proven,
                                          const ReferenceOf& reference_of) const {
   ASSIGN_OR_RETURN(std::vector<int64_t> steps, CheckpointSteps());
   std::set<std::string> marked{StepName(proven)};
-  for (const char* link : {"checkpoints/latest", "checkpoints/best", "checkpoints/reference"}) {
-    if (const auto target = ReadSymlink(File(link)); target.ok()) marked.insert(*target);
+  for (const char* link : kLinks) {
+    if (const auto target = ReadSymlink(File(Concat("checkpoints/", link))); target.ok())
+      marked.insert(*target);
   }
   const auto latest = ReadSymlink(File("checkpoints/latest"));
   const int64_t last = (latest.ok() ? StepOfName(*latest) : std::nullopt).value_or(kNoStepIsBeyond);

@@ -352,6 +352,7 @@ std::string SuggestField(const pb::Descriptor& root, const std::string& path, st
   if (const std::string nearest = Nearest(name, here); !nearest.empty()) {
     return Concat("did you mean ", Dot(path, nearest), "? ");
   }
+  if (!path.empty()) return "";  // a like name of another section is another field
   std::vector<std::string> names;
   for (const std::string& leaf : leaves) names.push_back(leaf.substr(leaf.rfind('.') + 1));
   const std::string nearest = Nearest(name, names);

@@ -44,6 +44,7 @@ class Text {
           " has no tokenizer.json, so text cannot become tokens; put one there, or give token "
           "ids with --batch");
     }
+    RETURN_IF_ERROR(tokenizer_->CheckNothingIsLost(prompt, {.parse_special = true}));
     std::vector<int32_t> ids = tokenizer_->Encode(prompt, {.parse_special = true, .add_special = true});
     if (ids.empty() && start_ >= 0) ids.push_back(static_cast<int32_t>(start_));
     if (ids.empty()) {

@@ -36,8 +36,9 @@ absl::StatusOr<Row> SplitRow(std::string_view line, const std::string& where) {
   }
   fields.resize(4);
   const std::string_view expected = fields[2];
-  if (!expected.empty() && expected != "equal" && expected != "different") {
-    return DamagedError(Concat(where, ": expected is '", Printable(expected), "'; write equal or different"));
+  if (!expected.empty() && expected != "equal" && expected != "different" && expected != "undecided") {
+    return DamagedError(
+        Concat(where, ": expected is '", Printable(expected), "'; write equal, different or undecided"));
   }
   return Row{fields[0], fields[1], expected, fields[3]};
 }

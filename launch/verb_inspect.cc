@@ -79,7 +79,7 @@ absl::Status RunInspect(const ParsedArgs& args) {
 std::vector<Verb> InspectVerbs() {
   return {
       {.name = "inspect",
-       .summary = "what is in a checkpoint, token file or run",
+       .summary = "what is in a run, checkpoint, model folder, data folder, token file or recipe",
        .usage = "PATH",
        .flags = {},
        .examples = {"moebius inspect runs/quickstart", "moebius inspect runs/quickstart/checkpoints/latest"},

@@ -73,7 +73,9 @@ absl::Status Print(const proto::Recipe& r, const ModelConfig& config, const Layo
   }
   std::printf("\nstep        %s, bubble %.1f%% on the worst rank", ShortSeconds(plan.run.makespan).c_str(),
               100 * plan.run.bubble());
-  if (const auto formula = PublishedBubble(s, plan.costs)) {
+  // A file may be called after what it was made from.
+  const auto formula = IsScheduleFile(plan.layout) ? std::nullopt : PublishedBubble(s, plan.costs);
+  if (formula) {
     std::printf(" = %s idle; the published %s gives %s%s", ShortSeconds(plan.run.worst_idle()).c_str(),
                 formula->text.c_str(), ShortSeconds(formula->value).c_str(),
                 formula->exact ? ", exactly" : " (equal stages)");

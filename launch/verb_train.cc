@@ -43,8 +43,7 @@ absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
     RETURN_IF_ERROR(backend.status());
     peak = MeasureProductPeak(**backend, ComputeOf(r, **backend));
   }
-  ASSIGN_OR_RETURN(const std::string plan, DescribePlan(r, config, **backend, peak));
-  std::fputs(plan.c_str(), stdout);
+  std::fputs(DescribePlan(r, config, **backend, peak).c_str(), stdout);
   return absl::OkStatus();
 }
 
@@ -108,7 +107,7 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   }
   status = Agree(world.all(), *stream, status);
   if (status.ok()) status = TrainInFolder(recipe, config, path, folder, signals, options, rank);
-  if (!status.ok() && folder) folder->DiscardIfUnused();
+  if (folder) folder->DiscardIfUnused();
   RETURN_IF_ERROR(status);
   if (folder && FileExists(folder->report_path())) {
     std::printf("run folder: %s   report: %s\n", folder->path().c_str(), folder->report_path().c_str());
@@ -309,8 +308,12 @@ absl::Status RunTrain(const ParsedArgs& args) {
   if (plans) {
     if (args.Given("ranks") && r.task() != proto::PIPELINE)
       RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(args.Integer("ranks"))).status());
-    return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)
-                                       : PrintPlan(recipe, config);
+    options.ranks = 1;  // one measures and prints, under MPI too
+    return RunAsRanks(options, [&, &recipe = recipe, &config = config](Rank& rank) -> absl::Status {
+      if (rank.world.rank() != 0) return absl::OkStatus();
+      return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)
+                                         : PrintPlan(recipe, config);
+    });
   }
   if (const absl::Status kind = CheckFolderKind(r, path); !kind.ok()) return RefuseOnAllRanks(options, kind);
   const StopSignals signals;
@@ -350,7 +353,8 @@ std::vector<Verb> TrainVerbs() {
             RanksFlag(),
             ThreadsFlag()},
        .examples = {"moebius train recipes/quickstart.textproto",
-                    "mpirun -np 4 moebius train recipes/quickstart.textproto --set parallel.expert=4"},
+                    "launch/moebius-mpirun -np 4 --oversubscribe moebius train recipes/quickstart.textproto "
+                    "--set parallel.expert=4"},
        .min_positional = 1,
        .max_positional = 1,
        .run = RunTrain}};

@@ -433,8 +433,9 @@ std::vector<Verb> VerifyVerbs() {
        .flags = {SetFlag(),
                  {.name = "layout",
                   .kind = FlagKind::kRepeatedText,
-                  .placeholder = "pp=P,ep=E,dp=D,schedule=S",
-                  .help = "only this layout; without it: everything that fits"},
+                  .placeholder = "pp=P,ep=E,dp=D,schedule=S,chunks=C",
+                  .help = "only this layout (of those what differs from 1, 1f1b and 2); without it: "
+                          "everything that fits"},
                  {.name = "steps",
                   .kind = FlagKind::kInteger,
                   .placeholder = "N",
@@ -446,8 +447,9 @@ std::vector<Verb> VerifyVerbs() {
                  ranks,
                  DeviceFlag(),
                  ThreadsFlag()},
-       .examples = {"moebius verify recipes/deepseek_v3.textproto --layout pp=2,ep=2,schedule=dualpipev",
-                    "mpirun -np 4 moebius verify recipes/quickstart.textproto"},
+       .examples =
+           {"moebius verify recipes/deepseek_v3.textproto --layout pp=2,ep=2,schedule=dualpipev",
+            "launch/moebius-mpirun -np 4 --oversubscribe moebius verify recipes/quickstart.textproto"},
        .min_positional = 1,
        .max_positional = 1,
        .details =

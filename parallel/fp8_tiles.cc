@@ -65,7 +65,7 @@ void Decode(const uint8_t* in, int64_t n, float first, float second, T* x) {
 }
 
 template <typename T>
-int32_t LargestFinite(const T* x, int64_t n) {  // the bits of its magnitude; infinity counts, NaN does not
+int32_t Largest(const T* x, int64_t n) {  // the bits of its magnitude; NaN does not count
   int32_t amax = 0;
   for (int64_t i = 0; i < n; ++i) {
     const int32_t magnitude = std::bit_cast<int32_t>(ToFloat(x[i])) & 0x7FFFFFFF;
@@ -92,7 +92,7 @@ template <typename T>
 void Quantize(const T* x, int64_t n, uint8_t* out) {
   for (int64_t begin = 0; begin < n; begin += kTile) {
     const int64_t count = std::min(kTile, n - begin);
-    const int exponent = ExponentFor(LargestFinite(x + begin, count));
+    const int exponent = ExponentFor(Largest(x + begin, count));
     Encode(x + begin, count, PowerOfTwo(-exponent), out + begin);
     out[n + begin / kTile] = static_cast<uint8_t>(exponent + kBias);
   }

@@ -2,8 +2,9 @@
 // tile of a row; the last tile may be shorter.
 //
 // A row of n values is n codes, then one exponent byte for each tile (e + 127, the UE8M0 of the checkpoints):
-// value = code · 2^e with the smallest e that keeps the tile's largest finite |x| within 448. Rounding is to
-// nearest even, beyond 448 codes saturate, NaN stays NaN, infinities come back as infinities.
+// value = code · 2^e with the smallest e that keeps the tile's largest |x| within 448. Rounding is to nearest
+// even, beyond 448 codes saturate, NaN stays NaN and counts for no e; infinities come back as infinities,
+// what is ordinary beside them as zeros.
 //
 // Error: with A the tile's largest |x| (A < 2^127), each x comes back within max(|x| / 16, A · 2^-17.8); a
 // tile whose A is below 2^-118.2 within 2^-137 absolutely. Powers of two up to A, and zeros, come back

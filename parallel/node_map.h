@@ -18,8 +18,9 @@ class NodeMap {
   int node_of(int member) const { return node_of_[member]; }
   int local_of(int member) const { return local_of_[member]; }
   int at(int node, int local) const { return members_[node][local]; }
-  bool even() const;                                                   // equally many members on every node
-  int locals() const { return static_cast<int>(members_[0].size()); }  // of an even map
+  int members(int node) const { return static_cast<int>(members_[node].size()); }
+  bool even() const;                         // equally many members on every node
+  int locals() const { return members(0); }  // of an even map
 
  private:
   std::vector<int> node_of_, local_of_;

@@ -17,13 +17,16 @@ class HostEvent : public Event {
  public:
   int64_t Issue();
   int64_t Latest();
-  virtual void Finish(int64_t number);
+  void Finish(int64_t number);
   // Whether `number` is done; if not, the next Finish wakes `stream`, which asks until it is.
   virtual bool Poll(int64_t number, Stream* stream);
   void WaitFor(int64_t number);
   bool Done() override;
 
  private:
+  // Tells a device, under the lock: who sees it there may destroy the event only behind the lock too.
+  virtual void Show(int64_t) {}
+
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Stream*> polling_;

@@ -195,8 +195,6 @@ absl::StatusOr<std::vector<T>> Elements(const Json& object, std::string_view fie
 
 }  // namespace
 
-constexpr char kAdvice[] = "; correct that place, or make it anew";
-
 absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& source) {
   Json root;
   Builder builder(&root);
@@ -205,11 +203,12 @@ absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& source)
     const CountingIterator first{text.data(), &reached}, last{text.data() + text.size(), &reached};
     if (Json::sax_parse(first, last, &builder)) return root;
   } catch (const std::exception& error) {
-    return DamagedError(Concat(source, ": not JSON; ", Printable(error.what(), 200), kAdvice));
+    return DamagedError(Concat(source, ": not JSON: ", Printable(error.what(), 200)));
   }
   const size_t offset = builder.position() > 0 ? builder.position() : reached - text.data();
-  return DamagedError(Concat(source, ": not JSON we accept; ", LineAndColumn(text, offset), ": ",
-                             builder.error().empty() ? "parse error" : builder.error(), kAdvice));
+  std::string error = builder.error().empty() ? "parse error" : builder.error();
+  std::replace(error.begin(), error.end(), ';', ',');  // advice may follow behind one
+  return DamagedError(Concat(source, ": not JSON we accept: ", LineAndColumn(text, offset), ": ", error));
 }
 
 absl::StatusOr<Json> ReadJsonFile(const std::string& path, int64_t max_bytes) {

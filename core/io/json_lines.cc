@@ -95,7 +95,7 @@ absl::Status CutJsonLines(const std::string& path, int64_t last_step) {
     const std::string source = Concat(path, ", line ", number);
     // Another program's damage is not ours to throw away.
     const auto damaged = [&](const absl::Status& status) {
-      return DamagedError(Concat(status.message(), "; remove that line: sed -i ", number, "d ", path));
+      return DamagedError(Concat(status.message(), "; remove that line: sed -i ", number, "d '", path, "'"));
     };
     const absl::StatusOr<nlohmann::json> object = ParseJson(line, source);
     if (!object.ok()) return damaged(object.status());

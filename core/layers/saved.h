@@ -1,4 +1,4 @@
-// What one microbatch keeps between its phases: a slot for each tensor that a layer puts away, in two arenas.
+// What one microbatch keeps between its phases: a slot for each tensor that a layer puts away, in arenas.
 // Lifetimes of microbatches cross under a pipeline schedule, so each has a Saved of its own.
 #pragma once
 

@@ -10,10 +10,9 @@ constexpr int64_t kAlignment = 64;
 }  // namespace
 
 Arena::Arena(Allocator& allocator, int64_t block_bytes)
-    : own_(allocator), pool_(own_), block_bytes_(block_bytes) {}
+    : own_(std::in_place, allocator), pool_(*own_), block_bytes_(block_bytes) {}
 
-Arena::Arena(BlockPool& pool, int64_t block_bytes)
-    : own_(pool.allocator()), pool_(pool), block_bytes_(block_bytes) {}
+Arena::Arena(BlockPool& pool, int64_t block_bytes) : pool_(pool), block_bytes_(block_bytes) {}
 
 Arena::~Arena() {
   for (const BlockPool::Block& block : blocks_) pool_.Give(block);
@@ -41,7 +40,7 @@ void Arena::Release(Mark mark) {
   block_ = mark.block;
   used_ = mark.used;
   total_ = mark.total;
-  if (&pool_ == &own_) return;
+  if (own_) return;
   while (blocks_.size() > (used_ > 0 ? block_ + 1 : block_)) {
     pool_.Give(blocks_.back());
     blocks_.pop_back();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/tensor/block_pool.h"
@@ -38,7 +39,7 @@ class Arena {
  private:
   static constexpr int64_t kBlockBytes = int64_t{16} << 20;
 
-  BlockPool own_;
+  std::optional<BlockPool> own_;
   BlockPool& pool_;
   const int64_t block_bytes_;
   std::vector<BlockPool::Block> blocks_;

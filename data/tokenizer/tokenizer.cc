@@ -98,6 +98,7 @@ struct Tokenizer::Impl {
   std::vector<uint32_t> token_starts;  // [vocab_size + 1] offsets in token_bytes
   std::vector<bool> special;           // by id
   std::vector<bool> marker;            // [vocab_size] EncodeOptions::parse_special
+  std::array<bool, 256> has_byte{};    // as a token of its own, or as the unknown one
   mutable ScratchPool scratch_pool;
 };
 
@@ -127,6 +128,11 @@ Tokenizer::Impl::Impl(TokenizerSpec spec, std::string json_text)
   for (const AddedToken& token : added_tokens) {
     special[token.id] = token.special;
     marker[token.id] = IsMarker(token);
+  }
+  if (spec.unknown_id >= 0) has_byte.fill(true);
+  for (size_t id = 0; id < spec.vocab.size(); ++id) {
+    if (tokens[id].size() != 1 || added_ids.contains(tokens[id])) continue;
+    has_byte[static_cast<unsigned char>(tokens[id][0])] = true;
   }
   for (const std::string& token : tokens) {
     token_starts.push_back(static_cast<uint32_t>(token_bytes.size()));
@@ -210,6 +216,26 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOption
   std::vector<int32_t> ids;
   Encode(text, &ids, options);
   return ids;
+}
+
+absl::Status Tokenizer::CheckNothingIsLost(std::string_view text, const EncodeOptions& options) const {
+  if (std::find(impl_->has_byte.begin(), impl_->has_byte.end(), false) == impl_->has_byte.end())
+    return absl::OkStatus();
+  std::optional<char> lost;
+  std::vector<int32_t> markers;
+  const auto check = [&](std::string_view rest) {
+    for (const char c : rest) {
+      if (!lost && !impl_->has_byte[static_cast<unsigned char>(c)]) lost = c;
+    }
+  };
+  impl_->EncodeAround(impl_->raw_matcher, text, options.parse_special, &markers, [&](std::string_view rest) {
+    impl_->EncodeAround(impl_->normalized_matcher, rest, options.parse_special, &markers, check);
+  });
+  if (!lost) return absl::OkStatus();
+  return UsageError(Concat(
+      "the tokenizer has no token for \"", Printable(std::string(1, *lost)), "\" in \"", Printable(text, 200),
+      "\"; it would be lost; use a tokenizer that has it (tokenizer: \"bytes\" has all), or "
+      "other words"));
 }
 
 std::string Tokenizer::Decode(std::span<const int32_t> ids, SpecialTokens special) const {

@@ -59,6 +59,10 @@ class Tokenizer {
   // token that is not an added one it searches the whole vocabulary.
   std::optional<int32_t> TokenToId(std::string_view token) const;
 
+  // UsageError (64) naming the first byte of `text` that Encode would leave out: where there is neither a
+  // token for it nor one for what is unknown.
+  absl::Status CheckNothingIsLost(std::string_view text, const EncodeOptions& options = {}) const;
+
   int32_t vocab_size() const;  // highest id + 1
   // What add_special puts before a text.
   const std::vector<int32_t>& prefix_ids() const;

@@ -65,40 +65,40 @@ class Probe {
 
 ActivationBytes MeasureActivations(const proto::Recipe& recipe, const ModelConfig& config) {
   const int64_t length = recipe.batch().sequence_length();
-  Objective objective{
-      .token_scale = 1, .recompute = TrainConfigOf(recipe).recompute, .rounding = RoundingOf(recipe)};
   ActivationBytes out;
-  const auto run = [&](bool moe, int64_t layers) {
-    LayerBytes all;
+  // kept and held of a model of so many layers; `work` is the most of all models.
+  const auto run = [&](bool moe, int64_t layers, const Objective& objective) {
     Probe split(config, moe, layers, length, objective), whole(config, moe, layers, length, objective);
+    LayerBytes all;
+    WorkBytes& work = out.work;
     split.Forward();
     all.kept = split.bytes();
-    const double forward = split.peak() - all.kept;
+    work.forward = std::max(work.forward, split.peak() - all.kept);
     split.Backward(Model::Weights::kLater);
     all.held = split.bytes() - all.kept;
+    work.input = std::max(work.input, split.peak() - all.kept - all.held);
     whole.Forward();
     whole.Backward(Model::Weights::kNow);
-    WorkBytes& w = out.work;
-    w.forward = std::max(w.forward, forward);
-    w.input = std::max(w.input, split.peak() - all.kept - all.held);
-    w.backward = std::max(w.backward, whole.peak() - all.kept);
-    w.scratch = std::max({w.scratch, split.scratch(), whole.scratch()});
-    Objective plain = objective;
-    plain.recompute = {.swiglu = false};
-    Probe kept(config, moe, layers, length, plain);
-    kept.Forward();
-    all.made = kept.bytes();
+    work.backward = std::max(work.backward, whole.peak() - all.kept);
+    work.scratch = std::max({work.scratch, split.scratch(), whole.scratch()});
     return all;
   };
+  const auto made = [&](bool moe, int64_t layers) {
+    Probe probe(config, moe, layers, length, {.token_scale = 1, .recompute = {.swiglu = false}});
+    probe.Forward();
+    return probe.bytes();
+  };
+  Objective objective{
+      .token_scale = 1, .recompute = TrainConfigOf(recipe).recompute, .rounding = RoundingOf(recipe)};
   const auto layer = [&](bool moe) {
-    const LayerBytes two = run(moe, 2), three = run(moe, 3);
+    const LayerBytes two = run(moe, 2, objective), three = run(moe, 3, objective);
     return LayerBytes{
-        .kept = three.kept - two.kept, .held = three.held - two.held, .made = three.made - two.made};
+        .kept = three.kept - two.kept, .held = three.held - two.held, .made = made(moe, 3) - made(moe, 2)};
   };
   out.dense_layer = layer(false);
   if (config.n_routed_experts > 0) out.moe_layer = layer(true);
   if (TrainsMtp(recipe)) objective.mtp_scale = 1;
-  const LayerBytes two = run(false, 2);
+  const LayerBytes two = run(false, 2, objective);
   out.head = {.kept = std::max(0.0, two.kept - 2 * out.dense_layer.kept),
               .held = std::max(0.0, two.held - 2 * out.dense_layer.held)};
   return out;

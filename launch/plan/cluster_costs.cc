@@ -7,6 +7,7 @@
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
+#include "parallel/node_map.h"
 #include "parallel/row_format.h"
 
 namespace moebius {
@@ -93,24 +94,16 @@ double PartsVisited(const ModelConfig& c, int64_t units) {
   return visited;
 }
 
-double OffNodeShare(const Layout& layout, int64_t per_node) {
-  double most = 0;
+std::vector<NodeMap> ExpertGroups(const Layout& layout, int64_t per_node) {
+  std::vector<NodeMap> groups;
   // Where groups begin in their node repeats after per_node of them.
-  const int64_t groups = std::min<int64_t>(layout.ranks() / layout.expert, per_node);
-  for (int64_t first = 0; first < groups * layout.expert; first += layout.expert) {
-    const int64_t last = first + layout.expert;
-    for (int64_t node = first / per_node; node * per_node < last; ++node) {
-      const int64_t here = std::min(last, (node + 1) * per_node) - std::max(first, node * per_node);
-      most = std::max(most, 1 - static_cast<double>(here) / static_cast<double>(layout.expert));
-    }
+  for (int64_t g = 0; g < std::min<int64_t>(layout.ranks() / layout.expert, per_node); ++g) {
+    std::vector<int> node_of_member;
+    for (int64_t r = g * layout.expert; r < (g + 1) * layout.expert; ++r)
+      node_of_member.push_back(static_cast<int>(r / per_node));
+    groups.emplace_back(node_of_member);
   }
-  return most;
-}
-
-bool GoesTwoWays(const Layout& layout, int64_t per_node) {
-  const ExchangeKind kind = layout.exchange.kind;
-  return (kind == ExchangeKind::kAuto || kind == ExchangeKind::kTwoLevel) && layout.expert > per_node &&
-         layout.expert % per_node == 0;
+  return groups;
 }
 
 absl::StatusOr<ClusterCosts> ClusterCosts::New(const proto::Recipe& recipe, const ModelConfig& config,
@@ -140,23 +133,33 @@ double ClusterCosts::GroupBandwidth(bool leaves_node) const {
 }
 
 double ClusterCosts::ExchangeSeconds(const Layout& layout, double row_bytes) const {
-  const int64_t per_node = cluster_.ranks_per_node(), ranks = layout.expert;
-  // Each choice is a row, also where several lie on one rank.
-  const auto rows = static_cast<double>(config_.num_experts_per_tok);
-  const double within = GroupBandwidth(false), between = GroupBandwidth(true);
-  if (layout.exchange.kind == ExchangeKind::kGather) {
-    const int64_t near = std::min(ranks, per_node);
-    return std::max(static_cast<double>(near - 1) * row_bytes / within,
-                    static_cast<double>(ranks - near) * row_bytes / between);
+  double slowest = 0;
+  for (const NodeMap& nodes : ExpertGroups(layout, cluster_.ranks_per_node()))
+    slowest = std::max(slowest, GroupSeconds(layout.exchange.kind, nodes, row_bytes));
+  return slowest;
+}
+
+double ClusterCosts::GroupSeconds(ExchangeKind kind, const NodeMap& nodes, double row_bytes) const {
+  int64_t ranks = 0, fewest = nodes.members(0), most = 0;
+  for (int n = 0; n < nodes.nodes(); ++n) {
+    ranks += nodes.members(n);
+    fewest = std::min<int64_t>(fewest, nodes.members(n));
+    most = std::max<int64_t>(most, nodes.members(n));
   }
-  const double off_node = OffNodeShare(layout, per_node);
-  if (off_node == 0)
+  const double within = GroupBandwidth(false), between = GroupBandwidth(true);
+  if (kind == ExchangeKind::kGather) {
+    return std::max(static_cast<double>(most - 1) * row_bytes / within,
+                    static_cast<double>(ranks - fewest) * row_bytes / between);
+  }
+  // Each choice is a row, also where several lie on one rank. The fewest on a node send the most elsewhere.
+  const auto rows = static_cast<double>(config_.num_experts_per_tok);
+  const double off_node = 1 - static_cast<double>(fewest) / static_cast<double>(ranks);
+  if (nodes.nodes() == 1)
     return rows * static_cast<double>(ranks - 1) / static_cast<double>(ranks) * row_bytes / within;
-  if (!GoesTwoWays(layout, per_node)) return rows * off_node * row_bytes / between;
-  const int64_t nodes = ranks / per_node;
+  if (!IsTwoLevel(kind, nodes)) return rows * off_node * row_bytes / between;
   // Once to each node, then each choice from rank to rank there; both ways are busy at once.
-  const double fan_out = rows * static_cast<double>(per_node - 1) / static_cast<double>(per_node);
-  return std::max(PartsVisited(config_, nodes) * off_node * row_bytes / between,
+  const double fan_out = rows * static_cast<double>(most - 1) / static_cast<double>(most);
+  return std::max(PartsVisited(config_, nodes.nodes()) * off_node * row_bytes / between,
                   fan_out * row_bytes / within);
 }
 
@@ -269,7 +272,9 @@ StageTime ClusterCosts::TimeOf(const LayoutPlan& plan, const StageRange& range) 
     }
   }
   Scale(sum, plan.microbatch_tokens);
-  const bool leaves_node = OffNodeShare(plan.layout, cluster_.ranks_per_node()) > 0;
+  const std::vector<NodeMap> groups = ExpertGroups(plan.layout, cluster_.ranks_per_node());
+  const bool leaves_node =
+      std::any_of(groups.begin(), groups.end(), [](const NodeMap& nodes) { return nodes.nodes() > 1; });
   const double latency =
       (leaves_node ? cluster_.between_nodes() : cluster_.within_node()).latency_us() * 1e-6;
   sum.forward.exchange += exchanges * latency;
@@ -296,9 +301,14 @@ void ClusterCosts::Fill(const std::vector<RankState>& states, LayoutPlan& plan) 
       bytes.kept += layer.kept;
       bytes.held += layer.held;
     }
+    // Of MTP modules, which are not computed again.
+    const double more = config_.n_routed_experts > 0 ? ExtraRowBytes(plan.layout) : 0;
+    for (int64_t k = 0; range.head && TrainsMtp(recipe_) && k < config_.num_nextn_predict_layers; ++k) {
+      bytes.kept += more;
+      bytes.held += more;
+    }
     const WorkBytes& work = activations_.work;
-    const double more = config_.n_routed_experts > 0 ? ExtraRowBytes(plan.layout) : 0,
-                 tokens = plan.largest_microbatch_tokens;
+    const double tokens = plan.largest_microbatch_tokens;
     plan.costs.stages.push_back({.forward = t.forward.total(),
                                  .backward_input = t.backward_input.total(),
                                  .backward_weight = t.backward_weight.total(),

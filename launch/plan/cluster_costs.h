@@ -9,6 +9,7 @@
 #include "launch/plan/cluster.h"
 #include "launch/plan/layout_plan.h"
 #include "launch/train/memory.h"
+#include "parallel/node_map.h"
 
 namespace moebius {
 
@@ -30,10 +31,8 @@ struct StageTime {
 // average, when the router chooses evenly within its groups (deepseek.md, node-limited routing): an average
 // over choices without repetition.
 double PartsVisited(const ModelConfig& config, int64_t units);
-// Of an expert group's ranks, the largest share that lies on other nodes than a rank of it.
-double OffNodeShare(const Layout& layout, int64_t per_node);
-// Whether tokens go once to each node and from rank to rank there, as IsTwoLevel says of whole nodes.
-bool GoesTwoWays(const Layout& layout, int64_t per_node);
+// The nodes of the expert groups, of all that differ in how they lie on nodes of so many ranks.
+std::vector<NodeMap> ExpertGroups(const Layout& layout, int64_t per_node);
 
 class ClusterCosts {
  public:
@@ -51,8 +50,10 @@ class ClusterCosts {
   double ExchangeSeconds(const Layout& layout, double row_bytes) const;
 
  private:
-  // Activations of a token in a layer.
+  double GroupSeconds(ExchangeKind kind, const NodeMap& nodes, double row_bytes) const;
+  // Of a token in a MoE layer: rows for experts beyond its choices.
   double ExtraRowBytes(const Layout& layout) const;
+  // Activations of a token in a layer of the trunk.
   LayerBytes BytesOf(const Layout& layout, bool moe) const;
 
   ClusterCosts(const proto::Recipe& recipe, const ModelConfig& config, const proto::Cluster& cluster,

@@ -48,7 +48,10 @@ std::string HumanHours(double hours) {
 const char* ExchangeText(const Layout& layout, int per_node) {
   if (layout.expert == 1) return "";
   if (layout.exchange.kind == ExchangeKind::kGather) return ", tokens gathered";
-  return GoesTwoWays(layout, per_node) ? ", tokens on two levels" : ", tokens flat";
+  const std::vector<NodeMap> groups = ExpertGroups(layout, per_node);
+  const bool two = std::any_of(groups.begin(), groups.end(),
+                               [&](const NodeMap& nodes) { return IsTwoLevel(layout.exchange.kind, nodes); });
+  return two ? ", tokens on two levels" : ", tokens flat";
 }
 
 }  // namespace

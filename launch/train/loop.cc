@@ -465,7 +465,10 @@ absl::Status TrainingLoop::Run() {
                                ", so nothing is left to do; raise steps, or set fork.step lower"));
     }
     const std::string done = Concat("step ", state().step, " of ", r_.steps(), " is done");
-    if (leads()) std::printf("nothing to do: %s; raise steps to go on\n", done.c_str());
+    if (leads()) {
+      std::printf("nothing to do: %s; raise steps to go on%s\n", done.c_str(),
+                  options_.timeline.empty() ? "" : "; --timeline: there is no step to draw");
+    }
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const double peak, MeasurePeakOfRanks(r_, training_));

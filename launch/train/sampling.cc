@@ -19,6 +19,9 @@ absl::StatusOr<std::unique_ptr<PromptSampler>> PromptSampler::Make(const proto::
   }
   ASSIGN_OR_RETURN(Tokenizer tokenizer,
                    Tokenizer::FromJson(files.tokenizer_json, "tokenizer of the token file"));
+  for (const std::string& prompt : recipe.sample().prompts())
+    RETURN_IF_ERROR(
+        Annotate(tokenizer.CheckNothingIsLost(prompt, {.parse_special = false}), "sample.prompts"));
   return std::unique_ptr<PromptSampler>(new PromptSampler(recipe, training, std::move(tokenizer)));
 }
 

@@ -408,16 +408,11 @@ StepBatch StepBatchOf(const Batch& batch, const proto::Recipe& recipe) {
   return step;
 }
 
-absl::StatusOr<std::string> DescribePlan(const proto::Recipe& r, const ModelConfig& config,
-                                         const Backend& backend, double peak_flops) {
+std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, const Backend& backend,
+                         double peak_flops) {
   const proto::Parallel& p = r.parallel();
-  const int64_t least_ranks =
-      std::max<int64_t>(1, p.pipeline()) * std::max<int64_t>(1, p.data()) * std::max<int64_t>(1, p.expert());
-  RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(least_ranks)).status());
-  std::optional<int64_t> peak;
-  if (least_ranks == 1) {
-    ASSIGN_OR_RETURN(peak, PredictPeakBytes(r, config, backend));
-  }
+  const bool several = std::max({p.pipeline(), p.data(), p.expert()}) > 1;
+  const absl::StatusOr<int64_t> peak = PredictPeakBytes(r, config, backend);
   const int64_t length = r.batch().sequence_length();
   const ModelCost cost = CostOf(config, length);
   const bool mtp = TrainsMtp(r) && config.num_nextn_predict_layers > 0;
@@ -441,11 +436,14 @@ absl::StatusOr<std::string> DescribePlan(const proto::Recipe& r, const ModelConf
   out += Concat("\ndata         ", r.task() == proto::PRETRAIN ? "" : "at most ",
                 WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ",
                 WithCommas(r.steps()), " steps of ", r.batch().sequences(), " x ", length);
-  out += Concat("\nmemory       ",
-                peak ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
-                     : std::string(),
-                HumanBytes(state), " for weights, gradients and moments",
-                peak ? ", the rest for activations" : " of all ranks together; moebius plan has each rank's");
+  out += Concat(
+      "\nmemory       ",
+      peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
+                : std::string(),
+      HumanBytes(state), " for weights, gradients and moments",
+      peak.ok() ? ", the rest for activations" : " of all ranks together; moebius plan has each rank's");
+  if (!peak.ok() && !several)
+    out += Concat("\nnote         one rank alone is refused: ", std::string(peak.status().message()));
   if (peak_flops > 0) {
     out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
                   static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");

@@ -73,7 +73,7 @@ absl::Status InitializeWeights(const proto::Recipe& recipe, Training& training);
 
 // What --dry-run prints: parameters, FLOPs, memory and time expected (from this machine's measured product
 // peak).
-absl::StatusOr<std::string> DescribePlan(const proto::Recipe& recipe, const ModelConfig& config,
-                                         const Backend& backend, double peak_flops);
+std::string DescribePlan(const proto::Recipe& recipe, const ModelConfig& config, const Backend& backend,
+                         double peak_flops);
 
 }  // namespace moebius

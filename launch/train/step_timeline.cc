@@ -92,7 +92,7 @@ absl::Status StepTimeline::Begin() {
     std::string label = t.what;
     if (t.layer >= 0) label += Concat(" layer ", t.layer);
     std::lock_guard lock(mutex_);
-    exchanges_.push_back({std::move(label), t.start, t.end, t.call == Call::kReduceScatterV});
+    exchanges_.push_back({std::move(label), t.start, t.end, t.what == "gradients"});
   });
   return absl::OkStatus();
 }

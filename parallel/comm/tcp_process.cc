@@ -23,7 +23,7 @@ namespace moebius {
 namespace {
 
 constexpr std::chrono::seconds kJoinWithin{60}, kHelloWithin{5};
-constexpr uint64_t kHello = 0x316d6f6562697573;  // what a rank says first
+constexpr uint64_t kHello = 0x3173756962656f6d;  // what a rank says first
 
 // What a rank tells rank 0, and rank 0 tells all: where it listens.
 struct Place {
@@ -90,8 +90,12 @@ void ReceiveWithin(int socket, std::chrono::seconds limit) {
 
 // The next rank that comes. Whoever else finds the port (a scanner, a browser) is sent away.
 int Accept(int listener, sockaddr_in& from) {
-  ReceiveWithin(listener, kJoinWithin);
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point give_up = Clock::now() + kJoinWithin;
   for (;;) {
+    // At least a moment: a limit of 0 is none.
+    const auto left = std::chrono::duration_cast<std::chrono::seconds>(give_up - Clock::now());
+    ReceiveWithin(listener, std::max(left, std::chrono::seconds(1)));
     socklen_t length = sizeof from;
     const int accepted = accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC);
     if (accepted < 0 && errno == EINTR) continue;  // a request to stop is heeded when all are there
@@ -103,6 +107,10 @@ int Accept(int listener, sockaddr_in& from) {
       return accepted;
     }
     close(accepted);
+    if (Clock::now() >= give_up) {
+      errno = EAGAIN;
+      return -1;
+    }
   }
 }
 

@@ -33,6 +33,7 @@ Engine::Engine(Mesh& mesh, const Context& context, const Stages& stages, Gradien
       ready_(context.backend.NewEvent()),
       pool_(context.backend),
       live_(stages.count()),
+      sending_(stages.count()),
       free_(stages.count()) {}
 
 Engine::~Engine() = default;
@@ -41,33 +42,31 @@ Engine::Slot& Engine::Acquire(const Run& run, int stage, int microbatch) {
   const int model = stages_.index(stage);
   std::unique_ptr<Slot>& slot = live_[model][microbatch];
   if (slot != nullptr) return *slot;
-  EmptyFreeSlots();
-  auto& free = free_[model];
-  const auto idle = std::find_if(free.begin(), free.end(), [](const auto& s) { return s->empty; });
-  if (idle != free.end()) {
-    slot = std::move(*idle);
-    free.erase(idle);
+  CollectSent();
+  if (auto& free = free_[model]; !free.empty()) {
+    slot = std::move(free.back());
+    free.pop_back();
   } else {
     slot = std::make_unique<Slot>(context_.backend, pool_, stages_.model(model).num_slots());
   }
-  slot->weights_done = slot->empty = false;
+  slot->weights_done = false;
   run.load(microbatch, slot->microbatch);
   return *slot;
 }
 
 void Engine::Release(int model, int microbatch) {
-  free_[model].push_back(std::move(live_[model][microbatch]));
-  EmptyFreeSlots();
+  sending_[model].push_back(std::move(live_[model][microbatch]));
+  CollectSent();
 }
 
-// All but those whose memory is still being sent.
-void Engine::EmptyFreeSlots() {
-  for (auto& slots : free_) {
-    for (auto& slot : slots) {
-      if (slot->empty || *slot->sends > 0) continue;
+void Engine::CollectSent() {
+  for (size_t model = 0; model < sending_.size(); ++model) {
+    std::erase_if(sending_[model], [&](std::unique_ptr<Slot>& slot) {
+      if (*slot->sends > 0) return false;
       slot->microbatch.saved.Reset();
-      slot->empty = true;
-    }
+      free_[model].push_back(std::move(slot));
+      return true;
+    });
   }
 }
 

@@ -49,7 +49,7 @@ class Engine {
 
   int peak_activations() const { return peak_live_; }  // (stage, microbatch) pairs, of the latest step
   double busy_seconds() const { return busy_s_; }      // compute actions of the latest step, waits excluded
-  int64_t activation_bytes() const { return pool_.bytes(); }  // of all microbatches at the peak
+  int64_t activation_bytes() const { return pool_.bytes(); }  // held for all microbatches
 
  private:
   // One microbatch on one stage.
@@ -59,7 +59,6 @@ class Engine {
     std::unique_ptr<Event> forward_received, backward_received;
     std::shared_ptr<std::atomic<int>> sends;  // posted and still reading this slot's memory
     bool weights_done = false;
-    bool empty = false;  // its memory is back in the pool
   };
   struct Run {
     const Schedule& schedule;
@@ -71,7 +70,7 @@ class Engine {
 
   Slot& Acquire(const Run& run, int stage, int microbatch);
   void Release(int model, int microbatch);
-  void EmptyFreeSlots();
+  void CollectSent();
   bool IsHere(const Run& run, int stage, int microbatch) const;
   Phase Prepare(const Run& run, const Compute& part);
   void Finish(Run& run, const Compute& part);
@@ -87,9 +86,10 @@ class Engine {
   const Stages& stages_;
   GradientBuckets* buckets_;
   std::unique_ptr<Event> ready_;
-  BlockPool pool_;                                        // of all slots: outlives them
-  std::vector<std::vector<std::unique_ptr<Slot>>> live_;  // [models][microbatches]
-  std::vector<std::vector<std::unique_ptr<Slot>>> free_;  // [models]
+  BlockPool pool_;                                           // of all slots: outlives them
+  std::vector<std::vector<std::unique_ptr<Slot>>> live_;     // [models][microbatches]
+  std::vector<std::vector<std::unique_ptr<Slot>>> sending_;  // [models]: done, but still being read
+  std::vector<std::vector<std::unique_ptr<Slot>>> free_;     // [models]: their memory is back in the pool
   std::vector<TimelineSpan>* spans_ = nullptr;
   int live_count_ = 0;
   int peak_live_ = 0;

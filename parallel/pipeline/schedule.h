@@ -33,7 +33,7 @@ enum class ActionKind : uint8_t {
   kReduceGrad,      // gradients of the stage over its holders and the data ranks, without a shared table
   kReduceTied,      // gradient of the shared embedding table over all its copies and the data ranks
   kOptimize,        // waits for the reductions, then clips and updates
-  kUpdateBias,      // expert biases from this step's counts, summed over holders and data ranks
+  kUpdateBias,      // marks where expert biases move, by this step's counts: the trainer's update does it
 };
 
 // F, I, W or B of one microbatch on one stage.

@@ -176,6 +176,13 @@ class ActionCheck {
                    ToText(Compute{ActionKind::kBackwardInput, part.stage, part.microbatch}) +
                        " must come before it");
       }
+      const int reader = part.stage + 1;
+      if (reader < schedule_.stages && schedule_.Holder(reader, part.microbatch) == rank &&
+          weight_[Index(reader, part.microbatch)] == kNone) {
+        return Bad(rank, position,
+                   Concat(ToText(Compute{ActionKind::kBackwardWeight, reader, part.microbatch}),
+                          " must come before it: what that stage reads is freed here"));
+      }
       RETURN_IF_ERROR(Once(weight_[index], rank, position));
       if (reduced_[part.stage] != kNone) {
         return Bad(rank, position,

@@ -10,7 +10,8 @@ namespace moebius {
 // The rules that can be checked rank by rank:
 // - sizes, holders, stages, microbatches and peers are in range, and each action is on its holder's rank;
 // - each (stage, microbatch) has exactly one F, one I and one W (a B is both), in this order; OVERLAP pairs
-//   actions of different microbatches;
+//   actions of different microbatches; where a rank holds two stages after each other, W of the later one
+//   comes first, as it reads the other's output;
 // - with communication: every tensor that crosses ranks has one SEND after its producer and one RECV before
 //   its consumer, with the right peers; each held stage is reduced once, after its last W; REDUCE_TIED is on
 //   all copies or on none; OPTIMIZE comes once, after all of these, and only UPDATE_BIAS after it.

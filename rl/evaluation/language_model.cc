@@ -56,6 +56,7 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::st
 }
 
 absl::StatusOr<std::vector<int32_t>> LanguageModel::TextPrompt(std::string_view text) const {
+  RETURN_IF_ERROR(tokenizer_.CheckNothingIsLost(text, {.parse_special = false}));
   std::vector<int32_t> ids = tokenizer_.Encode(text, {.parse_special = false, .add_special = true});
   const int64_t start = config().bos_token_id >= 0 ? config().bos_token_id : config().eos_token_id;
   if (ids.empty() && start >= 0) ids.push_back(static_cast<int32_t>(start));
@@ -74,6 +75,8 @@ absl::StatusOr<std::vector<int32_t>> LanguageModel::ChatPrompt(
         Concat("the model has no chat template; it continues texts only; choose a template with --chat: ",
                Join(ChatTemplateNames())));
   }
+  for (const ChatMessage& message : messages)
+    RETURN_IF_ERROR(tokenizer_.CheckNothingIsLost(message.content, {.parse_special = false}));
   ASSIGN_OR_RETURN(EncodedChat encoded, EncodeChat(tokenizer_, *chat_, messages, GenerationPrompt::kAdd));
   return std::move(encoded.ids);
 }

@@ -108,7 +108,7 @@ absl::StatusOr<std::string> SourceReader::Find(const std::vector<std::string>& n
   }
   return MissingError(
       Concat(JoinPath(folder_, Join(names, " or ")), ": is not there; ", benchmark_,
-             " is read from it; docs/evaluation.md says what it holds and where it comes from"));
+             " is read from it; docs/evaluation.md says what it holds; publishers give it away"));
 }
 
 absl::Status SourceReader::ReadJsonRows(

@@ -96,13 +96,6 @@ absl::StatusOr<PromptCodec> PromptCodec::Create(const Tokenizer& tokenizer, Prom
                              "\" is not known to the tokenizer; its added tokens do not have it; add it to "
                              "the tokenizer (in a recipe: new_token) or leave it out"));
   }
-  std::set<int32_t> added_ids;
-  for (const AddedToken& token : added) added_ids.insert(token.id);
-  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    const std::string_view bytes = tokenizer.TokenBytes(id);
-    if (bytes.size() == 1 && !added_ids.contains(id))
-      codec.has_byte_[static_cast<unsigned char>(bytes[0])] = true;
-  }
   RETURN_IF_ERROR(codec.FindMarkers());
   return codec;
 }
@@ -199,14 +192,8 @@ absl::StatusOr<std::vector<ChatSegment>> PromptCodec::AnswerSegments(
 
 absl::StatusOr<EncodedChat> PromptCodec::Encode(const std::vector<ChatSegment>& segments) const {
   for (const ChatSegment& segment : segments) {
-    if (segment.is_marker) continue;
-    for (size_t i = 0; i < segment.text.size(); ++i) {
-      if (has_byte_[static_cast<unsigned char>(segment.text[i])]) continue;
-      return UsageError(Concat("the tokenizer has no token for \"", Printable(segment.text.substr(i, 1)),
-                               "\" in \"", Printable(segment.text),
-                               "\"; it would be lost; use a tokenizer that has it (tokenizer: \"bytes\" has "
-                               "all)"));
-    }
+    if (!segment.is_marker)
+      RETURN_IF_ERROR(tokenizer_->CheckNothingIsLost(segment.text, {.parse_special = false}));
   }
   EncodedChat out;
   if (!options_.chat) out.ids = tokenizer_->prefix_ids();

@@ -73,7 +73,6 @@ class PromptCodec {
   const Tokenizer* tokenizer_;
   PromptCodecOptions options_;
   AddedTokenMatcher opening_tokens_, answer_tokens_;
-  std::array<bool, 256> has_byte_{};
   // The part of an answer that prompts end with: open_answer, after "<think>\n" for templates that open the
   // reasoning.
   std::string opening_;

@@ -226,9 +226,16 @@ Runner::~Runner() {
 
 absl::Status Runner::Request(const SlotRequest& request) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const absl::Status sent = SendRequest(socket_.get(), request);
-  if (ExitCode(sent) == kExitUnavailable) SetGone();
-  return sent;
+  return SendRequest(socket_.get(), request);
+}
+
+void Runner::LookWhetherGone() {
+  // Its descriptors close a little before it has ended.
+  for (int wait = 0; wait < 100 && !gone_; ++wait) {
+    siginfo_t info = {};
+    if (waitid(P_PID, pid_, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == pid_) gone_ = true;
+    if (!gone_) usleep(10000);
+  }
 }
 
 absl::Status Runner::status() const {

@@ -46,10 +46,11 @@ class Runner {
   // Asks for a slot, in a turn; any thread. Reports come on the other end of request.control; when the runner
   // is gone, its end.
   absl::Status Request(const SlotRequest& request);
-  // UnavailableError once the runner was seen to be gone: nothing can be judged any more, and a process with
+  // UnavailableError once the runner is known to be gone: nothing can be judged any more, and a process with
   // threads cannot start another one.
   absl::Status status() const;
-  void SetGone() { gone_ = true; }
+  // To be asked when a slot ended as if it were: waits a moment for its end.
+  void LookWhetherGone();
 
   const Layers& layers() const { return layers_; }
   int cgroup_version() const { return cgroup_version_; }  // 0: none that can be used

@@ -98,9 +98,8 @@ absl::Status SendRequest(int socket, const SlotRequest& request) {
     sent = sendmsg(socket, &message, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent == static_cast<ssize_t>(text.size())) return absl::OkStatus();
-  const std::string why = Concat("cannot reach the sandbox's runner; ", std::strerror(errno));
-  const bool gone = errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN;
-  return gone ? UnavailableError(why) : absl::InternalError(why);
+  return UnavailableError(
+      Concat("cannot reach the sandbox's runner; ", std::strerror(errno), "; start the program again"));
 }
 
 Received ReceiveRequest(int socket, SlotRequest* request) {

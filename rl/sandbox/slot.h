@@ -58,6 +58,8 @@ struct SlotContext {
   std::string ld_cache;  // content of /etc/ld.so.cache
 };
 
+// What a slot, and who waits for one, says when nothing comes from the runner any more.
+inline constexpr char kRunnerGone[] = "the sandbox's runner is gone";
 // Ids outside that root gives to slots: far above those that systems give out.
 inline constexpr uid_t kFirstSlotId = 1000000000, kIdsOfARunner = 512, kMostRunners = 1000000;
 inline constexpr uid_t kLastSlotId = kFirstSlotId + kMostRunners * kIdsOfARunner;

@@ -59,7 +59,7 @@ class SlotInit {
  private:
   std::string Prepare(int ids_ready) {
     char byte;
-    if (read(ids_ready, &byte, 1) != 1) return "the runner is gone";
+    if (read(ids_ready, &byte, 1) != 1) return kRunnerGone;
     own_ids_ = context_.layers.user_namespace && context_.layers.root;
     if (own_ids_ && (setresgid(0, 0, 0) != 0 || setresuid(0, 0, 0) != 0)) return Failed("setresuid");
     // After the change of ids, which clears it.

@@ -62,6 +62,7 @@ class SlotRun {
     } else {
       result_.harness_error = error;
     }
+    if (!error.empty() || result_.harness_error == kRunnerGone) runner_.LookWhetherGone();
     control_ = FileDescriptor();
     Finish();
     return std::move(result_);
@@ -154,8 +155,7 @@ class SlotRun {
     const ssize_t length = recv(control_.get(), &report, sizeof report, 0);
     if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (length != sizeof report) {
-      runner_.SetGone();
-      result_.harness_error = "the sandbox's runner is gone";
+      result_.harness_error = kRunnerGone;
       return;
     }
     RunFacts& facts = result_.facts;

@@ -40,7 +40,10 @@ absl::Status ReadLimit(const Value& limits, std::string_view field, double min, 
     return Bad(source, field, whole ? "is not an integer" : "is not a number");
   const double number = std::strtod(value->text.c_str(), nullptr);
   if (!(number >= min && number <= max))
-    return Bad(source, field, Concat("is ", Printable(value->text), ", outside ", min, " to ", max));
+    return Bad(
+        source, field,
+        Concat("is ", Printable(value->text), ", outside ",
+               min < 1 ? Concat(min) : WithCommas(std::llround(min)), " to ", WithCommas(std::llround(max))));
   *out = number;
   return absl::OkStatus();
 }

@@ -209,9 +209,13 @@ TEST(ClusterPlanTest, AnExpertGroupOfOneNodeAndAHalfSendsTokensToTheOther) {
   layout.exchange.kind = ExchangeKind::kAuto;
   EXPECT_EQ(costs->ExchangeSeconds(layout, 1), flat);
   // Groups smaller than a node that do not divide it lie on two: of six, two and four.
-  EXPECT_EQ(OffNodeShare({.expert = 6}, 8), 0);
-  EXPECT_NEAR(OffNodeShare({.data = 4, .expert = 6}, 8), 4.0 / 6, 1e-9);
-  EXPECT_EQ(OffNodeShare({.data = 4, .expert = 4}, 8), 0);
+  const double within = job.cluster.within_node().gb_per_s() * 1e9;
+  EXPECT_NEAR(costs->ExchangeSeconds({.expert = 6}, 1) * within, 8 * 5.0 / 6, 1e-6);
+  EXPECT_NEAR(costs->ExchangeSeconds({.data = 4, .expert = 6}, 1) * between, 8 * 4.0 / 6, 1e-6);
+  EXPECT_NEAR(costs->ExchangeSeconds({.data = 4, .expert = 4}, 1) * within, 8 * 3.0 / 4, 1e-6);
+  // Gathered, the two get the rows of the four, and the four theirs.
+  const Layout gather{.data = 4, .expert = 6, .exchange = {.kind = ExchangeKind::kGather}};
+  EXPECT_NEAR(costs->ExchangeSeconds(gather, 1) * between, 4, 1e-6);
 }
 
 TEST(ClusterPlanTest, GatheringSendsAllTokensToAllRanksAndKeepsRoomForAllOfThem) {

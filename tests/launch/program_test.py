@@ -141,6 +141,16 @@ def check_words_that_look_like_flags():
         expect(code == 64 and not out and "error: " in err, f"{' '.join(words)}: {code} {out!r} {err!r}")
 
 
+def check_no_text_is_lost():
+    """Of a tokenizer without the letters: asked for by eval and generate, they are named."""
+    with tempfile.TemporaryDirectory() as folder:
+        code, _, err = run("train", str(RECIPES / "rl/sort_sft.textproto"), "--set", "steps=1", "--out", f"{folder}/run")
+        expect(code == 0, f"a run with few symbols: {code} {err!r}")
+        for words in (("eval", f"{folder}/run", "add", "--limit", "1"), ("generate", f"{folder}/run", "--prompt", "sort xyz")):
+            code, _, err = run(*words)
+            expect(code == 64 and "no token for" in err, f"{' '.join(words)}: {code} {err!r}")
+
+
 def check_batches_beyond_any_memory():
     for sequences in ("8388607", "16777216"):
         code, out, err = run("train", QUICKSTART, "--dry-run", "--set", f"batch.sequences={sequences}")
@@ -189,6 +199,7 @@ check_plans_say_what_is_fp8()
 check_sizes_beyond_any_machine()
 check_plans_price_only_what_they_know()
 check_words_that_look_like_flags()
+check_no_text_is_lost()
 check_batches_beyond_any_memory()
 check_a_search_that_finds_nothing()
 check_metrics_that_are_none()

@@ -306,6 +306,9 @@ TEST(Recipe, MomentsInBf16DecayFast) {
               std::string(beta) + " 0.999; so slow");
     EXPECT_TRUE(ReadRecipe(kMinimalRecipe, {slow}).ok());
   }
+  ExpectHas(RecipeError(kMinimalRecipe,
+                        {"optimizer.moments=BF16", "optimizer.beta1=0.995", "optimizer.beta2=0.999"}),
+            "beta2 0.999; so slow");
 }
 
 TEST(Recipe, EveryShippedRecipeIsOne) {

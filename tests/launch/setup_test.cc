@@ -96,26 +96,26 @@ TEST(DescribePlan, CountsMtpModulesOfRunsOnTextsAlone) {
   Recipe answers = Experts({"task=SFT", "model.num_nextn_predict_layers=1"});
   const absl::StatusOr<ModelConfig> config = ResolveModel(answers);
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(DescribePlan(answers.proto(), *config, *backend, 0)->find("MTP"), std::string::npos);
+  EXPECT_EQ(DescribePlan(answers.proto(), *config, *backend, 0).find("MTP"), std::string::npos);
   proto::Recipe texts = answers.proto();
   texts.set_task(proto::PRETRAIN);
-  EXPECT_NE(DescribePlan(texts, *config, *backend, 0)->find("MTP"), std::string::npos);
+  EXPECT_NE(DescribePlan(texts, *config, *backend, 0).find("MTP"), std::string::npos);
 }
 
-// What training would refuse is no plan; what only several ranks can hold is one.
-TEST(DescribePlan, RefusesWhatTrainingWould) {
+// More ranks may take what one does not: that is said, and why.
+TEST(DescribePlan, SaysWhyOneRankAloneIsRefused) {
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
   Recipe recipe = Experts({"task=SFT", "batch.sequences=4194304", "batch.sequence_length=64"});
   const absl::StatusOr<ModelConfig> config = ResolveModel(recipe);
   ASSERT_TRUE(config.ok()) << config.status();
-  const absl::Status refused = DescribePlan(recipe.proto(), *config, *backend, 0).status();
-  EXPECT_EQ(ExitCode(refused), kExitUsage) << refused;
-  EXPECT_NE(std::string(refused.message()).find("a microbatch of 4194304 sequences"), std::string::npos)
-      << refused;
-  proto::Recipe spread = Experts({"parallel.expert=2"}).proto();
-  const absl::StatusOr<std::string> plan = DescribePlan(spread, *config, *backend, 0);
-  ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_NE(plan->find("of all ranks together"), std::string::npos) << *plan;
+  const std::string plan = DescribePlan(recipe.proto(), *config, *backend, 0);
+  EXPECT_NE(
+      plan.find("one rank alone is refused: the layout does not fit; a microbatch of 4194304 sequences"),
+      std::string::npos)
+      << plan;
+  const std::string spread = DescribePlan(Experts({"parallel.expert=2"}).proto(), *config, *backend, 0);
+  EXPECT_NE(spread.find("of all ranks together"), std::string::npos) << spread;
+  EXPECT_EQ(spread.find("refused"), std::string::npos) << spread;
 }
 
 // Generation from a model that was trained on documents stops where one ends.

@@ -101,14 +101,10 @@ class CudaEvent final : public HostEvent {
  public:
   CudaEvent() : flag_(AllFlags().Take()), first_(flag_.last) {}
   ~CudaEvent() override {
-    flag_.last = Count(Latest());
+    flag_.last = Count(Latest());  // behind the lock of a Finish that is not over yet
     AllFlags().Give(flag_);
   }
 
-  void Finish(int64_t number) override {
-    flag_.counter->store(Count(number), std::memory_order_release);
-    HostEvent::Finish(number);
-  }
   bool Poll(int64_t number, Stream* stream) override {
     return Reached(number) || HostEvent::Poll(number, stream);
   }
@@ -130,6 +126,7 @@ class CudaEvent final : public HostEvent {
   }
 
  private:
+  void Show(int64_t number) override { flag_.counter->store(Count(number), std::memory_order_release); }
   uint32_t Count(int64_t number) const { return first_ + static_cast<uint32_t>(number); }
   bool Reached(int64_t number) const { return flag_.Reached(Count(number)); }
   CUdeviceptr Address() const {

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/base/random.h"
 #include "gtest/gtest.h"
 
 namespace moebius {
@@ -95,6 +96,23 @@ TEST(ArenaTest, ArenasOfAPoolTakeTurnsWithItsBlocks) {
     EXPECT_EQ(two.New(DType::kU8, {1024}).data, kept.data);
   }
   EXPECT_EQ(heap.blocks, 0);
+}
+
+// As answers of other lengths bring them.
+TEST(ArenaTest, SizesThatVaryDoNotPileUpInAPool) {
+  HeapAllocator heap;
+  BlockPool pool(heap);
+  const RandomStream random(1, "sizes");
+  int64_t most = 0;
+  for (int step = 0; step < 200; ++step) {
+    Arena arena(pool, 1024);
+    const auto rows = static_cast<int64_t>(100 + random.Below(step, 300));
+    for (const int64_t width : {64, 16, 256, 1}) {
+      for (int layer = 0; layer < 10; ++layer) arena.New(DType::kU8, {rows, width});
+    }
+    most = std::max(most, arena.bytes());
+  }
+  EXPECT_LT(pool.bytes(), 1.5 * static_cast<double>(most));
 }
 
 TEST(ArenaTest, EmptyTensorsHaveAnAddress) {

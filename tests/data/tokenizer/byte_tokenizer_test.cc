@@ -51,6 +51,19 @@ TEST(SymbolTokenizer, HasTheGivenSymbolsInTheirOrder) {
   EXPECT_EQ(tokenizer->Decode(ids), "12+ 3\n");
 }
 
+TEST(SymbolTokenizer, SaysWhatItWouldLeaveOut) {
+  const auto tokenizer = MakeTokenizer("symbols:0123456789+-*= \n");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_TRUE(tokenizer->CheckNothingIsLost("12+ 3\n").ok());
+  const absl::Status lost = tokenizer->CheckNothingIsLost("1 / 3");
+  EXPECT_EQ(ExitCode(lost), kExitUsage);
+  EXPECT_NE(lost.message().find("no token for \"/\" in \"1 / 3\""), std::string::npos) << lost;
+  // A marker is a token where it is parsed, else text.
+  EXPECT_TRUE(tokenizer->CheckNothingIsLost("1<|endoftext|>", {.parse_special = true}).ok());
+  EXPECT_FALSE(tokenizer->CheckNothingIsLost("1<|endoftext|>", {.parse_special = false}).ok());
+  EXPECT_TRUE(MakeTokenizer("bytes")->CheckNothingIsLost("\xFF any text \xC3\xA9").ok());
+}
+
 TEST(SymbolTokenizer, HasNumbersOfTwoDigitsByTheirValue) {
   const auto tokenizer = MakeTokenizer("numbers:+= ");
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();

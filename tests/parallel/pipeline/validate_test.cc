@@ -138,10 +138,26 @@ TEST(ValidateTest, RanksThatShareAStageShareAll) {
 
 // Two ranks hold stages 0 and 1, and end their weight gradients in different orders: the table that first and
 // last stage share is reduced after everything else on both, or they would wait for each other.
+// The later stage reads the earlier one's output where it lies.
+TEST(ValidateTest, AStageIsFreedAfterTheOneOnItsRankThatReadsIt) {
+  const auto said = [](const std::string& actions) {
+    const auto schedule = ScheduleFromText(
+        "schedule mine\nranks 1\nstages 2\nmicrobatches 1\nholders 0 0\n0: " + actions, "text");
+    EXPECT_TRUE(schedule.ok()) << schedule.status();
+    return std::string(Validate(*schedule).message());
+  };
+  EXPECT_EQ(said("F0.0 F1.0 I1.0 I0.0 W1.0 W0.0"), "");
+  EXPECT_EQ(said("F0.0 F1.0 B1.0 B0.0"), "");
+  EXPECT_EQ(said("F0.0 F1.0 I1.0 I0.0 W0.0 W1.0"),
+            "schedule mine: rank 0, action 4 (W0.0): W1.0 must come before it: what that stage reads is "
+            "freed here");
+  EXPECT_NE(said("F0.0 F1.0 I1.0 B0.0 W1.0").find("W1.0 must come before it"), std::string::npos);
+}
+
 TEST(ValidateTest, ReplicasReduceTheSharedTableLast) {
   const auto schedule = ScheduleFromText(
       "schedule mine\nranks 4\nstages 4\nmicrobatches 2\nholders 0 0 1 1\nholders 2 2 3 3\n"
-      "0: F0.0 F1.0 I1.0 I0.0 W0.0 W1.0\n1: F2.0 F3.0 I3.0 I2.0 W3.0 W2.0\n"
+      "0: F0.0 F1.0 I1.0 W1.0 I0.0 W0.0\n1: F2.0 F3.0 I3.0 I2.0 W3.0 W2.0\n"
       "2: F0.1 F1.1 I1.1 I0.1 W1.1 W0.1\n3: F2.1 F3.1 I3.1 I2.1 W3.1 W2.1\n",
       "text");
   ASSERT_TRUE(schedule.ok()) << schedule.status();

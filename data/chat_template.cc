@@ -165,6 +165,13 @@ std::vector<std::string> ChatTemplateNames() {
   return names;
 }
 
+std::string NameOf(const ChatTemplate& chat) {
+  for (const std::string& name : ChatTemplateNames()) {
+    if (*ChatTemplateByName(name) == chat) return name;
+  }
+  return "";
+}
+
 absl::StatusOr<ChatTemplate> ChatTemplateByName(const std::string& name) {
   for (const NamedTemplate& named : NamedTemplates()) {
     if (name == named.name) return named.chat;
@@ -278,7 +285,8 @@ absl::Status EncodeSegments(const Tokenizer& tokenizer, const std::vector<ChatSe
           Concat("the tokenizer has no token \"", segment.text,
                  "\", which the chat template needs; the model was not made for this template; add "
                  "the token (in a recipe new_token: \"",
-                 segment.text, "\"), or choose the model's own chat_template: ", Join(ChatTemplateNames())));
+                 segment.text, "\"), choose the template that the model was made for (of ",
+                 Join(ChatTemplateNames()), "), or go on with a text instead of a chat"));
     }
     out->ids.push_back(*id);
     out->is_answer.push_back(segment.is_answer);

@@ -31,6 +31,8 @@ struct ChatTemplate {
 // "chatml", "smollm2", "qwen2.5", "qwen3", "llama3", "llama3.1" (its fixed date, 26 Jul 2024), "deepseek-v3",
 // "deepseek-r1".
 std::vector<std::string> ChatTemplateNames();
+// The name of one of them; "" for one that differs from all, in its default system message for example.
+std::string NameOf(const ChatTemplate& chat);
 // UsageError listing the names for one that is not among them.
 absl::StatusOr<ChatTemplate> ChatTemplateByName(const std::string& name);
 // The template that a Jinja text is, by its markers and by all that it says: one that says anything else (a

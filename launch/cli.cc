@@ -357,9 +357,9 @@ std::string ProgramHelp(const std::vector<Verb>& verbs) {
   }
   return out +
          "\nmoebius VERB --help shows the flags of a verb with two examples; moebius --version the version.\n"
-         "Exit codes: 0 done, 64 usage, 65 damaged data, 66 input missing, 69 device missing, 70 internal,\n"
-         "71 comparison failed, 73 cannot write, 75 stopped after saving (run again), 76 bad numbers,\n"
-         "79 hang or lost rank, 128+n signal.\n";
+         "Exit codes: 0 done, 64 usage, 65 damaged data, 66 input missing, 69 device, memory or isolation\n"
+         "missing, 70 internal, 71 comparison failed, 73 cannot write, 75 stopped after saving (run again),\n"
+         "76 bad numbers or nothing to learn from, 79 hang or lost rank, 128+n signal.\n";
 }
 
 int RunProgram(const std::vector<Verb>& verbs, const std::vector<std::string>& args) {

@@ -141,9 +141,12 @@ void ReportUnread(const std::vector<UnreadValue>& unread, const Origins& origins
       errors->push_back(
           Concat(what, "; nothing reads it where ", r.chooser, " is given; keep one of the two"));
     } else {
-      errors->push_back(Concat(
-          what, "; ", r.chooser, " ", Printable(value.choice), " does not read it, only ", Join(r.choices),
-          r.choices.size() == 1 ? " does" : " do", "; leave it out, or set another ", r.chooser));
+      errors->push_back(
+          Concat(what, "; ", r.chooser, " ", Printable(value.choice), " does not read it, only ",
+                 Join(r.choices), r.choices.size() == 1 ? " does" : " do", "; leave it out, or ",
+                 value.choice == "PIPELINE"
+                     ? Concat("give it to a stage: --set 'stage[0].set=[\"", value.path, "=...\"]'")
+                     : Concat("set another ", r.chooser)));
     }
   }
 }

@@ -151,10 +151,12 @@ absl::Status RunEval(const ParsedArgs& args) {
     RETURN_IF_ERROR(RemoveTree(args.Text("out")));
     ASSIGN_OR_RETURN(out, JsonLinesWriter::Open(args.Text("out")));
   }
+  std::string asked_in = chat ? NameOf(*chat) : "none";
+  if (asked_in.empty()) asked_in = args.Text("chat");
   std::vector<EvalRow> rows;
   for (Benchmark& benchmark : benchmarks) {
     EvalRow row{.model = folder,
-                .chat = chat ? args.Text("chat") : "none",
+                .chat = asked_in,
                 .name = benchmark.name,
                 .protocol = benchmark.protocol,
                 .files = benchmark.files,

@@ -18,6 +18,7 @@
 #include "data/corpora/document.h"
 #include "data/tokenizer/bpe_trainer.h"
 #include "data/tokenizer/tokenizer.h"
+#include "launch/run_folder.h"
 
 namespace moebius {
 namespace {
@@ -98,13 +99,20 @@ std::string IdsJson(const std::vector<int32_t>& ids) {
   return out + "]}\n";
 }
 
+// Of a file, of a folder that has one, or of the model that a run's or a pipeline's folder stands for.
+absl::StatusOr<Tokenizer> LoadTokenizer(const ParsedArgs& args) {
+  const std::string path = args.Text("tokenizer");
+  const bool has_none = FolderExists(path) && !FileExists(JoinPath(path, "tokenizer.json"));
+  return Tokenizer::Load(has_none ? ModelFolderOf(path) : path);
+}
+
 absl::Status RunEncode(const ParsedArgs& args) {
   const EncodeOptions options = {.parse_special = !args.On("literal"), .add_special = args.On("add-special")};
   if (args.Given("text") == args.Given("jsonl")) {
     return UsageError(
         "give one of --text and --jsonl; encode has one input; see moebius tokenizer encode --help");
   }
-  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(args.Text("tokenizer")));
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(args));
   if (args.Given("text")) return WriteOut(IdsJson(tokenizer.Encode(args.Text("text"), options)));
   return ConvertLines(args.Text("jsonl"), NumThreads(args), [&](Line* line) -> absl::Status {
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line->in, line->where));
@@ -116,7 +124,7 @@ absl::Status RunEncode(const ParsedArgs& args) {
 
 absl::Status RunDecode(const ParsedArgs& args) {
   const SpecialTokens special = args.On("skip-special") ? SpecialTokens::kSkip : SpecialTokens::kKeep;
-  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::Load(args.Text("tokenizer")));
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, LoadTokenizer(args));
   return ConvertLines(args.Text("jsonl"), NumThreads(args), [&](Line* line) -> absl::Status {
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line->in, line->where));
     ASSIGN_OR_RETURN(const std::vector<int64_t> wide,

@@ -110,6 +110,9 @@ absl::StatusOr<int64_t> MicrobatchesToThePeak(const Layout& layout, int64_t all)
     ASSIGN_OR_RETURN(const Simulation run, Simulate(schedule, {.stages = {{.held_bytes = 1}}}));
     return run.ranks[0].peak_bytes;
   };
+  // Of gpipe all are; what the others keep grows no more after a few for each of a rank's stages.
+  if (layout.schedule == "gpipe" || IsScheduleFile(layout)) return all;
+  all = std::min<int64_t>(all, 64);
   ASSIGN_OR_RETURN(const double most, peak(all));
   // From two on: the second finds what the first one left.
   for (int64_t count = 2; count < all; count *= 2) {

@@ -225,8 +225,13 @@ Runner::~Runner() {
 }
 
 absl::Status Runner::Request(const SlotRequest& request) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return SendRequest(socket_.get(), request);
+  absl::Status sent;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    sent = SendRequest(socket_.get(), request);
+  }
+  if (ExitCode(sent) == kExitUnavailable) LookWhetherGone();
+  return sent;
 }
 
 void Runner::LookWhetherGone() {

@@ -62,7 +62,7 @@ class SlotRun {
     } else {
       result_.harness_error = error;
     }
-    if (!error.empty() || result_.harness_error == kRunnerGone) runner_.LookWhetherGone();
+    if (result_.harness_error == kRunnerGone) runner_.LookWhetherGone();
     control_ = FileDescriptor();
     Finish();
     return std::move(result_);

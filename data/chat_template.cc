@@ -285,8 +285,9 @@ absl::Status EncodeSegments(const Tokenizer& tokenizer, const std::vector<ChatSe
           Concat("the tokenizer has no token \"", segment.text,
                  "\", which the chat template needs; the model was not made for this template; add "
                  "the token (in a recipe new_token: \"",
-                 segment.text, "\"), choose the template that the model was made for (of ",
-                 Join(ChatTemplateNames()), "), or go on with a text instead of a chat"));
+                 segment.text,
+                 "\"), go on with texts instead, or choose what the model was made for, chat_template: ",
+                 Join(ChatTemplateNames())));
     }
     out->ids.push_back(*id);
     out->is_answer.push_back(segment.is_answer);

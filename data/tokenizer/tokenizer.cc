@@ -1,11 +1,14 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "core/base/check.h"
 #include "core/base/status.h"
+#include "core/base/strings.h"
 #include "core/io/file.h"
 #include "data/tokenizer/bpe_model.h"
 #include "data/tokenizer/byte_alphabet.h"

@@ -106,9 +106,8 @@ absl::StatusOr<std::string> SourceReader::Find(const std::vector<std::string>& n
       if (FileExists(path)) return path;
     }
   }
-  return MissingError(
-      Concat(JoinPath(folder_, Join(names, " or ")), ": is not there; ", benchmark_,
-             " is read from it; docs/evaluation.md says what it holds; publishers give it away"));
+  return MissingError(Concat(JoinPath(folder_, Join(names, " or ")), ": is not there; ", benchmark_,
+                             " is read from it; docs/evaluation.md says what it holds"));
 }
 
 absl::Status SourceReader::ReadJsonRows(

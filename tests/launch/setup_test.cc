@@ -102,6 +102,17 @@ TEST(DescribePlan, CountsMtpModulesOfRunsOnTextsAlone) {
   EXPECT_NE(DescribePlan(texts, *config, *backend, 0).find("MTP"), std::string::npos);
 }
 
+// What training steps over, and `bench train` times.
+TEST(StepBatchOf, KeepsDocumentsApartWhereTheRecipeDoes) {
+  const Batch batch{
+      .num_sequences = 1, .sequence_length = 4, .tokens = {1, 2, 3, 4, 5}, .document_starts = {{0, 2}}};
+  proto::Recipe recipe;
+  EXPECT_TRUE(StepBatchOf(batch, recipe).document_starts.empty());
+  recipe.mutable_data()->set_document_mask(true);
+  EXPECT_EQ(StepBatchOf(batch, recipe).document_starts, batch.document_starts);
+  EXPECT_EQ(StepBatchOf(batch, recipe).tokens.size(), 5u);
+}
+
 // More ranks may take what one does not: that is said, and why.
 TEST(DescribePlan, SaysWhyOneRankAloneIsRefused) {
   const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});

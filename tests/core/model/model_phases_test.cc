@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 
+#include "core/model/score.h"
 #include "gtest/gtest.h"
 #include "tests/core/model/tiny_models.h"
 
@@ -186,6 +187,16 @@ TEST_P(ModelPhasesTest, LossesAloneMoveNoGradient) {
   for (const NamedGradient& gradient : GradientsOf(tiny)) {
     EXPECT_EQ(gradient.values, std::vector<float>(gradient.values.size(), 0.0f)) << gradient.name;
   }
+}
+
+TEST_P(ModelPhasesTest, ScoringKeepsNothingOfALayer) {
+  TinyModel tiny(config());
+  const std::vector<int32_t> tokens = TinyTokens(1, 11), starts = {0, 11};
+  Microbatch scored = tiny.NewMicrobatch(), kept = tiny.NewMicrobatch();
+  ScoreSequences(tiny.model, tiny.bench.context(), scored, std::span(tokens).first(11), starts);
+  kept.LoadRagged(tiny.bench.stream(), std::span(tokens).first(11), starts);
+  tiny.model.Forward(tiny.bench.context(), {.gradients = false}, kept);
+  EXPECT_LT(scored.saved.activations().peak_bytes(), kept.saved.activations().peak_bytes());
 }
 
 // Documents of one sequence that do not see each other score as sequences of their own: rotary positions

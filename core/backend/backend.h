@@ -111,6 +111,12 @@ class Backend : public Allocator {
   virtual void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) = 0;
   virtual void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) = 0;
 
+  // Bytes of a weight [groups, out, in] packed for products in 8 bits. 0: this backend has none; then the
+  // other two are not called.
+  virtual int64_t Int8Bytes(const Shape& shape) const = 0;
+  virtual void PackInt8(Stream& stream, const PackInt8Args& args) = 0;
+  virtual void Int8MatMul(Stream& stream, const Int8MatMulArgs& args) = 0;
+
   virtual void Embedding(Stream& stream, const EmbeddingArgs& args) = 0;
   virtual void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) = 0;
   virtual void RmsNorm(Stream& stream, const RmsNormArgs& args) = 0;

@@ -71,6 +71,29 @@ struct GroupedMatMulArgs {
   TensorView rounded_y = {};
 };
 
+// The weights of a product in 8 bits, which decoding may use (Decoder, DecoderOptions::int8). In each stretch
+// of 128 terms of a row of x, and of a row of w (the last may be shorter), with a = max |v|
+//   v ~ round(127 v / a) * a / 127, to even;
+// sums of a stretch are exact integers, and those of a row's stretches are added in fp32, in order. A stretch
+// with an element that is not finite makes NaN.
+struct Int8Weight {
+  Shape shape;        // [groups, out, in]
+  TensorView packed;  // u8 [Backend::Int8Bytes(shape)], in a backend's own order
+};
+struct PackInt8Args {
+  TensorView w;  // [groups, out, in] act
+  Int8Weight to;
+};
+// y [R, out] = x [R, in] act · w[g]ᵀ (+ bias [out] f32), y: act or f32; group g owns rows [offsets[g],
+// offsets[g + 1]), without offsets one group has all.
+struct Int8MatMulArgs {
+  TensorView x;
+  Int8Weight w;
+  TensorView y;
+  TensorView offsets = {};  // [groups + 1] i64
+  TensorView bias = {};     // of one group
+};
+
 // One product a head: c[t, h] = a[t, h] · w[h]ᵀ. What absorbed MLA does on both sides of its latent cache.
 struct HeadMatMulArgs {
   TensorView a;  // [T, H, k] act

@@ -123,6 +123,43 @@ void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args) {
       [&] { context.backend.GroupedMatMul(context.stream, args); });
 }
 
+namespace {
+
+void CheckInt8(const Context& context, const Int8Weight& w) {
+  CHECK_EQ(w.shape.rank(), 3);
+  const int64_t bytes = context.backend.Int8Bytes(w.shape);
+  CHECK_GT(bytes, 0) << context.backend.Name() << " has no products in 8 bits";
+  CheckFlat(w.packed, "packed", DType::kU8, bytes);
+}
+
+}  // namespace
+
+void PackInt8(const Context& context, const PackInt8Args& args) {
+  CHECK(IsAct(args.w.dtype)) << "w is " << args.w;
+  CheckShape(args.w, "w", args.w.dtype, args.to.shape);
+  CheckInt8(context, args.to);
+  Run(context, "PackInt8", 2.0 * args.w.elements(), Bytes(args.w, args.to.packed),
+      [&] { context.backend.PackInt8(context.stream, args); });
+}
+
+void Int8MatMul(const Context& context, const Int8MatMulArgs& args) {
+  CheckInt8(context, args.w);
+  const int64_t groups = args.w.shape[0], out = args.w.shape[1], in = args.w.shape[2];
+  const int64_t rows = args.x.rows();
+  const DType act = args.x.dtype;
+  CHECK(IsAct(act)) << "x is " << args.x;
+  CheckMatrix(args.x, "x", act, rows, in);
+  CHECK(args.y.dtype == DType::kF32 || args.y.dtype == act) << "y is " << args.y << ", act is " << act;
+  CheckMatrix(args.y, "y", args.y.dtype, rows, out);
+  CHECK(args.offsets || groups == 1) << groups << " groups without offsets";
+  if (args.offsets) CheckFlat(args.offsets, "offsets", DType::kI64, groups + 1);
+  CHECK(!args.bias || groups == 1) << "a bias of " << groups << " groups";
+  if (args.bias) CheckFlat(args.bias, "bias", DType::kF32, out);
+  Run(context, args.offsets ? "Grouped forward INT8" : "MatMul NT INT8", 2.0 * rows * in * out,
+      Bytes(args.x, args.w.packed, args.y, args.bias),
+      [&] { context.backend.Int8MatMul(context.stream, args); });
+}
+
 void HeadMatMul(const Context& context, const HeadMatMulArgs& args) {
   CHECK(args.a.shape.rank() == 3 && args.w.shape.rank() == 3) << "a is " << args.a << ", w is " << args.w;
   const DType act = args.a.dtype;

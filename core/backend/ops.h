@@ -14,6 +14,8 @@ void Accumulate(const Context& context, const AccumulateArgs& args);
 void Round(const Context& context, const RoundArgs& args);
 void MatMul(const Context& context, const MatMulArgs& args);
 void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args);
+void PackInt8(const Context& context, const PackInt8Args& args);
+void Int8MatMul(const Context& context, const Int8MatMulArgs& args);
 void HeadMatMul(const Context& context, const HeadMatMulArgs& args);
 void Embedding(const Context& context, const EmbeddingArgs& args);
 void EmbeddingBackward(const Context& context, const EmbeddingBackwardArgs& args);

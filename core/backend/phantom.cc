@@ -80,6 +80,11 @@ class Phantom final : public PhantomBackend {
   void MatMul(Stream&, const MatMulArgs&) override {}
   void GroupedMatMul(Stream&, const GroupedMatMulArgs&) override {}
   void HeadMatMul(Stream&, const HeadMatMulArgs&) override {}
+  int64_t Int8Bytes(const Shape& shape) const override {
+    return like_ != nullptr ? like_->Int8Bytes(shape) : 0;
+  }
+  void PackInt8(Stream&, const PackInt8Args&) override {}
+  void Int8MatMul(Stream&, const Int8MatMulArgs&) override {}
   void Embedding(Stream&, const EmbeddingArgs&) override {}
   void EmbeddingBackward(Stream&, const EmbeddingBackwardArgs&) override {}
   void RmsNorm(Stream&, const RmsNormArgs&) override {}

@@ -8,14 +8,15 @@
 namespace moebius {
 
 std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
-                                                     DType act, Decoding decoding) {
+                                                     const DecodeWeights& weights, DType act,
+                                                     Decoding decoding) {
   if (const auto* mla = dynamic_cast<const MlaAttention*>(&attention)) {
-    if (decoding == Decoding::kExact) return std::make_unique<CachedMlaExact>(*mla, act);
-    return std::make_unique<CachedMla>(backend, stream, *mla, act);
+    if (decoding == Decoding::kExact) return std::make_unique<CachedMlaExact>(*mla, weights, act);
+    return std::make_unique<CachedMla>(backend, stream, *mla, weights, act);
   }
   const auto* gqa = dynamic_cast<const GqaAttention*>(&attention);
   CHECK(gqa != nullptr) << "no cache for this kind of attention";
-  return std::make_unique<CachedGqa>(*gqa, act);
+  return std::make_unique<CachedGqa>(*gqa, weights, act);
 }
 
 void AttendCaches(const Context& context, const QueryPlaces& places, const CacheQuery& query) {

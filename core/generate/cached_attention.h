@@ -9,7 +9,7 @@
 #include <memory>
 #include <span>
 
-#include "core/layers/layer.h"
+#include "core/generate/decode_weights.h"
 
 namespace moebius {
 
@@ -67,10 +67,11 @@ class CachedAttention {
 // kExact: results have the bits of the training forward's, on a batch-invariant backend.
 enum class Decoding { kFast, kExact };
 
-// For a MlaAttention or GqaAttention with weights of dtype `act`. For fast decoding MLA's up-projection is
-// copied, arranged for the absorbed products; see Refresh.
+// For a MlaAttention or GqaAttention of activations `act`; `weights` outlive it. For fast decoding MLA's
+// up-projection is copied, arranged for the absorbed products; see Refresh.
 std::unique_ptr<CachedAttention> MakeCachedAttention(Backend& backend, Stream& stream, const Layer& attention,
-                                                     DType act, Decoding decoding);
+                                                     const DecodeWeights& weights, DType act,
+                                                     Decoding decoding);
 
 // DecodeAttention of queries in turns: q [n * B, H, d], k and v the caches of the B slots, o [n * B, H, dv].
 struct CacheQuery {

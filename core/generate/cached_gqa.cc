@@ -22,11 +22,7 @@ int64_t CachedGqa::bytes_per_token() const { return 2 * shape_.kv_heads * shape_
 TensorView CachedGqa::Heads(const Context& context, TensorView x, int64_t heads, const Parameter& weight,
                             const Parameter* bias, const Parameter* norm) const {
   const TensorView out = context.scratch.New(act_, {x.rows(), heads, shape_.head_dim});
-  MatMul(context, {.a = x,
-                   .b = weight.weight(),
-                   .c = out.Reshape({x.rows(), heads * shape_.head_dim}),
-                   .transpose_b = Transpose::kYes,
-                   .bias = bias != nullptr ? bias->weight() : TensorView()});
+  weights_.Multiply(context, x, weight, out.Reshape({x.rows(), heads * shape_.head_dim}), bias);
   if (norm == nullptr) return out;
   ArenaScope scope(context.scratch);
   RmsNorm(context, {.x = out,
@@ -99,10 +95,8 @@ void CachedGqa::AttendNewest(const Context& context, const QueryPlaces& places, 
 }
 
 void CachedGqa::Output(const Context& context, TensorView o, TensorView y) const {
-  MatMul(context, {.a = o.Reshape({o.shape[0], shape_.heads * shape_.head_dim}),
-                   .b = layer_.parameters().o->weight(),
-                   .c = y,
-                   .transpose_b = Transpose::kYes});
+  weights_.Multiply(context, o.Reshape({o.shape[0], shape_.heads * shape_.head_dim}), *layer_.parameters().o,
+                    y);
 }
 
 }  // namespace moebius

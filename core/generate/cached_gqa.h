@@ -2,13 +2,15 @@
 #pragma once
 
 #include "core/generate/cached_attention.h"
+#include "core/generate/decode_weights.h"
 #include "core/layers/gqa_attention.h"
 
 namespace moebius {
 
 class CachedGqa final : public CachedAttention {
  public:
-  CachedGqa(const GqaAttention& layer, DType act) : layer_(layer), shape_(layer.shape()), act_(act) {}
+  CachedGqa(const GqaAttention& layer, const DecodeWeights& weights, DType act)
+      : layer_(layer), weights_(weights), shape_(layer.shape()), act_(act) {}
 
   void Refresh(Backend&, Stream&) override {}
   void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;
@@ -29,6 +31,7 @@ class CachedGqa final : public CachedAttention {
   void Output(const Context& context, TensorView o, TensorView y) const;
 
   const GqaAttention& layer_;
+  const DecodeWeights& weights_;
   const GqaShape shape_;
   const DType act_;
   Tensor k_;  // [slots, capacity, G * head_dim]

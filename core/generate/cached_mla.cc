@@ -16,9 +16,10 @@ void Upload(Backend& backend, Stream& stream, const std::vector<float>& values, 
 
 }  // namespace
 
-CachedMla::CachedMla(Backend& backend, Stream& stream, const MlaAttention& layer, DType act)
+CachedMla::CachedMla(Backend& backend, Stream& stream, const MlaAttention& layer,
+                     const DecodeWeights& weights, DType act)
     : layer_(layer),
-      projections_(layer, act),
+      projections_(layer, weights, act),
       shape_(layer.shape()),
       act_(act),
       w_uk_(backend, act, {shape_.heads, shape_.kv_lora_rank, shape_.nope_dim}),

@@ -8,7 +8,8 @@ namespace moebius {
 
 class CachedMla final : public CachedAttention {
  public:
-  CachedMla(Backend& backend, Stream& stream, const MlaAttention& layer, DType act);
+  CachedMla(Backend& backend, Stream& stream, const MlaAttention& layer, const DecodeWeights& weights,
+            DType act);
 
   void Refresh(Backend& backend, Stream& stream) override;
   void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;

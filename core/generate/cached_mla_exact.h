@@ -10,8 +10,8 @@ namespace moebius {
 
 class CachedMlaExact final : public CachedAttention {
  public:
-  CachedMlaExact(const MlaAttention& layer, DType act)
-      : projections_(layer, act), shape_(layer.shape()), act_(act) {}
+  CachedMlaExact(const MlaAttention& layer, const DecodeWeights& weights, DType act)
+      : projections_(layer, weights, act), shape_(layer.shape()), act_(act) {}
 
   void Refresh(Backend&, Stream&) override {}
   void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;

@@ -44,17 +44,21 @@ Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const Dec
       vocab_(model.config().vocab_size),
       scratch_(backend),
       context_{backend, stream, scratch_, options.profile},
+      weights_(model, backend, options.int8 ? DecodeWeights::Format::kInt8 : DecodeWeights::Format::kOwn,
+               options.drafts),
       records_(options.record && options.profile == nullptr && !options.drafts && StaysHere(model)) {
   const StageRange& stage = model.options().stage;
   CHECK(stage.embedding && stage.head && stage.first_layer == 0) << "generation needs the whole model";
   CHECK_EQ(static_cast<int64_t>(model.blocks().size()), model.config().num_hidden_layers);
   CHECK_GE(options.prefill_tokens, 1);
   CHECK(!options.exact || backend.batch_invariant()) << "exact decoding needs a batch-invariant backend";
+  CHECK(!(options.exact && options.int8)) << "nothing in 8 bits is exact";
+  weights_.Refresh(context_);
   const Decoding decoding = options.exact ? Decoding::kExact : Decoding::kFast;
   for (const auto& block : model.blocks()) {
-    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), act_, decoding));
+    attention_.push_back(MakeCachedAttention(backend, stream, block->attention(), weights_, act_, decoding));
   }
-  if (options.drafts) drafts_ = std::make_unique<DraftModule>(model, backend, stream, decoding);
+  if (options.drafts) drafts_ = std::make_unique<DraftModule>(model, weights_, backend, stream, decoding);
   if (options.routes) {
     const ModelConfig& config = model.config();
     CHECK_LT(config.n_routed_experts, int64_t{kNoRoute});
@@ -68,6 +72,7 @@ void Decoder::Refresh() {
   lengths_.clear();
   routes_.clear();
   num_logits_ = 0;
+  weights_.Refresh(context_);
   for (const auto& attention : attention_) attention->Refresh(backend_, stream_);
   if (drafts_ != nullptr) drafts_->Refresh(backend_, stream_);
 }
@@ -314,7 +319,7 @@ void Decoder::Run(const Call& call, TensorView logits) {
     if (call.routes && block.moe() != nullptr) {
       routes = call.routes.Rows(moe_layer++ * call.ids.elements(), n.rows());
     }
-    add = ForwardMlp(context_, block, n, h, y, routes);
+    add = ForwardMlp(context_, weights_, block, n, h, y, routes);
   }
   AddNorm(context_, h, add, model_.final_norm(), n);
   if (call.next) {
@@ -322,7 +327,7 @@ void Decoder::Run(const Call& call, TensorView logits) {
     n = Gather(context_, n, call.newest);
   }
   if (call.hidden) Cast(context_, n, call.hidden);
-  model_.head().Logits(context_, n, logits);
+  weights_.Multiply(context_, n, *model_.head().weight(), logits);
 }
 
 void Decoder::Copy(int64_t from, int64_t to) {

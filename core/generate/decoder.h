@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "core/generate/cached_attention.h"
+#include "core/generate/decode_weights.h"
 #include "core/generate/draft_module.h"
 #include "core/model/model.h"
 
@@ -27,6 +28,9 @@ struct DecoderOptions {
   // model whose products do not round (Rounding::kNone) and whose experts are all here. The backend must be
   // batch-invariant, for both. Steps are somewhat slower, and MLA caches whole keys and values.
   bool exact = false;
+  // Multiplies by 8-bit copies of the model's matrices, half again as large as they are in bf16, which the
+  // backend must have products for: logits are off by about a hundredth of their deviation. Not with `exact`.
+  bool int8 = false;
   // Speculative decoding: steps may append a second token, which the model's MTP module drafts. The model has
   // one. Prefill then runs the whole last layer, and steps are not recorded.
   bool drafts = false;
@@ -41,8 +45,8 @@ class Decoder {
   Decoder(const Model& model, Backend& backend, Stream& stream, const DecoderOptions& options);
 
   // The weights have changed where they lie, as an optimizer changes them. All slots become free, as what
-  // they hold is of the weights before, and MLA's absorbed products are arranged again (in fast mode; else
-  // there is nothing to do). Memory and recordings stay.
+  // they hold is of the weights before; 8-bit copies and MLA's absorbed products are made again (in exact
+  // mode there is nothing to do). Memory and recordings stay.
   void Refresh();
 
   const DecoderOptions& options() const { return options_; }
@@ -111,6 +115,7 @@ class Decoder {
   int64_t max_positions_;
   Arena scratch_;
   Context context_;
+  DecodeWeights weights_;
   std::vector<std::unique_ptr<CachedAttention>> attention_;  // of each block
   std::unique_ptr<DraftModule> drafts_;
   int64_t slots_ = 0;

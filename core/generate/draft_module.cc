@@ -18,11 +18,14 @@ const MtpModule& FirstModule(const Model& model) {
 
 }  // namespace
 
-DraftModule::DraftModule(const Model& model, Backend& backend, Stream& stream, Decoding decoding)
+DraftModule::DraftModule(const Model& model, const DecodeWeights& weights, Backend& backend, Stream& stream,
+                         Decoding decoding)
     : model_(model),
       module_(FirstModule(model)),
+      weights_(weights),
       act_(model.options().storage.act),
-      attention_(MakeCachedAttention(backend, stream, module_.block().attention(), act_, decoding)) {}
+      attention_(MakeCachedAttention(backend, stream, module_.block().attention(), weights, act_, decoding)) {
+}
 
 void DraftModule::Reserve(const Context& context, int64_t slots, int64_t capacity) {
   Backend& backend = context.backend;
@@ -46,9 +49,7 @@ DraftModule::Entered DraftModule::Enter(const Context& context, const TokenPlace
   AddNorm(context, hidden, {}, module_.hidden_norm(), joined.Columns(width, width));
   Entered out{
       .x = scratch.New(act_, {tokens, width}), .n = scratch.New(act_, {tokens, width}), .projected = {}};
-  MatMul(
-      context,
-      {.a = joined, .b = module_.projection().weight().weight(), .c = out.x, .transpose_b = Transpose::kYes});
+  weights_.Multiply(context, joined, module_.projection().weight(), out.x);
   AddNorm(context, out.x, {}, module_.block().norm1(), out.n);
   out.projected = attention_->Append(context, places, out.n);
   return out;
@@ -61,9 +62,9 @@ void DraftModule::Leave(const Context& context, const QueryPlaces& queries, cons
   const TensorView y = context.scratch.New(act_, newest.x.shape);
   attention_->AttendNewest(context, queries, newest.n, newest.projected, y);
   AddNorm(context, newest.x, y, block.norm2(), newest.n);
-  const TensorView add = ForwardMlp(context, block, newest.n, newest.x, y);
+  const TensorView add = ForwardMlp(context, weights_, block, newest.n, newest.x, y);
   AddNorm(context, newest.x, add, module_.output_norm(), newest.n);
-  model_.head().Logits(context, newest.n, logits);
+  weights_.Multiply(context, newest.n, *model_.head().weight(), logits);
 }
 
 void DraftModule::AppendPrompts(const Context& context, const TokenPlaces& places, TensorView hidden,

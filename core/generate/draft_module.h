@@ -23,8 +23,9 @@ struct DraftPair {
 
 class DraftModule {
  public:
-  // The model has an MTP module, and outlives this.
-  DraftModule(const Model& model, Backend& backend, Stream& stream, Decoding decoding);
+  // The model has an MTP module; both outlive this.
+  DraftModule(const Model& model, const DecodeWeights& weights, Backend& backend, Stream& stream,
+              Decoding decoding);
 
   // As in CachedAttention.
   void Refresh(Backend& backend, Stream& stream) { attention_->Refresh(backend, stream); }
@@ -61,6 +62,7 @@ class DraftModule {
 
   const Model& model_;
   const MtpModule& module_;
+  const DecodeWeights& weights_;
   const DType act_;
   std::unique_ptr<CachedAttention> attention_;
   int64_t capacity_ = 0;

@@ -5,14 +5,14 @@
 namespace moebius {
 namespace {
 
-void ForwardDense(const Context& context, const SwiGluMlp& mlp, TensorView x, TensorView y) {
+void ForwardDense(const Context& context, const DecodeWeights& weights, const SwiGluMlp& mlp, TensorView x,
+                  TensorView y) {
   ArenaScope scope(context.scratch);
   const TensorView gate_up = context.scratch.New(x.dtype, {x.rows(), mlp.gate_up().out()});
   const TensorView h = context.scratch.New(x.dtype, {x.rows(), mlp.down().in()});
-  MatMul(context,
-         {.a = x, .b = mlp.gate_up().weight().weight(), .c = gate_up, .transpose_b = Transpose::kYes});
+  weights.Multiply(context, x, mlp.gate_up().weight(), gate_up);
   SwiGlu(context, {.gate_up = gate_up, .h = h});
-  MatMul(context, {.a = h, .b = mlp.down().weight().weight(), .c = y, .transpose_b = Transpose::kYes});
+  weights.Multiply(context, h, mlp.down().weight(), y);
 }
 
 struct Chosen {
@@ -44,7 +44,8 @@ Chosen ChooseExperts(const Context& context, const MoeMlp& moe, TensorView x, Te
   return chosen;
 }
 
-TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const TokenExchange::Dispatched& in) {
+TensorView ForwardExperts(const Context& context, const DecodeWeights& weights, const MoeMlp& moe,
+                          const TokenExchange::Dispatched& in) {
   const MoeParameters& p = moe.parameters();
   const int64_t rows = in.rows.rows(), intermediate = p.down->shape()[2];
   const DType act = in.rows.dtype;
@@ -52,26 +53,20 @@ TensorView ForwardExperts(const Context& context, const MoeMlp& moe, const Token
   ArenaScope scope(context.scratch);
   const TensorView gate_up = context.scratch.New(act, {rows, 2 * intermediate});
   const TensorView h = context.scratch.New(act, {rows, intermediate});
-  GroupedMatMul(context, {.kind = GroupedKind::kForward,
-                          .x = in.rows,
-                          .w = p.gate_up->weight(),
-                          .y = gate_up,
-                          .offsets = in.offsets});
+  weights.MultiplyExperts(context, in.rows, in.offsets, *p.gate_up, gate_up);
   SwiGlu(context, {.gate_up = gate_up, .row_weights = in.row_weights, .h = h});
-  GroupedMatMul(
-      context,
-      {.kind = GroupedKind::kForward, .x = h, .w = p.down->weight(), .y = out, .offsets = in.offsets});
+  weights.MultiplyExperts(context, h, in.offsets, *p.down, out);
   return out;
 }
 
-TensorView ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, TensorView h, TensorView y,
-                      TensorView routes) {
+TensorView ForwardMoe(const Context& context, const DecodeWeights& weights, const MoeMlp& moe, TensorView x,
+                      TensorView h, TensorView y, TensorView routes) {
   ArenaScope scope(context.scratch);
   TokenExchange& exchange = moe.exchange();
   const Chosen chosen = ChooseExperts(context, moe, x, routes);
   const auto handle = exchange.PostDispatch(context, context.scratch, x, chosen.experts, chosen.weights);
-  if (moe.has_shared()) ForwardDense(context, moe.shared(), x, y);
-  const TensorView out = ForwardExperts(context, moe, exchange.WaitDispatch(context, *handle));
+  if (moe.has_shared()) ForwardDense(context, weights, moe.shared(), x, y);
+  const TensorView out = ForwardExperts(context, weights, moe, exchange.WaitDispatch(context, *handle));
   exchange.PostCombine(context, *handle, out);
   const TensorView sum = moe.has_shared() ? y : h;
   exchange.WaitCombine(context, *handle, sum, sum);
@@ -80,10 +75,10 @@ TensorView ForwardMoe(const Context& context, const MoeMlp& moe, TensorView x, T
 
 }  // namespace
 
-TensorView ForwardMlp(const Context& context, const Block& block, TensorView x, TensorView h, TensorView y,
-                      TensorView routes) {
-  if (block.moe() != nullptr) return ForwardMoe(context, *block.moe(), x, h, y, routes);
-  ForwardDense(context, *block.dense(), x, y);
+TensorView ForwardMlp(const Context& context, const DecodeWeights& weights, const Block& block, TensorView x,
+                      TensorView h, TensorView y, TensorView routes) {
+  if (block.moe() != nullptr) return ForwardMoe(context, weights, *block.moe(), x, h, y, routes);
+  ForwardDense(context, weights, *block.dense(), x, y);
   return y;
 }
 

@@ -19,7 +19,7 @@ void Norm(const Context& context, TensorView x, const Parameter& gain) {
 TensorView MlaProjections::Latents(const Context& context, TensorView x, TensorView positions) const {
   const MlaParameters& p = layer_.parameters();
   const TensorView a = context.scratch.New(act_, {x.rows(), shape_.a_dim()});
-  MatMul(context, {.a = x, .b = p.a->weight(), .c = a, .transpose_b = Transpose::kYes});
+  weights_.Multiply(context, x, *p.a, a);
   if (shape_.q_lora_rank > 0) Norm(context, a.Columns(0, shape_.q_lora_rank), *p.q_norm);
   Norm(context, KvLatent(a), *p.kv_norm);
   Rotate(context, RopeKey(a), positions);
@@ -28,20 +28,15 @@ TensorView MlaProjections::Latents(const Context& context, TensorView x, TensorV
 
 TensorView MlaProjections::Query(const Context& context, TensorView x, TensorView latents) const {
   const TensorView q = context.scratch.New(act_, {x.rows(), shape_.heads * shape_.qk_dim()});
-  MatMul(context, {.a = shape_.q_lora_rank > 0 ? latents.Columns(0, shape_.q_lora_rank) : x,
-                   .b = layer_.parameters().q->weight(),
-                   .c = q,
-                   .transpose_b = Transpose::kYes});
+  weights_.Multiply(context, shape_.q_lora_rank > 0 ? latents.Columns(0, shape_.q_lora_rank) : x,
+                    *layer_.parameters().q, q);
   return q.Reshape({x.rows(), shape_.heads, shape_.qk_dim()});
 }
 
 TensorView MlaProjections::KeysAndValues(const Context& context, TensorView latents) const {
   const int64_t width = shape_.nope_dim + shape_.v_dim;
   const TensorView kv = context.scratch.New(act_, {latents.rows(), shape_.heads * width});
-  MatMul(context, {.a = KvLatent(latents),
-                   .b = layer_.parameters().kv->weight(),
-                   .c = kv,
-                   .transpose_b = Transpose::kYes});
+  weights_.Multiply(context, KvLatent(latents), *layer_.parameters().kv, kv);
   return kv.Reshape({latents.rows(), shape_.heads, width});
 }
 
@@ -52,10 +47,7 @@ void MlaProjections::Rotate(const Context& context, TensorView x, TensorView pos
 }
 
 void MlaProjections::Output(const Context& context, TensorView o, TensorView y) const {
-  MatMul(context, {.a = o.Reshape({y.rows(), shape_.heads * shape_.v_dim}),
-                   .b = layer_.parameters().o->weight(),
-                   .c = y,
-                   .transpose_b = Transpose::kYes});
+  weights_.Multiply(context, o.Reshape({y.rows(), shape_.heads * shape_.v_dim}), *layer_.parameters().o, y);
 }
 
 }  // namespace moebius

@@ -1,13 +1,15 @@
 // What both caches of MLA do with tokens before and after attention.
 #pragma once
 
+#include "core/generate/decode_weights.h"
 #include "core/layers/mla_attention.h"
 
 namespace moebius {
 
 class MlaProjections {
  public:
-  MlaProjections(const MlaAttention& layer, DType act) : layer_(layer), shape_(layer.shape()), act_(act) {}
+  MlaProjections(const MlaAttention& layer, const DecodeWeights& weights, DType act)
+      : layer_(layer), weights_(weights), shape_(layer.shape()), act_(act) {}
 
   const MlaShape& shape() const { return shape_; }
 
@@ -32,6 +34,7 @@ class MlaProjections {
 
  private:
   const MlaAttention& layer_;
+  const DecodeWeights& weights_;
   const MlaShape shape_;
   const DType act_;
 };

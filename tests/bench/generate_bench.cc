@@ -4,9 +4,9 @@
 // cpu or cuda. With a batch of one the line has the share of the measured read bandwidth at which weights are
 // read. In the environment: PROFILE=1 adds the time of every kernel (it slows the run, on a GPU much),
 // RECORD=0 makes every call of every step where steps would be replayed, TOP_K=N draws among the N best, on
-// the host, EXACT=1 decodes with the bits of the training forward, DRAFTS=1 gives the model an MTP module and
-// drafts with it: random weights accept nearly none, so tokens/s times (1 + acceptance) is what a trained
-// module would give.
+// the host, EXACT=1 decodes with the bits of the training forward, INT8=1 with weights of 8 bits, DRAFTS=1
+// gives the model an MTP module and drafts with it: random weights accept nearly none, so tokens/s times (1 +
+// acceptance) is what a trained module would give.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -115,6 +115,8 @@ int Main(int argc, char** argv) {
     if (!text.ok()) return std::fprintf(stderr, "%s\n", text.status().ToString().c_str()), 66;
     config = *ConfigFromJson(*text, name);
   }
+  const char* int8_text = std::getenv("INT8");
+  const bool int8 = int8_text != nullptr && *int8_text == '1';
   const char* drafts_text = std::getenv("DRAFTS");
   const bool drafts = drafts_text != nullptr && *drafts_text == '1';
   config.num_nextn_predict_layers = drafts ? 1 : 0;
@@ -130,6 +132,7 @@ int Main(int argc, char** argv) {
                   {.profile = profiling ? &profile : nullptr,
                    .record = record == nullptr || *record != '0',
                    .exact = exact,
+                   .int8 = int8,
                    .drafts = drafts});
   std::vector<GenerateRequest> requests;
   for (int64_t i = 0; i < batch; ++i) {

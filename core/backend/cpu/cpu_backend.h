@@ -48,6 +48,9 @@ class CpuBackend : public Backend {
   void MatMul(Stream& stream, const MatMulArgs& args) override;
   void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) override;
   void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) override;
+  int64_t Int8Bytes(const Shape& shape) const override;
+  void PackInt8(Stream& stream, const PackInt8Args& args) override;
+  void Int8MatMul(Stream& stream, const Int8MatMulArgs& args) override;
   void Embedding(Stream& stream, const EmbeddingArgs& args) override;
   void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) override;
   void RmsNorm(Stream& stream, const RmsNormArgs& args) override;

@@ -24,10 +24,12 @@ bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+bool HasVnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 bool HasBF16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
 bool HasBF16Dots() { return HasBF16() && __builtin_cpu_is("amd"); }
 #else
 bool HasAvx512() { return false; }
+bool HasVnni() { return false; }
 bool HasBF16() { return false; }
 bool HasBF16Dots() { return false; }
 #endif

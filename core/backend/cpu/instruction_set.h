@@ -7,6 +7,7 @@ namespace moebius {
 
 std::string InstructionSetName();  // the set that Highway's dispatch picks: "AVX2", "AVX3", ...
 bool HasAvx512();                  // AVX-512 F, BW, DQ, VL: oneDNN's fp32 products run at full speed
+bool HasVnni();                    // AVX512-VNNI
 bool HasBF16();                    // AVX512-BF16 (every processor with AMX has it too)
 
 // AVX512-BF16 whose dot products (vdpbf16ps) outrun fp32: twice its rate on AMD's Zen 4 and 5. Intel's take

@@ -59,6 +59,9 @@ class CudaBackend final : public Backend {
   void MatMul(Stream& stream, const MatMulArgs& args) override;
   void GroupedMatMul(Stream& stream, const GroupedMatMulArgs& args) override;
   void HeadMatMul(Stream& stream, const HeadMatMulArgs& args) override;
+  int64_t Int8Bytes(const Shape&) const override { return 0; }
+  void PackInt8(Stream&, const PackInt8Args&) override { CHECK(false) << "no products in 8 bits"; }
+  void Int8MatMul(Stream&, const Int8MatMulArgs&) override { CHECK(false) << "no products in 8 bits"; }
   void Embedding(Stream& stream, const EmbeddingArgs& args) override;
   void EmbeddingBackward(Stream& stream, const EmbeddingBackwardArgs& args) override;
   void RmsNorm(Stream& stream, const RmsNormArgs& args) override;

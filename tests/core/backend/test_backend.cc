@@ -74,6 +74,9 @@ class WaitingBackend final : public Backend {
   void Round(Stream& s, const RoundArgs& a) override { Call(&Backend::Round, s, a); }
   void MatMul(Stream& s, const MatMulArgs& a) override { Call(&Backend::MatMul, s, a); }
   void GroupedMatMul(Stream& s, const GroupedMatMulArgs& a) override { Call(&Backend::GroupedMatMul, s, a); }
+  int64_t Int8Bytes(const Shape& shape) const override { return to_->Int8Bytes(shape); }
+  void PackInt8(Stream& s, const PackInt8Args& a) override { Call(&Backend::PackInt8, s, a); }
+  void Int8MatMul(Stream& s, const Int8MatMulArgs& a) override { Call(&Backend::Int8MatMul, s, a); }
   void HeadMatMul(Stream& s, const HeadMatMulArgs& a) override { Call(&Backend::HeadMatMul, s, a); }
   void Embedding(Stream& s, const EmbeddingArgs& a) override { Call(&Backend::Embedding, s, a); }
   void EmbeddingBackward(Stream& s, const EmbeddingBackwardArgs& a) override {

@@ -74,14 +74,12 @@ TEST_P(DecoderOfEveryModel, SequencesOfDifferentLengthsDecodeTogetherAsAlone) {
   }
 }
 
-TEST_P(DecoderOfEveryModel, Bf16WeightsDecodeNearTheirTrainingForward) {
-  TinyModel tiny(TinyConfig(GetParam()), DType::kBF16);
-  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
-  decoder.Reserve(4, 64);
-  // Rounding flips near-ties of the router, which moves the logits at once: the median position must agree.
+// The median over positions of the logits' mean error, in parts of their mean size. Rounding flips near-ties
+// of the router, which moves the logits at once: the median position must agree.
+double MedianError(TinyModel& tiny, Decoder& decoder) {
   std::vector<double> errors;
   for (int s = 0; s < 4; ++s) {
-    Ids ids = RandomIds("bf16" + std::to_string(s), 5 + s, 113);
+    Ids ids = RandomIds("rounded" + std::to_string(s), 5 + s, 113);
     std::vector<float> logits = Prefill(decoder, {ids});
     for (const int32_t next : RandomIds("more" + std::to_string(s), 12, 113)) {
       const std::vector<float> want = tiny.Logits(ids);
@@ -97,7 +95,52 @@ TEST_P(DecoderOfEveryModel, Bf16WeightsDecodeNearTheirTrainingForward) {
     decoder.Drop(0);
   }
   std::sort(errors.begin(), errors.end());
-  EXPECT_LT(errors[errors.size() / 2], 0.03);
+  return errors[errors.size() / 2];
+}
+
+TEST_P(DecoderOfEveryModel, Bf16WeightsDecodeNearTheirTrainingForward) {
+  TinyModel tiny(TinyConfig(GetParam()), DType::kBF16);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {});
+  decoder.Reserve(4, 64);
+  EXPECT_LT(MedianError(tiny, decoder), 0.03);
+}
+
+TEST_P(DecoderOfEveryModel, WeightsOf8BitsDecodeNearTheirTrainingForward) {
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    TinyModel tiny(TinyConfig(GetParam()), act);
+    Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {.int8 = true});
+    decoder.Reserve(4, 64);
+    const double error = MedianError(tiny, decoder);
+    EXPECT_LT(error, 0.08);  // 0.033 to 0.052
+    EXPECT_GT(error, 1e-3) << "nothing was rounded";
+  }
+}
+
+TEST(DecoderTest, WeightsOf8BitsFollowTheModels) {
+  TinyModel tiny(TinyConfig("qwen3_moe"), DType::kF32);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {.int8 = true});
+  decoder.Reserve(1, 64);
+  const Ids ids = RandomIds("prompt", 9, 113);
+  const std::vector<float> before = Prefill(decoder, {ids});
+  for (const auto& parameter : tiny.model().parameters().all()) {
+    if (!parameter->decays()) continue;
+    std::vector<float> w =
+        GetParameter(tiny.backend(), tiny.stream(), *parameter, 0, parameter->shape().elements());
+    for (float& v : w) v *= 2;
+    SetParameter(tiny.backend(), tiny.stream(), *parameter, 0, w);
+  }
+  decoder.Refresh();
+  const std::vector<float> after = Prefill(decoder, {ids});
+  EXPECT_NE(after, before);
+  Decoder anew(tiny.model(), tiny.backend(), tiny.stream(), {.int8 = true});
+  anew.Reserve(1, 64);
+  EXPECT_EQ(Prefill(anew, {ids}), after);
+}
+
+TEST(DecoderTest, NothingIn8BitsIsExact) {
+  TinyModel tiny(TinyConfig("llama"), DType::kF32, MakeCpuBackend({.threads = 1, .batch_invariant = true}));
+  EXPECT_DEATH(Decoder(tiny.model(), tiny.backend(), tiny.stream(), {.exact = true, .int8 = true}),
+               "nothing in 8 bits is exact");
 }
 
 TEST(DecoderTest, DroppingASequenceMovesTheLastIntoItsSlot) {

@@ -122,6 +122,9 @@ class PlainBackend final : public Backend {
     }
   }
   void HeadMatMul(Stream&, const HeadMatMulArgs&) override { CHECK(false) << "not used by layers"; }
+  int64_t Int8Bytes(const Shape&) const override { return 0; }
+  void PackInt8(Stream&, const PackInt8Args&) override { CHECK(false) << "not used by layers"; }
+  void Int8MatMul(Stream&, const Int8MatMulArgs&) override { CHECK(false) << "not used by layers"; }
 
   void Embedding(Stream&, const EmbeddingArgs& a) override {
     for (int64_t t = 0; t < a.out.rows(); ++t) {

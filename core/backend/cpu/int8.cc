@@ -1,0 +1,334 @@
+#include "core/backend/cpu/int8.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/backend/cpu/instruction_set.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/backend/cpu/int8.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+//
+#include "core/backend/cpu/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace moebius::HWY_NAMESPACE {
+namespace {
+
+using I32 = hn::RebindToSigned<F32>;
+using VI = hn::Vec<I32>;
+
+// x in 8 bits: to [padded] = round(x * 127 / max |x|), 0 from n on; the scale, and the sum of all of `to`. A
+// scale is NaN where an element is not finite.
+template <typename T, typename X>
+std::pair<float, int32_t> RoundStretch(const T* x, int64_t n, int64_t padded, X* to) {
+  HWY_ALIGN float values[kInt8Stretch + HWY_MAX_BYTES / sizeof(float)] = {};
+  VF largest = Set(0), zero = Set(0);
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
+    const VF v = Load(x + i, part);
+    largest = hn::Max(largest, hn::Abs(v));
+    zero = hn::MulAdd(v, Set(0), zero);  // NaN for what is not finite
+    Store(v, values + i, part);
+  });
+  const float amax = Max(largest);
+  const float inverse = amax > 1e-30f ? 127 / amax : 0;
+  VI sum = hn::Zero(I32());
+  HWY_ALIGN X rounded[kInt8Stretch + HWY_MAX_BYTES / sizeof(float)];
+  for (int64_t i = 0; i < padded; i += Lanes()) {
+    const VI q = hn::NearestInt(hn::Mul(Load(values + i), Set(inverse)));
+    sum = hn::Add(sum, q);
+    hn::StoreU(hn::DemoteTo(hn::Rebind<X, I32>(), q), hn::Rebind<X, I32>(), rounded + i);
+  }
+  std::memcpy(to, rounded, padded * sizeof(X));
+  return {amax / 127 + Sum(zero), hn::GetLane(hn::SumOfLanes(I32(), sum))};
+}
+
+template <typename T>
+void PackPanel(const TensorView& w, int64_t panel, uint8_t* to) {
+  const int64_t in = w.cols(), first = panel * kInt8Panel;
+  const int64_t outputs = std::min(kInt8Panel, w.rows() - first);
+  for (int64_t k = 0; k < in; k += kInt8Stretch) {
+    const int64_t n = std::min(kInt8Stretch, in - k), steps = (n + 3) / 4;
+    float scales[kInt8Panel] = {};
+    std::memset(to, 128, steps * 4 * kInt8Panel);
+    for (int64_t j = 0; j < outputs; ++j) {
+      int8_t row[kInt8Stretch];
+      scales[j] =
+          RoundStretch(static_cast<const T*>(w.data) + (first + j) * w.stride + k, n, 4 * steps, row).first;
+      for (int64_t i = 0; i < steps; ++i) {
+        uint32_t four;
+        std::memcpy(&four, row + 4 * i, 4);
+        four ^= 0x80808080u;  // + 128
+        std::memcpy(to + (i * kInt8Panel + j) * 4, &four, 4);
+      }
+    }
+    to += steps * 4 * kInt8Panel;
+    std::memcpy(to, scales, sizeof(scales));
+    to += sizeof(scales);
+  }
+}
+
+void PackPanelOf(const TensorView& w, int64_t panel, uint8_t* to) {
+  w.dtype == DType::kBF16 ? PackPanel<BF16>(w, panel, to) : PackPanel<float>(w, panel, to);
+}
+
+template <typename T, typename X>
+void RoundRows(const TensorView& x, int64_t begin, int64_t end, const Int8Rows& to) {
+  const int64_t in = x.cols(), stretches = Int8Stretches(in);
+  for (int64_t r = begin; r < end; ++r) {
+    for (int64_t s = 0; s < stretches; ++s) {
+      const int64_t k = s * kInt8Stretch, n = std::min(kInt8Stretch, in - k);
+      const auto [scale, sum] =
+          RoundStretch(static_cast<const T*>(x.data) + r * x.stride + k, n,
+                       std::min(kInt8Stretch, to.terms - k), static_cast<X*>(to.values) + r * to.terms + k);
+      to.scales[r * stretches + s] = scale;
+      to.starts[r * stretches + s] = -128 * sum;
+    }
+  }
+}
+
+void RoundRowsOf(const TensorView& x, int64_t begin, int64_t end, Int8Dots dots, const Int8Rows& to) {
+  if (x.dtype == DType::kBF16) {
+    (dots == Int8Dots::kVnni ? RoundRows<BF16, int8_t> : RoundRows<BF16, int16_t>)(x, begin, end, to);
+  } else {
+    (dots == Int8Dots::kVnni ? RoundRows<float, int8_t> : RoundRows<float, int16_t>)(x, begin, end, to);
+  }
+}
+
+// How four terms of a row of x are multiplied with those of a panel's 16 outputs, whose sums are kVectors
+// vectors. Sums() puts the outputs in order, as floats, into `to`.
+
+#if HWY_TARGET == HWY_AVX3
+struct VnniDot {
+  using X = int8_t;
+  static constexpr int kVectors = 1;
+  static constexpr int kRows = 8;
+  static constexpr int PanelsOf(int rows) { return rows <= 4 ? 4 : 3; }  // 24 sums, in 32 registers
+  static HWY_INLINE VI Start(int32_t start) { return hn::Set(I32(), start); }
+  static HWY_INLINE VI Terms(const X* x) {
+    int32_t word;
+    std::memcpy(&word, x, sizeof(word));
+    return hn::Set(I32(), word);
+  }
+  static HWY_INLINE VI Weights(const uint8_t* w, int) {
+    return hn::LoadU(I32(), reinterpret_cast<const int32_t*>(w));
+  }
+  static HWY_INLINE VI Add(VI x, VI w, VI sum) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
+    return sum;
+  }
+  static HWY_INLINE VF Sums(const VI* sums, int) { return hn::ConvertTo(F32(), sums[0]); }
+};
+#endif
+
+#if HWY_TARGET == HWY_SCALAR
+struct WideDot {
+  using X = int16_t;
+  static constexpr int kVectors = kInt8Panel;
+  static constexpr int kRows = 1;
+  static constexpr int PanelsOf(int) { return 1; }
+  struct Four {
+    int32_t of[4];
+  };
+  static VI Start(int32_t start) { return hn::Set(I32(), start); }
+  template <typename T>
+  static Four Read(const T* p) {
+    return {{p[0], p[1], p[2], p[3]}};
+  }
+  static Four Terms(const X* x) { return Read(x); }
+  static Four Weights(const uint8_t* w, int output) { return Read(w + 4 * output); }
+  static VI Add(Four x, Four w, VI sum) {
+    int32_t dot = 0;
+    for (int i = 0; i < 4; ++i) dot += x.of[i] * w.of[i];
+    return hn::Add(sum, hn::Set(I32(), dot));
+  }
+  static VF Sums(const VI* sums, int i) { return hn::ConvertTo(F32(), sums[i]); }
+};
+#else
+// Both operands are widened to 16 bits, neighbours multiplied and added to a lane of 32: an output has two.
+struct WideDot {
+  using X = int16_t;
+  using I16 = hn::Repartition<int16_t, I32>;
+  using V16 = hn::Vec<I16>;
+  static constexpr int kLanes = static_cast<int>(hn::MaxLanes(I32()));
+  static constexpr int kVectors = 2 * static_cast<int>(kInt8Panel) / kLanes;
+  static constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 8 : 2;
+  static constexpr int PanelsOf(int) { return 1; }
+  static HWY_INLINE VI Start(int32_t start) { return hn::Set(I32(), start / 2); }  // even: -128 times a sum
+  static HWY_INLINE V16 Terms(const X* x) {
+    int64_t word;
+    std::memcpy(&word, x, sizeof(word));
+    return hn::BitCast(I16(), hn::Set(hn::Repartition<int64_t, I32>(), word));
+  }
+  static HWY_INLINE V16 Weights(const uint8_t* w, int vector) {
+    return hn::PromoteTo(I16(), hn::LoadU(hn::Rebind<uint8_t, I16>(), w + vector * 2 * kLanes));
+  }
+  static HWY_INLINE VI Add(V16 x, V16 w, VI sum) {
+    VI rest = hn::Zero(I32());
+    sum = hn::ReorderWidenMulAccumulate(I32(), x, w, sum, rest);
+    return hn::Add(sum, rest);
+  }
+  static HWY_INLINE VF Sums(const VI* sums, int i) {
+    const VI low = sums[2 * i], high = sums[2 * i + 1];
+    return hn::ConvertTo(F32(), hn::Add(hn::ConcatEven(I32(), high, low), hn::ConcatOdd(I32(), high, low)));
+  }
+};
+#endif
+
+// Stores `sums`, a row's outputs from `column` on.
+template <typename Y>
+void PutRow(const Int8Product& p, int64_t row, int64_t column, int64_t n, const float* sums) {
+  Y* y = static_cast<Y*>(p.y.data) + row * p.y.stride + column;
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
+    VF sum = Load(sums + i, part);
+    if (p.bias != nullptr) sum = hn::Add(sum, Load(p.bias + column + i, part));
+    Store(sum, y + i, part);
+  });
+}
+
+// kRows rows from `row` on with kPanels panels from `panel` on.
+template <class Dot, int kRows, int kPanels>
+void Tile(const Int8Product& p, int64_t row, int64_t panel) {
+  constexpr int kVectors = kPanels * Dot::kVectors;
+  constexpr int64_t kOutputs = kPanels * kInt8Panel;
+  const int64_t stretches = Int8Stretches(p.in), terms = p.x->terms, panel_bytes = Int8PanelBytes(p.in);
+  const auto* x = static_cast<const typename Dot::X*>(p.x->values) + row * terms;
+  const float* x_scales = p.x->scales + row * stretches;
+  const int32_t* starts = p.x->starts + row * stretches;
+  const uint8_t* w = p.w + panel * panel_bytes;
+  HWY_ALIGN float out[kRows * kOutputs] = {};
+  for (int64_t s = 0; s < stretches; ++s) {
+    const int64_t n = std::min(kInt8Stretch, terms - s * kInt8Stretch);
+    VI sums[kRows][kVectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = Dot::Start(starts[r * stretches + s]);
+    }
+    for (int64_t k = 0; k < n; k += 4, x += 4, w += 4 * kInt8Panel) {
+      decltype(Dot::Weights(w, 0)) weights[kVectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        weights[v] = Dot::Weights(w + v / Dot::kVectors * panel_bytes, v % Dot::kVectors);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const auto four = Dot::Terms(x + r * terms);
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = Dot::Add(four, weights[v], sums[r][v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < kPanels; ++c) {
+      const float* w_scales = reinterpret_cast<const float*>(w + c * panel_bytes);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kInt8Panel; i += Lanes()) {
+        const VF scale = Load(w_scales + i);
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+          float* to = out + r * kOutputs + c * kInt8Panel + i;
+          const VF sum = Dot::Sums(sums[r] + c * Dot::kVectors, static_cast<int>(i / Lanes()));
+          Store(hn::MulAdd(sum, hn::Mul(scale, Set(x_scales[r * stretches + s])), Load(to)), to);
+        }
+      }
+    }
+    w += kInt8Panel * sizeof(float);
+  }
+  const int64_t column = panel * kInt8Panel, outputs = std::min(kOutputs, p.y.cols() - column);
+  for (int r = 0; r < kRows; ++r) {
+    (p.y.dtype == DType::kBF16 ? PutRow<BF16> : PutRow<float>)(p, row + r, column, outputs,
+                                                               out + r * kOutputs);
+  }
+}
+
+// Tile<Dot, rows, panels>, for the number of both at run time.
+template <class Dot, int kRows = Dot::kRows, int kPanels = Dot::PanelsOf(kRows)>
+HWY_INLINE void TileOf(int64_t rows, int64_t panels, const Int8Product& p, int64_t row, int64_t panel) {
+  if (rows < kRows) {
+    if constexpr (kRows > 1) TileOf<Dot, kRows - 1>(rows, panels, p, row, panel);
+  } else if (panels < kPanels) {
+    if constexpr (kPanels > 1) TileOf<Dot, kRows, kPanels - 1>(rows, panels, p, row, panel);
+  } else {
+    Tile<Dot, kRows, kPanels>(p, row, panel);
+  }
+}
+
+// Few panels stay in the first-level cache while all rows pass them.
+template <class Dot>
+void Compute(const Int8Product& p) {
+  const int64_t blocks = (p.rows + Dot::kRows - 1) / Dot::kRows;
+  const int64_t panels = Dot::PanelsOf(static_cast<int>((p.rows + blocks - 1) / blocks));
+  for (int64_t panel = p.begin; panel < p.end; panel += panels) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t row = p.rows * b / blocks, rows = p.rows * (b + 1) / blocks - row;
+      TileOf<Dot>(rows, std::min(panels, p.end - panel), p, p.row + row, panel);
+    }
+  }
+}
+
+void ComputeOf(const Int8Product& p, [[maybe_unused]] Int8Dots dots) {
+#if HWY_TARGET == HWY_AVX3
+  if (dots == Int8Dots::kVnni) return Compute<VnniDot>(p);
+#endif
+  Compute<WideDot>(p);
+}
+
+}  // namespace
+}  // namespace moebius::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moebius {
+
+HWY_EXPORT(PackPanelOf);
+HWY_EXPORT(RoundRowsOf);
+HWY_EXPORT(ComputeOf);
+
+namespace {
+
+int64_t Terms(int64_t in) { return (in + 3) / 4 * 4; }
+int64_t ValueBytes(int64_t rows, int64_t in, Int8Dots dots) {
+  const int64_t bytes = rows * Terms(in) * (dots == Int8Dots::kVnni ? 1 : 2);
+  return (bytes + 63) / 64 * 64;
+}
+
+}  // namespace
+
+int64_t Int8PanelBytes(int64_t in) {
+  return kInt8Panel * (Terms(in) + Int8Stretches(in) * static_cast<int64_t>(sizeof(float)));
+}
+
+void PackInt8Panel(const TensorView& w, int64_t panel, uint8_t* to) {
+  HWY_DYNAMIC_DISPATCH(PackPanelOf)(w, panel, to);
+}
+
+Int8Dots ChooseInt8Dots() {
+  // Found once, as ChooseUnit (attention.cc) does; Highway must have chosen its AVX3 code too.
+  static const bool vnni = (hwy::SupportedTargets() & HWY_AVX3) != 0 && HasVnni();
+  return vnni ? Int8Dots::kVnni : Int8Dots::kWidened;
+}
+
+int64_t Int8Rows::Bytes(int64_t rows, int64_t in, Int8Dots dots) {
+  return ValueBytes(rows, in, dots) + rows * Int8Stretches(in) * 8;
+}
+
+Int8Rows Int8Rows::At(void* memory, int64_t rows, int64_t in, Int8Dots dots) {
+  float* scales = reinterpret_cast<float*>(static_cast<char*>(memory) + ValueBytes(rows, in, dots));
+  return {.terms = Terms(in),
+          .values = memory,
+          .scales = scales,
+          .starts = reinterpret_cast<int32_t*>(scales + rows * Int8Stretches(in))};
+}
+
+void RoundInt8Rows(const TensorView& x, int64_t begin, int64_t end, Int8Dots dots, const Int8Rows& to) {
+  HWY_DYNAMIC_DISPATCH(RoundRowsOf)(x, begin, end, dots, to);
+}
+
+void Int8Compute(const Int8Product& product, Int8Dots dots) {
+  HWY_DYNAMIC_DISPATCH(ComputeOf)(product, dots);
+}
+
+}  // namespace moebius
+#endif  // HWY_ONCE

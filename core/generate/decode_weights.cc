@@ -1,0 +1,54 @@
+#include "core/generate/decode_weights.h"
+
+#include "core/backend/ops.h"
+
+namespace moebius {
+namespace {
+
+Shape ShapeOf(const Parameter& w) {  // [groups, out, in]
+  const Shape& shape = w.shape();
+  return shape.rank() == 3 ? shape : Shape{1, shape[0], shape[1]};
+}
+
+}  // namespace
+
+DecodeWeights::DecodeWeights(const Model& model, Backend& backend, Format format, bool drafts) {
+  if (format == Format::kOwn) return;
+  for (const auto& parameter : model.parameters().all()) {
+    const ParameterSpec& spec = parameter->spec();
+    const bool table = parameter.get() == model.embedding_table() && parameter.get() != model.head().weight();
+    if (spec.shape.rank() < 2 || spec.keep_f32 || table || (spec.mtp && !drafts)) continue;
+    const int64_t bytes = backend.Int8Bytes(ShapeOf(*parameter));
+    CHECK_GT(bytes, 0) << backend.Name() << " has no products in 8 bits";
+    packed_.emplace(parameter.get(), Tensor(backend, DType::kU8, {bytes}));
+  }
+}
+
+void DecodeWeights::Refresh(const Context& context) const {
+  for (const auto& [parameter, packed] : packed_) {
+    const Shape shape = ShapeOf(*parameter);
+    PackInt8(context, {.w = parameter->weight().Reshape(shape), .to = {shape, packed}});
+  }
+}
+
+void DecodeWeights::Multiply(const Context& context, TensorView x, const Parameter& w, TensorView y,
+                             const Parameter* bias) const {
+  const TensorView added = bias != nullptr ? bias->weight() : TensorView();
+  if (const auto packed = packed_.find(&w); packed != packed_.end()) {
+    Int8MatMul(context, {.x = x, .w = {ShapeOf(w), packed->second}, .y = y, .bias = added});
+  } else {
+    MatMul(context, {.a = x, .b = w.weight(), .c = y, .transpose_b = Transpose::kYes, .bias = added});
+  }
+}
+
+void DecodeWeights::MultiplyExperts(const Context& context, TensorView x, TensorView offsets,
+                                    const Parameter& w, TensorView y) const {
+  if (const auto packed = packed_.find(&w); packed != packed_.end()) {
+    Int8MatMul(context, {.x = x, .w = {w.shape(), packed->second}, .y = y, .offsets = offsets});
+  } else {
+    GroupedMatMul(context,
+                  {.kind = GroupedKind::kForward, .x = x, .w = w.weight(), .y = y, .offsets = offsets});
+  }
+}
+
+}  // namespace moebius

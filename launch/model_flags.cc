@@ -43,6 +43,9 @@ std::vector<Flag> ModelFlags() {
            .fallback = "auto",
            .help = "dtype of weights and activations; auto: bf16 if the checkpoint is not fp32",
            .choices = {"auto", "fp32", "bf16"}},
+          {.name = "int8",
+           .kind = FlagKind::kSwitch,
+           .help = "multiply by weights of 8 bits: faster, less precise (CPU)"},
           DeviceFlag(),
           ThreadsFlag()};
 }
@@ -62,8 +65,9 @@ DeviceOptions DeviceOf(const ParsedArgs& args) {
 
 absl::StatusOr<std::unique_ptr<LanguageModel>> LoadAsked(const ParsedArgs& args, const std::string& folder,
                                                          const std::optional<ChatTemplate>& chat) {
-  return LanguageModel::Load(folder,
-                             {.device = DeviceOf(args), .compute = args.Text("compute"), .chat = chat});
+  return LanguageModel::Load(
+      folder,
+      {.device = DeviceOf(args), .compute = args.Text("compute"), .int8 = args.On("int8"), .chat = chat});
 }
 
 std::vector<Flag> Joined(std::vector<Flag> flags, const std::vector<std::vector<Flag>>& more) {

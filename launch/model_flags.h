@@ -23,7 +23,7 @@ std::vector<Flag> SamplingFlags(const SamplingFallbacks& fallbacks);
 // UsageError for values that do not go together.
 absl::StatusOr<SamplingParams> SamplingOf(const ParsedArgs& args);
 
-// --compute, --device, --threads.
+// --compute, --int8, --device, --threads.
 std::vector<Flag> ModelFlags();
 DeviceOptions DeviceOf(const ParsedArgs& args);
 // The folder of the model that a command's MODEL names (ModelFolderOf), whose files have the hashes of its

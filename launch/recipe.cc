@@ -68,8 +68,7 @@ class Checker {
       for (int j = 0; j < i; ++j) {
         if (r_.stage(j).name() == stage.name()) {
           Add("", Concat("stage[", i, "].name is ", stage.name(), " like that of stage[", j,
-                         "]; names tell stages "
-                         "apart; choose another"));
+                         "]; names tell stages apart; choose another"));
         }
       }
     }
@@ -82,8 +81,7 @@ class Checker {
     if (!r_.init().has_from() && !r_.has_model()) {
       Add("",
           "neither init.from nor model is given; a run needs weights or shapes; add init { from: \"DIR\" } "
-          "or "
-          "model { ... }");
+          "or model { ... }");
     }
     if (r_.init().random() && !r_.init().has_from()) {
       Add("init.random",
@@ -122,8 +120,7 @@ class Checker {
     if ((task == proto::GRPO || task == proto::REJECTION) && !asks) {
       Add("",
           "problems is missing; task GRPO asks them and rewards the answers; add problems { kind: \"sort\" } "
-          "or "
-          "problems { jsonl: \"FILE\" }");
+          "or problems { jsonl: \"FILE\" }");
     }
     if ((task == proto::SFT || task == proto::DISTILL) && !asks && r_.sft().data().empty()) {
       Add("", Concat("sft.data is missing; task ", proto::Task_Name(task),
@@ -147,8 +144,11 @@ class Checker {
     if (exact && r_.device() == proto::CUDA) {
       Add("rl.rollout",
           "rl.rollout is EXACT on device CUDA; only the CPU's kernels give a row the same bits in every "
-          "batch; set "
-          "rl.rollout: FAST, which measures the gap and corrects for it");
+          "batch; set rl.rollout: FAST, which measures the gap and corrects for it");
+    }
+    if (r_.rl().rollout() == proto::Rl::INT8 && r_.device() == proto::CUDA) {
+      Add("rl.rollout",
+          "rl.rollout is INT8 on device CUDA; only the CPU has products in 8 bits; set rl.rollout: FAST");
     }
   }
 

@@ -218,6 +218,7 @@ absl::Status RunGenerate(const ParsedArgs& args) {
     return UsageError("--logprobs needs --json or --batch; a text has no place for them; add --json");
   ASSIGN_OR_RETURN(const std::string folder, VerifiedModelFolder(args.positional()[0]));
   ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, MakeBackend(DeviceOf(args)));
+  if (args.On("int8")) RETURN_IF_ERROR(DecodeWeights::CheckInt8(*backend));
   const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kCompute);
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(folder));
   ASSIGN_OR_RETURN(const Text text, Text::Load(folder, config));
@@ -234,7 +235,7 @@ absl::Status RunGenerate(const ParsedArgs& args) {
                "a model that was trained with one"));
   }
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(folder, *backend, *stream, options));
-  Decoder decoder(*loaded.model, *backend, *stream, {.drafts = options.mtp});
+  Decoder decoder(*loaded.model, *backend, *stream, {.int8 = args.On("int8"), .drafts = options.mtp});
 
   Run run{decoder, text.tokenizer(), std::move(requests), args.Integer("batch-size")};
   const auto start = std::chrono::steady_clock::now();

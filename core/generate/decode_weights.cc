@@ -1,6 +1,8 @@
 #include "core/generate/decode_weights.h"
 
 #include "core/backend/ops.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
 
 namespace moebius {
 namespace {
@@ -11,6 +13,12 @@ Shape ShapeOf(const Parameter& w) {  // [groups, out, in]
 }
 
 }  // namespace
+
+absl::Status DecodeWeights::CheckInt8(const Backend& backend) {
+  if (backend.Int8Bytes({1, 1, 1}) > 0) return absl::OkStatus();
+  return UsageError(Concat("weights of 8 bits on ", backend.Name(),
+                           ", which has no products in 8 bits; leave --int8 out, or take --device cpu"));
+}
 
 DecodeWeights::DecodeWeights(const Model& model, Backend& backend, Format format, bool drafts) {
   if (format == Format::kOwn) return;

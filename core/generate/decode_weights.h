@@ -5,6 +5,7 @@
 
 #include <unordered_map>
 
+#include "absl/status/status.h"
 #include "core/model/model.h"
 
 namespace moebius {
@@ -12,8 +13,11 @@ namespace moebius {
 class DecodeWeights {
  public:
   enum class Format { kOwn, kInt8 };
+  // UsageError where the backend has no products in 8 bits.
+  static absl::Status CheckInt8(const Backend& backend);
+
   // Of all that decoding reads; of MTP modules too where `drafts`. The model outlives this. kInt8 needs a
-  // backend with such products (Backend::Int8Bytes).
+  // backend that CheckInt8 accepts.
   DecodeWeights(const Model& model, Backend& backend, Format format, bool drafts);
 
   // The copies are made again, where they lie.

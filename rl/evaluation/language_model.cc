@@ -45,13 +45,14 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::st
     if (end) out->stop_ids_.push_back(*end);
   }
   ASSIGN_OR_RETURN(out->backend_, MakeBackend(options.device));
+  if (options.int8) RETURN_IF_ERROR(DecodeWeights::CheckInt8(*out->backend_));
   out->stream_ = out->backend_->NewStream(StreamKind::kCompute);
   ModelOptions model_options;
   model_options.storage = {.act = act, .training = false};
   model_options.mtp = false;
   ASSIGN_OR_RETURN(out->loaded_, LoadModel(folder, *out->backend_, *out->stream_, model_options));
-  out->decoder_ =
-      std::make_unique<Decoder>(*out->loaded_.model, *out->backend_, *out->stream_, DecoderOptions{});
+  out->decoder_ = std::make_unique<Decoder>(*out->loaded_.model, *out->backend_, *out->stream_,
+                                            DecoderOptions{.int8 = options.int8});
   return out;
 }
 

@@ -25,12 +25,14 @@ absl::StatusOr<std::optional<ChatTemplate>> ChatTemplateOfFlag(const std::string
 struct LanguageModelOptions {
   DeviceOptions device = {};
   std::string compute = "auto";  // "fp32", "bf16"; auto: bf16 unless the checkpoint is stored in fp32
+  bool int8 = false;             // decodes with weights of 8 bits
   std::optional<ChatTemplate> chat = {};
 };
 
 class LanguageModel {
  public:
-  // MissingError without config.json, weights or tokenizer.json.
+  // MissingError without config.json, weights or tokenizer.json, UsageError for int8 where the device has
+  // none.
   static absl::StatusOr<std::unique_ptr<LanguageModel>> Load(const std::string& folder,
                                                              const LanguageModelOptions& options);
 

@@ -172,6 +172,7 @@ RolloutOptions RolloutOptionsOf(const proto::Rl& rl, int64_t max_length, uint64_
 
 DecoderOptions DecoderOptionsOf(const proto::Rl& rl, const Trainer& trainer) {
   return {.exact = rl.rollout() == proto::Rl::EXACT && trainer.context().backend.batch_invariant(),
+          .int8 = rl.rollout() == proto::Rl::INT8,
           .drafts = rl.drafts()};
 }
 

@@ -28,8 +28,8 @@ struct DecoderOptions {
   // model whose products do not round (Rounding::kNone) and whose experts are all here. The backend must be
   // batch-invariant, for both. Steps are somewhat slower, and MLA caches whole keys and values.
   bool exact = false;
-  // Multiplies by 8-bit copies of the model's matrices, half again as large as they are in bf16, which the
-  // backend must have products for: logits are off by about a hundredth of their deviation. Not with `exact`.
+  // Multiplies by 8-bit copies of the model's matrices, which take half the memory of bf16 ones beside them
+  // (decode_weights.h): faster, and less precise (docs/performance.md has both). Not with `exact`.
   bool int8 = false;
   // Speculative decoding: steps may append a second token, which the model's MTP module drafts. The model has
   // one. Prefill then runs the whole last layer, and steps are not recorded.

@@ -1,9 +1,9 @@
 """Decoding of a model with random weights: moebius against transformers' generate, in turns, 2 threads each.
 
-    /opt/torch/bin/python tests/bench/decode_bench.py GENERATE_BENCH MODEL [BATCH [TURNS]]
+    [INT8=1] /opt/torch/bin/python tests/bench/decode_bench.py GENERATE_BENCH MODEL [BATCH [TURNS]]
 
 MODEL is a folder with the config.json of a DeepseekV3ForCausalLM. A turn runs PyTorch's product of 1024 cubed, moebius in
-bf16 (the median of generate_bench's rounds), transformers in fp32 with its loop over experts, and moebius again: prompts
+bf16, with INT8=1 with weights of 8 bits (the median of generate_bench's rounds), transformers in fp32 with its loop over experts, and moebius again: prompts
 of 64 tokens, 32 new ones. The machine's speed changes while one looks on, so the ratio of a turn is what counts.
 """
 

@@ -88,6 +88,19 @@ TEST_F(ModelFolder, IsNotReadWhereOnlyTrainingReads) {
   EXPECT_EQ(VerifiedModelFolder(model_).value_or("refused"), model_);
 }
 
+TEST_F(ModelFolder, AnswersWithWeightsOf8Bits) {
+  const std::vector<std::string> flags = {
+      "--batch", folder_.File("ids.jsonl"), "--logprobs", "--threads", "1", "--max-new", "3"};
+  std::vector<std::string> rounded = flags;
+  rounded.push_back("--int8");
+  ASSERT_EQ(Run(GenerateVerbs(), "generate", flags), 0) << error_;
+  const std::string own = out_;
+  ASSERT_EQ(Run(GenerateVerbs(), "generate", rounded), 0) << error_;
+  EXPECT_NE(out_, own) << "nothing was rounded";
+  EXPECT_EQ(Run(ChatVerbs(), "chat", {"--int8", "--threads", "1"}), 0) << error_;
+  EXPECT_EQ(Run(EvalVerbs(), "eval", {"sort", "--int8", "--limit", "1", "--threads", "1"}), 0) << error_;
+}
+
 TEST_F(ModelFolder, EndsScoreWith76WhereItsNumbersAreNone) {
   std::filesystem::remove(folder_.File("model/manifest.json"));
   std::string bytes = folder_.Read("model/model.safetensors");

@@ -82,6 +82,9 @@ def refuse_reinforcement():
     refuse("a coefficient without kl", GRPO + TOKENIZER + SORT + "rl { kl_coefficient: 0.1 }", 64, "rl.kl")
     refuse("drafts without an MTP module", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 3 drafts: true }", 64,
            "rl.drafts", "MTP module")
+    for rollout in ("EXACT", "INT8"):
+        refuse(f"{rollout} on a GPU", "device: CUDA\n" + GRPO + TOKENIZER + SORT + RL.replace("}", f"rollout: {rollout} }}"), 64,
+               "rl.rollout", "FAST")
     refuse("kl in the reward without kl", GRPO + TOKENIZER + SORT + "rl { kl_in_reward: true }", 64, "rl.kl")
     refuse("replay of routes without experts", GRPO + TOKENIZER + SORT +
            "rl { group_size: 4 max_new: 3 routing_replay: ROLLOUT }", 64, "rl.routing_replay", "n_routed_experts")

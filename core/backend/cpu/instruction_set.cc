@@ -24,12 +24,14 @@ bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-bool HasVnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+bool HasAvxVnni() { return __builtin_cpu_supports("avxvnni"); }
 bool HasBF16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
 bool HasBF16Dots() { return HasBF16() && __builtin_cpu_is("amd"); }
 #else
 bool HasAvx512() { return false; }
-bool HasVnni() { return false; }
+bool HasAvx512Vnni() { return false; }
+bool HasAvxVnni() { return false; }
 bool HasBF16() { return false; }
 bool HasBF16Dots() { return false; }
 #endif

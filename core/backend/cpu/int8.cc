@@ -100,26 +100,36 @@ void RoundRowsOf(const TensorView& x, int64_t begin, int64_t end, Int8Dots dots,
 // How four terms of a row of x are multiplied with those of a panel's 16 outputs, whose sums are kVectors
 // vectors. Sums() puts the outputs in order, as floats, into `to`.
 
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 struct VnniDot {
   using X = int8_t;
-  static constexpr int kVectors = 1;
+  static constexpr int kLanes = static_cast<int>(hn::MaxLanes(I32()));
+  static constexpr int kVectors = static_cast<int>(kInt8Panel) / kLanes;
+#if HWY_TARGET == HWY_AVX3  // 24 sums in 32 registers
   static constexpr int kRows = 8;
-  static constexpr int PanelsOf(int rows) { return rows <= 4 ? 4 : 3; }  // 24 sums, in 32 registers
+  static constexpr int PanelsOf(int rows) { return rows <= 4 ? 4 : 3; }
+#else  // 12 in 16
+  static constexpr int kRows = 6;
+  static constexpr int PanelsOf(int rows) { return rows <= 2 ? 2 : 1; }
+#endif
   static HWY_INLINE VI Start(int32_t start) { return hn::Set(I32(), start); }
   static HWY_INLINE VI Terms(const X* x) {
     int32_t word;
     std::memcpy(&word, x, sizeof(word));
     return hn::Set(I32(), word);
   }
-  static HWY_INLINE VI Weights(const uint8_t* w, int) {
-    return hn::LoadU(I32(), reinterpret_cast<const int32_t*>(w));
+  static HWY_INLINE VI Weights(const uint8_t* w, int vector) {
+    return hn::LoadU(I32(), reinterpret_cast<const int32_t*>(w) + vector * kLanes);
   }
   static HWY_INLINE VI Add(VI x, VI w, VI sum) {
+#if HWY_TARGET == HWY_AVX3
     asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
+#else
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.raw) : "x"(w.raw), "x"(x.raw));
+#endif
     return sum;
   }
-  static HWY_INLINE VF Sums(const VI* sums, int) { return hn::ConvertTo(F32(), sums[0]); }
+  static HWY_INLINE VF Sums(const VI* sums, int i) { return hn::ConvertTo(F32(), sums[i]); }
 };
 #endif
 
@@ -269,7 +279,7 @@ void Compute(const Int8Product& p) {
 }
 
 void ComputeOf(const Int8Product& p, [[maybe_unused]] Int8Dots dots) {
-#if HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
   if (dots == Int8Dots::kVnni) return Compute<VnniDot>(p);
 #endif
   Compute<WideDot>(p);
@@ -305,8 +315,11 @@ void PackInt8Panel(const TensorView& w, int64_t panel, uint8_t* to) {
 }
 
 Int8Dots ChooseInt8Dots() {
-  // Found once, as ChooseUnit (attention.cc) does; Highway must have chosen its AVX3 code too.
-  static const bool vnni = (hwy::SupportedTargets() & HWY_AVX3) != 0 && HasVnni();
+  // Found once, as ChooseUnit (attention.cc) does, for the code that Highway has chosen.
+  static const bool vnni = [] {
+    const int64_t targets = hwy::SupportedTargets();
+    return (targets & HWY_AVX3) != 0 ? HasAvx512Vnni() : (targets & HWY_AVX2) != 0 && HasAvxVnni();
+  }();
   return vnni ? Int8Dots::kVnni : Int8Dots::kWidened;
 }
 

@@ -22,7 +22,7 @@ int64_t Int8PanelBytes(int64_t in);
 // Panel `panel` of w [out, in] act.
 void PackInt8Panel(const TensorView& w, int64_t panel, uint8_t* to);
 
-// Which instructions multiply: AVX512-VNNI, or what every processor has.
+// Which instructions multiply: AVX512-VNNI or AVX-VNNI, or what every processor has.
 enum class Int8Dots { kVnni, kWidened };
 Int8Dots ChooseInt8Dots();
 

@@ -17,8 +17,10 @@ int64_t HostEvent::Latest() {
 void HostEvent::Finish(int64_t number) {
   // Notified under the lock: a waiter may destroy the event, or end, as soon as it has the lock.
   std::lock_guard lock(mutex_);
-  Show(number);
-  if (number > done_) done_ = number;
+  if (number > done_) {
+    Show(number);
+    done_ = number;
+  }
   changed_.notify_all();
   for (Stream* stream : polling_) stream->Wake();
   polling_.clear();

@@ -11,8 +11,11 @@ KeptBlocks::~KeptBlocks() {
 KeptBlocks::Block KeptBlocks::Take(int64_t bytes, From from) {
   if (from == From::kKeptFirst) {
     std::lock_guard lock(mutex_);
-    const auto kept = kept_.find(bytes);
-    if (kept != kept_.end() && !kept->second.empty()) {
+    // Routing changes sizes from step to step: what is a little larger serves, or every new size would strand
+    // a block of the one before.
+    const int64_t most = bytes + bytes / 8;
+    for (auto kept = kept_.lower_bound(bytes); kept != kept_.end() && kept->first <= most; ++kept) {
+      if (kept->second.empty()) continue;
       void* const memory = kept->second.back();
       kept->second.pop_back();
       return {memory, true};

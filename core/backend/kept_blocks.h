@@ -1,5 +1,6 @@
 // Memory of a device that stays when it is freed and is handed out again: asking the device for more waits
-// for all of its work. What is kept goes back to the device when it has nothing left.
+// for all of its work. A block serves any size from eight ninths of its own on. What is kept goes back to the
+// device when it has nothing left.
 #pragma once
 
 #include <cstdint>

@@ -313,7 +313,7 @@ std::string PlainText(std::string_view ascii) {
     } else if (c == '~' || IsSpace(c)) {
       out += ' ';
     } else if (c != '$' && c != '{' && c != '}' && c != '`' && c != '"' &&
-               !(c == '*' && i + 1 < ascii.size() && ascii[i + 1] == '*')) {
+               !(c == '*' && (ascii.substr(i + 1, 1) == "*" || (i > 0 && ascii[i - 1] == '*')))) {
       out += c;
     }
   }

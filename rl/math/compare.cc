@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 
 #include "rl/math/clean.h"
@@ -174,6 +175,17 @@ GradeResult Comparer::AnyOrder(const std::vector<int>& gold, const std::vector<i
   return open;
 }
 
+bool Comparer::NamesDiffer(const std::vector<int>& list) const {
+  std::set<char> letters;
+  for (const int element : list) {
+    const Node& node = tree_[element];
+    if (node.op != Op::kRelation || node.text != "=" || tree_.op(node.args[0]) != Op::kSymbol) return false;
+    // x_1 and x_2 are two roots, in any order.
+    if (!letters.insert(tree_[node.args[0]].text[0]).second) return false;
+  }
+  return true;
+}
+
 std::vector<int> Comparer::ByName(const std::vector<int>& list) {
   std::map<std::string, int> named;
   for (const int element : list) {
@@ -201,7 +213,14 @@ GradeResult Comparer::CompareLists(int gold, int answer) {
     if ((ka == "{}" || bare_a) && (kb == "{}" || bare_b)) return AnyOrder(a, b, false);
     return Different("a set against an ordered tuple or interval");
   }
-  if (bare_a && bare_b) return AnyOrder(a, b, true);
+  if (bare_a && bare_b) {
+    // The values of several variables have their order: "x = 1, y = 2" is no "2, 1".
+    const bool named_a = NamesDiffer(a), named_b = NamesDiffer(b);
+    if (named_a == named_b) return AnyOrder(a, b, true);
+    const GradeResult written = InOrder(a, b);
+    return written.outcome == Outcome::kEqual ? written
+                                              : InOrder(named_a ? ByName(a) : a, named_b ? ByName(b) : b);
+  }
   if (bare_a || bare_b) {
     const std::string& kind = bare_a ? kb : ka;
     if (kind == "[]" && a.size() == 2 && b.size() == 2) return Different("a closed interval against a list");

@@ -21,6 +21,8 @@ class Comparer {
   GradeResult CompareLists(int gold, int answer);
   // Of assignments to different names, by these; else as it is.
   std::vector<int> ByName(const std::vector<int>& list);
+  // Whether all are assignments, to symbols of different first letters.
+  bool NamesDiffer(const std::vector<int>& list) const;
   GradeResult InOrder(const std::vector<int>& gold, const std::vector<int>& answer);
   GradeResult AnyOrder(const std::vector<int>& gold, const std::vector<int>& answer, bool repeats_count);
   GradeResult CompareEllipses(int gold, int answer);

@@ -1,5 +1,6 @@
 #include "rl/math/equivalence.h"
 
+#include <cctype>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -24,11 +25,15 @@ std::string Prepare(std::string_view raw) {
   const std::string words = raw.size() < 200 ? PlainWords(raw) : "";
   bool phrase = false;
   for (std::string_view start :
-       {"the answer is ", "the final answer is ", "answer: ", "final answer: ", "answer is "}) {
-    phrase = phrase || words.starts_with(start);
+       {"the answer is", "the final answer is", "so the answer is", "so the final answer is",
+        "answer:", "final answer:", "the final answer:", "answer is", "final answer is"}) {
+    phrase = phrase || (words.starts_with(start) &&
+                        (words.substr(start.size(), 1) == " " || words.substr(start.size(), 1) == ":"));
   }
   if (marked || phrase) {
     const Extracted extracted = ExtractAnswer(raw);
+    if (extracted.found && extracted.where == "answer tag" && extracted.answer.size() < raw.size())
+      return Prepare(extracted.answer);
     if (extracted.found) return ReplaceKnownWords(StripWrappers(ToAscii(extracted.answer)));
   }
   return ReplaceKnownWords(StripWrappers(ToAscii(raw)));
@@ -58,9 +63,24 @@ Work NewWork(const GradeBudget& budget) {
   return work;
 }
 
+// But for those that part words or numbers.
+std::string WithoutSpaces(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto beside = [&](size_t at) {
+      return at < text.size() && std::isalnum(static_cast<unsigned char>(text[at]));
+    };
+    if (text[i] != ' ' || (beside(i - 1) && beside(i + 1))) out += text[i];
+  }
+  return out;
+}
+
 // Texts that are no mathematics are the same if their words are.
 GradeResult CompareWords(std::string_view gold, std::string_view answer, const Parsed& a, const Parsed& b) {
-  if (PlainWords(gold) == PlainWords(answer)) return Equal("the same words");
+  const bool words = gold.find_first_of("\\^_{") == gold.npos && answer.find_first_of("\\^_{") == answer.npos;
+  if (WithoutSpaces(gold) == WithoutSpaces(answer)) return Equal("the same text");
+  // Without its braces, mathematics that cannot be read may be other mathematics.
+  if (words && PlainWords(gold) == PlainWords(answer)) return Equal("the same words");
   if (a.result.over_budget || b.result.over_budget) {
     return Undecided(a.result.over_budget ? "gold: " + a.result.why : "answer: " + b.result.why);
   }

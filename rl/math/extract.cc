@@ -60,12 +60,21 @@ bool Joins(std::string_view between) {
   for (char c : between) {
     if (std::isalpha(static_cast<unsigned char>(c))) {
       words += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    } else if (std::string_view(" ,;$\\()[]{}\n~").find(c) == std::string_view::npos) {
+    } else if (std::string_view(" ,;$\\()[]{}\n~*").find(c) == std::string_view::npos) {
       return false;
     }
   }
-  return words.empty() || words == "or" || words == "and" || words == "textor" || words == "textand" ||
-         words == "quad" || words == "qquad";
+  for (const std::string_view layout : {"qquad", "quad", "text", "mathrm"}) {
+    for (size_t at; (at = words.find(layout)) != words.npos;) words.erase(at, layout.size());
+  }
+  return words.empty() || words == "or" || words == "and";
+}
+
+// What stands between the signs of displayed mathematics, if `text` begins with it.
+std::string_view Displayed(std::string_view text) {
+  const std::string_view close = text.starts_with("\\[") ? "\\]" : text.starts_with("$$") ? "$$" : "";
+  const size_t end = close.empty() ? text.npos : text.find(close, 2);
+  return end == text.npos ? std::string_view() : text.substr(2, end - 2);
 }
 
 size_t FindLastIgnoringCase(std::string_view text, std::string_view lower) {
@@ -114,9 +123,15 @@ Extracted ExtractAnswer(std::string_view text) {
     while (!rest.empty() &&
            (rest.front() == ' ' || rest.front() == ':' || rest.front() == '\n' || rest.front() == '*'))
       rest.remove_prefix(1);
+    if (const std::string_view shown = Displayed(rest); !shown.empty())
+      return {.found = true, .answer = std::string(shown), .where = "phrase"};
     rest = rest.substr(0, rest.find('\n'));
     // A sentence ends at a full stop with a space behind it; a decimal point has none.
     rest = rest.substr(0, rest.find(". "));
+    // What ends emphasis, and what ends the sentence inside of it: **5.**
+    while (rest.size() > 1 &&
+           (rest.back() == ' ' || rest.ends_with("**") || rest.ends_with(".") || rest.ends_with("*")))
+      rest.remove_suffix(1);
     if (rest.empty()) continue;
     return {.found = true, .answer = std::string(rest), .where = "phrase"};
   }

@@ -376,7 +376,7 @@ class Lexer {
     }
     if (AfterAmount()) {
       if (lower == "square" || lower == "sq" || lower == "cubic") return Words(TakePhrase(run), false);
-      if (auto unit = FindUnit(run)) {
+      if (auto unit = IsProduct(run) ? std::nullopt : FindUnit(run)) {
         if (text_.substr(at_).starts_with(" per ")) return Words(TakePhrase(run), false);
         return PushUnit(*unit);
       }
@@ -395,6 +395,12 @@ class Lexer {
                        std::all_of(run.begin(), run.end(), absl::ascii_isupper);
     if (order || run.size() >= 4 || Has(kShortWords, lower)) return Push(TokenKind::kWord, run);
     for (char c : run) Push(TokenKind::kLetter, std::string(1, c));
+  }
+
+  // Such a name where it is more likely a product: 2\pi hr, \frac{2mg}{k}, 2mg\sin x.
+  bool IsProduct(std::string_view run) const {
+    const bool goes_on = !space_ && at_ < text_.size() && (text_[at_] == '}' || text_[at_] == '\\');
+    return MayBeVariables(run) && (tokens_.back().IsCommand("pi") || goes_on);
   }
 
   // From the run just read to the end of the words that follow it: "feet per second".

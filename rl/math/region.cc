@@ -140,8 +140,8 @@ class Builder {
   std::optional<Region> Pair(int left, char sign, int right) {
     if (sign == kIn || sign == kApprox) return std::nullopt;
     int infinite = 0;
-    if (IsInfinite(work_, left, &infinite) || IsInfinite(work_, right, &infinite))
-      return All();  // x < infinity
+    if (IsInfinite(work_, left, &infinite)) return Beside(infinite, Flip(sign));
+    if (IsInfinite(work_, right, &infinite)) return Beside(infinite, sign);
     for (int side : {left, right}) {
       const int other = side == left ? right : left;
       if (tree_.op(side) == Op::kAbs && tree_.Symbols(other).empty() && sign != kEqual && sign != kNotEqual) {
@@ -154,6 +154,12 @@ class Builder {
     const std::optional<Roots> roots = SolveQuadratic(work_, difference, symbols[0]);
     if (!roots) return std::nullopt;
     return FromRoots(*roots, sign);
+  }
+
+  // x SIGN infinity: all numbers or none.
+  static Region Beside(int infinite, char sign) {
+    const bool below = sign == kLess || sign == kLessEqual, above = sign == kGreater || sign == kGreaterEqual;
+    return sign == kNotEqual || (infinite > 0 ? below : above) ? All() : Region();
   }
 
   static char Flip(char sign) {

@@ -83,16 +83,36 @@ constexpr Row kNouns[] = {
 
 // Beside a number these do not count things: the text says something else.
 constexpr std::string_view kNotNouns[] = {
-    "or",        "and",      "to",      "not",       "about",      "approximately", "around",   "between",
-    "maybe",     "is",       "are",     "if",        "unless",     "when",          "for",      "than",
-    "least",     "most",     "either",  "else",      "mod",        "but",           "another",  "also",
-    "almost",    "nearly",   "where",   "with",      "except",     "plus",          "minus",    "times",
-    "over",      "divided",  "both",    "neither",   "no",         "only",          "percent",  "million",
-    "billion",   "thousand", "hundred", "dozen",     "squared",    "cubed",         "more",     "less",
-    "false",     "true",     "wrong",   "incorrect", "correct",    "yes",           "unknown",  "undefined",
-    "error",     "none",     "nothing", "infinite",  "impossible", "fewer",         "millions", "billions",
-    "thousands", "hundreds", "dozens",  "halves",    "thirds",     "fourths",       "fifths",   "sixths",
-    "sevenths",  "eighths",  "ninths",  "tenths",    "hundredths", "thousandths",   "factorial"};
+    "or",        "and",      "to",      "not",        "about",      "approximately", "around",    "between",
+    "maybe",     "is",       "are",     "if",         "unless",     "when",          "for",       "than",
+    "least",     "most",     "either",  "else",       "mod",        "but",           "another",   "also",
+    "almost",    "nearly",   "where",   "with",       "except",     "plus",          "minus",     "times",
+    "over",      "divided",  "both",    "neither",    "no",         "only",          "percent",   "million",
+    "billion",   "thousand", "hundred", "dozen",      "squared",    "cubed",         "more",      "less",
+    "false",     "true",     "wrong",   "incorrect",  "correct",    "yes",           "unknown",   "undefined",
+    "error",     "none",     "nothing", "infinite",   "impossible", "fewer",         "millions",  "billions",
+    "thousands", "hundreds", "dozens",  "halves",     "thirds",     "fourths",       "fifths",    "sixths",
+    "sevenths",  "eighths",  "ninths",  "tenths",     "hundredths", "thousandths",   "factorial", "half",
+    "quarter",   "third",    "fourth",  "fifth",      "sixth",      "seventh",       "eighth",    "ninth",
+    "tenth",     "eleventh", "twelfth", "hundredth",  "thousandth", "elevenths",     "twelfths",  "tens",
+    "zero",      "one",      "two",     "three",      "four",       "five",          "six",       "seven",
+    "eight",     "nine",     "ten",     "eleven",     "twelve",     "lakh",          "crore",     "point",
+    "negative",  "positive", "root",    "inverse",    "base",       "modulo",        "perhaps",   "possibly",
+    "probably",  "cannot",   "can",     "could",      "might",      "may",           "would",     "should",
+    "was",       "were",     "be",      "instead",    "then",       "rather",        "versus",    "vs",
+    "below",     "above",    "under",   "multiplied", "added",      "subtracted",    "doubled",   "tripled",
+    "halved",    "pi",       "infinity"};
+
+// Twenty, fourteen, twentieth, quadrillion, ...
+bool NamesNumber(std::string_view word) {
+  for (const std::string_view tens : {"twen", "thir", "for", "fif", "six", "seven", "eigh", "nine"}) {
+    if (!word.starts_with(tens)) continue;
+    const std::string_view rest = word.substr(tens.size());
+    for (const std::string_view end : {"ty", "tieth", "tieths", "teen", "teenth", "teenths"})
+      if (rest == end) return true;
+  }
+  return word.find("illion") != word.npos || word.starts_with("fourteen");
+}
 
 bool Matches(const Row& row, std::string_view word) {
   std::string_view names = row.names;
@@ -142,6 +162,12 @@ std::optional<Unit> FindUnit(std::string_view word) {
   if (lower == "degree" || lower == "degrees" || lower == "deg") return DegreeUnit();
   // Long names in any case ("Meters"); short symbols as they are ("Mm" is not "mm").
   return word.size() >= 3 ? FindExactly(lower) : std::nullopt;
+}
+
+bool MayBeVariables(std::string_view word) {
+  constexpr std::string_view kNames[] = {"hr", "mg", "gm", "in", "mi", "ft", "lb", "ha", "ms",
+                                         "um", "nm", "mm", "dm", "cl", "dl", "kg", "kW", "Pa"};
+  return std::find(std::begin(kNames), std::end(kNames), word) != std::end(kNames);
 }
 
 std::optional<Unit> ParseUnitText(std::string_view text) {
@@ -205,7 +231,8 @@ std::optional<Unit> NounUnit(std::string_view text) {
       word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     } else if (c == ' ' || c == '-' || c == '.') {
       if (word.empty()) continue;
-      if (std::find(std::begin(kNotNouns), std::end(kNotNouns), word) != std::end(kNotNouns))
+      if (std::find(std::begin(kNotNouns), std::end(kNotNouns), word) != std::end(kNotNouns) ||
+          NamesNumber(word))
         return std::nullopt;
       if (word.size() > 3 && word.back() == 's') word.pop_back();
       noun += (noun.empty() ? "" : " ") + word;

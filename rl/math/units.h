@@ -29,6 +29,8 @@ struct Unit {
 // One word: "cm", "miles", "dollars". Single letters (m, g, s, h, l, N, ...) are units too; whether a letter
 // is meant as one is the caller's question.
 std::optional<Unit> FindUnit(std::string_view word);
+// Whether a unit's name is as likely two variables side by side: hr, mg.
+bool MayBeVariables(std::string_view word);
 // "km/h", "square feet", "m^2", "meters per second", "kg m/s^2". None if a word is no unit.
 std::optional<Unit> ParseUnitText(std::string_view text);
 // A unit for a counted noun; plural and singular are the same noun. None for words that state no count ("or",

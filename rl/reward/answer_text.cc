@@ -80,7 +80,9 @@ std::optional<std::string> FirstNumber(std::string_view text) {
     const bool power = text[end] == 'e' || text[end] == 'E';
     const bool sign = power && end + 1 < text.size() && (text[end + 1] == '-' || text[end + 1] == '+');
     const size_t next = end + (sign ? 2 : 1);
-    if ((power || text[end] == '.' || text[end] == ',') && digit(next)) end = next;
+    // A comma that is followed by three digits separates thousands, another one numbers.
+    const bool thousands = digit(end + 1) && digit(end + 2) && digit(end + 3) && !digit(end + 4);
+    if ((power || text[end] == '.' || (text[end] == ',' && thousands)) && digit(next)) end = next;
   }
   return LastNumber(text.substr(0, end));
 }

@@ -152,7 +152,7 @@ void CudaBackend::AdamW(Stream& stream, const AdamWArgs& args) {
 }
 
 void CudaBackend::SumSquares(Stream& stream, TensorView x, TensorView sum) {
-  // The grid follows from n alone, so every device adds in the same order.
+  // The grid follows from n and the alignment of x alone, so every device adds in the same order.
   constexpr int64_t kMostBlocks = 2112;
   const int64_t n = x.elements();
   const int64_t blocks = std::min(cuda::CeilDiv(n, cuda::kThreads * 16), kMostBlocks);

@@ -44,6 +44,17 @@ TEST(KeptBlocksTest, AFreedBlockIsHandedOutAgainToWhomItSuits) {
   EXPECT_EQ(device.waits, 0);
 }
 
+TEST(KeptBlocksTest, ABlockServesWhatIsALittleSmaller) {
+  Device device;
+  void* const first = device.Take(450).memory;
+  device.blocks->Free(first);
+  EXPECT_NE(device.Take(399).memory, first) << "too much would be left over";
+  EXPECT_EQ(device.Take(400).memory, first);
+  device.blocks->Free(first);
+  EXPECT_EQ(device.Take(450).memory, first) << "it is still of its own size";
+  EXPECT_EQ(device.blocks->bytes(), 849);
+}
+
 TEST(KeptBlocksTest, WhatIsKeptGoesBackWhereTheDeviceHasNothingLeft) {
   Device device;
   void* const kept = device.Take(600).memory;

@@ -110,6 +110,11 @@ absl::StatusOr<EvaluateOptions> ReadEvaluateOptions(const ParsedArgs& args) {
   return options;
 }
 
+std::string NumbersOf(LanguageModel& model) {
+  const bool fp32 = model.model().options().storage.act == DType::kF32;
+  return Concat(fp32 ? "fp32" : "bf16", model.decoder().options().int8 ? ", weights of 8 bits" : "");
+}
+
 absl::StatusOr<Evaluation> RunBenchmark(LanguageModel& model, const Benchmark& benchmark, const EvalRow& row,
                                         JsonLinesWriter* out) {
   EvalProgress progress(benchmark.name);
@@ -157,6 +162,7 @@ absl::Status RunEval(const ParsedArgs& args) {
   for (Benchmark& benchmark : benchmarks) {
     EvalRow row{.model = folder,
                 .chat = asked_in,
+                .numbers = NumbersOf(*model),
                 .name = benchmark.name,
                 .protocol = benchmark.protocol,
                 .files = benchmark.files,

@@ -72,7 +72,7 @@ struct GroupedMatMulArgs {
 };
 
 // The weights of a product in 8 bits, which decoding may use (Decoder, DecoderOptions::int8). In each stretch
-// of 128 terms of a row of x, and of a row of w (the last may be shorter), with a = max |v|
+// of 32 terms of a row of x, and of a row of w (the last may be shorter), with a = max |v|
 //   v ~ round(127 v / a) * a / 127, to even;
 // sums of a stretch are exact integers, and those of a row's stretches are added in fp32, in order. A stretch
 // with an element that is not finite makes NaN.

@@ -126,7 +126,7 @@ void GroupedMatMul(const Context& context, const GroupedMatMulArgs& args) {
 namespace {
 
 void CheckInt8(const Context& context, const Int8Weight& w) {
-  CHECK_EQ(w.shape.rank(), 3);
+  CHECK(w.shape.rank() == 3 && w.shape[2] > 0) << w.shape;
   const int64_t bytes = context.backend.Int8Bytes(w.shape);
   CHECK_GT(bytes, 0) << context.backend.Name() << " has no products in 8 bits";
   CheckFlat(w.packed, "packed", DType::kU8, bytes);

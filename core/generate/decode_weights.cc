@@ -1,8 +1,11 @@
 #include "core/generate/decode_weights.h"
 
+#include <unordered_set>
+
 #include "core/backend/ops.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/layers/mla_attention.h"
 
 namespace moebius {
 namespace {
@@ -10,6 +13,24 @@ namespace {
 Shape ShapeOf(const Parameter& w) {  // [groups, out, in]
   const Shape& shape = w.shape();
   return shape.rank() == 3 ? shape : Shape{1, shape[0], shape[1]};
+}
+
+// What decoding multiplies by in 8 bits.
+std::unordered_set<const Parameter*> Rounded(const Model& model, bool drafts) {
+  std::unordered_set<const Parameter*> out;
+  for (const auto& parameter : model.parameters().all()) {
+    const ParameterSpec& spec = parameter->spec();
+    const bool multiplies = spec.shape.rank() >= 2 && !spec.keep_f32 && (drafts || !spec.mtp);
+    if (multiplies) out.insert(parameter.get());
+  }
+  if (model.embedding_table() != model.head().weight()) out.erase(model.embedding_table());
+  const auto leave_up_projection = [&](const Block& block) {
+    const auto* mla = dynamic_cast<const MlaAttention*>(&block.attention());
+    if (mla != nullptr) out.erase(mla->parameters().kv);
+  };
+  for (const auto& block : model.blocks()) leave_up_projection(*block);
+  for (const auto& module : model.mtp()) leave_up_projection(module->block());
+  return out;
 }
 
 }  // namespace
@@ -22,13 +43,10 @@ absl::Status DecodeWeights::CheckInt8(const Backend& backend) {
 
 DecodeWeights::DecodeWeights(const Model& model, Backend& backend, Format format, bool drafts) {
   if (format == Format::kOwn) return;
-  for (const auto& parameter : model.parameters().all()) {
-    const ParameterSpec& spec = parameter->spec();
-    const bool table = parameter.get() == model.embedding_table() && parameter.get() != model.head().weight();
-    if (spec.shape.rank() < 2 || spec.keep_f32 || table || (spec.mtp && !drafts)) continue;
+  for (const Parameter* parameter : Rounded(model, drafts)) {
     const int64_t bytes = backend.Int8Bytes(ShapeOf(*parameter));
     CHECK_GT(bytes, 0) << backend.Name() << " has no products in 8 bits";
-    packed_.emplace(parameter.get(), Tensor(backend, DType::kU8, {bytes}));
+    packed_.emplace(parameter, Tensor(backend, DType::kU8, {bytes}));
   }
 }
 

@@ -1,6 +1,6 @@
 // The matrices that decoding multiplies by: the model's own, or copies of them in 8 bits (kernel_args.h,
 // Int8Weight), which are read and multiplied in half the time. Routers, norms, the embedding, attention's own
-// products and MLA's absorbed ones stay as they are.
+// products and MLA's up-projection of the latent, absorbed or not, stay as they are.
 #pragma once
 
 #include <unordered_map>

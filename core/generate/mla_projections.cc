@@ -36,7 +36,11 @@ TensorView MlaProjections::Query(const Context& context, TensorView x, TensorVie
 TensorView MlaProjections::KeysAndValues(const Context& context, TensorView latents) const {
   const int64_t width = shape_.nope_dim + shape_.v_dim;
   const TensorView kv = context.scratch.New(act_, {latents.rows(), shape_.heads * width});
-  weights_.Multiply(context, KvLatent(latents), *layer_.parameters().kv, kv);
+  // The weight of the absorbed products, which are not in 8 bits: a token has one key wherever it is made.
+  MatMul(context, {.a = KvLatent(latents),
+                   .b = layer_.parameters().kv->weight(),
+                   .c = kv,
+                   .transpose_b = Transpose::kYes});
   return kv.Reshape({latents.rows(), shape_.heads, width});
 }
 

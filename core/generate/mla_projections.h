@@ -11,8 +11,6 @@ class MlaProjections {
   MlaProjections(const MlaAttention& layer, const DecodeWeights& weights, DType act)
       : layer_(layer), weights_(weights), shape_(layer.shape()), act_(act) {}
 
-  const MlaShape& shape() const { return shape_; }
-
   // [c_q | c_kv | k_rope] of x [T, hidden]: both latents normalised, the key rotated; in the context's
   // scratch.
   TensorView Latents(const Context& context, TensorView x, TensorView positions) const;

@@ -116,7 +116,8 @@ std::string Sampling(const EvaluateOptions& options) {
 std::string EvalTable(const std::vector<EvalRow>& rows) {
   if (rows.empty()) return "";
   std::string text = Lines(Columns(rows), rows.size());
-  text += Concat("\nmodel ", rows[0].model, ", chat template ", rows[0].chat, "\n");
+  text += Concat("\nmodel ", rows[0].model, ", chat template ", rows[0].chat, ", computed in ",
+                 rows[0].numbers, "\n");
   text += Sampling(rows[0].options) + "; +- is a 95 % interval over problems\n";
   for (const EvalRow& row : rows) {
     std::string knobs;
@@ -141,6 +142,7 @@ Json EvalJson(const EvalRow& row) {
                {"asked", row.protocol},
                {"model", row.model},
                {"chat", row.chat},
+               {"numbers", row.numbers},
                {"shots", row.shots},
                {"samples", row.compares ? 1 : row.options.samples},
                {"temperature", row.options.sampling.temperature},

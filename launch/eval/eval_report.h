@@ -12,7 +12,8 @@ namespace moebius {
 // One finished benchmark and what it ran with.
 struct EvalRow {
   std::string model;
-  std::string chat;  // the template's choice: "auto", a name; "none"
+  std::string chat;     // the template's choice: "auto", a name; "none"
+  std::string numbers;  // that it was computed in: "fp32", "bf16", "bf16, weights of 8 bits"
   std::string name, protocol;
   std::vector<SourceFile> files;
   EvaluateOptions options;

@@ -1,12 +1,12 @@
 // Decoding speed with random weights: generate_bench CONFIG.json [ACT [BATCH [PROMPT [NEW [DEVICE]]]]] prints
 // one JSON line for the whole job (prefill and steps, as `generate` of other programs counts): the best of
 // five rounds, its split, and the median. CONFIG "llama135m" stands for the shape of SmolLM2-135M; DEVICE is
-// cpu or cuda. With a batch of one the line has the share of the measured read bandwidth at which weights are
-// read. In the environment: PROFILE=1 adds the time of every kernel (it slows the run, on a GPU much),
-// RECORD=0 makes every call of every step where steps would be replayed, TOP_K=N draws among the N best, on
-// the host, EXACT=1 decodes with the bits of the training forward, INT8=1 with weights of 8 bits, DRAFTS=1
-// gives the model an MTP module and drafts with it: random weights accept nearly none, so tokens/s times (1 +
-// acceptance) is what a trained module would give.
+// cpu or cuda. With a batch of one and the model's own weights the line has the share of the measured read
+// bandwidth at which they are read. In the environment: PROFILE=1 adds the time of every kernel (it slows the
+// run, on a GPU much), RECORD=0 makes every call of every step where steps would be replayed, TOP_K=N draws
+// among the N best, on the host, EXACT=1 decodes with the bits of the training forward, INT8=1 with weights
+// of 8 bits, DRAFTS=1 gives the model an MTP module and drafts with it: random weights accept nearly none, so
+// tokens/s times (1 + acceptance) is what a trained module would give.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -16,6 +16,7 @@
 #include "core/backend/device.h"
 #include "core/backend/measure.h"
 #include "core/backend/ops.h"
+#include "core/base/status.h"
 #include "core/generate/generate.h"
 #include "core/io/file.h"
 
@@ -103,11 +104,18 @@ int Main(int argc, char** argv) {
   const int64_t max_new = argc > 5 ? std::atoll(argv[5]) : 32;
   const auto device = DeviceFromName(argc > 6 ? argv[6] : "cpu");
   if (!device) return std::fprintf(stderr, "DEVICE is cpu or cuda\n"), 64;
+  const char* int8_text = std::getenv("INT8");
+  const bool int8 = int8_text != nullptr && *int8_text == '1';
   const char* exact_text = std::getenv("EXACT");
   const bool exact = exact_text != nullptr && *exact_text == '1';
   auto made = MakeBackend({.device = *device, .batch_invariant = exact});
   if (!made.ok()) return std::fprintf(stderr, "%s\n", made.status().ToString().c_str()), 69;
   const std::unique_ptr<Backend> backend = *std::move(made);
+  if (int8) {
+    const absl::Status status =
+        exact ? UsageError("EXACT=1 with INT8=1") : DecodeWeights::CheckInt8(*backend);
+    if (!status.ok()) return std::fprintf(stderr, "%s\n", status.ToString().c_str()), 64;
+  }
   const auto stream = backend->NewStream(StreamKind::kCompute);
   ModelConfig config = Llama135M();
   if (name != "llama135m") {
@@ -115,8 +123,6 @@ int Main(int argc, char** argv) {
     if (!text.ok()) return std::fprintf(stderr, "%s\n", text.status().ToString().c_str()), 66;
     config = *ConfigFromJson(*text, name);
   }
-  const char* int8_text = std::getenv("INT8");
-  const bool int8 = int8_text != nullptr && *int8_text == '1';
   const char* drafts_text = std::getenv("DRAFTS");
   const bool drafts = drafts_text != nullptr && *drafts_text == '1';
   config.num_nextn_predict_layers = drafts ? 1 : 0;
@@ -177,7 +183,7 @@ int Main(int argc, char** argv) {
     std::printf(",\"draft_acceptance\":%.4f",
                 static_cast<double>(accepted) / static_cast<double>(std::max<int64_t>(tried, 1)));
   }
-  if (batch == 1 && !drafts) {
+  if (batch == 1 && !drafts && !int8) {
     const double bandwidth = MeasureReadBandwidth(*backend), read = WeightBytes(model) / step;
     std::printf(",\"weight_gb_per_s\":%.2f,\"read_bandwidth_gb_per_s\":%.2f,\"share\":%.3f", 1e-9 * read,
                 1e-9 * bandwidth, read / bandwidth);

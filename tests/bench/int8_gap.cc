@@ -47,6 +47,12 @@ int Main(int argc, char** argv) {
   if (!model.ok()) return std::fprintf(stderr, "%s\n", model.status().ToString().c_str()), 66;
   const auto text = ReadFile(argv[2]);
   if (!text.ok()) return std::fprintf(stderr, "%s\n", text.status().ToString().c_str()), 66;
+  if (sequences < 1 || length < 2 || length > (*model)->decoder().max_positions()) {
+    return std::fprintf(stderr, "SEQUENCES is 1 or more, LENGTH 2 to the model's positions\n"), 64;
+  }
+  if (const absl::Status status = DecodeWeights::CheckInt8((*model)->backend()); !status.ok()) {
+    return std::fprintf(stderr, "%s\n", status.ToString().c_str()), 64;
+  }
   const std::vector<int32_t> ids = (*model)->tokenizer().Encode(*text);
   if (std::ssize(ids) < sequences * length) return std::fprintf(stderr, "the text is too short\n"), 64;
   const auto token = [&](int64_t s, int64_t t) { return ids[s * length + t]; };

@@ -98,7 +98,12 @@ TEST_F(ModelFolder, AnswersWithWeightsOf8Bits) {
   ASSERT_EQ(Run(GenerateVerbs(), "generate", rounded), 0) << error_;
   EXPECT_NE(out_, own) << "nothing was rounded";
   EXPECT_EQ(Run(ChatVerbs(), "chat", {"--int8", "--threads", "1"}), 0) << error_;
-  EXPECT_EQ(Run(EvalVerbs(), "eval", {"sort", "--int8", "--limit", "1", "--threads", "1"}), 0) << error_;
+  for (const bool int8 : {false, true}) {
+    std::vector<std::string> asked = {"sort", "--limit", "1", "--threads", "1", "--json"};
+    if (int8) asked.push_back("--int8");
+    ASSERT_EQ(Run(EvalVerbs(), "eval", asked), 0) << error_;
+    EXPECT_EQ(out_.find("weights of 8 bits") != out_.npos, int8) << out_;
+  }
 }
 
 TEST_F(ModelFolder, EndsScoreWith76WhereItsNumbersAreNone) {

@@ -1,6 +1,7 @@
 #include "core/backend/cpu/int8.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -84,7 +85,7 @@ void RoundRows(const TensorView& x, int64_t begin, int64_t end, const Int8Rows& 
           RoundStretch(static_cast<const T*>(x.data) + r * x.stride + k, n,
                        std::min(kInt8Stretch, to.terms - k), static_cast<X*>(to.values) + r * to.terms + k);
       to.scales[r * stretches + s] = scale;
-      to.starts[r * stretches + s] = -128 * sum;
+      to.starts[r * stretches + s] = std::isnan(scale) ? 0 : -128 * sum;
     }
   }
 }
@@ -306,6 +307,9 @@ int64_t ValueBytes(int64_t rows, int64_t in, Int8Dots dots) {
 
 }  // namespace
 
+// WideDot knows in which order x86 adds neighbours.
+bool HasInt8Products() { return HWY_ARCH_X86 != 0; }
+
 int64_t Int8PanelBytes(int64_t in) {
   return kInt8Panel * (Terms(in) + Int8Stretches(in) * static_cast<int64_t>(sizeof(float)));
 }
@@ -317,7 +321,7 @@ void PackInt8Panel(const TensorView& w, int64_t panel, uint8_t* to) {
 Int8Dots ChooseInt8Dots() {
   // Found once, as ChooseUnit (attention.cc) does, for the code that Highway has chosen.
   static const bool vnni = [] {
-    const int64_t targets = hwy::SupportedTargets();
+    const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;  // with sanitizers no AVX3
     return (targets & HWY_AVX3) != 0 ? HasAvx512Vnni() : (targets & HWY_AVX2) != 0 && HasAvxVnni();
   }();
   return vnni ? Int8Dots::kVnni : Int8Dots::kWidened;

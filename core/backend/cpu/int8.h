@@ -1,6 +1,6 @@
 // Products with weights of 8 bits (kernel_args.h, Int8MatMul) in the memory of the host.
 //
-// A packed weight [out, in] is panels of 16 outputs, one after another: for each stretch of 128 terms, four
+// A packed weight [out, in] is panels of 16 outputs, one after another: for each stretch of 32 terms, four
 // terms of each output in turn (a byte is a value + 128, as VNNI multiplies unsigned bytes by signed ones),
 // then the outputs' scales. So any processor reads a panel as one stream. Sums of a stretch are exact; the
 // whole depends on neither the rows beside a row nor, but for fused multiply-adds, on the instruction set.
@@ -12,17 +12,18 @@
 
 namespace moebius {
 
-inline constexpr int64_t kInt8Stretch = 128;  // terms that share a scale
-inline constexpr int64_t kInt8Panel = 16;     // outputs
+inline constexpr int64_t kInt8Stretch = 32;  // terms that share a scale
+inline constexpr int64_t kInt8Panel = 16;    // outputs
 
 inline int64_t Int8Stretches(int64_t in) { return (in + kInt8Stretch - 1) / kInt8Stretch; }
 inline int64_t Int8Panels(int64_t out) { return (out + kInt8Panel - 1) / kInt8Panel; }
+bool HasInt8Products();  // this architecture does
 int64_t Int8PanelBytes(int64_t in);
 
 // Panel `panel` of w [out, in] act.
 void PackInt8Panel(const TensorView& w, int64_t panel, uint8_t* to);
 
-// Which instructions multiply: AVX512-VNNI or AVX-VNNI, or what every processor has.
+// Which instructions multiply: AVX512-VNNI or AVX-VNNI, or what every x86 processor has.
 enum class Int8Dots { kVnni, kWidened };
 Int8Dots ChooseInt8Dots();
 

@@ -25,7 +25,9 @@ int64_t PanelsATask(int64_t panels, int64_t in, int64_t rows) {
 
 }  // namespace
 
-int64_t CpuBackend::Int8Bytes(const Shape& shape) const { return shape[0] * GroupBytes(shape[1], shape[2]); }
+int64_t CpuBackend::Int8Bytes(const Shape& shape) const {
+  return HasInt8Products() ? shape[0] * GroupBytes(shape[1], shape[2]) : 0;
+}
 
 void CpuBackend::PackInt8(Stream&, const PackInt8Args& args) {
   const int64_t groups = args.w.shape[0], panels = Int8Panels(args.w.shape[1]);

@@ -17,8 +17,8 @@ namespace {
 // A row as products in 8 bits see it (kernel_args.h, Int8Weight).
 std::vector<double> RoundedRow(const TensorView& x, int64_t row) {
   std::vector<double> out(x.cols());
-  for (int64_t begin = 0; begin < x.cols(); begin += 128) {
-    const int64_t end = std::min(begin + 128, x.cols());
+  for (int64_t begin = 0; begin < x.cols(); begin += kInt8Stretch) {
+    const int64_t end = std::min(begin + kInt8Stretch, x.cols());
     float largest = 0;
     for (int64_t k = begin; k < end; ++k) {
       largest = std::max(largest, std::abs(static_cast<float>(ValueAt(x, row, k))));
@@ -93,13 +93,14 @@ TEST(Int8Test, StaysNearTheProductThatIsNotRounded) {
   const Tensor y = DirtyTensor(*host.backend, DType::kF32, {m, n});
   Multiply(host, x, w, y);
   // The stretch with that term is compared as it is rounded.
-  const TensorView x_first = x.view().Columns(0, 128), w_first = w.view().Index(0).Columns(0, 128);
+  const TensorView x_first = x.view().Columns(0, kInt8Stretch),
+                   w_first = w.view().Index(0).Columns(0, kInt8Stretch);
   double error = 0, size = 0;
   for (int64_t c = 0; c < n; ++c) {
     const std::vector<double> column = RoundedRow(w_first, c);
     for (int64_t r = 0; r < m; ++r) {
       double want = 0;
-      for (int64_t i = 128; i < k; ++i) want += ValueAt(x, r, i) * ValueAt(w.view().Index(0), c, i);
+      for (int64_t i = kInt8Stretch; i < k; ++i) want += ValueAt(x, r, i) * ValueAt(w.view().Index(0), c, i);
       const double first = Dot(RoundedRow(x_first, r), column);
       error += std::pow(ValueAt(y, r, c) - first - want, 2);
       size += want * want;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/backend/phantom.h"
 #include "core/base/status.h"
 #include "tests/core/generate/tiny_models.h"
 
@@ -114,6 +115,30 @@ TEST_P(DecoderOfEveryModel, WeightsOf8BitsDecodeNearTheirTrainingForward) {
     EXPECT_LT(error, 0.08);  // 0.033 to 0.052
     EXPECT_GT(error, 1e-3) << "nothing was rounded";
   }
+}
+
+// Else sampling with drafts, whose last layer runs all of a prompt, would draw from another distribution.
+TEST_P(DecoderOfEveryModel, WeightsOf8BitsGiveATokenTheSameLogitsInAPromptAndInAStep) {
+  TinyModel tiny(TinyConfig(GetParam()), DType::kF32);
+  Decoder decoder(tiny.model(), tiny.backend(), tiny.stream(), {.int8 = true});
+  decoder.Reserve(1, 64);
+  for (int s = 0; s < 4; ++s) {
+    Ids ids = RandomIds("prompt" + std::to_string(s), 9 + s, 113);
+    const std::vector<float> whole = Prefill(decoder, {ids});
+    decoder.Drop(0);
+    const int32_t last = ids.back();
+    ids.pop_back();
+    Prefill(decoder, {ids});
+    ExpectNear(Step(decoder, {&last, 1}), whole, 1e-4, std::to_string(s));
+    decoder.Drop(0);
+  }
+}
+
+TEST(DecoderTest, WeightsOf8BitsAreRefusedWhereThereAreNoProductsOfThem) {
+  EXPECT_TRUE(DecodeWeights::CheckInt8(*MakeCpuBackend({.threads = 1})).ok());
+  const absl::Status refused = DecodeWeights::CheckInt8(*MakePhantomBackend({}));
+  EXPECT_EQ(ExitCode(refused), kExitUsage);
+  EXPECT_NE(refused.message().find("--int8"), refused.message().npos) << refused;
 }
 
 TEST(DecoderTest, WeightsOf8BitsFollowTheModels) {

@@ -1,6 +1,7 @@
 #include "core/backend/cpu/int8.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -21,29 +22,40 @@ namespace {
 using I32 = hn::RebindToSigned<F32>;
 using VI = hn::Vec<I32>;
 
-// x in 8 bits: to [padded] = round(x * 127 / max |x|), 0 from n on; the scale, and the sum of all of `to`. A
-// scale is NaN where an element is not finite.
+// x [kInt8Stretch] in 8 bits: to = round(x * 127 / max |x|); the scale, and the sum of all of `to`. A scale
+// is NaN where an element is not finite; what `to` and the sum are then says nothing.
+template <typename T, typename X>
+HWY_INLINE std::pair<float, int32_t> RoundWhole(const T* x, X* to) {
+  constexpr int kVectors = static_cast<int>(kInt8Stretch / hn::MaxLanes(F32()));
+  const hn::Rebind<X, I32> narrow;
+  VF v[kVectors];
+  // As integers, absolute values are in their order, with infinity and NaN above all others.
+  VI bits = hn::Zero(I32());
+  for (int i = 0; i < kVectors; ++i) {
+    v[i] = Load(x + i * Lanes());
+    bits = hn::Max(bits, hn::BitCast(I32(), hn::Abs(v[i])));
+  }
+  const float amax = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(I32(), bits)));
+  const VF inverse = Set(amax > 1e-30f ? 127 / amax : 0);
+  VI sum = hn::Zero(I32());
+  for (int i = 0; i < kVectors; ++i) {
+    const VI q = hn::NearestInt(hn::Mul(v[i], inverse));
+    sum = hn::Add(sum, q);
+    hn::StoreU(hn::DemoteTo(narrow, q), narrow, to + i * Lanes());
+  }
+  return {amax / 127 + 0 * amax, hn::GetLane(hn::SumOfLanes(I32(), sum))};
+}
+
+// The same of x [n], followed by zeros: to [padded].
 template <typename T, typename X>
 std::pair<float, int32_t> RoundStretch(const T* x, int64_t n, int64_t padded, X* to) {
-  HWY_ALIGN float values[kInt8Stretch + HWY_MAX_BYTES / sizeof(float)] = {};
-  VF largest = Set(0), zero = Set(0);
-  Sweep(n, [&](int64_t i, auto part) HWY_ATTR {
-    const VF v = Load(x + i, part);
-    largest = hn::Max(largest, hn::Abs(v));
-    zero = hn::MulAdd(v, Set(0), zero);  // NaN for what is not finite
-    Store(v, values + i, part);
-  });
-  const float amax = Max(largest);
-  const float inverse = amax > 1e-30f ? 127 / amax : 0;
-  VI sum = hn::Zero(I32());
-  HWY_ALIGN X rounded[kInt8Stretch + HWY_MAX_BYTES / sizeof(float)];
-  for (int64_t i = 0; i < padded; i += Lanes()) {
-    const VI q = hn::NearestInt(hn::Mul(Load(values + i), Set(inverse)));
-    sum = hn::Add(sum, q);
-    hn::StoreU(hn::DemoteTo(hn::Rebind<X, I32>(), q), hn::Rebind<X, I32>(), rounded + i);
-  }
-  std::memcpy(to, rounded, padded * sizeof(X));
-  return {amax / 127 + Sum(zero), hn::GetLane(hn::SumOfLanes(I32(), sum))};
+  if (n == kInt8Stretch) return RoundWhole(x, to);
+  T values[kInt8Stretch] = {};
+  X rounded[kInt8Stretch];
+  std::copy_n(x, n, values);
+  const auto out = RoundWhole(values, rounded);
+  std::copy_n(rounded, padded, to);
+  return out;
 }
 
 template <typename T>

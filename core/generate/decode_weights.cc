@@ -44,9 +44,7 @@ absl::Status DecodeWeights::CheckInt8(const Backend& backend) {
 DecodeWeights::DecodeWeights(const Model& model, Backend& backend, Format format, bool drafts) {
   if (format == Format::kOwn) return;
   for (const Parameter* parameter : Rounded(model, drafts)) {
-    const int64_t bytes = backend.Int8Bytes(ShapeOf(*parameter));
-    CHECK_GT(bytes, 0) << backend.Name() << " has no products in 8 bits";
-    packed_.emplace(parameter, Tensor(backend, DType::kU8, {bytes}));
+    packed_.emplace(parameter, Tensor(backend, DType::kU8, {backend.Int8Bytes(ShapeOf(*parameter))}));
   }
 }
 

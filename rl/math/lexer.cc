@@ -376,10 +376,8 @@ class Lexer {
     }
     if (AfterAmount()) {
       if (lower == "square" || lower == "sq" || lower == "cubic") return Words(TakePhrase(run), false);
-      if (auto unit = IsProduct(run) ? std::nullopt : FindUnit(run)) {
-        if (text_.substr(at_).starts_with(" per ")) return Words(TakePhrase(run), false);
-        return PushUnit(*unit);
-      }
+      if (auto unit = IsProduct(run) ? std::nullopt : FindUnit(run))
+        return text_.substr(at_).starts_with(" per ") ? Words(TakePhrase(run), false) : PushUnit(*unit);
       const bool variables = run.size() == 3 && run[1] == run[0] + 1 && run[2] == run[1] + 1;  // xyz, abc
       if (run.size() >= 3 && space_ && !variables) return Words(TakePhrase(run), false);
     }

@@ -111,7 +111,7 @@ void RoundRowsOf(const TensorView& x, int64_t begin, int64_t end, Int8Dots dots,
 }
 
 // How four terms of a row of x are multiplied with those of a panel's 16 outputs, whose sums are kVectors
-// vectors. Sums() puts the outputs in order, as floats, into `to`.
+// vectors. Sums(i) is the i-th vector of outputs in their order, as floats.
 
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 struct VnniDot {

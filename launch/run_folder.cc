@@ -177,12 +177,13 @@ absl::StatusOr<std::optional<std::string>> RunFolder::LatestCheckpoint() const {
   return checkpoint;
 }
 
-absl::StatusOr<std::vector<int64_t>> RunFolder::CheckpointSteps() const {
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(File("checkpoints")));
+absl::StatusOr<std::vector<int64_t>> CheckpointStepsIn(const std::string& path) {
+  const std::string checkpoints = JoinPath(path, "checkpoints");
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(checkpoints));
   std::vector<int64_t> steps;
   for (const std::string& name : names) {
     const std::optional<int64_t> step = StepOfName(name);
-    if (step && FolderExists(File("checkpoints/" + name))) steps.push_back(*step);
+    if (step && FolderExists(JoinPath(checkpoints, name))) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;

@@ -16,6 +16,9 @@
 
 namespace moebius {
 
+// The steps of all complete checkpoints in the run folder `path`, rising.
+absl::StatusOr<std::vector<int64_t>> CheckpointStepsIn(const std::string& path);
+
 class RunFolder {
  public:
   // Makes the folder with its subfolders and locks it until destruction (the kernel drops the lock of a
@@ -50,8 +53,7 @@ class RunFolder {
   // Where `checkpoints/latest` points; without that link the last checkpoint. nullopt when there is none yet;
   // 65 when it points to nothing.
   absl::StatusOr<std::optional<std::string>> LatestCheckpoint() const;
-  // The steps of all complete checkpoints, rising.
-  absl::StatusOr<std::vector<int64_t>> CheckpointSteps() const;
+  absl::StatusOr<std::vector<int64_t>> CheckpointSteps() const { return CheckpointStepsIn(path_); }
   // Moves `latest` (or `best`) to the checkpoint of `step`, which must exist.
   absl::Status MarkLatest(int64_t step) const;
   absl::Status MarkBest(int64_t step) const;

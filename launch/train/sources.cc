@@ -12,6 +12,7 @@
 #include "data/tokenizer/add_tokens.h"
 #include "data/tokenizer/byte_tokenizer.h"
 #include "launch/recipe.pb.h"
+#include "launch/run_folder.h"
 #include "launch/train/run_marks.h"
 #include "optim/checkpoint.h"
 #include "rl/loop/distill_source.h"
@@ -145,8 +146,11 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
   RETURN_IF_ERROR(CheckProblems(context));
   std::unique_ptr<Journal> journal;
   if (!run_folder.empty() && (r_.task() == proto::GRPO || r_.task() == proto::REJECTION)) {
+    // A damaged checkpoint sends the run back to the one before it, no further.
+    ASSIGN_OR_RETURN(const std::vector<int64_t> saved, CheckpointStepsIn(run_folder));
     ASSIGN_OR_RETURN(journal,
-                     Journal::Open(JoinPath(run_folder, "journal"), training.trainer->mesh().all().rank()));
+                     Journal::Open(JoinPath(run_folder, "journal"), training.trainer->mesh().all().rank(),
+                                   saved.size() < 2 ? 0 : saved[saved.size() - 2]));
   }
   if (r_.task() == proto::GRPO) {
     needs_reference_ = r_.rl().kl() != proto::Rl::NO_KL;

@@ -5,55 +5,69 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/atomic_file.h"
 #include "core/io/hash.h"
 #include "core/io/json.h"
 
 namespace moebius {
 
-absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder, int rank) {
+absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder, int rank,
+                                                       int64_t after_step) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) return CannotWriteError(Concat(folder, "; ", error.message(), "; make it writable"));
   std::unique_ptr<Journal> journal(new Journal);
   // Ranks may have judged one answer differently: what this one said is what its samples have earned.
   const std::string own = JoinPath(folder, Concat("verdicts-", rank, ".jsonl"));
-  if (FileExists(own)) RETURN_IF_ERROR(journal->Read(own));
+  if (FileExists(own)) {
+    std::string kept;
+    RETURN_IF_ERROR(journal->Read(own, after_step, kept));
+    RETURN_IF_ERROR(WriteFileAtomically(own, kept).status());
+  }
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
   for (const std::string& name : names) {
     const std::string path = JoinPath(folder, name);
-    if (name.starts_with("verdicts-") && path != own) RETURN_IF_ERROR(journal->Read(path));
+    std::string theirs;
+    if (name.starts_with("verdicts-") && path != own)
+      RETURN_IF_ERROR(journal->Read(path, after_step, theirs));
   }
   ASSIGN_OR_RETURN(JsonLinesWriter writer, JsonLinesWriter::Open(own));
   journal->writer_.emplace(std::move(writer));
   return journal;
 }
 
-absl::Status Journal::Read(const std::string& path) {
+absl::Status Journal::Read(const std::string& path, int64_t after_step, std::string& kept) {
   return ReadJsonLines(path, [&](const nlohmann::json& line, int64_t number) -> absl::Status {
     const std::string where = Concat(path, " line ", number);
-    // A number is what earlier versions wrote: a place in a file whose tests may be others by now.
-    if (HasJsonField(line, "problem") && line["problem"].is_number()) return absl::OkStatus();
+    if (!HasJsonField(line, "step")) return absl::OkStatus();  // earlier versions did not say
+    ASSIGN_OR_RETURN(const int64_t step, GetInt(line, "step", where));
+    if (step <= after_step) return absl::OkStatus();
     ASSIGN_OR_RETURN(std::string problem, GetString(line, "problem", where));
     ASSIGN_OR_RETURN(std::string answer, GetString(line, "answer", where));
     Judgement judgement;
+    judgement.depends_on_time = true;
     ASSIGN_OR_RETURN(judgement.verdict, GetString(line, "verdict", where));
-    for (auto [field, value] : {std::pair{"correct", &judgement.correct},
-                                {"dense", &judgement.dense},
-                                {"visible", &judgement.visible}}) {
+    ASSIGN_OR_RETURN(judgement.correct, GetDouble(line, "correct", where));
+    for (auto [field, value] : {std::pair{"dense", &judgement.dense}, {"visible", &judgement.visible}}) {
       if (!HasJsonField(line, field)) continue;
       ASSIGN_OR_RETURN(const double number_read, GetDouble(line, field, where));
       *value = number_read;
     }
-    if (!judgement.correct) return absl::OkStatus();  // earlier versions kept what no sandbox had judged
-    judgement.depends_on_time = true;
-    known_.emplace(Key(std::move(problem), std::move(answer)), std::move(judgement));
+    known_.emplace(Key(step, std::move(problem), std::move(answer)), std::move(judgement));
+    kept.append(DumpJson(line)).push_back('\n');
     return absl::OkStatus();
   });
 }
 
+void Journal::Begin(int64_t step) {
+  std::lock_guard lock(mutex_);
+  step_ = step;
+  known_.erase(known_.begin(), known_.lower_bound({step, "", ""}));
+}
+
 std::optional<Judgement> Journal::Find(const std::string& fingerprint, const std::string& answer) const {
   std::lock_guard lock(mutex_);
-  const auto found = known_.find({fingerprint, Sha256Hex(answer)});
+  const auto found = known_.find({step_, fingerprint, Sha256Hex(answer)});
   if (found == known_.end()) return std::nullopt;
   return found->second;
 }
@@ -61,11 +75,14 @@ std::optional<Judgement> Journal::Find(const std::string& fingerprint, const std
 absl::StatusOr<Judgement> Journal::Add(const std::string& fingerprint, const std::string& answer,
                                        const Judgement& judgement) {
   std::lock_guard lock(mutex_);
-  Key key{fingerprint, Sha256Hex(answer)};
+  const std::string hash = Sha256Hex(answer);
+  Key key(step_, fingerprint, hash);
   if (const auto found = known_.find(key); found != known_.end()) return found->second;
-  nlohmann::ordered_json line{
-      {"problem", fingerprint}, {"answer", key.second}, {"verdict", judgement.verdict}};
-  if (judgement.correct) line["correct"] = *judgement.correct;
+  nlohmann::ordered_json line{{"step", step_},
+                              {"problem", fingerprint},
+                              {"answer", hash},
+                              {"verdict", judgement.verdict},
+                              {"correct", *judgement.correct}};
   if (judgement.dense) line["dense"] = *judgement.dense;
   if (judgement.visible) line["visible"] = *judgement.visible;
   RETURN_IF_ERROR(writer_->Append(DumpJson(line)));

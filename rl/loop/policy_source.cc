@@ -130,6 +130,7 @@ absl::Status PolicySource::FillProximal(std::vector<RolloutGroup>& groups) {
 // The prompts of a step. Groups whose answers all earn the same make room for others (dynamic sampling).
 absl::StatusOr<PolicySource::Drawn> PolicySource::SampleStep() {
   const auto start = Clock::now();
+  if (journal_ != nullptr) journal_->Begin(context_.trainer.state().step + 1);
   const uint64_t first = context_.trainer.state().sequences;
   Drawn drawn;
   ASSIGN_OR_RETURN(drawn.groups, Sample(first, context_.sequences));

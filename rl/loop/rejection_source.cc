@@ -82,6 +82,7 @@ bool RejectionSource::Keeps(const Problem& problem, const std::string& answer) {
 absl::StatusOr<StepReport> RejectionSource::Step() {
   Trainer& trainer = context_.trainer;
   const auto start = std::chrono::steady_clock::now();
+  if (journal_ != nullptr) journal_->Begin(trainer.state().step + 1);
   const uint64_t first = trainer.state().sequences;
   std::vector<uint64_t> problems(context_.sequences);
   std::iota(problems.begin(), problems.end(), first);

@@ -161,7 +161,22 @@ def samples(out):
 
 def work_done(out):
     """Grows with every step and every verdict."""
-    return sum(os.path.getsize(p) for kind in ("samples", "journal") for p in glob.glob(f"{out}/**/{kind}/*", recursive=True))
+    files = glob.glob(f"{out}/**/samples/*", recursive=True) + glob.glob(f"{out}-verdicts/*")
+    return sum(os.path.getsize(p) for p in files)
+
+
+def gather_verdicts(out):
+    """Of all steps, to OUT-verdicts: a run that starts again drops those of steps that it will not make again."""
+    os.makedirs(f"{out}-verdicts", exist_ok=True)
+    for path in glob.glob(f"{out}/journal/*.jsonl"):
+        lines = [line for line in open(path) if line.endswith("\n")]
+        keys = [tuple(json.loads(line)[k] for k in ("step", "problem", "answer")) for line in lines]
+        if len(keys) != len(set(keys)):
+            check(False, f"a program was judged twice: {path}")
+        gathered = f"{out}-verdicts/{os.path.basename(path)}"
+        known = set(open(gathered)) if os.path.exists(gathered) else set()
+        with open(gathered, "a") as f:
+            f.writelines(line for line in lines if line not in known)
 
 
 def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lambda: None, extra=(), last_stage="."):
@@ -177,19 +192,23 @@ def kill_until_done(recipe, out, want, steps, kills, longest, seconds, judge=lam
                                    stderr=subprocess.PIPE, text=True)
         try:
             _, err = process.communicate(timeout=rng.uniform(0.05, longest))
+            gather_verdicts(out)
             check(process.returncode == 0, f"{recipe}: a run that was not killed ends with 0 {err}")
             check(final_bytes(at_end, steps) == want, f"{recipe}: byte-equal after {done} kills")
             judge()
             shutil.rmtree(out)
+            shutil.rmtree(f"{out}-verdicts")
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
+            gather_verdicts(out)
             done += 1
         before, rows = rows, work_done(out)
         forward += rows > before
         if rows <= before:  # the machine is busier than it was: wait longer
             longest *= 1.2
     last = train(recipe, out, *extra)
+    gather_verdicts(out)
     check(last.returncode == 0, f"{recipe}: after {done} kills the run ends with 0 {last.stderr.strip()}")
     check(done >= kills, f"{recipe}: {done} kills happened, {forward} after new steps, within {longest:.2f} s each")
     check(forward >= 3, f"{recipe}: kills hit the run while it was at work")
@@ -304,10 +323,6 @@ def programs():
     judged = len(verdicts("programs-whole"))
     check(judged > 12, f"{judged} verdicts are journalled")
 
-    def judge_once():
-        keys = [(v["problem"], v["answer"]) for v in verdicts("programs-killed")]
-        check(len(keys) == len(set(keys)), "no program was judged twice")
-
     # Without its sandbox a run ends where it stands, and goes on when it is started again.
     process = subprocess.Popen([moebius, "train", "programs.textproto", "--out", "programs-alone"], stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, text=True)
@@ -343,7 +358,14 @@ def programs():
     files = [os.path.getsize(p) for p in glob.glob("programs-two/journal/verdicts-[01].jsonl")]
     check(two.returncode == 0 and len(files) == 2 and min(files) > 0, f"two ranks journal {files} {two.stderr.strip()}")
 
-    kill_until_done("programs.textproto", "programs-killed", want, 12, 10, 0.6 * taken["programs-whole"], 150, judge_once)
+    kill_until_done("programs.textproto", "programs-killed", want, 12, 10, 0.6 * taken["programs-whole"], 150)
+    all_steps = {v["step"] for v in verdicts("programs-whole")}
+    check({json.loads(line)["step"] for line in open("programs-killed-verdicts/verdicts-0.jsonl")} == all_steps,
+          "every step has its verdicts")
+    longer = train("programs.textproto", "programs-whole", "--set", "steps=14")
+    left = {v["step"] for v in verdicts("programs-whole")}
+    check(longer.returncode == 0 and left < all_steps | {13, 14} and {12, 13, 14} <= left,
+          f"those of steps that are not made again have left the journal: {left} {longer.stderr.strip()}")
     same_rows("programs.textproto", metrics("programs-killed"), rows)
 
 
@@ -392,7 +414,7 @@ def rejection():
     # By its own verdicts, which the journal has, an undisturbed run keeps the same.
     def same_kept():
         shutil.rmtree("rejection-again", ignore_errors=True)
-        shutil.copytree("rejection-killed/journal", "rejection-again/journal")
+        shutil.copytree("rejection-killed-verdicts", "rejection-again/journal")
         again = train("rejection.textproto", "rejection-again")
         check(again.returncode == 0 and kept("rejection-again").count(b"\n") > 0,
               f"answers are kept {again.stderr.strip()}")

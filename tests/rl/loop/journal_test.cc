@@ -27,13 +27,20 @@ void ExpectFound(const Journal& journal, const std::string& problem, const std::
   EXPECT_TRUE(found->depends_on_time);
 }
 
+// As a run that has saved nothing yet makes step 1, or makes it again.
+absl::StatusOr<std::unique_ptr<Journal>> OpenAt(const std::string& folder, int rank) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Journal> journal, Journal::Open(folder, rank, 0));
+  journal->Begin(1);
+  return journal;
+}
+
 TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
   const Scratch scratch;
   const std::string folder = scratch.path("journal"), odd = std::string("a\0\n\"\xff", 5);
   Judgement third = Verdict("WRONG", 0, 1.0 / 3);
   third.visible = 1;
   {
-    const auto journal = *Journal::Open(folder, 0);
+    const auto journal = *OpenAt(folder, 0);
     EXPECT_FALSE(journal->Find("p1", "print(1)").has_value());
     ASSERT_TRUE(journal->Add("p1", "print(1)", Verdict("OK", 1, 1)).ok());
     ASSERT_TRUE(journal->Add("p2", "print(1)", third).ok());
@@ -41,7 +48,7 @@ TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
     ExpectFound(*journal, "p2", "print(1)", third);
   }
   for (int again = 0; again < 2; ++again) {
-    const auto journal = *Journal::Open(folder, 0);
+    const auto journal = *OpenAt(folder, 0);
     ExpectFound(*journal, "p1", "print(1)", Verdict("OK", 1, 1));
     ExpectFound(*journal, "p2", "print(1)", third);
     ExpectFound(*journal, "p7", odd, Verdict("WALL", 0));
@@ -53,7 +60,7 @@ TEST(JournalTest, FindsVerdictsAgainAfterReopening) {
 TEST(JournalTest, TheFirstVerdictStays) {
   const Scratch scratch;
   for (int again = 0; again < 2; ++again) {
-    const auto journal = *Journal::Open(scratch.folder(), 0);
+    const auto journal = *OpenAt(scratch.folder(), 0);
     const absl::StatusOr<Judgement> kept =
         journal->Add("p1", "a", again == 0 ? Verdict("OK", 1) : Verdict("WALL", 0));
     ASSERT_TRUE(kept.ok());
@@ -70,67 +77,103 @@ TEST(JournalTest, ARanksOwnVerdictComesBeforeTheOthers) {
   const Scratch scratch;
   const Judgement verdicts[] = {Verdict("WALL", 0), Verdict("OK", 1), Verdict("WRONG", 0)};
   std::vector<std::unique_ptr<Journal>> journals;
-  for (int rank = 0; rank < 3; ++rank) journals.push_back(*Journal::Open(scratch.folder(), rank));
+  for (int rank = 0; rank < 3; ++rank) journals.push_back(*OpenAt(scratch.folder(), rank));
   for (int rank = 0; rank < 3; ++rank) ASSERT_TRUE(journals[rank]->Add("p", "a", verdicts[rank]).ok());
   journals.clear();
   for (int rank = 0; rank < 3; ++rank)
-    ExpectFound(**Journal::Open(scratch.folder(), rank), "p", "a", verdicts[rank]);
-  ExpectFound(**Journal::Open(scratch.folder(), 3), "p", "a", verdicts[0]);
+    ExpectFound(**OpenAt(scratch.folder(), rank), "p", "a", verdicts[rank]);
+  ExpectFound(**OpenAt(scratch.folder(), 3), "p", "a", verdicts[0]);
 }
 
-TEST(JournalTest, WhatNoSandboxHasJudgedIsJudgedAgain) {
+TEST(JournalTest, AVerdictIsOfItsStep) {
   const Scratch scratch;
-  WriteRaw(scratch.path("verdicts-0.jsonl"),
-           Concat(R"({"problem":"p","answer":")", Sha256Hex("x"), R"(","verdict":"HARNESS"})", "\n"));
-  const auto journal = *Journal::Open(scratch.folder(), 0);
-  EXPECT_FALSE(journal->Find("p", "x").has_value());
+  for (int again = 0; again < 2; ++again) {
+    const auto journal = *OpenAt(scratch.folder(), 0);
+    for (int step = 1; step <= 3; ++step) {
+      journal->Begin(step);
+      if (again == 0) {
+        EXPECT_FALSE(journal->Find("p", "a").has_value()) << step;
+        ASSERT_TRUE(journal->Add("p", "a", Verdict(Concat("of ", step), 1)).ok());
+      }
+      ExpectFound(*journal, "p", "a", Verdict(Concat("of ", step), 1));
+    }
+  }
+}
+
+TEST(JournalTest, ForgetsStepsThatAreNotMadeAgain) {
+  const Scratch scratch;
+  for (int rank = 0; rank < 2; ++rank) {
+    const auto journal = *OpenAt(scratch.folder(), rank);
+    for (int step = 1; step <= 4; ++step) {
+      journal->Begin(step);
+      ASSERT_TRUE(journal->Add(Concat("p", rank), "a", Verdict(Concat("of ", step), 1)).ok());
+    }
+  }
+  for (int step = 1; step <= 4; ++step) {
+    SCOPED_TRACE(step);
+    // Begin forgets what is behind it: a journal of its own for each.
+    const auto at = *Journal::Open(scratch.folder(), 0, 2);
+    at->Begin(step);
+    for (const char* problem : {"p0", "p1"}) {
+      if (step > 2)
+        ExpectFound(*at, problem, "a", Verdict(Concat("of ", step), 1));
+      else
+        EXPECT_FALSE(at->Find(problem, "a").has_value());
+    }
+  }
+  const auto lines = [&](int rank) {
+    const std::string text = ReadRaw(scratch.path(Concat("verdicts-", rank, ".jsonl")));
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  EXPECT_EQ(lines(0), 2);
+  EXPECT_EQ(lines(1), 4) << "another rank's file is its own";
 }
 
 TEST(JournalTest, DropsALineThatWasCutShort) {
   const Scratch scratch;
   const std::string path = scratch.path("verdicts-0.jsonl");
   {
-    const auto journal = *Journal::Open(scratch.folder(), 0);
+    const auto journal = *OpenAt(scratch.folder(), 0);
     ASSERT_TRUE(journal->Add("p1", "a", Verdict("OK", 1)).ok());
     ASSERT_TRUE(journal->Add("p2", "b", Verdict("WRONG", 0)).ok());
   }
   const std::string text = ReadRaw(path);
   WriteRaw(path, text.substr(0, text.size() - 9));
   {
-    const auto journal = *Journal::Open(scratch.folder(), 0);
+    const auto journal = *OpenAt(scratch.folder(), 0);
     ExpectFound(*journal, "p1", "a", Verdict("OK", 1));
     EXPECT_FALSE(journal->Find("p2", "b").has_value());
     ASSERT_TRUE(journal->Add("p2", "b", Verdict("WALL", 0)).ok());
   }
-  ExpectFound(**Journal::Open(scratch.folder(), 0), "p2", "b", Verdict("WALL", 0));
+  ExpectFound(**OpenAt(scratch.folder(), 0), "p2", "b", Verdict("WALL", 0));
 }
 
 TEST(JournalTest, ReadsTheFilesOfAllRanks) {
   const Scratch scratch;
   for (int rank = 0; rank < 3; ++rank) {
-    const auto journal = *Journal::Open(scratch.folder(), rank);
+    const auto journal = *OpenAt(scratch.folder(), rank);
     ASSERT_TRUE(journal->Add(Concat("p", rank), "x", Verdict(Concat("of ", rank), 1)).ok());
   }
   for (const int rank : {0, 2, 5}) {
-    const auto journal = *Journal::Open(scratch.folder(), rank);
+    const auto journal = *OpenAt(scratch.folder(), rank);
     for (int of = 0; of < 3; ++of) ExpectFound(*journal, Concat("p", of), "x", Verdict(Concat("of ", of), 1));
   }
 }
 
-// By its place in the file, which says nothing of the tests that gave the verdict.
-TEST(JournalTest, ForgetsVerdictsOfAProblemThatIsKnownByItsPlaceAlone) {
+// As earlier versions wrote them.
+TEST(JournalTest, ForgetsVerdictsThatDoNotNameTheirStep) {
   const Scratch scratch;
   WriteRaw(scratch.path("verdicts-0.jsonl"),
            "{\"problem\":1,\"answer\":\"a\",\"verdict\":\"OK\",\"correct\":1}\n");
-  const auto journal = Journal::Open(scratch.folder(), 0);
+  const auto journal = OpenAt(scratch.folder(), 0);
   ASSERT_TRUE(journal.ok()) << journal.status();
   EXPECT_FALSE((*journal)->Find("1", "a").has_value());
 }
 
 TEST(JournalTest, NamesADamagedLine) {
   const Scratch scratch;
-  WriteRaw(scratch.path("verdicts-0.jsonl"), "{\"problem\":\"p1\",\"answer\":\"\"}\n");
-  const auto journal = Journal::Open(scratch.folder(), 0);
+  WriteRaw(scratch.path("verdicts-0.jsonl"), "{\"step\":1,\"problem\":\"p1\",\"answer\":\"\"}\n");
+  const auto journal = OpenAt(scratch.folder(), 0);
   ASSERT_FALSE(journal.ok());
   EXPECT_TRUE(Contains(journal.status(), "verdicts-0.jsonl line 1")) << MessageOf(journal.status());
   EXPECT_TRUE(Contains(journal.status(), "verdict"));

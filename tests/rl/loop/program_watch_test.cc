@@ -74,7 +74,8 @@ class ProgramWatchTest : public testing::Test {
 TEST_F(ProgramWatchTest, AShareIsJudgedTwiceAndTheJournalRemembersBoth) {
   std::vector<std::vector<int>> seen;
   for (int again = 0; again < 2; ++again) {
-    const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+    const auto journal = *Journal::Open(scratch_.path("journal"), 0, 0);
+    journal->Begin(1);
     seen.push_back(Twice(Judged(0.1, journal.get())));
   }
   EXPECT_EQ(seen[0], seen[1]);
@@ -86,7 +87,8 @@ TEST_F(ProgramWatchTest, AShareIsJudgedTwiceAndTheJournalRemembersBoth) {
 
 TEST_F(ProgramWatchTest, WhatASandboxFailedToJudgeIsJudgedWhenItWorks) {
   problems_.set_fails(true);
-  const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+  const auto journal = *Journal::Open(scratch_.path("journal"), 0, 0);
+  journal->Begin(1);
   for (const RolloutGroup& g : Judged(0, journal.get()))
     for (const RolloutSample& s : g.samples) EXPECT_EQ(s.score.verdict, "HARNESS");
   problems_.set_fails(false);
@@ -104,7 +106,8 @@ TEST_F(ProgramWatchTest, TheJournalAnswersForTheSameTestsAndTheSameProgramAlone)
     proto::Answer answer;
     answer.set_where(where);
     const Scorer scorer = *Scorer::Make(proto::Reward(), answer, problems);
-    const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+    const auto journal = *Journal::Open(scratch_.path("journal"), 0, 0);
+    journal->Begin(1);
     EXPECT_TRUE(ScoreSamples({problems, *codec_, scorer}, 5, 0, journal.get(), groups).ok());
     return problems.calls();
   };
@@ -116,7 +119,8 @@ TEST_F(ProgramWatchTest, TheJournalAnswersForTheSameTestsAndTheSameProgramAlone)
 }
 
 TEST_F(ProgramWatchTest, OnlyTheMoodyProblemDiffers) {
-  const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+  const auto journal = *Journal::Open(scratch_.path("journal"), 0, 0);
+  journal->Begin(1);
   const std::vector<RolloutGroup> groups = Judged(1, journal.get());
   int64_t differ = 0;
   for (const RolloutGroup& g : groups) {
@@ -151,7 +155,8 @@ TEST_F(ProgramWatchTest, OnlyTheMoodyProblemDiffers) {
 
 TEST_F(ProgramWatchTest, WithoutAJournalOrAShareNothingIsJudgedTwice) {
   for (const bool journalled : {false, true}) {
-    const auto journal = *Journal::Open(scratch_.path("journal"), 0);
+    const auto journal = *Journal::Open(scratch_.path("journal"), 0, 0);
+    journal->Begin(1);
     const std::vector<RolloutGroup> groups = Judged(journalled ? 0 : 1, journalled ? journal.get() : nullptr);
     ProgramWatch watch(problems_);
     StepReport report;

@@ -236,6 +236,11 @@ std::string ToAscii(std::string_view text) {
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
     const unsigned char c = text[i];
+    if (text.substr(i).starts_with("{\\rm ")) {
+      out += "\\mathrm{";
+      i += 5;
+      continue;
+    }
     if (c < 0x80) {
       out += (c < 0x20 || c == 0x7F) ? ' ' : static_cast<char>(c);
       ++i;

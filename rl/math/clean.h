@@ -7,7 +7,8 @@
 
 namespace moebius::math {
 
-// Unicode signs become LaTeX commands or ASCII; bytes that are no such sign become '?'.
+// Unicode signs become LaTeX commands or ASCII, bytes that are no such sign '?', and "{\rm x}" of plain TeX
+// "\mathrm{x}".
 std::string ToAscii(std::string_view text);
 // Strips wrappers from both ends as long as there are any: spaces, $...$, \(...\), \[...\], \boxed{...},
 // **...**,

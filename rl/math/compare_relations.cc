@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
+#include <string_view>
 
 #include "rl/math/compare.h"
 #include "rl/math/region.h"
@@ -14,6 +16,21 @@ bool OnlySymbols(const Tree& tree, const std::vector<int>& args) {
 }
 
 bool HasSymbols(const Tree& tree, int id) { return !tree.Symbols(id).empty(); }
+
+// dy/dx.
+bool IsDerivative(const Tree& tree, int id) {
+  if (tree.op(id) != Op::kDiv) return false;
+  return std::ranges::all_of(tree.args(id), [&](int part) {
+    const std::vector<int>& factors = tree.args(part);
+    return tree.op(part) == Op::kMul && factors.size() == 2 && OnlySymbols(tree, factors) &&
+           tree[factors[0]].text == "d";
+  });
+}
+
+bool IsTrigonometric(const Node& node) {
+  constexpr std::string_view kNames[] = {"sin", "cos", "tan", "cot", "sec", "csc"};
+  return node.op == Op::kFunction && std::ranges::find(kNames, node.text) != std::end(kNames);
+}
 
 }  // namespace
 
@@ -50,7 +67,7 @@ Comparer::Reading Comparer::Read(int id) {
   const std::vector<int>& sides = node.args;
   const auto lone = [&](int side) {
     const Node& n = tree_[side];
-    return n.op == Op::kSymbol || n.op == Op::kCall || n.op == Op::kText ||
+    return n.op == Op::kSymbol || n.op == Op::kCall || n.op == Op::kText || IsDerivative(tree_, side) ||
            (((n.op == Op::kSequence && n.text == "()") || n.op == Op::kMatrix) && OnlySymbols(tree_, n.args));
   };
   const auto set_name = [&](int side, int value) {
@@ -58,7 +75,7 @@ Comparer::Reading Comparer::Read(int id) {
     out.named = true;
     out.value = value;
     out.call = n.op == Op::kCall ? side : -1;
-    out.name = n.op == Op::kSequence || n.op == Op::kMatrix ? tree_.Canonical(side) : n.text;
+    out.name = n.op == Op::kSymbol || n.op == Op::kCall ? n.text : tree_.Canonical(side);
     if (n.op == Op::kText) out.name = "";  // a label: "Area = 5"
     out.defines = n.op == Op::kCall || out.name == "y";
   };
@@ -170,13 +187,14 @@ GradeResult Comparer::CompareRelations(int gold, int answer) {
     }
     return result;
   }
-  // "x + y = 5" states the value of an expression of several unknowns; "3x = 15" is not solved yet.
+  // "x + y = 5" states the value of an expression of several unknowns, "\cos x = 1/2" that of the cosine;
+  // "3x = 15" is not solved yet.
   const int id = a.relation ? gold : answer;
   const std::vector<int> sides = tree_.args(id);
-  if (tree_.Symbols(sides[0]).size() >= 2 && !HasSymbols(tree_, sides[1]) &&
-      tree_.op(other) != Op::kSequence) {
+  if (!HasSymbols(tree_, sides[1]) && tree_.op(other) != Op::kSequence) {
+    if (IsTrigonometric(tree_[sides[0]])) return compare(sides[1]);
     const std::optional<int> sign = SignOf(work_, sides[1]);
-    if (sign && *sign != 0) return compare(sides[1]);
+    if (tree_.Symbols(sides[0]).size() >= 2 && sign && *sign != 0) return compare(sides[1]);
   }
   return Different("an equation against a value");
 }

@@ -333,9 +333,12 @@ std::string Parser::IndexText() {
 bool Parser::DefinesCall() const {
   if (!Now().IsChar('(')) return false;
   for (size_t n = 1;; n += 2) {
-    if (Ahead(n).kind != TokenKind::kLetter && Ahead(n).kind != TokenKind::kNumber) return false;
+    const TokenKind kind = Ahead(n).kind;
+    if (kind != TokenKind::kLetter && kind != TokenKind::kNumber && kind != TokenKind::kWord) return false;
     if (Ahead(n + 1).IsChar(')')) return Ahead(n + 2).IsChar('=');
-    if (!Ahead(n + 1).IsChar(',')) return false;
+    // A probability under a condition: P(A | B).
+    if (!Ahead(n + 1).IsChar(',') && !Ahead(n + 1).IsChar('|') && !Ahead(n + 1).IsCommand("mid"))
+      return false;
   }
 }
 
@@ -344,6 +347,7 @@ int Parser::Call(std::string name) {
   for (Skip(); !Now().IsChar('='); Skip()) {
     if (Now().kind == TokenKind::kLetter) args.push_back(Make(Op::kSymbol, {}, Now().text));
     if (Now().kind == TokenKind::kNumber) args.push_back(tree_.Number(Now().value));
+    if (Now().kind == TokenKind::kWord) args.push_back(Make(Op::kText, {}, Now().text));
   }
   return Make(Op::kCall, std::move(args), name);
 }

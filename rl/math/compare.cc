@@ -6,6 +6,7 @@
 #include <string>
 
 #include "rl/math/clean.h"
+#include "rl/math/family.h"
 #include "rl/math/progression.h"
 #include "rl/math/region.h"
 
@@ -75,7 +76,10 @@ GradeResult Comparer::Compare(int gold, int answer) {
   }
   if (either(Op::kRatio)) return finish(CompareRatios(gold, answer));
   if (either(Op::kCongruent)) return finish(CompareCongruences(gold, answer));
-  return finish(CompareNumbers(gold, answer));
+  GradeResult result = CompareNumbers(gold, answer);
+  if (result.outcome == Outcome::kDifferent && !integer_.empty())
+    result = CompareFamilies(work_, gold, answer, integer_);
+  return finish(std::move(result));
 }
 
 int Comparer::ExpandSigns(int id) {
@@ -133,13 +137,15 @@ int Comparer::FoldMatrix(int id) {
 
 GradeResult Comparer::InOrder(const std::vector<int>& gold, const std::vector<int>& answer) {
   if (gold.size() != answer.size()) return Different("lists of different length");
-  GradeResult open = Equal("the same elements in order");
-  for (size_t i = 0; i < gold.size(); ++i) {
-    GradeResult part = Compare(gold[i], answer[i]);
-    if (part.outcome == Outcome::kDifferent) return part;
-    if (part.outcome == Outcome::kUndecided) open = std::move(part);
-  }
-  return open;
+  return Together([&] {
+    GradeResult open = Equal("the same elements in order");
+    for (size_t i = 0; i < gold.size(); ++i) {
+      GradeResult part = Compare(gold[i], answer[i]);
+      if (part.outcome == Outcome::kDifferent) return part;
+      if (part.outcome == Outcome::kUndecided) open = std::move(part);
+    }
+    return open;
+  });
 }
 
 GradeResult Comparer::AnyOrder(const std::vector<int>& gold, const std::vector<int>& answer,
@@ -216,6 +222,7 @@ GradeResult Comparer::CompareLists(int gold, int answer) {
   if (bare_a && bare_b) {
     // The values of several variables have their order: "x = 1, y = 2" is no "2, 1".
     const bool named_a = NamesDiffer(a), named_b = NamesDiffer(b);
+    if (named_a && named_b) return Together([&] { return AnyOrder(a, b, true); });
     if (named_a == named_b) return AnyOrder(a, b, true);
     const GradeResult written = InOrder(a, b);
     return written.outcome == Outcome::kEqual ? written

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rl/math/identity.h"
@@ -12,7 +13,9 @@ namespace moebius::math {
 
 class Comparer {
  public:
-  explicit Comparer(Work& work) : work_(work), tree_(work.tree) {}
+  // A symbol `integer` stands for all integers in both (family.h).
+  explicit Comparer(Work& work, std::string integer = "")
+      : work_(work), tree_(work.tree), integer_(std::move(integer)) {}
 
   GradeResult Compare(int gold, int answer);
 
@@ -25,6 +28,14 @@ class Comparer {
   bool NamesDiffer(const std::vector<int>& list) const;
   GradeResult InOrder(const std::vector<int>& gold, const std::vector<int>& answer);
   GradeResult AnyOrder(const std::vector<int>& gold, const std::vector<int>& answer, bool repeats_count);
+  // Of components that vary together: none may be shifted against the others by an integer of its own.
+  template <typename Components>
+  GradeResult Together(Components compare) {
+    std::string integer = std::exchange(integer_, "");
+    GradeResult result = compare();
+    integer_ = std::move(integer);
+    return result;
+  }
   GradeResult CompareEllipses(int gold, int answer);
   GradeResult CompareMatrices(int gold, int answer);
   GradeResult CompareRatios(int gold, int answer);
@@ -68,6 +79,7 @@ class Comparer {
 
   Work& work_;
   Tree& tree_;
+  std::string integer_;
   int depth_ = 0;
 };
 

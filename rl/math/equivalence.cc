@@ -1,6 +1,8 @@
 #include "rl/math/equivalence.h"
 
+#include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -9,8 +11,10 @@
 #include "rl/math/clean.h"
 #include "rl/math/compare.h"
 #include "rl/math/extract.h"
+#include "rl/math/family.h"
 #include "rl/math/lexer.h"
 #include "rl/math/parser.h"
+#include "rl/math/solve.h"
 #include "rl/math/special.h"
 
 namespace moebius::math {
@@ -98,6 +102,51 @@ GradeResult GradeParsed(std::string_view gold, std::string_view answer, bool com
   return Comparer(work).Compare(a.result.root, b.result.root);
 }
 
+// Values for all integers. `a` and `b`: what the texts say of that; one that says nothing means them by the
+// other's letter, or by the only one that the other does not use.
+GradeResult GradeFamilies(std::string_view gold, std::string_view answer, const std::optional<Family>& a,
+                          const std::optional<Family>& b, const GradeBudget& budget) {
+  Work work = NewWork(budget);
+  Tree& tree = work.tree;
+  const Parsed x = ParseText(a ? a->text : gold, false, work),
+               y = ParseText(b ? b->text : answer, false, work);
+  if (x.result.root < 0 || y.result.root < 0) return CompareWords(gold, answer, x, y);
+  const auto symbols_of = [&](int root) {
+    const bool named = tree.op(root) == Op::kRelation && tree.op(tree.args(root)[0]) == Op::kSymbol;
+    std::vector<std::string> symbols = tree.Symbols(root);
+    if (named) std::erase(symbols, tree[tree.args(root)[0]].text);
+    return symbols;
+  };
+  const std::vector<std::string> in_x = symbols_of(x.result.root), in_y = symbols_of(y.result.root);
+  const auto has = [](const std::vector<std::string>& symbols, const std::string& letter) {
+    return std::ranges::count(symbols, letter) > 0;
+  };
+  const auto letter_of = [&](const std::optional<Family>& family, const std::vector<std::string>& symbols,
+                             const std::string& others, const std::vector<std::string>& in_other) {
+    if (family) return family->letter;
+    if (has(symbols, others)) return others;
+    std::vector<std::string> own;
+    std::ranges::copy_if(symbols, std::back_inserter(own),
+                         [&](const std::string& symbol) { return !has(in_other, symbol); });
+    return own.size() == 1 ? own[0] : "";
+  };
+  const std::string letter_x = letter_of(a, in_x, b ? b->letter : "", in_y),
+                    letter_y = letter_of(b, in_y, a ? a->letter : "", in_x);
+  int other = y.result.root;
+  if (letter_x.empty() || letter_y.empty() || (letter_x != letter_y && has(in_y, letter_x)))
+    return Comparer(work).Compare(x.result.root, other);
+  other = Substitute(tree, other, letter_y, tree.Make(Op::kSymbol, {}, letter_x));
+  GradeResult result = Comparer(work, letter_x).Compare(x.result.root, other);
+  const auto several = [&](int root) {
+    return tree.Contains(root, {Op::kSequence, Op::kMatrix, Op::kUnion, Op::kIntersection, Op::kDifference,
+                                Op::kBuilder}) ||
+           (tree.op(root) == Op::kRelation && tree[root].text != "=");
+  };
+  if (result.outcome == Outcome::kDifferent && (several(x.result.root) || several(other)))
+    return Undecided("values for all integers, which may be told in other parts");
+  return result;
+}
+
 // "100,200" may be one number or two.
 bool HasCommaThousands(std::string_view text) {
   for (size_t i = 1; i + 1 < text.size(); ++i) {
@@ -133,6 +182,8 @@ GradeResult GradeTexts(const std::string& gold, const std::string& answer, const
   const std::optional<Clock> a = ReadClock(gold), b = ReadClock(answer);
   if (a && b) return CompareClocks(*a, *b);
   if ((a && a->certain) || (b && b->certain)) return Different("a time of day against what is none");
+  const std::optional<Family> family_a = ReadFamily(gold), family_b = ReadFamily(answer);
+  if (family_a || family_b) return GradeFamilies(gold, answer, family_a, family_b, budget);
   GradeResult result = GradeParsed(gold, answer, true, budget);
   if (result.outcome != Outcome::kEqual && (HasCommaThousands(gold) || HasCommaThousands(answer))) {
     GradeResult lists = GradeParsed(gold, answer, false, budget);

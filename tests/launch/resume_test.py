@@ -71,6 +71,20 @@ def main():
     want, want_metrics = final_bytes("whole"), metrics("whole")
     check(len(want) == 2 and len(want_metrics) == 60, "it leaves weights, optimizer state and 60 rows of metrics")
 
+    # Shares of the peak, from what the environment says that they are of.
+    basis = json.load(open("whole/environment.json"))["perf/mfu_basis"]
+    peak = float(re.match(r"(\d+) GFLOP/s", basis).group(1))
+    flops = float(re.search(r"FLOPs of (\S+) GFLOP a token", basis).group(1))
+    counted = float(re.search(r"(\S+) GFLOP a token trained", train("dry", "--dry-run").stdout).group(1))
+    check(abs(counted / flops - 1) < 1e-3, f"of the FLOPs that --dry-run counts: {counted}, {flops}")
+    timed = [json.loads(line) for line in open("whole/metrics.jsonl")]
+    for row, before in zip(timed, [{"tokens": 0}] + timed):
+        speed = (row["tokens"] - before["tokens"]) / row["perf/step_s"]
+        if abs(row["perf/tokens_per_s"] / speed - 1) > 1e-6 or not (
+                speed * flops / (peak + 1) <= row["perf/mfu"] <= speed * flops / peak * (1 + 1e-6)):
+            check(False, f"tokens a second and MFU: {row} of {basis}")
+    check(len(timed) == 60, "MFU of every step")
+
     # kill -9 at random moments until the run is through.
     rng = random.Random(11)
     kills = 0

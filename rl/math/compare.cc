@@ -38,8 +38,8 @@ GradeResult Comparer::Compare(int gold, int answer) {
     --depth_;
     return result;
   };
-  gold = FoldMatrix(ExpandSigns(gold));
-  answer = FoldMatrix(ExpandSigns(answer));
+  gold = FoldMatrix(ExpandSigns(AddParts(gold)));
+  answer = FoldMatrix(ExpandSigns(AddParts(answer)));
   const auto either = [&](Op op) { return tree_.op(gold) == op || tree_.op(answer) == op; };
   const auto both = [&](Op op) { return tree_.op(gold) == op && tree_.op(answer) == op; };
 
@@ -80,6 +80,18 @@ GradeResult Comparer::Compare(int gold, int answer) {
   if (result.outcome == Outcome::kDifferent && !integer_.empty())
     result = CompareFamilies(work_, gold, answer, integer_);
   return finish(std::move(result));
+}
+
+int Comparer::AddParts(int id) {
+  if (!IsBareList(tree_, id) || tree_[id].text == "or") return id;
+  const std::vector<int>& parts = tree_.args(id);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (tree_.op(parts[i]) != Op::kQuantity) return id;
+    const Unit& unit = tree_[parts[i]].unit;
+    const Unit& before = tree_[parts[i == 0 ? 0 : i - 1]].unit;
+    if (!unit.SameKind(before) || (i > 0 && fmpq_cmp(unit.factor.get(), before.factor.get()) >= 0)) return id;
+  }
+  return tree_.Make(Op::kAdd, std::vector<int>(parts));
 }
 
 int Comparer::ExpandSigns(int id) {

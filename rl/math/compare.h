@@ -40,6 +40,8 @@ class Comparer {
   GradeResult CompareMatrices(int gold, int answer);
   GradeResult CompareRatios(int gold, int answer);
   GradeResult CompareCongruences(int gold, int answer);
+  // "2 hours and 30 minutes" is one time: parts of a kind, each in a smaller unit, become their sum.
+  int AddParts(int id);
   int ExpandSigns(int id);
   int FoldMatrix(int id);
 

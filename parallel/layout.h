@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/model/config.h"
-#include "parallel/exchange_options.h"
+#include "parallel/exchange/exchange_options.h"
 #include "parallel/pipeline/schedule.h"
 
 namespace moebius {

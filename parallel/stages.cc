@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/model/cost.h"
-#include "parallel/expert_exchange.h"
-#include "parallel/gather_exchange.h"
+#include "parallel/exchange/expert_exchange.h"
+#include "parallel/exchange/gather_exchange.h"
 #include "parallel/pipeline/stage_split.h"
 
 namespace moebius {

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "core/model/model.h"
-#include "parallel/buffer_pool.h"
+#include "parallel/exchange/buffer_pool.h"
+#include "parallel/exchange/two_level_exchange.h"
 #include "parallel/mesh.h"
-#include "parallel/two_level_exchange.h"
 
 namespace moebius {
 

@@ -7,8 +7,8 @@
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
+#include "parallel/exchange/row_format.h"
 #include "parallel/node_map.h"
-#include "parallel/row_format.h"
 
 namespace moebius {
 namespace {

@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "core/base/random.h"
-#include "tests/parallel/exchanges.h"
+#include "tests/parallel/exchange/exchanges.h"
 
 namespace moebius {
 namespace {

@@ -1,4 +1,4 @@
-#include "parallel/fp8_tiles.h"
+#include "parallel/exchange/fp8_tiles.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "parallel/two_level_plan.h"
+#include "parallel/exchange/two_level_plan.h"
 
 #include <numeric>
 

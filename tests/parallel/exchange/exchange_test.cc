@@ -6,11 +6,11 @@
 
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
-#include "parallel/fp8_tiles.h"
+#include "parallel/exchange/fp8_tiles.h"
+#include "parallel/exchange/row_format.h"
+#include "parallel/exchange/two_level_plan.h"
 #include "parallel/node_map.h"
-#include "parallel/row_format.h"
-#include "parallel/two_level_plan.h"
-#include "tests/parallel/exchanges.h"
+#include "tests/parallel/exchange/exchanges.h"
 
 namespace moebius {
 namespace {

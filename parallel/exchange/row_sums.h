@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/tensor/tensor.h"
-#include "parallel/row_format.h"
+#include "parallel/exchange/row_format.h"
 
 namespace moebius {
 

@@ -10,7 +10,7 @@
 
 #include "core/layers/seams.h"
 #include "parallel/comm/world.h"
-#include "parallel/exchange_options.h"
+#include "parallel/exchange/exchange_options.h"
 
 namespace moebius {
 

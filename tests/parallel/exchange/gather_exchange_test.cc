@@ -1,7 +1,7 @@
 // The gathering token exchange: rows of the flat one, sums as its header defines them, the bytes of its
 // formula.
 #include "gtest/gtest.h"
-#include "tests/parallel/exchanges.h"
+#include "tests/parallel/exchange/exchanges.h"
 
 namespace moebius {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/tensor/tensor.h"
-#include "parallel/exchange_options.h"
+#include "parallel/exchange/exchange_options.h"
 
 namespace moebius {
 

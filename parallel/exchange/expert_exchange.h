@@ -18,9 +18,9 @@
 #include <memory>
 
 #include "core/layers/seams.h"
-#include "parallel/buffer_pool.h"
 #include "parallel/comm/communicator.h"
-#include "parallel/exchange_options.h"
+#include "parallel/exchange/buffer_pool.h"
+#include "parallel/exchange/exchange_options.h"
 #include "parallel/node_map.h"
 
 namespace moebius {

@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "parallel/buffer_pool.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/exchange/buffer_pool.h"
 
 namespace moebius {
 

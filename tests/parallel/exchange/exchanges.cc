@@ -1,4 +1,4 @@
-#include "tests/parallel/exchanges.h"
+#include "tests/parallel/exchange/exchanges.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,10 +10,10 @@
 #include "core/base/random.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
-#include "parallel/expert_exchange.h"
-#include "parallel/gather_exchange.h"
-#include "parallel/row_format.h"
-#include "parallel/two_level_exchange.h"
+#include "parallel/exchange/expert_exchange.h"
+#include "parallel/exchange/gather_exchange.h"
+#include "parallel/exchange/row_format.h"
+#include "parallel/exchange/two_level_exchange.h"
 
 namespace moebius {
 namespace {

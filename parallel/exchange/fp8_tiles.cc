@@ -1,13 +1,13 @@
-#include "parallel/fp8_tiles.h"
+#include "parallel/exchange/fp8_tiles.h"
 
 #include <algorithm>
 #include <bit>
 
 #include "core/tensor/fp8.h"
-#include "parallel/row_values.h"
+#include "parallel/exchange/row_values.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "parallel/fp8_tiles.cc"
+#define HWY_TARGET_INCLUDE "parallel/exchange/fp8_tiles.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 //
 #include "core/tensor/fp8-inl.h"

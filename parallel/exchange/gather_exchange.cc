@@ -1,11 +1,11 @@
-#include "parallel/gather_exchange.h"
+#include "parallel/exchange/gather_exchange.h"
 
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
 #include "core/backend/ops.h"
-#include "parallel/row_pieces.h"
+#include "parallel/exchange/row_pieces.h"
 
 namespace moebius {
 

@@ -1,9 +1,9 @@
-#include "parallel/row_format.h"
+#include "parallel/exchange/row_format.h"
 
 #include <cstring>
 
-#include "parallel/fp8_tiles.h"
-#include "parallel/row_values.h"
+#include "parallel/exchange/fp8_tiles.h"
+#include "parallel/exchange/row_values.h"
 
 namespace moebius {
 namespace {

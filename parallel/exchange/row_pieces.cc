@@ -1,4 +1,4 @@
-#include "parallel/row_pieces.h"
+#include "parallel/exchange/row_pieces.h"
 
 namespace moebius {
 namespace {

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "parallel/exchange/row_sums.h"
 #include "parallel/node_map.h"
-#include "parallel/row_sums.h"
 
 namespace moebius {
 

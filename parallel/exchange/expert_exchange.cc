@@ -1,10 +1,10 @@
-#include "parallel/expert_exchange.h"
+#include "parallel/exchange/expert_exchange.h"
 
 #include <utility>
 
 #include "core/backend/ops.h"
-#include "parallel/row_format.h"
-#include "parallel/row_pieces.h"
+#include "parallel/exchange/row_format.h"
+#include "parallel/exchange/row_pieces.h"
 
 namespace moebius {
 

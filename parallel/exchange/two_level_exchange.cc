@@ -1,12 +1,12 @@
-#include "parallel/two_level_exchange.h"
+#include "parallel/exchange/two_level_exchange.h"
 
 #include <utility>
 
 #include "core/backend/ops.h"
 #include "core/base/status.h"
-#include "parallel/row_format.h"
-#include "parallel/row_pieces.h"
-#include "parallel/two_level_plan.h"
+#include "parallel/exchange/row_format.h"
+#include "parallel/exchange/row_pieces.h"
+#include "parallel/exchange/two_level_plan.h"
 
 namespace moebius {
 

@@ -24,8 +24,8 @@
 #include <memory>
 
 #include "core/layers/seams.h"
-#include "parallel/buffer_pool.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/exchange/buffer_pool.h"
 
 namespace moebius {
 

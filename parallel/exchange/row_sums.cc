@@ -1,8 +1,8 @@
-#include "parallel/row_sums.h"
+#include "parallel/exchange/row_sums.h"
 
 #include <algorithm>
 
-#include "parallel/row_values.h"
+#include "parallel/exchange/row_values.h"
 
 namespace moebius {
 namespace {

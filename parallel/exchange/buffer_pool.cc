@@ -1,4 +1,4 @@
-#include "parallel/buffer_pool.h"
+#include "parallel/exchange/buffer_pool.h"
 
 #include <utility>
 

@@ -37,7 +37,7 @@ class CachedAttention {
   // What Append computed on the way and the Attend calls use again; in the context's scratch.
   struct Projected {
     TensorView latents = {};  // MLA: [T, q_lora_rank + kv_lora_rank + rope_dim]
-    TensorView k = {};        // GQA: [T, G, head_dim]
+    TensorView k = {};        // CachedHeads: [T, G, qk_dim]
     TensorView v = {};
   };
 

@@ -3,34 +3,36 @@
 // MLA was made to save.
 #pragma once
 
-#include "core/generate/cached_attention.h"
+#include "core/generate/cached_heads.h"
 #include "core/generate/mla_projections.h"
 
 namespace moebius {
 
-class CachedMlaExact final : public CachedAttention {
+class CachedMlaExact final : public CachedHeads {
  public:
   CachedMlaExact(const MlaAttention& layer, const DecodeWeights& weights, DType act)
-      : projections_(layer, weights, act), shape_(layer.shape()), act_(act) {}
-
-  void Refresh(Backend&, Stream&) override {}
-  void Reserve(Backend& backend, int64_t slots, int64_t capacity) override;
-  void Copy(const Context& context, int64_t from, int64_t to, int64_t length) override;
-  Projected Append(const Context& context, const TokenPlaces& places, TensorView x) override;
-  void AttendPrompts(const Context& context, const TokenPlaces& places, TensorView x,
-                     const Projected& projected, TensorView y) const override;
-  void AttendNewest(const Context& context, const QueryPlaces& places, TensorView x,
-                    const Projected& projected, TensorView y) const override;
-  int64_t bytes_per_token() const override;
+      : CachedHeads({.heads = layer.shape().heads,
+                     .kv_heads = layer.shape().heads,
+                     .qk_dim = layer.shape().qk_dim(),
+                     .v_dim = layer.shape().v_dim,
+                     .scale = layer.shape().scale},
+                    act),
+        projections_(layer, weights, act),
+        shape_(layer.shape()),
+        act_(act) {}
 
  private:
-  TensorView Query(const Context& context, TensorView x, TensorView latents, TensorView positions) const;
+  // Each head's key is [nope | rope], the rotary part the same in all.
+  Projected Project(const Context& context, TensorView x, TensorView positions) const override;
+  TensorView Query(const Context& context, TensorView x, const Projected& projected,
+                   TensorView positions) const override;
+  void Output(const Context& context, TensorView o, TensorView y) const override {
+    projections_.Output(context, o, y);
+  }
 
   const MlaProjections projections_;
   const MlaShape shape_;
   const DType act_;
-  Tensor k_;  // [slots, capacity, H * qk_dim]: of every head [nope | rope], the rotary part in each
-  Tensor v_;  // [slots, capacity, H * v_dim]
 };
 
 }  // namespace moebius

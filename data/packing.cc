@@ -64,12 +64,6 @@ void FillRoom(std::vector<Bin>* bins) {
 
 }  // namespace
 
-std::vector<std::vector<Segment>> PackBestFit(std::vector<Segment> pieces, int64_t capacity) {
-  std::vector<std::vector<Segment>> rows;
-  for (Bin& bin : BestFit(std::move(pieces), capacity)) rows.push_back(std::move(bin.segments));
-  return rows;
-}
-
 SequencePlan::SequencePlan(Packing packing, std::span<const int64_t> document_starts, int64_t num_tokens,
                            int64_t sequence_length)
     : packing_(packing), sequence_length_(sequence_length) {

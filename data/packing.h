@@ -16,10 +16,6 @@ struct Segment {
   int64_t length = 0;
 };
 
-// Packs the pieces whole into bins that hold `capacity` in length (none is longer): longest first, each where
-// the least room is left over.
-std::vector<std::vector<Segment>> PackBestFit(std::vector<Segment> pieces, int64_t capacity);
-
 // Sequences of exactly sequence_length + 1 tokens, of which the last is only a label.
 class SequencePlan {
  public:

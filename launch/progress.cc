@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
+#include <optional>
 
 #include "core/base/log.h"
 #include "core/base/strings.h"
@@ -17,7 +19,7 @@ namespace moebius {
 namespace {
 
 constexpr double kRedrawSeconds = 0.1;
-constexpr size_t kLossHistory = 200;
+constexpr size_t kLossHistory = 200, kSecondsHistory = 200;
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -42,6 +44,12 @@ std::string CountText(double value) {
   return Format("%.0f", value);
 }
 
+std::optional<int> ColumnsOf(int fd) {
+  struct winsize size;
+  if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return std::nullopt;
+  return size.ws_col;
+}
+
 }  // namespace
 
 bool UnderMpi() {
@@ -54,8 +62,7 @@ Terminal DetectTerminal(int fd) {
   const bool dumb = term == nullptr || std::string_view(term) == "dumb" || *term == '\0';
   terminal.interactive = isatty(fd) == 1 && !UnderMpi() && !dumb;
   terminal.colour = terminal.interactive && !EnvironmentHas("NO_COLOR");
-  struct winsize size;
-  if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) terminal.columns = size.ws_col;
+  terminal.columns = ColumnsOf(fd).value_or(terminal.columns);
   return terminal;
 }
 
@@ -105,8 +112,8 @@ void Progress::Update(const Step& step) {
   latest_ = step;
   losses_.push_back(step.loss);
   if (losses_.size() > kLossHistory) losses_.pop_front();
-  if (step.step_s > 0)
-    seconds_per_step_ = seconds_per_step_ == 0 ? step.step_s : 0.9 * seconds_per_step_ + 0.1 * step.step_s;
+  seconds_.push_back(step.step_s);
+  if (seconds_.size() > kSecondsHistory) seconds_.pop_front();
   const bool at_interval = step.step % std::max<int64_t>(options_.log_every_steps, 1) == 0 ||
                            step.step == options_.last_step || step.step == options_.first_step + 1;
   if (at_interval) Log(Line(step));
@@ -117,6 +124,7 @@ void Progress::Update(const Step& step) {
   const double now = Now();
   if (now - last_drawn_ < kRedrawSeconds && step.step != options_.last_step) return;
   last_drawn_ = now;
+  options_.terminal.columns = ColumnsOf(options_.fd).value_or(options_.terminal.columns);  // it was resized
   Write("\r\033[K" + Bar(step));
   bar_shown_ = true;
 }
@@ -138,8 +146,9 @@ void Progress::Finish() {
 
 std::string Progress::Eta(const Step& step) const {
   if (step.step >= options_.last_step) return "done";
-  if (seconds_per_step_ == 0) return "ETA ?";
-  return "ETA " + HumanSeconds(seconds_per_step_ * static_cast<double>(options_.last_step - step.step));
+  const double seconds =
+      std::accumulate(seconds_.begin(), seconds_.end(), 0.0) / static_cast<double>(seconds_.size());
+  return "ETA " + HumanSeconds(seconds * static_cast<double>(options_.last_step - step.step));
 }
 
 std::string Progress::Line(const Step& step) const {
@@ -162,6 +171,8 @@ std::string Progress::Bar(const Step& step) const {
   const std::string rate = CountText(step.tokens_per_s) + " tok/s";
   const std::string eta = Eta(step);
   const int columns = options_.terminal.columns - 1;
+  const std::string least = Concat(counter, "  ", loss);
+  if (std::ssize(least) + 2 + std::ssize(eta) > columns) return least.substr(0, std::max(columns, 0));
   int left = columns - static_cast<int>(counter.size() + loss.size() + eta.size()) - 6;
   const bool with_rate = left >= static_cast<int>(rate.size()) + 12;
   if (with_rate) left -= static_cast<int>(rate.size()) + 2;

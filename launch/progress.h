@@ -44,7 +44,7 @@ class Progress {
     double grad_norm = 0;
     double lr = 0;
     double tokens_per_s = 0;
-    double step_s = 0;
+    double step_s = 0;         // seconds since the step before was done, whatever they were spent on
     std::string more = {};     // "reward 0.41  accuracy 0.38"
     std::string details = {};  // "entropy 0.9  kl 0.01": of plain lines, which have the room
   };
@@ -65,11 +65,11 @@ class Progress {
   void Write(std::string_view text);
   void Log(std::string_view line);
 
-  const Options options_;
+  Options options_;
   FileDescriptor log_;
   std::deque<double> losses_;
-  double seconds_per_step_ = 0;  // exponential mean
-  double last_drawn_ = -1;       // seconds of the steady clock
+  std::deque<double> seconds_;  // of the last steps
+  double last_drawn_ = -1;      // seconds of the steady clock
   bool bar_shown_ = false;
   Step latest_;
 };

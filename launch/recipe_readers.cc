@@ -82,7 +82,7 @@ void AddAnswers(std::vector<FieldReaders>* out) {
     for (char& c : section) c = static_cast<char>(c - 'A' + 'a');
     Add({section}, "", "task", {task}, out);
   }
-  Add({"group_size"}, "rl.", "task", kSampling, out);
+  Add({"group_size", "show_samples"}, "rl.", "task", kSampling, out);
   Add({"advantage",
        "surrogate",
        "clip_low",
@@ -112,6 +112,7 @@ void AddAnswers(std::vector<FieldReaders>* out) {
   Add({"truncate_at", "keep_from", "keep_to"}, "rl.", "rl.correct_mismatch", {"true"}, out);
   Add({"kl_coefficient", "kl_in_reward", "reference_refresh_steps"}, "rl.", "rl.kl", {kGiven}, out);
   Add({"entropy_guard"}, "rl.", "rl.entropy_floor", {kGiven}, out);
+  Add({"part"}, "reward.", "task", {"GRPO"}, out);
   Add({"partial_credit"}, "reward.part.", "reward.part.name", {"format"}, out);
   Add({"script"}, "reward.part.", "reward.part.name", {"language"}, out);
   Add({"words"}, "reward.part.", "reward.part.name", {"repetition"}, out);

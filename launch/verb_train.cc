@@ -254,8 +254,14 @@ absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedAr
 }
 
 // A pipeline's folder holds the run folders of its stages and no run of its own. UsageError where `path` is
-// the other kind of folder.
+// the other kind of folder, or a model's or a data build's, whose files later verbs would take for the run's.
 absl::Status CheckFolderKind(const proto::Recipe& r, const std::string& path) {
+  for (const char* name : {"config.json", "manifest.json"}) {
+    if (!FileExists(JoinPath(path, name)) || IsRunFolder(path)) continue;
+    return UsageError(Concat(path, " holds ", name,
+                             ", so it is a model or a data folder and no run; choose "
+                             "another folder with --out"));
+  }
   const bool pipeline = r.task() == proto::PIPELINE;
   const bool other = pipeline ? IsRunFolder(path) : !StageFoldersIn(path).empty();
   if (!other) return absl::OkStatus();

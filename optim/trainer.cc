@@ -265,30 +265,22 @@ absl::StatusOr<StepMetrics> Trainer::Run(const Objective& objective, const Engin
 absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, StepSums& sums,
                             StepMetrics& m) {
   const double depths = static_cast<double>(model_config().num_nextn_predict_layers);
-  double totals[] = {sums.loss,
-                     sums.mtp_loss,
-                     sums.balance,
-                     sums.auxiliary,
-                     sums.z,
-                     optimizer_->GradientSquares(context_),
-                     sums.entropy,
-                     sums.divergence,
-                     sums.agreement,
-                     sums.routes_given,
-                     sums.routes_changed};
-  RETURN_IF_ERROR(mesh_->Sum(std::span<double>(totals)));
+  double squares = optimizer_->GradientSquares(context_);
+  RETURN_IF_ERROR(mesh_->Sum({&sums.loss, &sums.mtp_loss, &sums.balance, &sums.auxiliary, &sums.z, &squares,
+                              &sums.entropy, &sums.divergence, &sums.agreement, &sums.routes_given,
+                              &sums.routes_changed}));
   RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(sums.counts)));
-  m.loss = totals[0] / size.predictions;
-  if (objective.mtp_scale != 0) m.mtp_loss = totals[1] / (size.predictions * depths);
-  m.balance_loss = totals[2] / size.sequences;
-  m.auxiliary_loss = totals[3] / size.sequences;
-  m.z_loss = totals[4] / size.tokens;
-  m.entropy = totals[6] / size.predictions;
-  m.divergence = totals[7] / size.predictions;
-  m.agreement = totals[8] / size.predictions;
-  m.routes_given = std::llround(totals[9]);
-  m.routes_changed = std::llround(totals[10]);
-  m.grad_norm = std::sqrt(totals[5]);
+  m.loss = sums.loss / size.predictions;
+  if (objective.mtp_scale != 0) m.mtp_loss = sums.mtp_loss / (size.predictions * depths);
+  m.balance_loss = sums.balance / size.sequences;
+  m.auxiliary_loss = sums.auxiliary / size.sequences;
+  m.z_loss = sums.z / size.tokens;
+  m.entropy = sums.entropy / size.predictions;
+  m.divergence = sums.divergence / size.predictions;
+  m.agreement = sums.agreement / size.predictions;
+  m.routes_given = std::llround(sums.routes_given);
+  m.routes_changed = std::llround(sums.routes_changed);
+  m.grad_norm = std::sqrt(squares);
   const int64_t experts = model_config().n_routed_experts;
   // Modules that were not run (loss weight 0) have no counts.
   const int64_t layers =
@@ -382,10 +374,9 @@ absl::Status Trainer::FinishStep(Clock::time_point start, StepMetrics& m) {
   RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(bytes)));
   m.bytes_within = bytes[0];
   m.bytes_between = bytes[1];
-  double largest[] = {static_cast<double>(HeldBytes()), m.bubble};
-  RETURN_IF_ERROR(mesh_->Max(largest));
-  m.peak_bytes = static_cast<int64_t>(largest[0]);
-  m.bubble = largest[1];
+  auto held = static_cast<double>(HeldBytes());
+  RETURN_IF_ERROR(mesh_->Max({&held, &m.bubble}));
+  m.peak_bytes = static_cast<int64_t>(held);
   m.ranks = mesh_->all().size();
   return absl::OkStatus();
 }
@@ -444,7 +435,7 @@ absl::StatusOr<double> Trainer::Evaluate(std::span<const int32_t> ids, std::span
       [&](int, Microbatch& to) { to.LoadRagged(context_.stream, tokens, mine, attention); }, losses));
   double sum = 0;
   for (const float loss : losses) sum += counts ? loss : 0;
-  RETURN_IF_ERROR(mesh_->Sum(std::span<double>(&sum, 1)));
+  RETURN_IF_ERROR(mesh_->Sum({&sum}));
   return sum;
 }
 

@@ -54,16 +54,25 @@ absl::Status Reduce(Communicator& all, Stream& stream, std::span<T> values, DTyp
   return all.status();
 }
 
+absl::Status Reduce(Communicator& all, Stream& stream, std::initializer_list<double*> values, ReduceOp op) {
+  std::vector<double> together;
+  for (const double* value : values) together.push_back(*value);
+  RETURN_IF_ERROR(Reduce(all, stream, std::span<double>(together), DType::kF64, op));
+  auto next = together.begin();
+  for (double* value : values) *value = *next++;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status Mesh::Sum(std::span<double> values) {
-  return Reduce(all(), stream("control"), values, DType::kF64, ReduceOp::kSum);
+absl::Status Mesh::Sum(std::initializer_list<double*> values) {
+  return Reduce(all(), stream("control"), values, ReduceOp::kSum);
 }
 absl::Status Mesh::Sum(std::span<int64_t> values) {
   return Reduce(all(), stream("control"), values, DType::kI64, ReduceOp::kSum);
 }
-absl::Status Mesh::Max(std::span<double> values) {
-  return Reduce(all(), stream("control"), values, DType::kF64, ReduceOp::kMax);
+absl::Status Mesh::Max(std::initializer_list<double*> values) {
+  return Reduce(all(), stream("control"), values, ReduceOp::kMax);
 }
 
 absl::StatusOr<std::vector<std::string>> Mesh::GatherText(const std::string& text) {
@@ -83,18 +92,6 @@ absl::Status Mesh::Close() {
     if (group != nullptr) RETURN_IF_ERROR(group->Close(stream("control")));
   }
   return absl::OkStatus();
-}
-
-std::string Describe(const Layout& layout, const Schedule& schedule, const std::vector<int>& node_of_rank) {
-  std::string out;
-  for (int rank = 0; rank < layout.ranks(); ++rank) {
-    const Coordinates at = CoordinatesOf(layout, rank);
-    out += Concat("rank ", rank, " (node ", node_of_rank[rank], "): pipeline ", at.pipeline, ", data ",
-                  at.data, ", expert ", at.expert, ", stages");
-    for (const int stage : schedule.StagesOf(at.pipeline)) out += Concat(" ", stage);
-    out += "\n";
-  }
-  return out;
 }
 
 }  // namespace moebius

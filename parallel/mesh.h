@@ -1,6 +1,7 @@
 // The ranks of a run as a mesh, seen from one of them: its coordinates, and the groups it talks to.
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <span>
@@ -40,9 +41,9 @@ class Mesh {
   Stream& stream(const std::string& use);
 
   // Collective sums and maxima of host values over all ranks, in rank order; wait for the result.
-  absl::Status Sum(std::span<double> values);
+  absl::Status Sum(std::initializer_list<double*> values);
   absl::Status Sum(std::span<int64_t> values);
-  absl::Status Max(std::span<double> values);
+  absl::Status Max(std::initializer_list<double*> values);
   // As in comm/agree.h, over all ranks.
   absl::StatusOr<std::vector<std::string>> GatherText(const std::string& text);
   absl::Status Agree(const absl::Status& mine);
@@ -62,8 +63,5 @@ class Mesh {
   std::map<std::string, std::unique_ptr<Stream>> streams_;
   std::unique_ptr<Communicator> pipeline_, experts_, expert_replicas_, dense_replicas_, tied_replicas_;
 };
-
-// One line a rank: "rank 5 (node 0): pipeline 1, data 0, expert 1, stages 1 2".
-std::string Describe(const Layout& layout, const Schedule& schedule, const std::vector<int>& node_of_rank);
 
 }  // namespace moebius

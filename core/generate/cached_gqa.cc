@@ -18,18 +18,12 @@ TensorView CachedGqa::Heads(const Context& context, TensorView x, int64_t heads,
   return out;
 }
 
-void CachedGqa::Rotate(const Context& context, TensorView x, TensorView positions) const {
-  const RotaryTable& rotary = layer_.rotary();
-  Rope(context,
-       {.x = x, .positions = positions, .cos = rotary.cos, .sin = rotary.sin, .style = rotary.style});
-}
-
 CachedAttention::Projected CachedGqa::Project(const Context& context, TensorView x,
                                               TensorView positions) const {
   const GqaParameters& p = layer_.parameters();
   const TensorView k = Heads(context, x, shape_.kv_heads, *p.k, p.k_bias, p.k_norm);
   const TensorView v = Heads(context, x, shape_.kv_heads, *p.v, p.v_bias, nullptr);
-  Rotate(context, k, positions);
+  Rotate(context, layer_.rotary(), positions, k);
   return {.k = k, .v = v};
 }
 
@@ -37,7 +31,7 @@ TensorView CachedGqa::Query(const Context& context, TensorView x, const Projecte
                             TensorView positions) const {
   const GqaParameters& p = layer_.parameters();
   const TensorView q = Heads(context, x, shape_.heads, *p.q, p.q_bias, p.q_norm);
-  Rotate(context, q, positions);
+  Rotate(context, layer_.rotary(), positions, q);
   return q;
 }
 

@@ -30,7 +30,6 @@ class CachedGqa final : public CachedHeads {
   // x · wᵀ (+ bias), each head normalised where the model has it: [rows, heads, head_dim].
   TensorView Heads(const Context& context, TensorView x, int64_t heads, const Parameter& weight,
                    const Parameter* bias, const Parameter* norm) const;
-  void Rotate(const Context& context, TensorView x, TensorView positions) const;
 
   const GqaAttention& layer_;
   const DecodeWeights& weights_;

@@ -44,12 +44,6 @@ TensorView MlaProjections::KeysAndValues(const Context& context, TensorView late
   return kv.Reshape({latents.rows(), shape_.heads, width});
 }
 
-void MlaProjections::Rotate(const Context& context, TensorView x, TensorView positions) const {
-  const RotaryTable& rotary = layer_.rotary();
-  Rope(context,
-       {.x = x, .positions = positions, .cos = rotary.cos, .sin = rotary.sin, .style = rotary.style});
-}
-
 void MlaProjections::Output(const Context& context, TensorView o, TensorView y) const {
   weights_.Multiply(context, o.Reshape({y.rows(), shape_.heads * shape_.v_dim}), *layer_.parameters().o, y);
 }

@@ -26,7 +26,9 @@ class MlaProjections {
   TensorView Query(const Context& context, TensorView x, TensorView latents) const;
   // [T, H, nope_dim + v_dim].
   TensorView KeysAndValues(const Context& context, TensorView latents) const;
-  void Rotate(const Context& context, TensorView x, TensorView positions) const;
+  void Rotate(const Context& context, TensorView x, TensorView positions) const {
+    moebius::Rotate(context, layer_.rotary(), positions, x);
+  }
   // y [T, hidden] of o [T, H, v_dim].
   void Output(const Context& context, TensorView o, TensorView y) const;
 

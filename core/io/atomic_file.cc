@@ -253,8 +253,6 @@ absl::Status AtomicDirectory::Commit(OnExisting on_existing) {
   return RemoveTree(std::exchange(temporary_, ""));  // what was at path_ before
 }
 
-bool IsTemporaryName(std::string_view name) { return TagOfTemporary(name).has_value(); }
-
 absl::Status RemoveStaleTemporaries(const std::string& folder) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
   for (const std::string& name : names) {

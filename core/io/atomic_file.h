@@ -93,8 +93,6 @@ class AtomicDirectory {
   FileDescriptor lock_;
 };
 
-// True for the names that the classes above give to their temporaries (they survive only a killed process).
-bool IsTemporaryName(std::string_view name);
 // Removes what other, killed processes left in `folder`; only where no other process is writing.
 absl::Status RemoveStaleTemporaries(const std::string& folder);
 

@@ -61,6 +61,10 @@ absl::Status JsonLinesWriter::Append(std::string_view object) {
   return absl::OkStatus();
 }
 
+absl::Status JsonLinesWriter::Sync() {
+  return fdatasync(fd_.get()) == 0 ? absl::OkStatus() : ErrnoError(errno, "sync " + path_, /*writing=*/true);
+}
+
 absl::Status ReadJsonLines(const std::string& path,
                            const std::function<absl::Status(const nlohmann::json&, int64_t)>& line) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxBytes));

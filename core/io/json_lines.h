@@ -23,6 +23,9 @@ class JsonLinesWriter {
   // `object` is one JSON object without newlines. On a full disk the file keeps its earlier lines whole (73).
   absl::Status Append(std::string_view object);
 
+  // What was appended has reached the disk (73).
+  absl::Status Sync();
+
   const std::string& path() const { return path_; }
 
  private:

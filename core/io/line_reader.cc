@@ -64,7 +64,6 @@ absl::StatusOr<bool> LineReader::Next(std::string_view* line) {
       return TooLong();
     } else if (newline != nullptr || (last && size > 0)) {
       begin_ += length + (newline != nullptr ? 1 : 0);
-      complete_ = newline != nullptr;
       *line = std::string_view(start, length);
       if (line->ends_with('\r')) line->remove_suffix(1);
       if (line_number_ == 1 && line->starts_with("\xEF\xBB\xBF")) line->remove_prefix(3);

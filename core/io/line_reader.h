@@ -30,8 +30,6 @@ class LineReader {
   int64_t line_number() const { return line_number_; }
   // "PATH line 12".
   std::string Where() const;
-  // False if the line that Next gave last ran into the end of the file without a line end (maybe cut short).
-  bool line_is_complete() const { return complete_; }
 
  private:
   LineReader(std::string path, Options options, std::unique_ptr<ByteSource> source)
@@ -45,7 +43,7 @@ class LineReader {
   std::string buffer_;
   size_t begin_ = 0, end_ = 0;  // unread bytes of buffer_
   int64_t line_number_ = 0;
-  bool complete_ = true, at_end_ = false, skipping_ = false;
+  bool at_end_ = false, skipping_ = false;
   absl::Status error_;
 };
 

@@ -35,15 +35,6 @@ void GqaAttention::SetInput(const Pass& pass, TensorView x) const {
   v_.SetInput(pass, x);
 }
 
-void GqaAttention::Rotate(const Pass& pass, TensorView x, bool inverse) const {
-  Rope(pass.context, {.x = x,
-                      .positions = pass.layout.positions,
-                      .cos = rotary_->cos,
-                      .sin = rotary_->sin,
-                      .style = rotary_->style,
-                      .inverse = inverse});
-}
-
 AttentionArgs GqaAttention::Scores(const Pass& pass, const Operands& x) const {
   const auto heads = [this](TensorView rows, int64_t count) {
     return rows.Reshape({rows.rows(), count, shape_.head_dim});
@@ -81,8 +72,8 @@ void GqaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
     q_norm_->Forward(pass, q_raw, q);
     k_norm_->Forward(pass, k_raw, k);
   }
-  Rotate(pass, q, false);
-  Rotate(pass, k, false);
+  Rotate(pass.context, *rotary_, pass.layout.positions, q);
+  Rotate(pass.context, *rotary_, pass.layout.positions, k);
   const TensorView o = pass.Keep(o_in_, x.dtype, q_shape);
   Operands operands = Kept(pass);
   if (!pass.layout.shares_prompts()) {
@@ -111,8 +102,8 @@ void GqaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx)
   const TensorView dk = gradients.New(dy.dtype, kv_shape);
   const TensorView dv = gradients.New(dy.dtype, kv_shape);
   ScoresBackward(pass, d_o, dq, dk, dv);
-  Rotate(pass, dq, true);
-  Rotate(pass, dk, true);
+  RotateBack(pass.context, *rotary_, pass.layout.positions, dq);
+  RotateBack(pass.context, *rotary_, pass.layout.positions, dk);
   if (q_norm_) {
     q_norm_->BackwardInput(pass, dq, dq);
     k_norm_->BackwardInput(pass, dk, dk);

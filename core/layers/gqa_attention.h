@@ -52,7 +52,6 @@ class GqaAttention final : public Layer {
     TensorView o;     // [rows, heads * head_dim]
   };
 
-  void Rotate(const Pass& pass, TensorView x, bool inverse) const;
   Operands Kept(const Pass& pass) const;
   AttentionArgs Scores(const Pass& pass, const Operands& operands) const;
   void ScoresBackward(const Pass& pass, TensorView d_o, TensorView dq, TensorView dk, TensorView dv) const;

@@ -41,20 +41,12 @@ void MlaAttention::SetInput(const Pass& pass, TensorView x) const {
   if (!q_norm_) q_.SetInput(pass, x);
 }
 
-void MlaAttention::Rotate(const Pass& pass, TensorView x, bool inverse) const {
-  Rope(pass.context, {.x = x,
-                      .positions = pass.layout.positions,
-                      .cos = rotary_->cos,
-                      .sin = rotary_->sin,
-                      .style = rotary_->style,
-                      .inverse = inverse});
-}
-
 void MlaAttention::UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, TensorView q,
                              TensorView kv) const {
   q_.Forward(pass, c_q, q);
   kv_.Forward(pass, c_kv, kv);
-  Rotate(pass, HeadColumns(q, shape_.heads, shape_.nope_dim, shape_.rope_dim), false);
+  Rotate(pass.context, *rotary_, pass.layout.positions,
+         HeadColumns(q, shape_.heads, shape_.nope_dim, shape_.rope_dim));
 }
 
 MlaAttention::Operands MlaAttention::Kept(const Pass& pass) const {
@@ -129,7 +121,7 @@ void MlaAttention::Forward(const Pass& pass, TensorView x, TensorView y) const {
   a_.Forward(pass, x, a);
   TensorView k_rope = a.Columns(s.q_lora_rank + s.kv_lora_rank, s.rope_dim);
   k_rope.shape = {tokens, 1, s.rope_dim};
-  Rotate(pass, k_rope, false);
+  Rotate(pass.context, *rotary_, pass.layout.positions, k_rope);
 
   const TensorView c_kv = pass.Keep(c_kv_, x.dtype, {tokens, s.kv_lora_rank});
   kv_norm_.Forward(pass, a.Columns(s.q_lora_rank, s.kv_lora_rank), c_kv);
@@ -171,8 +163,8 @@ void MlaAttention::BackwardInput(const Pass& pass, TensorView dy, TensorView dx)
   ScoresBackward(pass, d);
   TensorView dk_rope = d.k_rope;
   dk_rope.shape = {tokens, 1, s.rope_dim};
-  Rotate(pass, HeadColumns(dq, s.heads, s.nope_dim, s.rope_dim), true);
-  Rotate(pass, dk_rope, true);
+  RotateBack(pass.context, *rotary_, pass.layout.positions, HeadColumns(dq, s.heads, s.nope_dim, s.rope_dim));
+  RotateBack(pass.context, *rotary_, pass.layout.positions, dk_rope);
 
   const TensorView dc_kv = da.Columns(s.q_lora_rank, s.kv_lora_rank);
   kv_.BackwardInput(pass, dkv, dc_kv);

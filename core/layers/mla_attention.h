@@ -64,7 +64,6 @@ class MlaAttention final : public Layer {
 
   // q and kv from what the forward kept of the latents.
   void UpProject(const Pass& pass, TensorView c_q, TensorView c_kv, TensorView q, TensorView kv) const;
-  void Rotate(const Pass& pass, TensorView x, bool inverse) const;
   Operands Kept(const Pass& pass) const;
   AttentionArgs Scores(const Pass& pass, const Operands& operands) const;
   void ScoresForward(const Pass& pass) const;

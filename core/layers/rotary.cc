@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/backend/ops.h"
+
 namespace moebius {
 namespace {
 
@@ -81,6 +83,19 @@ RotaryTable MakeRotaryTable(Backend& backend, Stream& stream, int64_t max_positi
   backend.CopyToDevice(stream, sines.data(), table.sin);
   stream.Synchronize();
   return table;
+}
+
+void Rotate(const Context& context, const RotaryTable& table, TensorView positions, TensorView x) {
+  Rope(context, {.x = x, .positions = positions, .cos = table.cos, .sin = table.sin, .style = table.style});
+}
+
+void RotateBack(const Context& context, const RotaryTable& table, TensorView positions, TensorView x) {
+  Rope(context, {.x = x,
+                 .positions = positions,
+                 .cos = table.cos,
+                 .sin = table.sin,
+                 .style = table.style,
+                 .inverse = true});
 }
 
 }  // namespace moebius

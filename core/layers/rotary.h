@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/backend/backend.h"
+#include "core/backend/context.h"
 
 namespace moebius {
 
@@ -38,5 +38,8 @@ struct RotaryTable {
 };
 RotaryTable MakeRotaryTable(Backend& backend, Stream& stream, int64_t max_positions, int64_t dim,
                             double theta, const RopeScaling& scaling, RopeStyle style);
+// x [T, heads, dim] act at positions [T] i32, in place; and the inverse, which takes gradients back.
+void Rotate(const Context& context, const RotaryTable& table, TensorView positions, TensorView x);
+void RotateBack(const Context& context, const RotaryTable& table, TensorView positions, TensorView x);
 
 }  // namespace moebius

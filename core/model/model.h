@@ -120,7 +120,7 @@ class Model {
     RunPhase(WeightPhase(context, objective, microbatch));
   }
 
-  // Layers with experts, MTP modules last: the order of Microbatch::routing.
+  // Layers with experts, MTP modules last: the order of Microbatch::records.
   std::vector<const MoeMlp*> moe_layers() const;
   const std::vector<std::unique_ptr<Block>>& blocks() const { return blocks_; }
   const TokenEmbedding& embedding() const { return *embedding_; }

@@ -26,13 +26,6 @@ ByteAlphabet::ByteAlphabet() {
   }
 }
 
-std::string ByteAlphabet::ToText(std::string_view bytes) const {
-  std::string text;
-  text.reserve(bytes.size() * 2);
-  for (const unsigned char b : bytes) text += characters_[b];
-  return text;
-}
-
 std::optional<std::string> ByteAlphabet::ToBytes(std::string_view text) const {
   std::string bytes;
   bytes.reserve(text.size());

@@ -13,8 +13,6 @@ class ByteAlphabet {
  public:
   ByteAlphabet();
 
-  // The string that stands for these bytes.
-  std::string ToText(std::string_view bytes) const;
   // The bytes that a string stands for; nullopt if a character is not of the alphabet.
   std::optional<std::string> ToBytes(std::string_view text) const;
   // The same, where such a string stands for itself (special tokens do), as HF's ByteLevel decoder has it.

@@ -53,7 +53,6 @@ class Tokenizer {
 
   // The bytes that a token stands for, "" for an id that none has. Valid as long as the tokenizer.
   std::string_view TokenBytes(int32_t id) const;
-  bool IsToken(int32_t id) const { return !TokenBytes(id).empty(); }
   bool IsSpecial(int32_t id) const;
   // By the token's string in tokenizer.json: "<|endoftext|>", "\u0120the" (a blank is U+0120 there). Of a
   // token that is not an added one it searches the whole vocabulary.

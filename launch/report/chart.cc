@@ -267,22 +267,27 @@ std::vector<Series> SmoothedSeries(const std::string& name, int colour, std::vec
   if (log) std::erase_if(points, [](const Point& p) { return !(p.y > 0); });
   if (points.size() < 40)
     return {{.name = name, .colour = colour, .style = LineStyle::kSolid, .points = points}};
-  // Exponential mean over about 1 % of the run, corrected for its start; backwards and forwards averaged so
-  // that the line does not lag behind the values.
+  // Exponential mean over about 1 % of the run, backwards and forwards together, so that the line does not
+  // lag behind the values, each by the weight that it has: at an end the one has seen a single value.
   const double keep = 1.0 - 1.0 / std::max(3.0, 0.012 * static_cast<double>(points.size()));
   std::vector<Point> smooth = points;
   for (Point& p : smooth) p.y = 0;
-  const auto sweep = [&](auto begin, auto end, auto target) {
-    double mean = 0, weight = 0;
-    for (auto it = begin; it != end; ++it, ++target) {
-      mean = keep * mean + (1 - keep) * (log ? std::log(it->y) : it->y);
+  std::vector<double> weights(points.size(), 0.0);
+  const auto sweep = [&](auto begin, auto end, auto target, auto total) {
+    double sum = 0, weight = 0;
+    for (auto it = begin; it != end; ++it, ++target, ++total) {
+      sum = keep * sum + (1 - keep) * (log ? std::log(it->y) : it->y);
       weight = keep * weight + (1 - keep);
-      target->y += 0.5 * mean / weight;
+      target->y += sum;
+      *total += weight;
     }
   };
-  sweep(points.begin(), points.end(), smooth.begin());
-  sweep(points.rbegin(), points.rend(), smooth.rbegin());
-  for (Point& p : smooth) p.y = log ? std::exp(p.y) : p.y;
+  sweep(points.begin(), points.end(), smooth.begin(), weights.begin());
+  sweep(points.rbegin(), points.rend(), smooth.rbegin(), weights.rbegin());
+  for (size_t i = 0; i < smooth.size(); ++i) {
+    const double mean = smooth[i].y / weights[i];
+    smooth[i].y = log ? std::exp(mean) : mean;
+  }
   return {{.name = name, .colour = colour, .style = LineStyle::kFaint, .points = points},
           {.name = name, .colour = colour, .style = LineStyle::kSolid, .points = std::move(smooth)}};
 }

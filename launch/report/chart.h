@@ -1,5 +1,5 @@
 // Line charts as inline SVG: axes with round ticks and units, colours by CSS class (light and dark), and the
-// points beside them for the few lines of JavaScript that show values under the pointer (page_assets.cc).
+// points beside them for the few lines of JavaScript that show values under the pointer (page_script.cc).
 #pragma once
 
 #include <string>

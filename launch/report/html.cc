@@ -25,16 +25,16 @@ std::string FormatNumber(double value, NumberStyle style, int more) {
     case NumberStyle::kBytes:
       return HumanBytes(value);
     case NumberStyle::kSeconds:
-      return size < 1     ? Digits("%.*g ms", 3 + more, value * 1e3)
-             : size < 100 ? Digits("%.*g s", 3 + more, value)
-                          : HumanSeconds(value);
+      return size < 0.9995 ? Digits("%.*g ms", 3 + more, value * 1e3)
+             : size < 100  ? Digits("%.*g s", 3 + more, value)
+                           : HumanSeconds(value);
     case NumberStyle::kPercent:
       return Digits("%.*g %%", 3 + more, value * 100);
     case NumberStyle::kCount:
       if (size >= 1e12) return Digits("%.*gT", 4 + more, value / 1e12);
       if (size >= 1e9) return Digits("%.*gG", 4 + more, value / 1e9);
       if (size >= 1e6) return Digits("%.*gM", 4 + more, value / 1e6);
-      if (size >= 1e4) return Digits("%.*gk", 4 + more, value / 1e3);
+      if (size >= 9999.5) return Digits("%.*gk", 4 + more, value / 1e3);
       return Digits("%.*g", 4 + more, value);
     case NumberStyle::kPlain:
       break;

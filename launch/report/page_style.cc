@@ -35,7 +35,7 @@ figure{margin:0}
 .chart figcaption{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 10px;padding:0 4px 6px}
 .unit{color:var(--soft);font-size:13px}
 .legend{margin-left:auto;display:flex;flex-wrap:wrap;gap:2px 14px;font-size:13px;color:var(--soft)}
-.legend span{white-space:nowrap}
+.legend span{overflow-wrap:anywhere}
 .mark{display:inline-block;width:16px;height:3px;border-radius:2px;margin-right:6px;vertical-align:middle;background:var(--c)}
 .mark.round{width:8px;height:8px;border-radius:50%}
 .mark.gap,.again .mark{background:repeating-linear-gradient(90deg,var(--c) 0 5px,transparent 5px 8px)}
@@ -76,6 +76,7 @@ svg{display:block;width:100%}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:12px}
 table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:8px 16px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+td:first-child{white-space:normal;overflow-wrap:anywhere;max-width:22em}
 tr:last-child td{border-bottom:0}
 th{color:var(--soft);font-weight:500;font-size:13px}
 th:first-child,td:first-child,.left th,.left td{text-align:left}

@@ -364,7 +364,7 @@ std::string TrainingLoop::WayBack() const {
 // A signal may reach any rank; rank 0's clock counts.
 absl::StatusOr<bool> TrainingLoop::ShouldStop() {
   double stop = signals_.stop_requested() || (mesh_.all().rank() == 0 && OutOfTime());
-  RETURN_IF_ERROR(mesh_.Max(std::span<double>(&stop, 1)));
+  RETURN_IF_ERROR(mesh_.Max({&stop}));
   return stop != 0;
 }
 

@@ -48,7 +48,7 @@ std::vector<RunFact> FactsOf(const proto::Recipe& recipe, const ModelConfig& con
 absl::StatusOr<double> MeasurePeakOfRanks(const proto::Recipe& recipe, const Training& training) {
   RETURN_IF_ERROR(training.trainer->mesh().Agree(absl::OkStatus()));  // they begin together
   double peak = MeasureProductPeak(*training.backend, ComputeOf(recipe, *training.backend));
-  RETURN_IF_ERROR(training.trainer->mesh().Sum(std::span(&peak, 1)));
+  RETURN_IF_ERROR(training.trainer->mesh().Sum({&peak}));
   return peak;
 }
 
@@ -171,12 +171,14 @@ void RunOutputs::Update(const StepMetrics& m, const MetricsRow& row) {
       parts.emplace_back(key, key.substr(kPart.size()));
   }
   if (parts.size() > 1) details.insert(details.begin(), parts.begin(), parts.end());
+  const auto now = std::chrono::steady_clock::now();
+  const auto before = std::exchange(last_update_, now);
   progress_->Update({.step = m.step,
                      .loss = m.loss,
                      .grad_norm = m.grad_norm,
                      .lr = m.lr,
                      .tokens_per_s = *row.Get("perf/tokens_per_s"),
-                     .step_s = m.seconds,
+                     .step_s = before ? std::chrono::duration<double>(now - *before).count() : m.seconds,
                      .more = text_of({{"rl/reward_mean", "reward"},
                                       {"rl/accuracy", "accuracy"},
                                       {"rl/response_tokens_mean", "tokens"}}),

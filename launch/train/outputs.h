@@ -2,6 +2,7 @@
 // Rank 0 has them; the others print nothing.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +62,7 @@ class RunOutputs {
   std::optional<JsonLinesWriter> loads_;
   std::optional<TensorboardWriter> tensorboard_;
   std::unique_ptr<Progress> progress_;
+  std::optional<std::chrono::steady_clock::time_point> last_update_;
   double flops_per_token_ = 0;
   double peak_flops_ = 0;  // of all ranks
 };

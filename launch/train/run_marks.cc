@@ -8,6 +8,7 @@
 #include "core/io/atomic_file.h"
 #include "core/io/file.h"
 #include "core/io/hash.h"
+#include "data/corpora/text_tree.h"
 
 namespace moebius {
 namespace {
@@ -71,19 +72,23 @@ absl::Status MarkTeacher(const std::string& run_folder, const std::string& teach
                      "(step-...) that it began with, or start a new run with another --out"));
 }
 
-absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& paths) {
+absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& patterns) {
   std::string all, names;
-  for (const std::string& path : paths) {
-    if (path.empty()) continue;
-    ASSIGN_OR_RETURN(const FileHash hash, HashFile(path));
-    all += hash.sha256 + "\n";
-    names += Concat(names.empty() ? "" : ", ", path);
+  for (const std::string& pattern : patterns) {
+    if (pattern.empty()) continue;
+    ASSIGN_OR_RETURN(const std::vector<std::string> paths, ExpandFiles(pattern));
+    for (const std::string& path : paths) {
+      ASSIGN_OR_RETURN(const FileHash hash, HashFile(path));
+      all += hash.sha256 + "\n";
+    }
+    names += Concat(names.empty() ? "" : ", ", pattern);
   }
   if (all.empty()) return absl::OkStatus();
   return Mark(run_folder, "data.sha256", Sha256Hex(all),
               Concat(names, ": has other lines now than when ", run_folder,
-                     " began; a run continues only as it was begun; put the file back, or start a new run "
-                     "with another --out"));
+                     " began; a run continues only as it was begun; put the file back, or fork the run: "
+                     "another --out and --set fork.from=",
+                     run_folder));
 }
 
 absl::Status MarkTexts(const std::string& run_folder, const Loader& texts) {

@@ -15,9 +15,9 @@ namespace moebius {
 // with others.
 absl::Status MarkTeacher(const std::string& run_folder, const std::string& teacher);
 
-// Likewise (data.sha256) for files of conversations or pairs, by all of their bytes; those without a name are
-// left out.
-absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& paths);
+// Likewise (data.sha256) for files of conversations, pairs or problems, by all of their bytes: what each of
+// `patterns` names (ExpandFiles of data/corpora); empty ones are left out.
+absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& patterns);
 
 // Likewise (data.sha256) for the token files of `texts`: by their sizes, their tokenizer, and tokens at 64
 // places.

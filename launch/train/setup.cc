@@ -433,9 +433,12 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   std::snprintf(line, sizeof line, "\ncompute      %.4g GFLOP a token trained, %.4g PFLOP in all",
                 flops / 1e9, flops * tokens / 1e15);
   out += line;
-  out += Concat("\ndata         ", r.task() == proto::PRETRAIN ? "" : "at most ",
-                WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ",
-                WithCommas(r.steps()), " steps of ", r.batch().sequences(), " x ", length);
+  out += Concat(
+      "\ndata         ", r.task() == proto::PRETRAIN ? "" : "at most ",
+      WithCommas(static_cast<int64_t>(std::min(tokens, 9e18))), " tokens in ", WithCommas(r.steps()),
+      " steps of ", r.batch().sequences(),
+      r.batch().ramp_size() > 0 ? Concat(" to ", r.batch().ramp().rbegin()->to_sequences()) : std::string(),
+      " x ", length);
   out += Concat(
       "\nmemory       ",
       peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")

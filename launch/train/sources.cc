@@ -113,6 +113,13 @@ absl::Status TaskSource::OpenProblems(sandbox::Sandbox* sandbox) {
     answer.set_opens_thinking(true);
   ASSIGN_OR_RETURN(problems_, MakeProblemSet(r_.problems(), TaskSplit::kTrain, sandbox));
   ASSIGN_OR_RETURN(scorer_, Scorer::Make(r_.reward(), answer, *problems_));
+  for (const proto::Reward::Part& part : r_.reward().part()) {
+    if (part.name() == "overlong" && part.max_tokens() - part.margin_tokens() >= r_.rl().max_new())
+      return UsageError(Concat("reward.part \"overlong\" begins above ",
+                               part.max_tokens() - part.margin_tokens(),
+                               " tokens (max_tokens less margin_tokens), but rl.max_new is ",
+                               r_.rl().max_new(), ", so no answer would ever earn less; lower max_tokens"));
+  }
   const bool whole_file = !r_.problems().jsonl().empty() && r_.problems().held_out() == 0 &&
                           r_.problems().held_out_jsonl().empty();
   if (whole_file) return absl::OkStatus();
@@ -125,7 +132,9 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
                                     const std::string& run_folder) {
   RETURN_IF_ERROR(CheckRl(r_.rl(), training.trainer->model_config()));
   if (r_.task() == proto::GRPO) RETURN_IF_ERROR(CheckPolicy(r_.rl()));
-  if (!folder.empty()) RETURN_IF_ERROR(MarkFiles(folder, {r_.sft().data(), r_.dpo().data()}));
+  if (!folder.empty())
+    RETURN_IF_ERROR(MarkFiles(
+        folder, {r_.sft().data(), r_.dpo().data(), r_.problems().jsonl(), r_.problems().held_out_jsonl()}));
   const SourceContext context{.trainer = *training.trainer,
                               .codec = *codec_,
                               .seed = r_.seed(),

@@ -40,15 +40,8 @@ struct Purpose {
   int index = -1;         // microbatch or step; -1: none
 };
 
-// Byte counts and offsets for each peer [size]. What i sends j is what j expects of i.
-struct AllToAllVArgs {
-  const void* send = nullptr;
-  std::vector<int64_t> send_bytes, send_offsets;
-  void* receive = nullptr;
-  std::vector<int64_t> receive_bytes, receive_offsets;
-};
-// The same as lists of pieces [size][any]: the bytes to one peer are those of its pieces one after another.
-// How a total is cut may differ on the two ends.
+// For each peer a list of pieces [size][any]: the bytes to one peer are those of its pieces one after
+// another. What i sends j is what j expects of i; how a total is cut may differ on the two ends.
 struct PeerPieces {
   std::vector<std::vector<MemoryPiece>> send, receive;
 };
@@ -79,7 +72,6 @@ class Communicator {
   // own slice of `all`.
   virtual void AllGatherV(Stream& stream, Purpose purpose, TensorView mine,
                           const std::vector<int64_t>& counts, TensorView all) = 0;
-  virtual void AllToAllV(Stream& stream, Purpose purpose, const AllToAllVArgs& args) = 0;
   // `pieces` is asked when the stream gets here, in its thread: it may use counts that came by the stream's
   // earlier calls.
   virtual void AllToAllV(Stream& stream, Purpose purpose, std::function<PeerPieces()> pieces) = 0;

@@ -61,21 +61,6 @@ class Group final : public Communicator {
                [=](const Members& members) { return AllGatherPhases(members, mine, counts, all); });
   }
 
-  void AllToAllV(Stream& stream, Purpose purpose, const AllToAllVArgs& args) override {
-    PeerPieces pieces;
-    for (const auto* list :
-         {&args.send_bytes, &args.send_offsets, &args.receive_bytes, &args.receive_offsets}) {
-      CHECK_EQ(list->size(), static_cast<size_t>(size()));
-    }
-    for (int peer = 0; peer < size(); ++peer) {
-      char* send = static_cast<char*>(const_cast<void*>(args.send)) + args.send_offsets[peer];
-      char* receive = static_cast<char*>(args.receive) + args.receive_offsets[peer];
-      pieces.send.push_back({{send, args.send_bytes[peer]}});
-      pieces.receive.push_back({{receive, args.receive_bytes[peer]}});
-    }
-    AllToAllV(stream, purpose, [pieces = std::move(pieces)] { return pieces; });
-  }
-
   void AllToAllV(Stream& stream, Purpose purpose, std::function<PeerPieces()> pieces) override {
     Collective(
         stream, ledger_.Collective(Call::kAllToAllV, purpose, DType::kU8, -1),

@@ -123,7 +123,7 @@ absl::StatusOr<StepReport> DpoSource::Step() {
       ScoreGroups(*reference_, trainer.context(), mb, groups, ScoreOptionsOf(trainer));
   std::vector<int64_t> first_token{0};
   for (const AnswerGroup& group : groups) first_token.push_back(first_token.back() + group.Predictions());
-  double sums[] = {0, 0, 0};  // loss, right way round, margin
+  double loss_sum = 0, right = 0, margin = 0;
   GroupBatch batch{.groups = groups, .predictions = predictions, .scale = 1};
   batch.weigh = [&](int64_t g, int64_t count, std::span<const float> losses, std::span<float> weights) {
     size_t at = 0;
@@ -138,17 +138,17 @@ absl::StatusOr<StepReport> DpoSource::Step() {
       for (size_t t = 0; t < chosen + rejected; ++t) {
         weights[at + t] = static_cast<float>((t < chosen ? -1 : 1) * share * loss.slope);
       }
-      sums[0] += share * loss.loss;
-      sums[1] += share * (loss.margin > 0);
-      sums[2] += share * loss.margin;
+      loss_sum += share * loss.loss;
+      right += share * (loss.margin > 0);
+      margin += share * loss.margin;
       at += chosen + rejected;
     }
   };
   StepReport report;
   ASSIGN_OR_RETURN(report.metrics, trainer.Step(std::span<const GroupBatch>(&batch, 1), context_.sequences));
-  RETURN_IF_ERROR(trainer.mesh().Sum(std::span<double>(sums)));
-  report.metrics.loss = sums[0];
-  report.values = {{"dpo/accuracy", sums[1]}, {"dpo/margin", sums[2]}};
+  RETURN_IF_ERROR(trainer.mesh().Sum({&loss_sum, &right, &margin}));
+  report.metrics.loss = loss_sum;
+  report.values = {{"dpo/accuracy", right}, {"dpo/margin", margin}};
   return report;
 }
 

@@ -142,6 +142,8 @@ void PolicyBatch::AddPart(std::span<const RolloutGroup> groups, std::span<const 
       part.lengths.push_back(n);
       part.advantages.insert(part.advantages.end(), begin, begin + n);
       part.behaviour.insert(part.behaviour.end(), s.logprobs.begin(), s.logprobs.end());
+      const std::vector<float>& drawn = options_.cuts ? s.sampling_logprobs : s.logprobs;
+      part.sampling.insert(part.sampling.end(), drawn.begin(), drawn.end());
       const std::vector<float>& proximal = s.proximal.empty() ? s.logprobs : s.proximal;
       part.proximal.insert(part.proximal.end(), proximal.begin(), proximal.end());
       part.reference.insert(part.reference.end(), s.reference.begin(), s.reference.end());
@@ -194,7 +196,7 @@ PolicyLoss PolicyBatch::LossOf(const Part& part, int64_t group, std::span<const 
        .live = live,
        // With the live policy for the proximal one, ratios are 1 whatever the samples say.
        .proximal = part.first ? live : of(part.proximal),
-       .behaviour = of(part.behaviour),
+       .behaviour = of(part.sampling),
        .reference = part.reference.empty() ? std::span<const double>() : of(part.reference)});
 }
 

@@ -24,6 +24,7 @@ struct PolicyOptions {
   bool exact = true;        // samples' log-probabilities are the trained policy's at the start of the step
   double kl_in_reward = 0;  // coefficient of k1 taken off the rewards
   bool replays_routes = false;  // updates take the samples' routes
+  bool cuts = false;            // top-k or top-p: tokens were drawn at their sampling_logprobs
 };
 
 // What the ranks' callbacks add up over a step.
@@ -59,7 +60,7 @@ class PolicyBatch {
     std::vector<int64_t> first_token;  // of each group, and the end
     std::vector<int64_t> first_answer;
     std::vector<int64_t> lengths;  // of each answer
-    std::vector<double> advantages, behaviour, proximal, reference;
+    std::vector<double> advantages, behaviour, sampling, proximal, reference;
     std::vector<bool> fills;  // groups that are here for their number alone
     BatchTotals totals;
     bool first = false;  // nothing has been updated yet: the live policy is the proximal one

@@ -225,23 +225,21 @@ absl::Status PolicySource::AddSums(PolicyBatch& batch, StepReport& report) {
   }
   RETURN_IF_ERROR(mesh.Agree(exact));
   PolicySums& s = batch.sums();
-  double sums[] = {s.loss, s.kl, s.ratio, s.tokens, s.clipped_low, s.clipped_high, s.clipped_dual};
-  RETURN_IF_ERROR(mesh.Sum(std::span<double>(sums)));
-  double highest[] = {s.ratio_high, s.mismatch_high};
-  RETURN_IF_ERROR(mesh.Max(highest));
-  report.metrics.loss = sums[0];
-  const double tokens = sums[3];
-  if (tokens == 0) return absl::OkStatus();  // no answer was judged: there is nothing to say
+  RETURN_IF_ERROR(
+      mesh.Sum({&s.loss, &s.kl, &s.ratio, &s.tokens, &s.clipped_low, &s.clipped_high, &s.clipped_dual}));
+  RETURN_IF_ERROR(mesh.Max({&s.ratio_high, &s.mismatch_high}));
+  report.metrics.loss = s.loss;
+  if (s.tokens == 0) return absl::OkStatus();  // no answer was judged: there is nothing to say
   auto& v = report.values;
-  v.emplace_back("rl/policy_loss", sums[0]);
-  if (needs_reference_) v.emplace_back("rl/kl", sums[1] / tokens);
+  v.emplace_back("rl/policy_loss", s.loss);
+  if (needs_reference_) v.emplace_back("rl/kl", s.kl / s.tokens);
   v.emplace_back("rl/entropy", report.metrics.entropy);
-  v.emplace_back("rl/ratio_mean", sums[2] / tokens);
-  v.emplace_back("rl/ratio_max", highest[0]);
-  v.emplace_back("rl/clip_fraction", (sums[4] + sums[5] + sums[6]) / tokens);
-  v.emplace_back("rl/clip_fraction_low", sums[4] / tokens);
-  v.emplace_back("rl/clip_fraction_high", sums[5] / tokens);
-  v.emplace_back("rl/mismatch_max", highest[1]);
+  v.emplace_back("rl/ratio_mean", s.ratio / s.tokens);
+  v.emplace_back("rl/ratio_max", s.ratio_high);
+  v.emplace_back("rl/clip_fraction", (s.clipped_low + s.clipped_high + s.clipped_dual) / s.tokens);
+  v.emplace_back("rl/clip_fraction_low", s.clipped_low / s.tokens);
+  v.emplace_back("rl/clip_fraction_high", s.clipped_high / s.tokens);
+  v.emplace_back("rl/mismatch_max", s.mismatch_high);
   return absl::OkStatus();
 }
 

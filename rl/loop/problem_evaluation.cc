@@ -96,6 +96,8 @@ absl::StatusOr<StepReport> EvaluateProblems(Trainer& trainer, PolicyModel& polic
     const Right right = CountRight(group);
     if (right.judged == 0) continue;
     pass1.push_back(PassAtK(right.judged, right.right, 1));
+    // Which problems count must not depend on how their answers came out: no right one stands for unknown
+    // ones.
     if (right.judged == options.samples) passk.push_back(PassAtK(right.judged, right.right, right.judged));
   }
   if (pass1.empty()) return report;  // nothing could be judged

@@ -108,7 +108,7 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
       if (!s.finished || !Keeps(problem, s.text)) continue;
       ++kept;
       if (kept_) status.Update(kept_->Append(LineOf(report.metrics.step, problem, s.text)));
-      if (report.samples.size() < 8) {
+      if (std::ssize(report.samples) < context_.rl.show_samples()) {
         report.samples.push_back({.prompt = problem.messages.back().content,
                                   .text = s.text,
                                   .values = {},
@@ -117,6 +117,8 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
       }
     }
   }
+  // The checkpoint that says that these problems were asked must not outlive their answers.
+  if (kept_ && status.ok()) status = kept_->Sync();
   RETURN_IF_ERROR(trainer.mesh().Agree(status));
   report.metrics.tokens = static_cast<int64_t>(tokens);
   trainer.state().tokens += report.metrics.tokens;

@@ -69,11 +69,6 @@ Normaliser NormaliserOf(proto::Rl::Normaliser normaliser) {
   return Normaliser::kTokens;
 }
 
-absl::Status Range(const char* field, double value, double low, double high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return UsageError(Concat("rl.", field, " = ", value, " is out of range; use ", low, " to ", high));
-}
-
 }  // namespace
 
 absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
@@ -93,7 +88,9 @@ absl::Status CheckRl(const proto::Rl& rl, const ModelConfig& model) {
 }
 
 absl::Status CheckPolicy(const proto::Rl& rl) {
-  if (rl.dual_clip() != 0) RETURN_IF_ERROR(Range("dual_clip", rl.dual_clip(), 1, 1e6));
+  if (rl.dual_clip() != 0 && rl.dual_clip() <= 1)
+    return UsageError(Concat("rl.dual_clip is ", rl.dual_clip(),
+                             "; a bound on what a token costs lies above 1 (3 is common); 0 is none"));
   if (rl.kl() == proto::Rl::NO_KL && (rl.kl_coefficient() != 0 || rl.kl_in_reward())) {
     return UsageError(
         "rl.kl is NO_KL, but a coefficient is set; nothing would use it; set rl.kl: TRUE_GRADIENT or leave "
@@ -113,6 +110,11 @@ absl::Status CheckPolicy(const proto::Rl& rl) {
               "average, whatever the KL is (rl/objective/policy_loss.h); set rl.kl: TRUE_GRADIENT, or "
               "rl.kl_in_reward: true");
   }
+  if (rl.kl_in_reward() && rl.kl_coefficient() == 0) {
+    return UsageError(
+        "rl.kl_in_reward is true, and rl.kl_coefficient is 0; nothing would come off a reward; set "
+        "kl_coefficient, or leave kl and kl_in_reward out");
+  }
   if (rl.surrogate() == proto::Rl::PLAIN && rl.updates() > 1) {
     return UsageError(Concat("rl.surrogate is PLAIN, and rl.updates is ", rl.updates(),
                              "; PLAIN has no ratio to make up for a step's earlier updates; use 1 update, or "
@@ -122,6 +124,11 @@ absl::Status CheckPolicy(const proto::Rl& rl) {
     return UsageError(
         "rl.entropy_guard is set, but rl.entropy_floor is not; nothing would use it; set entropy_floor to "
         "the entropy (nats a token) below which it acts");
+  }
+  if (rl.entropy_floor() > 0 && (rl.top_k() > 0 || rl.top_p() < 1)) {
+    return UsageError(
+        "rl.entropy_floor is set, and rl.top_k or rl.top_p as well; from tokens drawn of a cut distribution "
+        "its entropy is not known; leave the cuts out or the floor");
   }
   if (rl.group_size() == 1 && rl.advantage() != proto::Rl::REINFORCE_PP) {
     return UsageError(
@@ -157,6 +164,7 @@ PolicyOptions PolicyOptionsOf(const proto::Rl& rl) {
   out.updates = rl.updates();
   out.exact = rl.rollout() == proto::Rl::EXACT;
   out.replays_routes = rl.routing_replay() == proto::Rl::ROLLOUT;
+  out.cuts = rl.top_k() > 0 || rl.top_p() < 1;
   out.kl_in_reward = rl.kl_in_reward() ? rl.kl_coefficient() : 0;
   return out;
 }

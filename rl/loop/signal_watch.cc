@@ -14,9 +14,10 @@ absl::Status SignalWatch::Observe(bool has_signal, const GroupSignal& rewards,
                            : "no answer could be judged (rl/left_out)";
   if (judged && rewards.left_out > 0) why += Concat(", but for ", rewards.left_out, " left out");
   if (without_ == 1)
-    notes.push_back(
-        Concat("no signal: ", why,
-               ", so this step teaches nothing (weight decay and momentum alone move the weights)"));
+    notes.push_back(Concat(
+        "no signal: ", why,
+        ", so rewards teach nothing in this step (what else the loss has, weight decay and momentum move "
+        "the weights)"));
   if (most_ == 0) return absl::OkStatus();
   if (without_ >= most_) {
     const std::string_view what_to_do =

@@ -38,7 +38,7 @@ class StepSource {
   // Held-out problems under the present weights: keys "eval/..."; empty where there are none.
   virtual absl::StatusOr<StepReport> Evaluate() = 0;
   // Weights have been loaded, or have been those of step 0 for the first time: what depends on them is made.
-  // `folder`: the checkpoint that reference policies start from, "" for none.
+  // `reference`: the checkpoint that reference policies start from, "" for none.
   virtual absl::Status Start(const std::string& reference) = 0;
 };
 

@@ -16,9 +16,9 @@ namespace moebius {
 
 enum class Surrogate {
   kClipped,  // -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)
-  kGspo,     // the same with one ratio an answer, exp(mean over its tokens of log r); the mean of answers
-  kCispo,    // -stop_gradient(clip(r, 1 - clip_low, 1 + clip_high)) A live: no token loses its gradient
-  kPlain,    // -A live: one update a batch, where r is 1
+  kGspo,  // the same with one ratio an answer, exp(mean over its tokens of log r); with kAnswers it is GSPO's
+  kCispo,  // -stop_gradient(clip(r, 1 - clip_low, 1 + clip_high)) A live: no token loses its gradient
+  kPlain,  // -A live: one update a batch, where r is 1
 };
 
 // x = live - reference. k1, k2 and k3 are values; what a loss needs is a gradient: k1's is zero in

@@ -8,6 +8,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "rl/problems/problems.pb.h"
+#include "rl/reward/answer_text.h"
 
 namespace moebius {
 
@@ -111,8 +112,8 @@ absl::Status Scorer::CheckGoldsAreNumbers() const {
   const int64_t looked_at = std::min(problems_->size(), kMost);
   for (int64_t i = 0; i < looked_at; ++i) {
     const Problem problem = problems_->At(i);
-    if (problem.gold.empty()) continue;  // a program
-    const std::optional<std::string> number = form_.Extract(problem.gold);
+    if (problem.gold.empty()) continue;                                  // a program
+    const std::optional<std::string> number = LastNumber(problem.gold);  // golds have no thoughts
     const absl::StatusOr<Judgement> judged =
         number ? problems_->Judge(problem, *number) : Judgement{.correct = 0, .dense = {}, .verdict = "none"};
     RETURN_IF_ERROR(judged.status());

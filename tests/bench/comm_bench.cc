@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "parallel/comm/world.h"
+#include "tests/parallel/comm/all_to_all.h"
 
 namespace moebius {
 namespace {
@@ -63,7 +64,7 @@ Figures Measure(World& world) {
   });
   const std::vector<int64_t> halves = {kMegabytes16 / 2, kMegabytes16 / 2}, offsets = {0, kMegabytes16 / 2};
   figures.all_to_all_s = MedianSeconds(15, [&] {
-    all.AllToAllV(*stream, {"rows"}, {x.data(), halves, offsets, y.data(), halves, offsets});
+    all.AllToAllV(*stream, {"rows"}, PiecesOf({x.data(), halves, offsets, y.data(), halves, offsets}));
     stream->Synchronize();
   });
   if (!world.Close(*stream).ok()) std::printf("failed: %s\n", world.status().ToString().c_str());

@@ -61,7 +61,7 @@ int Columns(const std::string& text) {
 }
 
 TEST(Progress, DrawsABarThatFitsAnyTerminal) {
-  for (const int columns : {200, 80, 60, 45}) {
+  for (const int columns : {200, 80, 60, 45, 20, 8}) {
     const TempFolder folder;
     const std::string out = RunInto(folder, {.interactive = true, .colour = true, .columns = columns});
     EXPECT_NE(out.find("25/25"), std::string::npos);

@@ -156,6 +156,8 @@ TEST(Chart, SmoothingFollowsATrendWithoutLag) {
   ASSERT_EQ(series.size(), 2u);
   EXPECT_NEAR(series[1].points[500].y, 5.0, 0.08);
   EXPECT_NEAR(series[1].points[0].y, 10.0, 0.5) << "the start is not drawn towards zero";
+  EXPECT_NEAR(series[1].points[0].y, series[1].points[5].y, 0.15) << "nor towards the first value";
+  EXPECT_NEAR(series[1].points[999].y, series[1].points[994].y, 0.15);
   EXPECT_EQ(SmoothedSeries("s", 0, {{1, 2}, {2, 3}}).size(), 1u);
   line[990].y = 1e25;
   EXPECT_GT(SmoothedSeries("s", 0, line)[1].points[900].y, 1e15);
@@ -168,6 +170,8 @@ TEST(Chart, FormatsNumbersForPeople) {
   EXPECT_EQ(FormatNumber(12000, NumberStyle::kPlain), "1.2e4");
   EXPECT_EQ(FormatNumber(0.25, NumberStyle::kPercent), "25 %");
   EXPECT_EQ(FormatNumber(0.012, NumberStyle::kSeconds), "12 ms");
+  EXPECT_EQ(FormatNumber(0.9997, NumberStyle::kSeconds), "1 s");
+  EXPECT_EQ(FormatNumber(9999.7, NumberStyle::kCount), "10k");
   EXPECT_EQ(FormatNumber(1 << 20, NumberStyle::kBytes), "1.00 MiB");
 }
 

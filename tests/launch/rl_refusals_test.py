@@ -60,6 +60,13 @@ def refuse_reinforcement():
            "batch.sequence_length 16", "rl.max_new 10")
     refuse("a guard without a floor", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 3 entropy_guard: 0.1 }", 64,
            "rl.entropy_floor")
+    refuse("a floor for a cut distribution", GRPO + TOKENIZER + SORT +
+           "rl { group_size: 4 max_new: 3 entropy_floor: 1 top_p: 0.9 }", 64, "rl.entropy_floor", "rl.top_p")
+    refuse("a length that no answer has", GRPO + TOKENIZER + SORT + RL +
+           'reward { part { name: "correct" } part { name: "overlong" max_tokens: 13 margin_tokens: 10 } }', 64, "overlong",
+           "rl.max_new is 3")
+    refuse("a reward that nothing reads", MODEL + "task: REJECTION\n" + TOKENIZER + SORT + RL +
+           'reward { part { name: "repetition" } }', 64, "reward.part", "GRPO")
     refuse("a share above 1", GRPO + TOKENIZER + SORT + RL + "reward { judge_again: 1.5 }", 64, "judge_again")
     refuse("the same on two ranks", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 10 }", 64,
            "batch.sequence_length 16", ranks=2)

@@ -3,6 +3,7 @@
 Usage: run_state_test.py MOEBIUS"""
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -145,6 +146,48 @@ def check_data_is_the_same():
             os.remove("talk/checkpoints/latest")
         done = train("talk.textproto", "--out", "talk", "--set", "steps=3")
         expect(done.returncode == 64 and "talk.jsonl" in done.stderr, f"other conversations: {done.returncode} {done.stderr}")
+    # All files of a folder or a glob.
+    os.makedirs("talks")
+    for name in ("a", "b"):
+        write(f"talks/{name}.jsonl", conversation("12") * 2)
+    for n, pattern in enumerate(("talks", "talks/*.jsonl")):
+        of = ("talk.textproto", "--out", f"talks-{n}", "--set", f'sft.data="{pattern}"')
+        done = train(*of, "--set", "steps=2")
+        expect(done.returncode == 0, f"conversations of {pattern}: {done.returncode} {done.stderr}")
+        write("talks/b.jsonl", conversation("21") * 2)
+        done = train(*of, "--set", "steps=3")
+        expect(done.returncode == 64 and pattern in done.stderr, f"others of {pattern}: {done.returncode} {done.stderr}")
+        write("talks/b.jsonl", conversation("12") * 2)
+    # Problems are found by their places, which other lines would move.
+    problem = json.dumps({"prompt": "sort 21=", "answer": "12"}) + "\n"
+    write("asked.jsonl", problem * 40)
+    write("asked.textproto", GRPO.replace('problems { kind: "sort" sort_length: 2 }',
+                                          'problems { jsonl: "asked.jsonl" jsonl_kind: EXACT held_out: 0 }')
+          .replace('reward { part { name: "dense" } }\n', "").replace("evaluate { every_steps: 4 problems: 20 }\n", ""))
+    done = train("asked.textproto", "--out", "asked", "--set", "steps=2")
+    expect(done.returncode == 0, f"problems of a file: {done.returncode} {done.stderr}")
+    write("asked.jsonl", problem * 41)
+    done = train("asked.textproto", "--out", "asked", "--set", "steps=3")
+    expect(done.returncode == 64 and "asked.jsonl" in done.stderr and "fork.from=asked" in done.stderr,
+           f"other problems: {done.returncode} {done.stderr}")
+    done = train("asked.textproto", "--out", "asked-fork", "--set", "fork.from=asked", "--set", "steps=3")
+    expect(done.returncode == 0, f"a fork may ask others: {done.returncode} {done.stderr}")
+
+
+# A folder that holds a model is not made a run: later verbs would find the old weights in it.
+def check_folders_and_streams():
+    write("taught.textproto", SFT)
+    done = train("taught.textproto", "--out", "first", "--set", "steps=2")
+    expect(done.returncode == 0, f"a first run: {done.returncode} {done.stderr}")
+    shutil.copytree("first/checkpoints/step-00000002", "model")
+    done = train("taught.textproto", "--out", "model")
+    expect(done.returncode == 64 and "config.json" in done.stderr, f"into a model: {done.returncode} {done.stderr}")
+    # With its streams closed a run writes no text into its files.
+    done = subprocess.run(["sh", "-c", 'exec "$0" "$@" 0<&- 1>&- 2>&-', moebius, "train", "taught.textproto", "--out", "silent"])
+    expect(done.returncode == 0, f"without streams: {done.returncode}")
+    with open("silent/lock") as f:
+        lock = f.read()
+    expect(lock.startswith("process ") and len(lock) < 40, f"the lock of a run without streams: {lock!r}")
 
 
 # A fork that has saved nothing yet begins where it began: its rows are written again, not twice.
@@ -180,6 +223,7 @@ with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     check_reinforced()
     check_flat_steps()
+    check_folders_and_streams()
     check_forks()
     check_resolved_recipes()
     check_data_is_the_same()

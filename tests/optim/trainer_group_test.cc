@@ -181,7 +181,7 @@ absl::Status RunRank(World& world, const GroupSetup& setup, const Layout& layout
   }
   const PolicySums& s = batch.sums();
   std::vector<double> sums = {s.loss, s.kl, s.ratio, s.tokens, s.clipped_low + s.clipped_high};
-  RETURN_IF_ERROR(trainer->mesh().Sum(std::span<double>(sums)));
+  RETURN_IF_ERROR(trainer->mesh().Sum({&sums[0], &sums[1], &sums[2], &sums[3], &sums[4]}));
   const int64_t microbatches = trainer->schedule().microbatches;
   RETURN_IF_ERROR(trainer->Close());
   guard.Dismiss();

@@ -31,11 +31,6 @@ __device__ __forceinline__ void LoadLeft(const Bf16* tile, int pitch, unsigned (
   const int lane = threadIdx.x % kWarp;
   LoadMatrices(tile + lane % 16 * pitch + lane / 16 * 8, out);
 }
-// The left operand from its transpose, 16 rows of the reduction.
-__device__ __forceinline__ void LoadLeftTurned(const Bf16* tile, int pitch, unsigned (&out)[4]) {
-  const int lane = threadIdx.x % kWarp;
-  LoadMatricesTurned(tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8, out);
-}
 // Two right operands, 16 x 8 each, from 16 rows of their columns: out[0, 1] are rows 0..7's, out[2,
 // 3] 8..15's.
 __device__ __forceinline__ void LoadRight(const Bf16* tile, int pitch, unsigned (&out)[4]) {

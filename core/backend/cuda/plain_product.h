@@ -1,4 +1,4 @@
-// Products by a plain kernel of ours (plain_product.cuh): any dtype, shape, stride and alignment. It serves
+// Products by a plain kernel of ours (plain_product.cu): any dtype, shape, stride and alignment. It serves
 // grouped products that the wgmma kernel cannot take, and dense ones for which cuBLASLt has no algorithm.
 #pragma once
 

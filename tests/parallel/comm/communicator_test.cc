@@ -138,7 +138,7 @@ TEST_P(CommunicatorTest, AllGatherJoinsUnevenSlices) {
 TEST_P(CommunicatorTest, AllToAllExchangesUnevenAndEmptyParts) {
   Run([](Rank& r) {
     Exchange exchange(r);
-    r.all().AllToAllV(*r.stream, {"rows"}, exchange.args);
+    r.all().AllToAllV(*r.stream, {"rows"}, PiecesOf(exchange.args));
     r.stream->Synchronize();
     EXPECT_EQ(exchange.receive, exchange.wanted);
   });

@@ -90,16 +90,6 @@ class DeviceCommunicator final : public Communicator {
     On(stream, all, mine,
        [&](TensorView whole, TensorView part) { inner_->AllGatherV(stream, purpose, part, counts, whole); });
   }
-  void AllToAllV(Stream& stream, Purpose purpose, const AllToAllVArgs& args) override {
-    PeerPieces pieces;
-    for (int peer = 0; peer < size(); ++peer) {
-      char* send = static_cast<char*>(const_cast<void*>(args.send)) + args.send_offsets[peer];
-      char* receive = static_cast<char*>(args.receive) + args.receive_offsets[peer];
-      pieces.send.push_back({{send, args.send_bytes[peer]}});
-      pieces.receive.push_back({{receive, args.receive_bytes[peer]}});
-    }
-    AllToAllV(stream, purpose, [pieces] { return pieces; });
-  }
   void AllToAllV(Stream& stream, Purpose purpose, std::function<PeerPieces()> pieces) override {
     auto received = std::make_shared<std::vector<std::unique_ptr<Mirror>>>();
     auto sent = std::make_shared<std::vector<std::unique_ptr<Mirror>>>();

@@ -116,7 +116,7 @@ TEST_P(GroupsTest, ManyCallsOnManyStreamsGiveTheSameBitsWhateverTheTiming) {
           streams[s]->Enqueue([dice] { std::this_thread::sleep_for(microseconds(dice % 500)); });
         }
         groups[s]->AllReduce(*streams[s], {"sum", s, i}, View(sums[i * kStreams + s]), ReduceOp::kSum);
-        groups[s]->AllToAllV(*streams[s], {"rows", s, i}, exchanges[i * kStreams + s]->args);
+        groups[s]->AllToAllV(*streams[s], {"rows", s, i}, PiecesOf(exchanges[i * kStreams + s]->args));
       }
     }
     for (const auto& stream : streams) stream->Synchronize();

@@ -7,6 +7,7 @@
 
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
+#include "tests/parallel/comm/all_to_all.h"
 #include "tests/parallel/comm/ranks.h"
 
 namespace moebius {
@@ -150,7 +151,7 @@ TEST_P(DisagreementTest, OnWhatOneSendsTheOtherIsFound) {
       args.send_offsets.push_back(100 * peer);
       args.receive_offsets.push_back(100 * peer);
     }
-    r.all().AllToAllV(*r.stream, {"dispatch rows", 2, 0}, args);
+    r.all().AllToAllV(*r.stream, {"dispatch rows", 2, 0}, PiecesOf(args));
     r.stream->Synchronize();
   });
   EXPECT_TRUE(Has(failure, "rank 1 sends 96 bytes where rank 0 expects 100"));

@@ -8,6 +8,7 @@
 
 #include "core/base/strings.h"
 #include "gtest/gtest.h"
+#include "tests/parallel/comm/all_to_all.h"
 #include "tests/parallel/comm/ranks.h"
 
 namespace moebius {
@@ -31,7 +32,7 @@ void Exchange(Rank& r, int64_t unit) {
   std::vector<char> send(sent), receive(r.size() * (r.rank() + 1) * unit);
   args.send = send.data();
   args.receive = receive.data();
-  r.all().AllToAllV(*r.stream, {"rows"}, args);
+  r.all().AllToAllV(*r.stream, {"rows"}, PiecesOf(args));
   r.stream->Synchronize();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/parallel/comm/all_to_all.h"
 #include "tests/parallel/comm/ranks.h"
 
 namespace moebius {

@@ -60,6 +60,28 @@ TEST(PolicyBatchTest, WeightsKnownInAdvanceAreThoseOfTheCallback) {
   }
 }
 
+// Made-up samples were drawn at e^0.05 times what the policy says.
+TEST(PolicyBatchTest, TokensOfACutDistributionWeighByWhatWasKept) {
+  const std::vector<RolloutGroup> samples = Mixed();
+  const auto weights = [&](const PolicyOptions& options) {
+    const PolicyBatch batch(options, samples, 1);
+    const GroupBatch& update = batch.updates()[0];
+    return options.exact ? WeightsOf(update) : Weigh(update, LossesOf(update, samples));
+  };
+  for (const bool exact : {true, false}) {
+    PolicyOptions options;
+    options.exact = exact;
+    options.objective = {.surrogate = Surrogate::kClipped, .correct_mismatch = true};
+    const Floats whole = weights(options);
+    Floats kept = whole;
+    for (float& weight : kept) weight *= std::exp(-0.05f);
+    options.cuts = true;
+    ExpectNear(weights(options), kept, 1e-6, exact ? "exact" : "fast");
+    options.objective.correct_mismatch = false;
+    ExpectNear(weights(options), whole, 1e-6, "not corrected");
+  }
+}
+
 TEST(PolicyBatchTest, AtTheSamplingPolicyAllSurrogatesGiveOneGradient) {
   const std::vector<RolloutGroup> samples = Mixed();
   for (const Normaliser normaliser : kNormalisers) {

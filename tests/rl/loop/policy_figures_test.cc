@@ -103,6 +103,57 @@ class PartlyUndecided final : public ProblemSet {
   }
 };
 
+// Of each problem's answers one after another, the first being the greedy one: the marks, r right, w wrong
+// and u undecided.
+class Marked final : public ProblemSet {
+ public:
+  explicit Marked(std::vector<std::string> marks) : marks_(std::move(marks)), next_(marks_.size()) {}
+  int64_t size() const override { return std::ssize(marks_); }
+  bool has_dense() const override { return false; }
+  Problem At(uint64_t index) const override {
+    return {.id = "p", .messages = {{"user", "sort 21="}}, .gold = "12", .index = index};
+  }
+  WorkedAnswer Demonstration(const Problem&, uint64_t) const override { return {}; }
+  absl::StatusOr<Judgement> Judge(const Problem& problem, std::string_view) const override {
+    ++asked_;
+    const char mark = marks_[problem.index][next_[problem.index]++];
+    if (mark == 'u') return Judgement{.correct = {}, .dense = {}, .verdict = "undecided"};
+    return Judgement{.correct = mark == 'r' ? 1 : 0, .dense = {}, .verdict = "judged"};
+  }
+  int asked() const { return asked_; }
+
+ private:
+  std::vector<std::string> marks_;
+  mutable std::vector<size_t> next_;
+  mutable int asked_ = 0;
+};
+
+TEST(EvaluateProblems, PassAtKIsOfProblemsWhoseAnswersWereAllJudged) {
+  SoloWorld world;
+  TinyRun run(*world, {}, SortTwo(TinyDense()));
+  proto::Rl rl;
+  PolicyModel policy(run.trainer(), 32, rl);
+  absl::StatusOr<StepReport> report;
+  int asked = 0;
+  // An answer without text is not asked for: until all have some.
+  for (uint64_t seed = 0; asked < 16 && seed < 50; ++seed) {
+    const Marked set({"rrww", "wwww", "wrwu", "uwuw"});
+    const Scorer scorer = *Scorer::Make(proto::Reward(), proto::Answer(), set);
+    report = EvaluateProblems(run.trainer(), policy, {set, run.codec(), scorer}, {},
+                              {.name = "x",
+                               .problems = 4,
+                               .samples = 3,
+                               .rollout = {.max_new = 3, .max_length = 32},
+                               .seed = seed});
+    ASSERT_TRUE(report.ok()) << report.status();
+    asked = set.asked();
+  }
+  ASSERT_EQ(asked, 16);
+  EXPECT_DOUBLE_EQ(*Find(report->values, "eval/x"), 1.0 / 3);
+  EXPECT_DOUBLE_EQ(*Find(report->values, "eval/x_pass1"), (1.0 / 3 + 0 + 0.5 + 0) / 4);
+  EXPECT_DOUBLE_EQ(*Find(report->values, "eval/x_pass3"), 1.0 / 2);
+}
+
 TEST(EvaluateProblems, SaysWhatShareItCouldNotJudge) {
   SoloWorld world;
   TinyRun run(*world, {}, SortTwo(TinyDense()));

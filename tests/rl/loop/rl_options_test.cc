@@ -117,6 +117,17 @@ TEST(CheckPolicy, RefusesWhatNothingWouldUse) {
                          }},
                         {"kl_coefficient", [](proto::Rl& rl) { rl.set_kl_coefficient(0.1); }},
                         {"entropy_guard", [](proto::Rl& rl) { rl.set_entropy_guard(0.1); }},
+                        {"dual_clip", [](proto::Rl& rl) { rl.set_dual_clip(1); }},
+                        {"rl.top_k or rl.top_p",
+                         [](proto::Rl& rl) {
+                           rl.set_entropy_floor(1);
+                           rl.set_top_k(5);
+                         }},
+                        {"rl.top_k or rl.top_p",
+                         [](proto::Rl& rl) {
+                           rl.set_entropy_floor(1);
+                           rl.set_top_p(0.9);
+                         }},
                         {"group_size", [](proto::Rl& rl) { rl.set_group_size(1); }},
                         {"refill_rounds", [](proto::Rl& rl) {
                            rl.set_group_size(1);

@@ -213,6 +213,9 @@ TEST_F(JsonlTest, LastNumbersMeetGoldsThatAreNumbers) {
     return Scorer::Make(proto::Reward(), answer, *set).status();
   };
   EXPECT_TRUE(make("1;-2.5;1,000").ok());
+  answer.set_opens_thinking(true);
+  EXPECT_TRUE(make("1;-2.5").ok()) << "golds have no thoughts to close";
+  answer.clear_opens_thinking();
   const absl::Status none = make("3/4;(1,2)");
   EXPECT_EQ(ExitCode(none), kExitUsage);
   EXPECT_NE(MessageOf(none).find("2 of 2 golds are not one number"), std::string::npos) << none;

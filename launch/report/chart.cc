@@ -99,6 +99,7 @@ Axis StepAxis(const Chart& chart) {
     low = std::min(low, series.points.front().x);
     high = std::max(high, series.points.back().x);
   }
+  low = std::min(low, chart.first_x.value_or(low));
   // From the origin unless the run is far from it: lines of compared runs then start at the same place.
   if (low <= 0.1 * high || low == high) low = std::min(low, 0.0);
   if (high == low) high = low + 1;

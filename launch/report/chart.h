@@ -2,6 +2,7 @@
 // points beside them for the few lines of JavaScript that show values under the pointer (page_script.cc).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,9 +39,10 @@ struct Chart {
   std::string y_label;
   std::string x_label = "step";
   NumberStyle y_style = NumberStyle::kPlain;
-  bool log_y = false;       // values <= 0 are left out
-  bool from_zero = false;   // the y axis starts at 0
-  bool draws_bands = true;  // else they are shown under the pointer alone
+  bool log_y = false;                  // values <= 0 are left out
+  bool from_zero = false;              // the y axis starts at 0
+  bool draws_bands = true;             // else they are shown under the pointer alone
+  std::optional<double> first_x = {};  // where the axis begins at the latest: sparse lines as their run does
   std::vector<Series> series;
 };
 

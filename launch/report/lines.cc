@@ -20,9 +20,18 @@ std::vector<Point> PointsOf(const RunData& run, const Line& line) {
   return run.Series(line.metric);
 }
 
+void BeginWith(const Runs& runs, Chart* chart) {
+  for (const RunData& run : runs) {
+    if (run.metrics.empty()) continue;
+    const auto first = static_cast<double>(run.metrics.front().step);
+    chart->first_x = std::min(first, chart->first_x.value_or(first));
+  }
+}
+
 }  // namespace
 
 void AddSmoothed(const Runs& runs, const Line& line, Chart* chart) {
+  BeginWith(runs, chart);
   // Raw clouds of several lines would hide each other.
   const bool crowded = runs.size() > 1 || !chart->series.empty();
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -35,6 +44,7 @@ void AddSmoothed(const Runs& runs, const Line& line, Chart* chart) {
 }
 
 void AddPlain(const Runs& runs, const Line& line, LineStyle style, Chart* chart) {
+  BeginWith(runs, chart);
   for (size_t i = 0; i < runs.size(); ++i) {
     chart->series.push_back({.name = NameOf(runs, i, line.label),
                              .colour = ColourOf(runs, i, line.colour),

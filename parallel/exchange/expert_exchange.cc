@@ -100,11 +100,7 @@ ExpertExchange::ExpertExchange(Communicator& group, const NodeMap& nodes, Stream
 
 // Queued behind what makes ready what is sent.
 void ExpertExchange::Post(Route& route, const char* what, std::function<void(PeerPieces&)> fill) {
-  group_.AllToAllV(stream_, {.what = what, .layer = layer_}, [this, fill = std::move(fill)] {
-    PeerPieces pieces = NoPieces(group_.size());
-    if (group_.status().ok()) fill(pieces);  // else what has come before means nothing
-    return pieces;
-  });
+  PostPieces(group_, stream_, {.what = what, .layer = layer_}, std::move(fill));
   route.in_flight = true;
 }
 

@@ -94,11 +94,7 @@ void GatherExchange::Begin(const Context& context, Route& route) {
 }
 
 void GatherExchange::Gather(Route& route, const char* what, std::function<void(PeerPieces&)> fill) {
-  group_.AllToAllV(stream_, {.what = what, .layer = layer_}, [this, fill = std::move(fill)] {
-    PeerPieces pieces = NoPieces(group_.size());
-    if (group_.status().ok()) fill(pieces);  // else what has come before means nothing
-    return pieces;
-  });
+  PostPieces(group_, stream_, {.what = what, .layer = layer_}, std::move(fill));
   stream_.Record(*route.done);
 }
 

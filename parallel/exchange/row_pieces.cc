@@ -1,5 +1,7 @@
 #include "parallel/exchange/row_pieces.h"
 
+#include <utility>
+
 namespace moebius {
 namespace {
 
@@ -44,9 +46,13 @@ void AddRows(TensorView x, int64_t first, int64_t count, Pieces& pieces) {
   }
 }
 
-PeerPieces NoPieces(int size) {
-  const std::vector<Pieces> none(size);
-  return {.send = none, .receive = none};
+void PostPieces(Communicator& group, Stream& stream, Purpose purpose, std::function<void(PeerPieces&)> fill) {
+  group.AllToAllV(stream, purpose, [&group, fill = std::move(fill)] {
+    const std::vector<Pieces> none(group.size());
+    PeerPieces pieces{.send = none, .receive = none};
+    if (group.status().ok()) fill(pieces);
+    return pieces;
+  });
 }
 
 }  // namespace moebius

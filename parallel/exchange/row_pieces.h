@@ -2,6 +2,7 @@
 // receives without a copy of its own.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "parallel/comm/communicator.h"
@@ -28,6 +29,8 @@ TensorView As(TensorView rows, DType dtype, int64_t hidden);
 // follow it.
 void AddRows(TensorView x, int64_t first, int64_t count, Pieces& pieces);
 
-PeerPieces NoPieces(int size);
+// An all-to-all-v of the pieces that `fill` adds when the stream gets here; of none in a failed world, where
+// what has come before means nothing.
+void PostPieces(Communicator& group, Stream& stream, Purpose purpose, std::function<void(PeerPieces&)> fill);
 
 }  // namespace moebius

@@ -100,11 +100,7 @@ void TwoLevelExchange::Enqueue(std::function<void()> work) {
 
 void TwoLevelExchange::AllToAll(Communicator& group, const char* what,
                                 std::function<void(PeerPieces&)> fill) {
-  group.AllToAllV(stream_, {.what = what, .layer = layer_}, [this, size = group.size(), fill] {
-    PeerPieces pieces = NoPieces(size);
-    if (!failed()) fill(pieces);
-    return pieces;
-  });
+  PostPieces(group, stream_, {.what = what, .layer = layer_}, std::move(fill));
 }
 
 void TwoLevelExchange::Begin(const Context& context, Route& route) {

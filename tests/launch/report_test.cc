@@ -149,6 +149,13 @@ TEST(Chart, PlotsValuesWhereTheyBelong) {
   EXPECT_TRUE(Has(svg, "d='M62.0 256.0L344.0 141.8L626.0 27.7'")) << svg;
 }
 
+TEST(Chart, SparseLinesBeginWhereTheirRunDoes) {
+  Chart chart{.title = "bits", .y_label = "", .series = {{.name = "v", .points = {{175, 2}, {700, 1}}}}};
+  EXPECT_TRUE(Has(RenderChart(chart), "d='M62.0 "));
+  chart.first_x = 1;
+  EXPECT_FALSE(Has(RenderChart(chart), "d='M62.0 ")) << "the axis begins at 0";
+}
+
 TEST(Chart, SmoothingFollowsATrendWithoutLag) {
   std::vector<Point> line;
   for (int i = 0; i < 1000; ++i) line.push_back({double(i), 10.0 - 0.01 * i + (i % 2 ? 0.5 : -0.5)});

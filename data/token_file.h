@@ -42,7 +42,6 @@ class TokenFileWriter {
   absl::StatusOr<FileHash> Finish(const TokenFileInfo& info);
 
   int64_t num_tokens() const { return num_tokens_; }
-  int64_t num_documents() const { return num_documents_; }
 
  private:
   TokenFileWriter(std::string path, int64_t vocab_size, std::unique_ptr<Hdf5Writer> writer);

@@ -21,7 +21,11 @@ size_t Utf8Length(std::string_view text, size_t i) {
   for (size_t k = 1; k < length; ++k) {
     if ((byte(i + k) & 0xC0) != 0x80) return 0;
   }
-  return length;
+  // Forms that are longer than they must be, surrogates, what lies above U+10FFFF.
+  const unsigned char second = length > 1 ? byte(i + 1) : 0;
+  const bool none = (lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
+                    (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F);
+  return none ? 0 : length;
 }
 
 }  // namespace

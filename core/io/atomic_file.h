@@ -55,7 +55,6 @@ class AtomicFile {
   absl::Status Write(std::string_view text);
   // Publishes the file and returns size and SHA-256 of what was written.
   absl::StatusOr<FileHash> Commit();
-  int64_t bytes_written() const { return bytes_; }
   const std::string& path() const { return file_.path(); }
 
  private:

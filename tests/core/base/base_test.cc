@@ -85,6 +85,10 @@ TEST(Strings, PrintableEscapesWhatATerminalMustNotSee) {
                       "b"),
             "a\\x1B[2J\\xFFb");
   EXPECT_EQ(Printable("h\xC3\xA9llo"), "h\xC3\xA9llo");
+  EXPECT_EQ(Printable("\xE0\x80\x80"), "\\xE0\\x80\\x80") << "longer than it must be";
+  EXPECT_EQ(Printable("\xED\xA0\x80"), "\\xED\\xA0\\x80") << "a surrogate";
+  EXPECT_EQ(Printable("\xF4\x90\x80\x80"), "\\xF4\\x90\\x80\\x80") << "above U+10FFFF";
+  EXPECT_EQ(Printable("\xED\x9F\xBF\xF4\x8F\xBF\xBF"), "\xED\x9F\xBF\xF4\x8F\xBF\xBF");
   EXPECT_EQ(Printable(std::string(200, 'x'), 10), "xxxxxxxxxx...");
 }
 

@@ -30,8 +30,8 @@ class Journal {
   void Begin(int64_t step);
   // Of this step's answer to the problem of this fingerprint; any thread.
   std::optional<Judgement> Find(const std::string& fingerprint, const std::string& answer) const;
-  // The first judgement of an answer stays: of several that were made at once the others are forgotten.
-  // Returns the one that stays.
+  // Of a judgement that says what is correct. The first of an answer stays: of several that were made at once
+  // the others are forgotten. Returns the one that stays.
   absl::StatusOr<Judgement> Add(const std::string& fingerprint, const std::string& answer,
                                 const Judgement& judgement);
 

@@ -76,7 +76,8 @@ svg{display:block;width:100%}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:12px}
 table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:8px 16px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-td:first-child{white-space:normal;overflow-wrap:anywhere;max-width:22em}
+td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:9em;max-width:22em}
+td:first-child code{white-space:nowrap}
 tr:last-child td{border-bottom:0}
 th{color:var(--soft);font-weight:500;font-size:13px}
 th:first-child,td:first-child,.left th,.left td{text-align:left}

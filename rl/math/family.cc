@@ -56,7 +56,7 @@ char IntegerLetter(std::string_view condition) {
   return is_integer ? text[0] : 0;
 }
 
-// As a symbol of its own, not in a command's name or a word.
+// Outside the names of commands.
 bool Uses(std::string_view text, char letter) {
   for (size_t i = 0; i < text.size();) {
     if (text[i] == '\\') {

@@ -255,6 +255,11 @@ absl::StatusOr<BuildReport> BuildData(const proto::DataBuild& recipe, int thread
   std::error_code absent;
   const std::filesystem::path real = std::filesystem::canonical(recipe.out(), absent);
   const std::string out = absent ? recipe.out() : real.string();
+  if (absent && std::filesystem::is_symlink(recipe.out(), absent)) {
+    return CannotWriteError(Concat(recipe.out(),
+                                   ": is a link to what is not there; make the folder that it "
+                                   "leads to, or give another out"));
+  }
   RETURN_IF_ERROR(CheckReplaceable(out));
   std::optional<Tokenizer> tokenizer;
   if (recipe.has_tokenizer()) {

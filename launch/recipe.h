@@ -41,6 +41,11 @@ class Recipe {
   // are dropped; of the recipe's own they are a UsageError, as are sizes that the weights do not have.
   absl::Status FillModel(const proto::Model& model, const std::string& origin);
 
+  // Another init.from than the recipe's own, and another vocabulary than FillModel has filled in; with where
+  // they come from.
+  void BeginFrom(const std::string& folder, const std::string& origin);
+  void SetVocabSize(int64_t size, const std::string& origin);
+
   // Every value with its origin, as recipe.resolved.textproto and --print-config show it.
   std::string ToText() const;
 
@@ -48,7 +53,7 @@ class Recipe {
   std::map<std::string, std::string> Values() const;
 
   // 64 with each difference unless `*this` may continue a run that was started with `saved`: only length,
-  // layout, logging, sampling and checkpoint fields may have changed.
+  // layout, logging, sampling and checkpoint fields, and folders of data, may have changed.
   absl::Status CheckResumable(const Recipe& saved) const;
 
  private:
@@ -64,6 +69,11 @@ class Recipe {
 
 // Allowed values of every number of a recipe.
 const std::vector<NumberRange>& RecipeRanges();
+
+// What ranges cannot say: how fields depend on each other. `path`: the recipe's file, the place of what
+// nobody wrote.
+void CheckDependencies(const proto::Recipe& recipe, const std::string& path, const Origins& origins,
+                       std::vector<std::string>* errors);
 
 // Fields that not every family, task or schedule reads.
 const std::vector<FieldReaders>& RecipeReaders();

@@ -1,5 +1,7 @@
 #include "launch/verb_train.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -89,6 +91,18 @@ absl::Status TrainInFolder(const Recipe& recipe, const ModelConfig& config, cons
   return status;
 }
 
+// Before a run that would find it out when its step is drawn.
+absl::Status CheckTimeline(const std::string& timeline) {
+  const std::string folder = ParentPath(timeline);
+  const char* why = FolderExists(timeline)              ? "it is a folder"
+                    : !FolderExists(folder)             ? "its folder is not there"
+                    : access(folder.c_str(), W_OK) != 0 ? "its folder cannot be written"
+                                                        : nullptr;
+  if (why == nullptr) return absl::OkStatus();
+  return CannotWriteError(
+      Concat("--timeline: cannot write ", Printable(timeline), "; ", why, "; name another file"));
+}
+
 absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
                        const StopSignals& signals, const LoopOptions& options, Rank& rank) {
   World& world = rank.world;
@@ -101,9 +115,12 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
   std::optional<RunFolder> folder;
   absl::Status status;
   if (world.rank() == 0) {
-    absl::StatusOr<RunFolder> opened = OpenFolder(recipe, path);
-    status = opened.status();
-    if (opened.ok()) folder.emplace(std::move(*opened));
+    if (!options.timeline.empty()) status = CheckTimeline(options.timeline);
+    if (status.ok()) {
+      absl::StatusOr<RunFolder> opened = OpenFolder(recipe, path);
+      status = opened.status();
+      if (opened.ok()) folder.emplace(std::move(*opened));
+    }
   }
   status = Agree(world.all(), *stream, status);
   if (status.ok()) status = TrainInFolder(recipe, config, path, folder, signals, options, rank);
@@ -225,6 +242,12 @@ absl::Status PrintStagePlans(const Recipe& pipeline, const std::string& recipe_p
   return absl::OkStatus();
 }
 
+// "t.html" and "01-sft" -> "t-01-sft.html".
+std::string WithSuffix(const std::string& path, const std::string& suffix) {
+  const size_t dot = path.rfind('.');
+  return Concat(path.substr(0, dot), "-", suffix, path.substr(dot));
+}
+
 // One stage after the other; those that are done find nothing to do.
 absl::Status TrainStages(const Recipe& pipeline, const std::string& recipe_path, const std::string& path,
                          const StopSignals& signals, const LoopOptions& options, Rank& rank) {
@@ -232,24 +255,30 @@ absl::Status TrainStages(const Recipe& pipeline, const std::string& recipe_path,
   std::string table;
   for (int i = 0; i < r.stage_size(); ++i) {
     ASSIGN_OR_RETURN(Recipe recipe, LoadStage(pipeline, recipe_path, path, i));
-    ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
     const std::string folder = StageFolder(r, path, i);
+    ASSIGN_OR_RETURN(const ModelConfig config, ResolveModelOfRun(recipe, folder));
     if (rank.world.rank() == 0) {
       std::printf("stage %d of %d: %s\n", i + 1, r.stage_size(), r.stage(i).name().c_str());
       std::fflush(stdout);
     }
-    RETURN_IF_ERROR(TrainRank(recipe, config, folder, signals, options, rank));
+    LoopOptions of_stage = options;
+    if (!options.timeline.empty()) of_stage.timeline = WithSuffix(options.timeline, FileName(folder));
+    RETURN_IF_ERROR(TrainRank(recipe, config, folder, signals, of_stage, rank));
     if (rank.world.rank() == 0) table += StageLine(r.stage(i).name(), folder);
   }
   if (rank.world.rank() == 0) std::printf("\n%s", table.c_str());
   return absl::OkStatus();
 }
 
+std::string FolderOf(const Recipe& recipe, const ParsedArgs& args) {
+  return args.Given("out") ? args.Text("out") : Concat("runs/", recipe.proto().name());
+}
+
 absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadRecipeAndModel(const ParsedArgs& args) {
   ASSIGN_OR_RETURN(Recipe recipe, LoadRecipe(args));
   // Stages have their own.
   if (recipe.proto().task() == proto::PIPELINE) return std::make_pair(std::move(recipe), ModelConfig());
-  ASSIGN_OR_RETURN(ModelConfig config, ResolveModel(recipe));
+  ASSIGN_OR_RETURN(ModelConfig config, ResolveModelOfRun(recipe, FolderOf(recipe, args)));
   return std::make_pair(std::move(recipe), std::move(config));
 }
 
@@ -310,7 +339,7 @@ absl::Status RunTrain(const ParsedArgs& args) {
   const proto::Recipe& r = recipe.proto();
   options.world = WorldOptionsOf(r);
   options.hang_limit_s = r.parallel().hang_limit_s();
-  const std::string path = args.Given("out") ? args.Text("out") : Concat("runs/", r.name());
+  const std::string path = FolderOf(recipe, args);
   if (plans) {
     if (args.Given("ranks") && r.task() != proto::PIPELINE)
       RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(args.Integer("ranks"))).status());

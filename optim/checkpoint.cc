@@ -180,10 +180,16 @@ ordered_json StateJson(const TrainerState& s) {
 }
 
 // What transformers' generate() starts and ends with.
-std::string GenerationConfigJson(const ModelConfig& config) {
+std::string GenerationConfigJson(const ModelConfig& config, const std::vector<int32_t>& end_ids) {
   ordered_json o = ordered_json::object();
   if (config.bos_token_id >= 0) o["bos_token_id"] = config.bos_token_id;
-  if (config.eos_token_id >= 0) o["eos_token_id"] = config.eos_token_id;
+  std::vector<int64_t> ends;
+  if (config.eos_token_id >= 0) ends.push_back(config.eos_token_id);
+  for (const int32_t id : end_ids) {
+    if (id != config.eos_token_id) ends.push_back(id);
+  }
+  if (ends.size() == 1) o["eos_token_id"] = ends[0];
+  if (ends.size() > 1) o["eos_token_id"] = ends;
   return DumpJson(o, 2) + "\n";
 }
 
@@ -253,7 +259,7 @@ absl::Status WriteSmallFiles(const std::string& temporary, const Trainer& traine
   if (!options.chat_template_jinja.empty()) {
     RETURN_IF_ERROR(add("chat_template.jinja", options.chat_template_jinja));
   }
-  return add("generation_config.json", GenerationConfigJson(trainer.model_config()));
+  return add("generation_config.json", GenerationConfigJson(trainer.model_config(), options.end_ids));
 }
 
 // A rank's part of a checkpoint, in a folder that is there.

@@ -8,7 +8,9 @@
 // rank writes what it owns into files of its own; rank 0 closes the set with the manifest.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "optim/trainer.h"
@@ -19,6 +21,7 @@ struct CheckpointOptions {
   std::string tokenizer_json = {};         // "" where unknown
   std::string tokenizer_config_json = {};  // for transformers, beside tokenizer.json
   std::string chat_template_jinja = {};    // "" where there is none
+  std::vector<int32_t> end_ids = {};       // that end a text, beside the config's
   std::string instruction_set = {};        // resume is bit-exact on the same one only; recorded
 };
 

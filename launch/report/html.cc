@@ -82,7 +82,8 @@ std::string EscapeHtml(std::string_view text) {
 }
 
 std::string Fixed(double value, int digits) {
-  return std::isfinite(value) ? Digits("%.*f", digits, value) : "–";
+  if (!std::isfinite(value)) return "–";
+  return std::fabs(value) < 1e7 ? Digits("%.*f", digits, value) : Digits("%.3g", value);
 }
 
 std::string Signed(double value) {

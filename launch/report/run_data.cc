@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
@@ -55,6 +57,13 @@ std::vector<std::string> MoeLayerNames(const ModelConfig& config) {
   return names;
 }
 
+void ReadRecipe(const Recipe& recipe, RunData* run) {
+  run->recipe = recipe.Values();
+  if (auto form = AnswerForm::Make(recipe.proto().answer()); form.ok()) run->answer_form = *std::move(form);
+  if (const auto config = ConfigFromProto(recipe.proto().model()); config.ok())
+    run->load_layers = MoeLayerNames(*config);
+}
+
 }  // namespace
 
 std::vector<Point> RunData::Series(std::string_view metric) const {
@@ -99,7 +108,7 @@ absl::StatusOr<RunData> ReadRun(const std::string& path) {
   ASSIGN_OR_RETURN(const RunFolder folder, RunFolder::OpenForReading(path));
   RunData run;
   run.path = path;
-  run.name = FileName(path);
+  run.name = FileName(std::filesystem::absolute(path).lexically_normal().string());
   ASSIGN_OR_RETURN(run.metrics, ReadMetrics(folder.metrics_path()));
   if (FileExists(folder.expert_load_path())) {
     ASSIGN_OR_RETURN(run.loads, ReadExpertLoad(folder.expert_load_path()));
@@ -108,14 +117,14 @@ absl::StatusOr<RunData> ReadRun(const std::string& path) {
     ASSIGN_OR_RETURN(run.samples, ReadSamples(folder.samples_path()));
   }
   if (FileExists(folder.recipe_path())) {
-    ASSIGN_OR_RETURN(const Recipe recipe, Recipe::LoadUnchecked(folder.recipe_path()));
-    run.recipe = recipe.Values();
-    if (auto form = AnswerForm::Make(recipe.proto().answer()); form.ok()) run.answer_form = *std::move(form);
-    if (const auto config = ConfigFromProto(recipe.proto().model()); config.ok()) {
-      run.load_layers = MoeLayerNames(*config);
-    }
     ASSIGN_OR_RETURN(run.recipe_text, ReadFile(folder.recipe_path(), 4 << 20));
-    if (const std::string name = run.RecipeValue("name"); !name.empty() && run.name.empty()) run.name = name;
+    // Another version's may have fields that this one does not know: what it trained is there all the same.
+    const absl::StatusOr<Recipe> recipe = Recipe::LoadUnchecked(folder.recipe_path());
+    if (recipe.ok()) {
+      ReadRecipe(*recipe, &run);
+    } else {
+      LogLine(Concat("warning: ", recipe.status().message(), "; the report shows the recipe as text alone"));
+    }
   }
   if (FileExists(folder.environment_path())) {
     ASSIGN_OR_RETURN(run.environment, ReadEnvironmentFile(folder.environment_path()));

@@ -30,6 +30,16 @@ std::string Speed(const RunData& run, std::string_view metric) {
   return FormatNumber(MedianValue(run.Series(metric)), NumberStyle::kCount);
 }
 
+std::string Lowest(const RunData& run, std::string_view metric) {
+  return Fixed(LowestValue(run.Series(metric)), 4);
+}
+
+// What TailMean takes of a metric.
+std::string TailText(const RunData& run, std::string_view metric) {
+  const size_t count = std::min(run.Series(metric).size(), kTail);
+  return count > 1 ? Concat("mean of last ", count) : "";
+}
+
 bool LearnsByReward(const RunData& run) { return !run.Series("rl/reward_mean").empty(); }
 
 // "The training loss at the end"; none where what is logged as such is a policy loss.
@@ -82,9 +92,10 @@ std::vector<Column> Columns(const Runs& runs) {
       {"steps", [](const RunData& run) { return WithCommas(LastStep(run)); }},
       {"tokens", TokenText},
       {"training loss", [](const RunData& run) { return Fixed(FinalLoss(run), 4); }},
-      {"best validation loss",
-       [](const RunData& run) { return Fixed(LowestValue(run.Series("val/loss")), 4); }},
-      {"bits per byte", [](const RunData& run) { return Fixed(LowestValue(run.Series("val/bpb")), 4); }}};
+      {"best validation loss", [](const RunData& run) { return Lowest(run, "val/loss"); }},
+      {"bits per byte", [](const RunData& run) { return Lowest(run, "val/bpb"); }},
+      {"best validation loss, a part", [](const RunData& run) { return Lowest(run, "val/part_loss"); }},
+      {"bits per byte, a part", [](const RunData& run) { return Lowest(run, "val/part_bpb"); }}};
   std::set<std::string> names;
   for (const RunData& run : runs) {
     for (const std::string& name : run.Evaluations()) names.insert(name);
@@ -114,17 +125,21 @@ std::string Tiles(const RunData& run) {
   out += Tile(TokenText(run), "tokens", "");
   for (const std::string& name : run.Evaluations()) out += EvaluationTile(run, name);
   if (LearnsByReward(run)) {
-    out += Tile(Fixed(TailMean(run.Series("rl/reward_mean"), kTail), 3), "reward", "mean of last 20");
+    out += Tile(Fixed(TailMean(run.Series("rl/reward_mean"), kTail), 3), "reward",
+                TailText(run, "rl/reward_mean"));
     out += Tile(Fixed(TailMean(run.Series("rl/response_tokens_mean"), kTail), 1), "tokens an answer",
-                "mean of last 20");
+                TailText(run, "rl/response_tokens_mean"));
     out += Tile(Speed(run, "rl/rollout_tokens_per_s"), "rollout tokens/s", "median");
   } else {
-    out += Tile(Fixed(FinalLoss(run), 3), "training loss", "mean of last 20");
+    out += Tile(Fixed(FinalLoss(run), 3), "training loss", TailText(run, "train/loss"));
   }
-  if (const double val = LowestValue(run.Series("val/loss")); std::isfinite(val))
-    out += Tile(Fixed(val, 3), "best validation loss", "");
-  if (const double bpb = LowestValue(run.Series("val/bpb")); std::isfinite(bpb))
-    out += Tile(Fixed(bpb, 3), "bits per byte", "best, held-out text");
+  // Of a part of the text until the whole has been judged.
+  const bool whole = !run.Series("val/loss").empty();
+  const char* text = whole ? "lowest, held-out text" : "lowest, a part of the text";
+  const double loss = LowestValue(run.Series(whole ? "val/loss" : "val/part_loss"));
+  const double bits = LowestValue(run.Series(whole ? "val/bpb" : "val/part_bpb"));
+  if (std::isfinite(loss)) out += Tile(Fixed(loss, 3), "validation loss", text);
+  if (std::isfinite(bits)) out += Tile(Fixed(bits, 3), "bits per byte", text);
   if (!LearnsByReward(run)) out += Tile(Speed(run, "perf/tokens_per_s"), "tokens a second", "median");
   out += Tile(TimeText(run), "wall time", "");
   return "<div class='tiles'>" + out + "</div>\n";
@@ -185,11 +200,13 @@ std::string TerminalSummary(const RunData& run, size_t columns) {
                   Fixed(TailMean(points, kTail), 3), "\n");
   };
   out += LearnsByReward(run) ? curve("rl/reward_mean", "  reward    ") : curve("train/loss", "  loss      ");
-  const std::vector<Point> val = run.Series("val/loss"), bits = run.Series("val/bpb");
-  if (!val.empty())
-    out += Concat("  val/loss  ", Fixed(LastValue(val), 4), " (best ", Fixed(LowestValue(val), 4), ")\n");
-  if (!bits.empty())
-    out += Concat("  val/bpb   ", Fixed(LastValue(bits), 4), " (best ", Fixed(LowestValue(bits), 4), ")\n");
+  for (const char* metric : {"val/part_loss", "val/part_bpb", "val/loss", "val/bpb"}) {
+    const std::vector<Point> values = run.Series(metric);
+    if (values.empty()) continue;
+    const size_t width = std::string_view(metric).size();
+    out += Concat("  ", metric, std::string(width < 10 ? 10 - width : 1, ' '), Fixed(LastValue(values), 4),
+                  values.size() > 1 ? Concat(" (best ", Lowest(run, metric), ")") : "", "\n");
+  }
   for (const std::string& name : run.Evaluations()) {
     const Evaluation e = LastEvaluation(run, name);
     out += Concat("  eval/", name, "  ", WithHalfWidth(e, " +- "), " at step ", static_cast<int64_t>(e.step));

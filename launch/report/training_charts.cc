@@ -69,18 +69,27 @@ std::string LossCharts(const Runs& runs) {
     if (one) {
       AddSmoothed(runs, {"distill/kl", "divergence from the teacher", 1}, &loss);
       AddSmoothed(runs, {"distill/cross_entropy", "cross-entropy", 2}, &loss);
-      AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, &loss);
       AddSmoothed(runs, {"mtp/loss", "MTP", 2}, &loss);
+      AddPlain(runs, {"val/part_loss", "validation, a part of the text", 3}, LineStyle::kDotted, &loss);
+      AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, &loss);
     }
     out += RenderChart(loss);
   }
+  Chart part = validation;
+  part.title = "Validation loss of a part of the text";
   if (!one) {
-    AddPlain(runs, {"val/loss", "validation", 1}, LineStyle::kDotted, &validation);
+    AddPlain(runs, {"val/part_loss", "", 0}, LineStyle::kDotted, &part);
+    AddPlain(runs, {"val/loss", "", 0}, LineStyle::kDotted, &validation);
     AddSmoothed(runs, {"mtp/loss", "MTP", 2}, &mtp);
   }
   Chart bits{.title = "Bits per byte", .y_label = "held-out text", .series = {}};
+  Chart part_bits = bits;
+  part_bits.title = "Bits per byte of a part of the text";
+  AddPlain(runs, {"val/part_bpb", "validation, a part of the text", 3}, LineStyle::kDotted,
+           one ? &bits : &part_bits);
   AddPlain(runs, {"val/bpb", "validation", 1}, LineStyle::kDotted, &bits);
-  return out + RenderChart(validation) + RenderChart(bits) + RenderChart(mtp);
+  return out + RenderChart(part) + RenderChart(validation) + RenderChart(part_bits) + RenderChart(bits) +
+         RenderChart(mtp);
 }
 
 std::string OptimizerCharts(const Runs& runs) {

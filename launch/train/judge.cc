@@ -7,6 +7,15 @@
 #include "core/io/file.h"
 
 namespace moebius {
+namespace {
+
+// Under one key all figures are of the same text.
+void SetFigures(const Validation::Result& result, MetricsRow* row) {
+  row->Set(result.whole_file ? "val/loss" : "val/part_loss", result.loss);
+  row->Set(result.whole_file ? "val/bpb" : "val/part_bpb", result.bits_per_byte);
+}
+
+}  // namespace
 
 Judge::Judge(Validation validation, int64_t max_tokens)
     : validation_(std::move(validation)),
@@ -37,8 +46,8 @@ absl::StatusOr<std::optional<std::string>> Judge::Run(Trainer& trainer, bool is_
   TrainerState& state = trainer.state();
   state.unvalidated = !judged;
   if (!judged) return std::nullopt;
-  row->Set("val/loss", result->loss);
-  row->Set("val/bpb", result->bits_per_byte);
+  SetFigures(*result, row);
+  if (is_last) SetFigures(*judged, row);
   const bool best = judged->loss < state.best_val_loss;
   if (best) {
     state.best_val_loss = judged->loss;

@@ -21,9 +21,10 @@ class Judge {
   void Begin(TrainerState& state) const;
   static void ForgetBest(TrainerState& state);
 
-  // Collective. Judges the weights as they are: sets the row's figures and the state's best step, and returns
-  // the line that says so. Where `stop` ends it, it leaves no trace but `unvalidated` in the state. is_last:
-  // what a run ends with is never an estimate.
+  // Collective. Judges the weights as they are: sets the row's figures (val/loss and val/bpb of the whole
+  // file, val/part_loss and val/part_bpb of a part) and the state's best step, and returns the line that says
+  // so. Where `stop` ends it, it leaves no trace but `unvalidated` in the state. is_last: of what a run ends
+  // with the figures are of the whole file too.
   absl::StatusOr<std::optional<std::string>> Run(Trainer& trainer, bool is_last, const Validation::Stop& stop,
                                                  MetricsRow* row) const;
 

@@ -8,18 +8,17 @@
 
 #include "core/base/log.h"
 #include "core/base/strings.h"
+#include "core/io/atomic_file.h"
 #include "core/io/file.h"
 #include "data/prefetcher.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/bits_per_nat.h"
-#include "launch/train/judge.h"
 #include "launch/train/lineage.h"
 #include "launch/train/outputs.h"
 #include "launch/train/run_marks.h"
 #include "launch/train/sampling.h"
 #include "launch/train/sources.h"
 #include "launch/train/step_timeline.h"
-#include "launch/train/tokenizer_files.h"
+#include "launch/train/texts.h"
 #include "optim/checkpoint.h"
 #include "rl/loop/policy_watch.h"
 #include "rl/sandbox/sandbox.h"
@@ -56,6 +55,7 @@ class TrainingLoop {
   absl::Status OpenTexts();
   absl::Status OpenSampler();
   absl::StatusOr<std::string> FindStart(bool* resumed) const;
+  absl::Status MarkStart() const;
   absl::Status LoadStart();
   absl::Status StartSource();
   absl::Status RecallMetrics();
@@ -109,10 +109,8 @@ class TrainingLoop {
   const StopSignals& signals_;
   Clock::time_point started_ = Clock::now();
   double elapsed_before_ = 0;               // of earlier processes of this run
-  std::unique_ptr<Loader> loader_;          // of texts
+  TrainingTexts texts_;                     // of PRETRAIN
   std::unique_ptr<TaskSource> source_;      // of everything else
-  double bits_per_nat_ = 0;                 // of the training text; 0: not known
-  std::optional<Judge> judge_;              // where there is a validation text
   std::unique_ptr<PromptSampler> sampler_;  // where sample.every_steps asks for one
   TokenizerFiles tokenizer_;
   std::string instruction_set_;
@@ -137,25 +135,8 @@ absl::Status TrainingLoop::OpenSampler() {
 }
 
 absl::Status TrainingLoop::OpenTexts() {
-  ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r_, config_));
-  ASSIGN_OR_RETURN(loader_, Loader::Open(options));
-  const TokenFileInfo& file = loader_->file(0).info();
-  bits_per_nat_ = BitsPerNat(*loader_, options);
-  if (!r_.data().validation().empty()) {
-    const int64_t max_tokens = r_.validate().max_tokens();
-    ASSIGN_OR_RETURN(Validation validation,
-                     Validation::Open(r_.data().validation(), r_.batch().sequence_length(),
-                                      config_.vocab_size, max_tokens, r_.data().document_mask()));
-    judge_.emplace(std::move(validation), max_tokens);
-  }
-  if (judge_ && judge_->file().info().tokenizer_sha256 != file.tokenizer_sha256) {
-    return UsageError(Concat("data.validation: ", judge_->file().path(),
-                             " was made with another tokenizer than ", loader_->file(0).path(),
-                             "; its ids are other text; build both in one run of moebius data build"));
-  }
-  if (!r_.init().random())
-    RETURN_IF_ERROR(CheckSameTokenizer(file.tokenizer_json, loader_->file(0).path(), r_.init().from()));
-  ASSIGN_OR_RETURN(tokenizer_, FindTokenizer(*loader_, r_.init().random() ? "" : r_.init().from()));
+  ASSIGN_OR_RETURN(texts_, moebius::OpenTexts(r_, config_));
+  tokenizer_ = texts_.tokenizer;
   return OpenSampler();
 }
 
@@ -168,6 +149,16 @@ absl::StatusOr<std::string> TrainingLoop::FindStart(bool* resumed) const {
                           r_.fork().has_step() ? std::optional<int64_t>(r_.fork().step()) : std::nullopt);
 }
 
+// The weights of init.from, which a run that has begun goes on without.
+absl::Status TrainingLoop::MarkStart() const {
+  const std::string& from = r_.init().from();
+  const bool own = from.starts_with(folder_->path() + "/");
+  if (from.empty() || r_.init().random() || r_.fork().has_from() || own) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string warning, MarkInit(folder_->path(), from));
+  if (!warning.empty()) LogLine("warning: " + warning);
+  return absl::OkStatus();
+}
+
 absl::Status TrainingLoop::LoadStart() {
   instruction_set_ = training_.backend->InstructionSet();
   std::string start;
@@ -177,14 +168,15 @@ absl::Status TrainingLoop::LoadStart() {
     absl::StatusOr<std::string> found = FindStart(&resumed);
     status = found.status();
     if (found.ok()) status = CheckSameTokenizer(tokenizer_.tokenizer_json, "the run's data", *found);
-    if (status.ok() && loader_) status = MarkTexts(folder_->path(), *loader_);
+    if (status.ok() && texts_.loader) status = MarkTexts(folder_->path(), *texts_.loader);
+    if (status.ok()) status = MarkStart();
     if (found.ok() && !found->empty()) start = Concat(resumed ? "r" : "f", *found);
   }
   RETURN_IF_ERROR(mesh_.Agree(status));
   ASSIGN_OR_RETURN(const std::vector<std::string> told, mesh_.GatherText(start));
   if (told[0].empty()) {
     RETURN_IF_ERROR(InitializeWeights(r_, training_));
-    if (judge_) judge_->Begin(state());
+    if (texts_.judge) texts_.judge->Begin(state());
     return mesh_.Agree(leads() ? folder_->CutBackTo(-1) : absl::OkStatus());
   }
   resumed = told[0][0] == 'r';
@@ -195,7 +187,7 @@ absl::Status TrainingLoop::LoadStart() {
   if (!resumed) BeginFork(r_, state());
   elapsed_before_ = state().elapsed_s;
   saved_step_ = resumed ? state().step : -1;
-  if (judge_) judge_->Begin(state());
+  if (texts_.judge) texts_.judge->Begin(state());
   // What the run said of its first weights it will say again, as a fork does that has kept nothing yet.
   const int64_t kept = resumed && state().step > 0 ? state().step : -1;
   absl::Status cut = leads() ? folder_->CutBackTo(kept) : absl::OkStatus();
@@ -206,7 +198,7 @@ absl::Status TrainingLoop::LoadStart() {
 
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
   ASSIGN_OR_RETURN(const std::optional<std::string> line,
-                   judge_->Run(
+                   texts_.judge->Run(
                        trainer_, IsLast(), [this] { return ShouldStop(); }, row));
   if (line) Print(*line);
   return absl::OkStatus();
@@ -214,7 +206,7 @@ absl::Status TrainingLoop::Validate(MetricsRow* row) {
 
 // Of the step that a stopped run goes on from. Its row has been written: what is missing gets one of its own.
 absl::Status TrainingLoop::CatchUpValidation() {
-  if (!state().unvalidated || !judge_) return absl::OkStatus();
+  if (!state().unvalidated || !texts_.judge) return absl::OkStatus();
   MetricsRow row{.step = state().step, .values = {}};
   RETURN_IF_ERROR(Validate(&row));
   if (state().unvalidated) return Stopped();
@@ -225,7 +217,7 @@ absl::Status TrainingLoop::CatchUpValidation() {
     status = rows.status();
     // Killed between the row and the checkpoint, a run comes here again.
     const bool written = rows.ok() && std::any_of(rows->begin(), rows->end(), [&](const MetricsRow& r) {
-                           return r.step == row.step && r.Get("val/loss").has_value();
+                           return r.step == row.step && r.Get(row.values.front().first).has_value();
                          });
     if (rows.ok() && !written) status = outputs_->Write({}, row, false);
   }
@@ -246,6 +238,7 @@ absl::Status TrainingLoop::Save() {
                                  {.tokenizer_json = tokenizer_.tokenizer_json,
                                   .tokenizer_config_json = tokenizer_.tokenizer_config_json,
                                   .chat_template_jinja = tokenizer_.chat_template_jinja,
+                                  .end_ids = tokenizer_.end_ids,
                                   .instruction_set = instruction_set_}));
   saved_step_ = state().step;
   absl::Status status;
@@ -317,7 +310,7 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   state().elapsed_s = elapsed_before_ + SecondsSince(started_);
   MetricsRow row{.step = m.step, .values = {}};
   if (outputs_ != nullptr) {
-    row = outputs_->RowOf(m, state(), bits_per_nat_);
+    row = outputs_->RowOf(m, state(), texts_.bits_per_nat);
     for (const auto& [name, value] : report.values) row.Set(name, value);
     if (RunsUnsafePrograms()) row.Set("rl/unsafe_sandbox", 1);
     outputs_->Update(m, row);
@@ -331,7 +324,8 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   // it is that state which is judged and kept.
   const bool kept = !m.skipped || (IsLast() && !TooManyBadSteps());
   if (kept) {
-    if (judge_ && (IsLast() || Due(r_.validate().every_steps(), m.step))) RETURN_IF_ERROR(Validate(&row));
+    if (texts_.judge && (IsLast() || Due(r_.validate().every_steps(), m.step)))
+      RETURN_IF_ERROR(Validate(&row));
     if (source_ != nullptr && (IsLast() || Due(r_.evaluate().every_steps(), m.step)))
       RETURN_IF_ERROR(Evaluate(&row, &samples));
     if (Due(r_.sample().every_steps(), m.step) || (IsLast() && r_.sample().every_steps() > 0)) {
@@ -381,7 +375,7 @@ absl::Status TrainingLoop::RunOnTexts() {
   RETURN_IF_ERROR(CatchUpValidation());
   const int64_t first_step = state().step + 1;
   int64_t next_sample = state().sequences;  // touched by the prefetcher's thread alone once it runs
-  Prefetcher prefetcher(loader_.get(), r_.data().prefetch_batches(), [&, first_step](int64_t b) {
+  Prefetcher prefetcher(texts_.loader.get(), r_.data().prefetch_batches(), [&, first_step](int64_t b) {
     const int64_t count = SequencesOfStep(r_, first_step + b);
     const Prefetcher::Range range{.first = next_sample, .count = count};
     next_sample += count;
@@ -400,8 +394,13 @@ absl::StatusOr<StepReport> TrainingLoop::Pictured(const StepMaker& next) {
   StepTimeline timeline(trainer_);
   RETURN_IF_ERROR(timeline.Begin());
   ASSIGN_OR_RETURN(StepReport report, next());
-  RETURN_IF_ERROR(timeline.EndAndWrite(options_.timeline));
-  Print(Concat("timeline of step ", report.metrics.step, ": ", options_.timeline));
+  const std::string& path = options_.timeline;
+  ASSIGN_OR_RETURN(const std::string page, timeline.End(path.ends_with(".json")));
+  if (!leads()) return report;
+  // A picture is not worth a step.
+  const absl::Status written = WriteFileAtomically(path, page).status();
+  Print(written.ok() ? Concat("timeline of step ", report.metrics.step, ": ", path)
+                     : Concat("warning: no timeline: ", written.message()));
   return report;
 }
 
@@ -458,7 +457,7 @@ absl::Status TrainingLoop::RecallMetrics() {
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(LoadStart());
-  if (!judge_) state().unvalidated = false;
+  if (!texts_.judge) state().unvalidated = false;
   if (IsLast() && !state().unvalidated) {
     if (saved_step_ < 0 && state().step > 0) {
       return UsageError(Concat("fork.from: the fork begins at step ", state().step, " of ", r_.steps(),

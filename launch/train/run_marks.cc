@@ -13,17 +13,17 @@
 namespace moebius {
 namespace {
 
-absl::StatusOr<std::string> IdOf(const std::string& teacher) {
-  const std::string manifest = JoinPath(teacher, "manifest.json");
+absl::StatusOr<std::string> IdOf(const std::string& model) {
+  const std::string manifest = JoinPath(model, "manifest.json");
   if (FileExists(manifest)) {
     ASSIGN_OR_RETURN(const std::string text, ReadFile(manifest));
     return Sha256Hex(text);
   }
-  ASSIGN_OR_RETURN(std::string all, ReadFile(JoinPath(teacher, "config.json")));
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(teacher));
+  ASSIGN_OR_RETURN(std::string all, ReadFile(JoinPath(model, "config.json")));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(model));
   for (const std::string& name : names) {
     if (!name.ends_with(".safetensors")) continue;
-    ASSIGN_OR_RETURN(const int64_t bytes, FileSize(JoinPath(teacher, name)));
+    ASSIGN_OR_RETURN(const int64_t bytes, FileSize(JoinPath(model, name)));
     all += Concat("\n", name, " ", bytes);
   }
   return Sha256Hex(all);
@@ -47,19 +47,25 @@ absl::StatusOr<std::string> IdOf(const Loader& texts) {
   return Sha256Hex(all);
 }
 
-// Notes `id` in the file `name`, or says `otherwise` where a run that has a checkpoint noted another one.
-absl::Status Mark(const std::string& run_folder, const char* name, const std::string& id,
-                  const std::string& otherwise) {
+// Notes `id` in the file `name`; false, and nothing noted, where a run that has a checkpoint noted another.
+absl::StatusOr<bool> Note(const std::string& run_folder, const char* name, const std::string& id) {
   const std::string path = JoinPath(run_folder, name);
   const absl::StatusOr<std::vector<std::string>> saved = ListDir(JoinPath(run_folder, "checkpoints"));
   const bool has_checkpoint =
       saved.ok() && std::any_of(saved->begin(), saved->end(),
                                 [](const std::string& name) { return name.starts_with("step-"); });
   if (!FileExists(path) || !has_checkpoint) {
-    return WriteFileAtomically(path, id + "\n").status();
+    RETURN_IF_ERROR(WriteFileAtomically(path, id + "\n").status());
+    return true;
   }
   ASSIGN_OR_RETURN(const std::string began, ReadFile(path));
-  return began == id + "\n" ? absl::OkStatus() : UsageError(otherwise);
+  return began == id + "\n";
+}
+
+absl::Status Mark(const std::string& run_folder, const char* name, const std::string& id,
+                  const std::string& otherwise) {
+  ASSIGN_OR_RETURN(const bool same, Note(run_folder, name, id));
+  return same ? absl::OkStatus() : UsageError(otherwise);
 }
 
 }  // namespace
@@ -70,6 +76,15 @@ absl::Status MarkTeacher(const std::string& run_folder, const std::string& teach
               Concat("distill.teacher ", teacher, " has other weights now than when ", run_folder,
                      " began; a run continues only as it was begun; name the checkpoint itself "
                      "(step-...) that it began with, or start a new run with another --out"));
+}
+
+absl::StatusOr<std::string> MarkInit(const std::string& run_folder, const std::string& init_from) {
+  ASSIGN_OR_RETURN(const std::string id, IdOf(init_from));
+  ASSIGN_OR_RETURN(const bool same, Note(run_folder, "init.sha256", id));
+  if (same) return std::string();
+  return Concat("init.from ", init_from, " has other weights now than when ", run_folder,
+                " began, which goes on with its own; to begin with the new ones, remove that folder or name "
+                "another with --out");
 }
 
 absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& patterns) {

@@ -1,5 +1,5 @@
-// A run that goes on must go on with the teacher and the texts that it began with, which their paths alone do
-// not say: `latest` of another run may have moved, token files may have been built anew.
+// A run that goes on must go on with the teacher and the texts that it began with, which their paths do not
+// say: `latest` of another run may have moved, token files may have been built anew, or lie elsewhere now.
 #pragma once
 
 #include <string>
@@ -14,6 +14,10 @@ namespace moebius {
 // else by config.json and the names and sizes of files. UsageError where a run that has a checkpoint began
 // with others.
 absl::Status MarkTeacher(const std::string& run_folder, const std::string& teacher);
+
+// Likewise (init.sha256) for the weights of init.from, which a run that has a checkpoint needs no more: where
+// others lie there now the text of a warning, else "".
+absl::StatusOr<std::string> MarkInit(const std::string& run_folder, const std::string& init_from);
 
 // Likewise (data.sha256) for files of conversations, pairs or problems, by all of their bytes: what each of
 // `patterns` names (ExpandFiles of data/corpora); empty ones are left out.

@@ -12,6 +12,7 @@
 #include "data/token_file.h"
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
+#include "launch/run_folder.h"
 #include "launch/train/memory.h"
 #include "launch/train/sources.h"
 #include "optim/checkpoint.h"
@@ -186,9 +187,9 @@ absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
     model.set_eos_token_id(*end);
     RETURN_IF_ERROR(recipe.FillModel(model, "the tokenizer"));
   }
-  ASSIGN_OR_RETURN(ModelConfig config, ConfigFromProto(recipe.proto().model()));
-  config.vocab_size = std::max<int64_t>(config.vocab_size, tokenizer.vocab_size());
-  return config;
+  if (recipe.proto().model().vocab_size() < tokenizer.vocab_size())
+    recipe.SetVocabSize(tokenizer.vocab_size(), "the tokenizer");
+  return ConfigFromProto(recipe.proto().model());
 }
 
 }  // namespace
@@ -197,6 +198,20 @@ absl::Status CheckTextsExist(const proto::Recipe& r) {
   const std::string path = FirstTexts(r);
   if (r.task() != proto::PRETRAIN || FileExists(path)) return absl::OkStatus();
   return TokenFile::Open(path).status();
+}
+
+absl::StatusOr<ModelConfig> ResolveModelOfRun(Recipe& recipe, const std::string& run_folder) {
+  const std::string from = recipe.proto().init().from();
+  const proto::Fork& fork = recipe.proto().fork();
+  if (from.empty() || FolderExists(from)) return ResolveModel(recipe);
+  std::string checkpoint = JoinPath(run_folder, "checkpoints/latest");
+  if (!FolderExists(checkpoint) && fork.has_from()) {
+    const auto step = fork.has_step() ? std::optional<int64_t>(fork.step()) : std::nullopt;
+    if (auto forked = CheckpointToFork(fork.from(), step); forked.ok()) checkpoint = *std::move(forked);
+  }
+  if (FolderExists(checkpoint))
+    recipe.BeginFrom(checkpoint, Concat("instead of ", Printable(from), ", which is gone"));
+  return ResolveModel(recipe);
 }
 
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe) {

@@ -121,24 +121,20 @@ std::string StepTimeline::MineAsText() const {
   return out;
 }
 
-absl::Status StepTimeline::EndAndWrite(const std::string& path) {
+absl::StatusOr<std::string> StepTimeline::End(bool as_trace) {
   Mesh& mesh = trainer_.mesh();
   StopListening();
   ASSIGN_OR_RETURN(const std::vector<std::string> texts, mesh.GatherText(MineAsText()));
-  absl::Status status;
-  if (mesh.all().rank() == 0) {
-    const Layout& layout = mesh.layout();
-    const Schedule& schedule = trainer_.schedule();
-    Timeline measured{.title = "measured", .unit = "s", .shape = schedule, .shards = layout.batch_shards()};
-    measured.shape.actions.clear();
-    for (int r = 0; r < mesh.all().size(); ++r) Parse(texts[r], r, measured.spans);
-    const absl::StatusOr<Simulation> run = Simulate(schedule, CostsOf(measured.spans, schedule.stages));
-    std::vector<Timeline> timelines{std::move(measured)};
-    if (run.ok()) timelines.push_back(TimelineOf(*run, "simulated with this step's mean times", "s"));
-    const std::string page = path.ends_with(".json") ? ChromeTrace(timelines) : TimelineHtml(timelines);
-    status = WriteFileAtomically(path, page).status();
-  }
-  return mesh.Agree(status);
+  if (mesh.all().rank() != 0) return std::string();
+  const Layout& layout = mesh.layout();
+  const Schedule& schedule = trainer_.schedule();
+  Timeline measured{.title = "measured", .unit = "s", .shape = schedule, .shards = layout.batch_shards()};
+  measured.shape.actions.clear();
+  for (int r = 0; r < mesh.all().size(); ++r) Parse(texts[r], r, measured.spans);
+  const absl::StatusOr<Simulation> run = Simulate(schedule, CostsOf(measured.spans, schedule.stages));
+  std::vector<Timeline> timelines{std::move(measured)};
+  if (run.ok()) timelines.push_back(TimelineOf(*run, "simulated with this step's mean times", "s"));
+  return as_trace ? ChromeTrace(timelines) : TimelineHtml(timelines);
 }
 
 }  // namespace moebius

@@ -1,12 +1,12 @@
 // The timeline of one training step on all ranks: what ran when, and beside it what the schedule's simulation
-// says for the mean times of the same step. As one HTML page, or as a Chrome trace (a path that ends in
-// .json).
+// says for the mean times of the same step. As one HTML page, or as a Chrome trace.
 #pragma once
 
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "optim/trainer.h"
 
 namespace moebius {
@@ -22,7 +22,8 @@ class StepTimeline {
   // Collective, before and after the step. Clocks are set by a barrier, which is as good as the network's
   // latency.
   absl::Status Begin();
-  absl::Status EndAndWrite(const std::string& path);
+  // The page (or the trace) on rank 0, "" on the others.
+  absl::StatusOr<std::string> End(bool as_trace);
 
  private:
   struct Exchange {

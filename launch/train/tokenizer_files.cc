@@ -6,6 +6,8 @@
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/io/json.h"
+#include "core/model/model_folder.h"
+#include "core/model/weights.h"
 #include "data/special_tokens.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -39,6 +41,10 @@ absl::StatusOr<TokenizerFiles> TokenizerFilesFrom(std::string tokenizer_json, co
   }
   if (!init_from.empty() && FileExists(chat)) {
     ASSIGN_OR_RETURN(files.chat_template_jinja, ReadFile(chat, int64_t{16} << 20));
+  }
+  if (!init_from.empty() && FileExists(JoinPath(init_from, "config.json"))) {
+    ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(init_from));
+    ASSIGN_OR_RETURN(files.end_ids, EndOfTextIds(init_from, config));
   }
   return files;
 }

@@ -1,7 +1,9 @@
 // The tokenizer that a run's checkpoints carry: the one its token file was made with, or that of init.from.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/base/status.h"
 #include "data/loader.h"
@@ -12,6 +14,7 @@ struct TokenizerFiles {
   std::string tokenizer_json;         // "" where unknown
   std::string tokenizer_config_json;  // what transformers' AutoTokenizer wants beside it
   std::string chat_template_jinja;    // as `init_from` has it, "" where it has none
+  std::vector<int32_t> end_ids;       // that end a text, of `init_from`
 };
 
 // With this tokenizer.json (`source` is what messages call it) and what lies beside it in the model folder

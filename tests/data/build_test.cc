@@ -348,6 +348,13 @@ TEST_F(BuildTest, ALinkKeepsLeadingToTheFolderThatIsReplaced) {
   EXPECT_TRUE(fs::exists(scratch_.path("real/train.h5")));
 }
 
+TEST_F(BuildTest, ALinkToWhatIsNotThereStaysALink) {
+  fs::create_directory_symlink(scratch_.path("unmounted"), scratch_.path("out"));
+  const absl::Status status = Build().status();
+  EXPECT_EQ(ExitCode(status), kExitCannotWrite) << status;
+  EXPECT_TRUE(fs::is_symlink(scratch_.path("out")));
+}
+
 TEST_F(BuildTest, ItsOwnFolderIsNoSourceOfTheNextBuild) {
   recipe_.set_out(scratch_.path("text/out"));
   ASSERT_TRUE(Build().ok());

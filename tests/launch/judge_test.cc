@@ -98,8 +98,9 @@ TEST_F(JudgeTest, KeepsTheLowestLossAndSaysWhatItIsOf) {
   EXPECT_NE(line->find("(estimate on a part)  (best so far)"), std::string::npos) << *line;
   EXPECT_EQ(state().best_step, 7);
   const double estimate = state().best_val_loss;
-  EXPECT_EQ(row.Get("val/loss"), estimate);
-  EXPECT_TRUE(row.Get("val/bpb").has_value());
+  EXPECT_EQ(row.Get("val/part_loss"), estimate);
+  EXPECT_TRUE(row.Get("val/part_bpb").has_value());
+  EXPECT_FALSE(row.Get("val/loss").has_value()) << "that is of the whole file";
 
   // The same weights are no better. At the end the figure is of the whole file, the comparison of the part.
   state().step = 8;
@@ -107,6 +108,8 @@ TEST_F(JudgeTest, KeepsTheLowestLossAndSaysWhatItIsOf) {
   ASSERT_TRUE(last.has_value());
   EXPECT_EQ(last->find("("), std::string::npos) << *last;
   EXPECT_EQ(state().best_step, 7);
+  EXPECT_EQ(row.Get("val/part_loss"), estimate);
+  ASSERT_TRUE(row.Get("val/loss").has_value());
   EXPECT_NE(row.Get("val/loss"), estimate);
   state().best_val_loss = std::nextafter(estimate, std::numeric_limits<double>::infinity());
   EXPECT_TRUE(Run(judge, true, &row).has_value());

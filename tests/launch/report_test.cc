@@ -113,6 +113,39 @@ TEST(Report, SummarisesARunOnTheTerminal) {
   EXPECT_TRUE(Has(text, "val/bpb   1.2500"));
 }
 
+TEST(Report, KeepsLossesOfAPartAndOfTheWholeTextApart) {
+  const TempFolder folder;
+  folder.Write("r/metrics.jsonl",
+               "{\"step\":1,\"train/loss\":5,\"val/part_loss\":4.5}\n"
+               "{\"step\":2,\"train/loss\":4,\"val/part_loss\":4.25,\"val/loss\":4.75}\n");
+  const std::string text = TerminalSummary(*ReadRun(folder.File("r")), 80);
+  EXPECT_TRUE(Has(text, "val/part_loss 4.2500 (best 4.2500)\n")) << text;
+  EXPECT_TRUE(Has(text, "val/loss  4.7500\n")) << text;
+  ASSERT_TRUE(WriteReport({folder.File("r")}, folder.File("r.html")).ok());
+  const std::string html = folder.Read("r.html");
+  EXPECT_TRUE(Has(html, "<b>4.750</b><span>validation loss</span><small>lowest, held-out text</small>"));
+  EXPECT_TRUE(Has(html, "validation, a part of the text"));
+  folder.Write("s/metrics.jsonl", "{\"step\":1,\"train/loss\":5,\"val/part_loss\":4.5}\n");
+  ASSERT_TRUE(WriteReport({folder.File("s")}, folder.File("s.html")).ok());
+  EXPECT_TRUE(Has(folder.Read("s.html"),
+                  "<b>4.500</b><span>validation loss</span><small>lowest, a part of the text</small>"));
+}
+
+TEST(Report, ShowsARecipeOfAnotherVersionAsText) {
+  const TempFolder folder;
+  WriteRun(folder, "r", 10, "x");
+  folder.Write("r/recipe.resolved.textproto", "name: \"r\"\nfield_of_tomorrow: 3\n");
+  ASSERT_TRUE(WriteReport({folder.File("r")}, folder.File("r.html")).ok());
+  EXPECT_TRUE(Has(folder.Read("r.html"), "field_of_tomorrow: 3"));
+}
+
+TEST(Report, NamesARunByItsFolderHoweverItIsSpelled) {
+  const TempFolder folder;
+  WriteRun(folder, "named", 10, "x");
+  EXPECT_EQ(ReadRun(folder.File("named/samples/.."))->name, "named");
+  EXPECT_EQ(ReadRun(folder.File("named/."))->name, "named");
+}
+
 TEST(Chart, HasRoundTicksInsideTheRange) {
   EXPECT_EQ(Ticks(0, 10, 5, false), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   EXPECT_EQ(Ticks(-1, 1, 4, false), (std::vector<double>{-1, -0.5, 0, 0.5, 1}));

@@ -146,6 +146,13 @@ def check_data_is_the_same():
             os.remove("talk/checkpoints/latest")
         done = train("talk.textproto", "--out", "talk", "--set", "steps=3")
         expect(done.returncode == 64 and "talk.jsonl" in done.stderr, f"other conversations: {done.returncode} {done.stderr}")
+    # The same ones may lie in another folder.
+    write("talk.jsonl", conversation("12") * 4)
+    os.makedirs("elsewhere")
+    os.rename("talk.jsonl", "elsewhere/talk.jsonl")
+    moved = train("talk.textproto", "--out", "talk", "--set", "steps=3", "--set", 'sft.data="./elsewhere/talk.jsonl"')
+    expect(moved.returncode == 0, f"conversations in another folder: {moved.returncode} {moved.stderr}")
+    os.rename("elsewhere/talk.jsonl", "talk.jsonl")
     # All files of a folder or a glob.
     os.makedirs("talks")
     for name in ("a", "b"):
@@ -190,6 +197,65 @@ def check_folders_and_streams():
     expect(lock.startswith("process ") and len(lock) < 40, f"the lock of a run without streams: {lock!r}")
 
 
+# A run that has begun has all that it needs of init.from in its checkpoints.
+def check_runs_without_their_beginning():
+    write("taught.textproto", SFT)
+    done = train("taught.textproto", "--out", "before", "--set", "steps=2")
+    expect(done.returncode == 0, f"a run to begin from: {done.returncode} {done.stderr}")
+    shutil.copytree("before/checkpoints/step-00000002", "base")
+    os.remove("base/manifest.json")
+    config = json.load(open("base/config.json"))
+    ends = [config["eos_token_id"], 3]
+    write("base/generation_config.json", json.dumps({"eos_token_id": ends}))
+    begun = SFT[SFT.index("precision"):].replace('tokenizer: "symbols:0123456789sort ="', 'init { from: "base" }')
+    write("begun.textproto", begun + 'new_token: "<more>"\n')
+    for name, steps in (("whole", 3), ("begun", 2)):
+        done = train("begun.textproto", "--out", name, "--set", f"steps={steps}")
+        expect(done.returncode == 0, f"{name}: {done.returncode} {done.stderr}")
+    said = json.load(open("begun/checkpoints/latest/generation_config.json"))
+    expect(said["eos_token_id"] == ends, f"ends of texts that the base has: {ends}, its checkpoint: {said}")
+    shutil.copytree("begun", "begun-too", symlinks=True)
+    os.rename("base", "gone")
+    done = train("begun.textproto", "--out", "begun", "--set", "steps=3")
+    expect(done.returncode == 0, f"without its beginning: {done.returncode} {done.stderr}")
+    weights = [open(f"{run}/checkpoints/step-00000003/model.safetensors", "rb").read() for run in ("whole", "begun")]
+    expect(weights[0] == weights[1], "without its beginning a run comes to other weights")
+    done = train("begun.textproto", "--out", "forked", "--set", "fork.from=begun", "--set", "steps=4")
+    expect(done.returncode == 0, f"a fork without its beginning: {done.returncode} {done.stderr}")
+    done = train("begun.textproto", "--out", "new")
+    expect(done.returncode == 66 and "base" in done.stderr, f"a new run without one: {done.returncode} {done.stderr}")
+    # Others lie there now: the run goes on with its own, and says so.
+    shutil.copytree("gone", "base")
+    done = train("begun.textproto", "--out", "begun-too", "--set", "steps=3")
+    expect(done.returncode == 0 and "other weights" not in done.stderr, f"the same lie there: {done.stderr}")
+    write("base/config.json", json.dumps(dict(config, torch_dtype="bfloat16")))
+    done = train("begun.textproto", "--out", "begun-too", "--set", "steps=4")
+    expect(done.returncode == 0 and "init.from base has other weights now" in done.stderr,
+           f"others lie there: {done.returncode} {done.stderr}")
+
+
+def check_timelines():
+    write("taught.textproto", SFT)
+    done = train("taught.textproto", "--out", "drawn", "--timeline", "nowhere/t.html")
+    expect(done.returncode == 73 and "--timeline" in done.stderr and not os.path.exists("drawn"),
+           f"a timeline that cannot be written is refused at once: {done.returncode} {done.stderr}")
+    if os.geteuid() == 0:  # who may write anywhere finds out later
+        done = train("taught.textproto", "--out", "drawn", "--timeline", "/proc/t.html", "--set", "steps=4")
+        expect(done.returncode == 0 and "warning: no timeline" in done.stdout and rows("drawn/metrics.jsonl")[-1]["step"] == 4,
+               f"a step that cannot be drawn counts: {done.returncode} {done.stdout} {done.stderr}")
+    stage = SFT[SFT.index("precision"):].replace('tokenizer: "symbols:0123456789sort ="', "")
+    write("more.textproto", stage)
+    write("pipe.textproto", 'task: PIPELINE stage { name: "one" recipe: "taught.textproto" } '
+                            'stage { name: "two" recipe: "more.textproto" }')
+    done = train("pipe.textproto", "--out", "pipe", "--timeline", "t.html")
+    expect(done.returncode == 0 and os.path.exists("t-01-one.html") and os.path.exists("t-02-two.html"),
+           f"each stage is drawn: {done.returncode} {done.stdout} {done.stderr}")
+    write("taught.textproto", SFT.replace("steps: 6", "steps: 7"))
+    done = train("pipe.textproto", "--out", "pipe")
+    expect(done.returncode == 0 and "other weights now than when pipe/02-two began" in done.stderr,
+           f"a stage whose beginning has moved: {done.returncode} {done.stderr}")
+
+
 # A fork that has saved nothing yet begins where it began: its rows are written again, not twice.
 def check_forks():
     write("taught.textproto", SFT)
@@ -225,6 +291,8 @@ with tempfile.TemporaryDirectory() as folder:
     check_flat_steps()
     check_folders_and_streams()
     check_forks()
+    check_runs_without_their_beginning()
+    check_timelines()
     check_resolved_recipes()
     check_data_is_the_same()
     os.chdir("/")

@@ -34,8 +34,9 @@ std::vector<NamedTemplate> NamedTemplates() {
 }
 
 absl::Status UnknownTemplate(const std::string& source, const std::string& why) {
-  return UsageError(Concat(source, ": is no chat template that moebius renders; ", why,
-                           "; choose one by name with chat_template: ", Join(ChatTemplateNames())));
+  return UsageError(Concat(
+      source, ": is no chat template that moebius renders; ", why,
+      "; choose one by name, with --chat or in a recipe with chat_template: ", Join(ChatTemplateNames())));
 }
 
 // A Jinja literal without its escapes; nullopt where it has another one, or goes on as an expression.
@@ -239,21 +240,27 @@ absl::StatusOr<ChatTemplate> LoadChatTemplate(const std::string& folder) {
     if (HasJsonField(config, "chat_template")) {
       std::string text;
       if (config["chat_template"].is_array()) {  // of several, by their names
+        bool found = false;
         for (const nlohmann::json& each : config["chat_template"]) {
           if (!each.is_object() || each.value("name", nlohmann::json()) != "default") continue;
           ASSIGN_OR_RETURN(text, GetString(each, "template", config_path));
+          found = true;
         }
+        if (!found)
+          return UnknownTemplate(Concat(config_path, ": chat_template"),
+                                 "of its list none is called \"default\"");
       } else {
         ASSIGN_OR_RETURN(text, GetString(config, "chat_template", config_path));
       }
       return RecognizeChatTemplate(text, Concat(config_path, ": chat_template"));
     }
   }
-  return MissingError(Concat(folder,
-                             ": has no chat template (chat_template.jinja, or chat_template in "
-                             "tokenizer_config.json); it is not a chat model; choose a template by name with "
-                             "chat_template: ",
-                             Join(ChatTemplateNames())));
+  return MissingError(
+      Concat(folder,
+             ": has no chat template (chat_template.jinja, or chat_template in "
+             "tokenizer_config.json); it is not a chat model; choose a template by name, with --chat or "
+             "in a recipe with chat_template: ",
+             Join(ChatTemplateNames())));
 }
 
 std::string ChatText(const std::vector<ChatSegment>& segments) {

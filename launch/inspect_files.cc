@@ -71,15 +71,16 @@ absl::Status PrintModelFolder(const std::string& path) {
   std::printf("%s\n", path.c_str());
   PrintCost(config);
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(path));
-  const bool some = std::any_of(names.begin(), names.end(),
-                                [](const std::string& name) { return name.ends_with(".safetensors"); });
+  const bool some = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return name.starts_with("model-") && name.ends_with(".safetensors");
+  });
   if (FileExists(JoinPath(path, "model.safetensors")) ||
       FileExists(JoinPath(path, "model.safetensors.index.json"))) {
     RETURN_IF_ERROR(PrintTensors(path));
   } else {
     std::printf(
         "  %-12s none here: %s\n", "weights",
-        some ? "model.safetensors.index.json, which names the parts, is missing" : "config.json only");
+        some ? "model.safetensors.index.json, which names the parts, is missing" : "no model.safetensors");
   }
   // Others write files of these names too.
   const bool ours = FileExists(JoinPath(path, "manifest.json"));

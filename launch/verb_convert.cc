@@ -2,10 +2,13 @@
 
 #include <cstdio>
 
+#include "core/base/log.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
 #include "core/model/import_gguf.h"
+#include "core/model/weights.h"
 #include "data/tokenizer/gguf_tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "launch/run_folder.h"
 #include "optim/checkpoint.h"
 #include "optim/stored_slices.h"
@@ -33,6 +36,22 @@ absl::StatusOr<ConvertResult> ConvertFile(const std::string& from, const std::st
   return ImportGguf(file, to, options, tokenizer);
 }
 
+// Notes what would be in the way later; DamagedError for a tokenizer.json that cannot be read.
+absl::Status CheckTokenizer(const std::string& from) {
+  const std::string path = JoinPath(from, "tokenizer.json");
+  if (!FileExists(path)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(from));
+  const absl::StatusOr<Tokenizer> tokenizer = Tokenizer::Load(path);
+  if (!tokenizer.ok()) {
+    if (ExitCode(tokenizer.status()) != kExitUsage) return tokenizer.status();
+    LogLine(Concat("warning: ", tokenizer.status().message(), "; until then ids take the place of texts"));
+  } else if (tokenizer->vocab_size() > config.vocab_size) {
+    LogLine(Concat("warning: ", path, " has ", tokenizer->vocab_size(), " tokens and the model rows for ",
+                   config.vocab_size, "; texts with the others cannot be read"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Convert(const ParsedArgs& args, bool manifest) {
   const std::string from = ModelFolderOf(args.positional()[0]);
   std::string to = args.positional()[1];
@@ -45,6 +64,7 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
   if (!manifest && args.On("average")) {
     ASSIGN_OR_RETURN(options.weights, AveragedWeights(from));
   }
+  if (manifest && !IsGguf(from)) RETURN_IF_ERROR(CheckTokenizer(from));
   ASSIGN_OR_RETURN(const ConvertResult result, manifest&& IsGguf(from)
                                                    ? ConvertFile(from, to, options)
                                                    : ConvertCheckpoint(from, to, options));
@@ -54,9 +74,8 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
         from.c_str());
   }
   if (!result.not_finite.empty()) {
-    std::printf(
-        "note: %s has values that are not finite (NaN or infinity); a model with them cannot be run\n",
-        result.not_finite.c_str());
+    LogLine(Concat("warning: ", result.not_finite,
+                   " has values that are not finite (NaN or infinity); a model with them cannot be run"));
   }
   if (!FileExists(JoinPath(to, "tokenizer.json"))) {
     std::printf("note: %s has no tokenizer.json; written without one, so ids take the place of texts\n",

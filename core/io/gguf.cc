@@ -7,6 +7,7 @@
 
 #include "core/base/strings.h"
 #include "core/io/gguf_cursor.h"
+#include "core/io/git_lfs.h"
 #include "core/tensor/dtype.h"
 
 namespace moebius {
@@ -128,7 +129,8 @@ absl::StatusOr<GgufFile> GgufFile::Open(const std::string& path) {
 absl::Status GgufFile::ParseHeader() {
   GgufCursor cursor(map_.bytes(), path());
   ASSIGN_OR_RETURN(const uint32_t magic, cursor.Number<uint32_t>("magic"));
-  if (magic != 0x46554747) {  // "GGUF"
+  if (magic == 0x73726576) return GitLfsPointerError(path());  // "vers"
+  if (magic != 0x46554747) {                                   // "GGUF"
     return DamagedError(
         Concat(path(), ": magic is not \"GGUF\"; this is another kind of file; name a .gguf file"));
   }

@@ -8,6 +8,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "core/io/git_lfs.h"
 
 namespace moebius {
 namespace {
@@ -196,6 +197,7 @@ absl::StatusOr<std::vector<T>> Elements(const Json& object, std::string_view fie
 }  // namespace
 
 absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& source) {
+  if (IsGitLfsPointer(text)) return GitLfsPointerError(source);
   Json root;
   Builder builder(&root);
   const char* reached = text.data();

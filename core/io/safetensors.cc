@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/git_lfs.h"
 #include "core/io/json.h"
 
 namespace moebius {
@@ -92,6 +93,9 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   uint64_t header_bytes = 0;
   RETURN_IF_ERROR(file.file_.Read(0, std::as_writable_bytes(std::span(&header_bytes, 1))));
   if (header_bytes > kMaxSafetensorsHeader) {
+    std::string begin(std::min<int64_t>(size, 64), '\0');
+    RETURN_IF_ERROR(file.file_.Read(0, std::as_writable_bytes(std::span(begin))));
+    if (IsGitLfsPointer(begin)) return GitLfsPointerError(path);
     return DamagedError(Concat(path, ": header length ", header_bytes, " is above ", kMaxSafetensorsHeader,
                                "; not a safetensors file, or damaged; fetch it again"));
   }

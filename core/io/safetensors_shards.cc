@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -18,6 +19,31 @@ constexpr int64_t kMaxIndexBytes = 256 << 20;
 constexpr size_t kMaxShards = 99999;  // what five digits can name
 
 std::string IndexName(std::string_view stem) { return Concat(stem, ".safetensors.index.json"); }
+
+// Of a folder without an index and without the single file.
+absl::Status NoWeights(const std::string& folder, std::string_view stem) {
+  const std::string shown = Printable(folder, 400), file = Concat(stem, ".safetensors");
+  if (!FolderExists(folder))
+    return MissingError(Concat("no folder ", shown, "; ", WhyAbsent(folder), "; name a folder with a model"));
+  std::error_code none;
+  for (const std::string& name : {file, IndexName(stem)}) {
+    if (!std::filesystem::is_symlink(JoinPath(folder, name), none)) continue;
+    return MissingError(
+        Concat(JoinPath(shown, name), " is a link to what is not there; fetch the file again"));
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
+  for (const std::string& name : names) {
+    if (name.starts_with(Concat(stem, "-")) && name.ends_with(".safetensors"))
+      return MissingError(Concat(shown, " holds ", Printable(name), " but not ", IndexName(stem),
+                                 ", which names all parts; fetch it too"));
+    if (name.starts_with("pytorch_model") && name.ends_with(".bin"))
+      return MissingError(Concat(shown, " holds ", Printable(name),
+                                 ", which is read nowhere (a pickle, which may run programs); save it with "
+                                 "transformers as safetensors"));
+  }
+  return MissingError(
+      Concat(shown, " holds neither ", file, " nor ", IndexName(stem), "; name a folder with a model"));
+}
 
 }  // namespace
 
@@ -66,14 +92,7 @@ absl::StatusOr<SafetensorsFolder> SafetensorsFolder::Open(const std::string& fol
   const std::string index_path = JoinPath(folder, IndexName(stem));
   if (!FileExists(index_path)) {
     const std::string path = JoinPath(folder, Concat(stem, ".safetensors"));
-    if (!FolderExists(folder)) {
-      return MissingError(Concat("no folder ", Printable(folder, 400), "; ", WhyAbsent(folder),
-                                 "; name a folder with a model"));
-    }
-    if (!FileExists(path)) {
-      return MissingError(Concat(Printable(folder, 400), " holds neither ", stem, ".safetensors nor ",
-                                 IndexName(stem), "; name a folder with a model"));
-    }
+    if (!FileExists(path)) return NoWeights(folder, stem);
     ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(path));
     for (const TensorInfo& tensor : file.tensors()) out.file_of_.emplace(tensor.name, 0);
     out.files_.push_back(std::move(file));
@@ -90,6 +109,10 @@ absl::StatusOr<SafetensorsFolder> SafetensorsFolder::Open(const std::string& fol
       }
       const auto [at, is_new] = opened.try_emplace(name, out.files_.size());
       if (is_new) {
+        if (!FileExists(JoinPath(folder, name))) {
+          return MissingError(Concat(index_path, " lists ", Printable(name),
+                                     ", which is not there; the folder is incomplete; fetch that file"));
+        }
         auto file = SafetensorsFile::Open(JoinPath(folder, name));
         if (!file.ok()) return Annotate(file.status(), Concat(index_path, " lists ", Printable(name)));
         out.files_.push_back(std::move(file).value());
@@ -100,6 +123,18 @@ absl::StatusOr<SafetensorsFolder> SafetensorsFolder::Open(const std::string& fol
                                    IndexName(stem), " says it holds"));
       }
       out.file_of_.emplace(item.key(), at->second);
+    }
+    const std::string single = Concat(stem, ".safetensors");
+    if (FileExists(JoinPath(folder, single)) && !opened.contains(single)) {
+      return UsageError(Concat(Printable(folder, 400), " holds ", single, " and ", IndexName(stem),
+                               ", which names other files; one of them is stale; remove it"));
+    }
+    for (const SafetensorsFile& file : out.files_) {
+      for (const TensorInfo& tensor : file.tensors()) {
+        if (out.file_of_.contains(tensor.name)) continue;
+        return DamagedError(Concat(file.path(), ": holds tensor ", Printable(tensor.name), ", which ",
+                                   IndexName(stem), " does not list; fetch both again"));
+      }
     }
   }
   for (const auto& [name, position] : out.file_of_) out.names_.push_back(name);

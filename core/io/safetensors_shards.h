@@ -40,9 +40,10 @@ absl::Status WriteShardIndex(const std::string& folder, const std::vector<ShardP
 // The tensors of a folder, whatever the number of files.
 class SafetensorsFolder {
  public:
-  // Reads the index, else the single file. MissingError naming the file that is missing; DamagedError when
-  // the index names tensors that its files lack, or files outside the folder. Tensors that the index does not
-  // list are left out, as Hugging Face does.
+  // Reads the index or the single file. UsageError where both are there and the index names other files, for
+  // one of them is stale; MissingError naming the file that is missing and what is there instead;
+  // DamagedError when the index names tensors that its files lack, or files outside the folder, or not all
+  // tensors.
   static absl::StatusOr<SafetensorsFolder> Open(const std::string& folder, std::string_view stem = "model");
 
   const std::vector<std::string>& names() const { return names_; }  // sorted

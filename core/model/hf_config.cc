@@ -25,7 +25,9 @@ class Fields {
   void Take(const char* field, double& out) {
     if (Has(field)) Keep(GetDouble(object_, field, source_), out);
   }
+  // null is no: what transformers makes of it, whose default is another where the field is absent.
   void Take(const char* field, bool& out) {
+    if (HasKey(field) && !Has(field)) out = false;
     if (Has(field)) Keep(GetBool(object_, field, source_), out);
   }
   std::string Text(const char* field, const std::string& otherwise) {
@@ -66,10 +68,27 @@ class Fields {
   absl::Status status_;
 };
 
+// What of an object of RoPE settings both spellings have: without theta, which the older one keeps outside.
+json ScalingIn(const json& object, const char* name) {
+  json scaling = object.at(name);
+  if (!scaling.is_object()) return scaling;
+  scaling.erase("rope_theta");
+  if (scaling.contains("type")) scaling.emplace("rope_type", scaling["type"]);
+  scaling.erase("type");
+  scaling.emplace("rope_type", "default");
+  return scaling;
+}
+
 absl::Status ReadRope(const json& object, const std::string& source, ModelConfig& c) {
   // rope_parameters holds theta and scaling together; the older pair keeps them apart.
-  const char* name = HasJsonField(object, "rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (!HasJsonField(object, name)) return absl::OkStatus();
+  const bool older = HasJsonField(object, "rope_scaling"), newer = HasJsonField(object, "rope_parameters");
+  const char* name = newer ? "rope_parameters" : "rope_scaling";
+  if (!older && !newer) return absl::OkStatus();
+  if (older && newer && ScalingIn(object, "rope_scaling") != ScalingIn(object, "rope_parameters")) {
+    return UsageError(Concat(source,
+                             ": rope_scaling and rope_parameters say different things, and versions of "
+                             "transformers read one or the other; remove the one that is not meant"));
+  }
   const json& scaling = object.at(name);
   if (!scaling.is_object())
     return DamagedError(
@@ -87,6 +106,12 @@ absl::Status ReadRope(const json& object, const std::string& source, ModelConfig
     return UsageError(Concat(inner, ".rope_type \"", Printable(type),
                              "\" is not supported; supported: default, yarn, llama3"));
   }
+  if (s.kind != RopeScalingKind::kNone) f.Need("factor");
+  if (s.kind == RopeScalingKind::kLlama3) {
+    f.Need("low_freq_factor");
+    f.Need("high_freq_factor");
+    f.Refuse(f.Has("mscale_all_dim"), "mscale_all_dim in llama3 scaling");
+  }
   f.Take("factor", s.factor);
   f.Take("original_max_position_embeddings", s.original_max_position_embeddings);
   f.Take("beta_fast", s.beta_fast);
@@ -101,6 +126,9 @@ absl::Status ReadRope(const json& object, const std::string& source, ModelConfig
   bool truncate = true;
   f.Take("truncate", truncate);
   f.Refuse(s.kind == RopeScalingKind::kYarn && !truncate, "truncate false in YaRN scaling");
+  // Some have it beside the scaling; it counts before the one inside.
+  if (s.kind != RopeScalingKind::kNone)
+    Fields(object, source).Take("original_max_position_embeddings", s.original_max_position_embeddings);
   if (s.kind != RopeScalingKind::kNone && s.original_max_position_embeddings == 0) {
     s.original_max_position_embeddings = c.max_position_embeddings;
   }
@@ -233,13 +261,17 @@ absl::StatusOr<ModelConfig> ConfigFromJson(const std::string& text, const std::s
   f.Take("initializer_range", c.initializer_range);
   f.Take("bos_token_id", c.bos_token_id);
   // Some chat models list several ends; the first one ends documents.
-  if (f.Has("eos_token_id") && f["eos_token_id"].is_array() && !f["eos_token_id"].empty()) {
-    if (f["eos_token_id"][0].is_number_integer()) c.eos_token_id = f["eos_token_id"][0].get<int64_t>();
+  if (f.Has("eos_token_id") && f["eos_token_id"].is_array()) {
+    const json& ends = f["eos_token_id"];
+    if (!ends.empty() && ends[0].is_number_integer()) c.eos_token_id = ends[0].get<int64_t>();
   } else {
-    f.Take("eos_token_id", c.eos_token_id);
+    f.Take("eos_token_id", c.eos_token_id, -1);  // -1: none
   }
   const std::string act = f.Text("hidden_act", "silu");
   f.Refuse(act != "silu", Concat("hidden_act \"", Printable(act), "\""));
+  bool causal = true;
+  f.Take("is_causal", causal);
+  f.Refuse(!causal, "is_causal false");
   if (deepseek) {
     ReadMla(f, c);
     ReadDeepSeekExperts(f, c);

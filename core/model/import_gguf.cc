@@ -60,6 +60,10 @@ absl::Status RefuseUnsupported(const GgufFile& file, const ModelConfig& c) {
       return refuse(Concat(key, " ", factor));
   }
   ASSIGN_OR_RETURN(const double attention_scale, file.GetDoubleOr("llama.attention.scale", 0));
+  ASSIGN_OR_RETURN(const double attention_factor, file.GetDoubleOr("llama.rope.scaling.attn_factor", 1));
+  if (attention_factor != 1) return refuse(Concat("llama.rope.scaling.attn_factor ", attention_factor));
+  ASSIGN_OR_RETURN(const bool causal, file.GetBoolOr("llama.attention.causal", true));
+  if (!causal) return refuse("llama.attention.causal false");
   if (attention_scale != 0) return refuse(Concat("llama.attention.scale ", attention_scale));
   if (file.Find("rope_freqs.weight") != nullptr) return refuse("rope scaling by tensor rope_freqs.weight");
   if (file.Has("llama.attention.sliding_window")) return refuse("sliding-window attention");
@@ -102,6 +106,12 @@ absl::StatusOr<ModelConfig> ConfigFromGguf(const GgufFile& file) {
     return UsageError(
         Concat(file.path(), ": general.architecture \"", Printable(architecture),
                "\" is not supported; supported: llama; import the model's Hugging Face folder"));
+  }
+  ASSIGN_OR_RETURN(const int64_t parts, file.GetIntOr("split.count", 1));
+  if (parts > 1) {
+    return UsageError(Concat(file.path(), ": is one of ", parts,
+                             " parts of a model (split.count); merge them with llama.cpp's llama-gguf-split "
+                             "--merge and import the whole"));
   }
   constexpr int64_t kMost = int64_t{1} << 31;
   ModelConfig c;

@@ -26,7 +26,7 @@ absl::StatusOr<std::vector<int32_t>> EndOfTextIds(const std::string& folder, con
                        GetIntArray(json, "eos_token_id", path, 0, config.vocab_size - 1));
       for (const int64_t id : more) add(id);
     } else if (!json["eos_token_id"].is_null()) {
-      ASSIGN_OR_RETURN(const int64_t one, GetInt(json, "eos_token_id", path, 0, config.vocab_size - 1));
+      ASSIGN_OR_RETURN(const int64_t one, GetInt(json, "eos_token_id", path, -1, config.vocab_size - 1));
       add(one);
     }
   }

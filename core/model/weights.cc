@@ -95,6 +95,21 @@ void SetMeanRows(int64_t first, int64_t wanted, int64_t columns, std::vector<flo
 
 }  // namespace
 
+namespace {
+
+// A head that the folder stores although config.json ties it to the embedding.
+absl::Status CheckTied(const std::string& folder, const SafetensorsFolder& files) {
+  const char *head = "lm_head.weight", *embedding = "model.embed_tokens.weight";
+  ASSIGN_OR_RETURN(const std::vector<float> a, ReadTensorF32(files, folder, head));
+  ASSIGN_OR_RETURN(const std::vector<float> b, ReadTensorF32(files, folder, embedding));
+  if (a == b) return absl::OkStatus();
+  return DamagedError(Concat(folder, ": config.json says tie_word_embeddings, but ", head, " differs from ",
+                             embedding,
+                             ", so the model has a head of its own; set tie_word_embeddings to false there"));
+}
+
+}  // namespace
+
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
   if (!FileExists(path)) {
@@ -180,7 +195,10 @@ absl::Status CheckAllWanted(const std::string& folder, const SafetensorsFolder& 
     const bool scales = name.ends_with(kScales);
     if (wanted.contains(scales ? name.substr(0, name.size() - kScales.size()) : name)) continue;
     if (name.ends_with("rotary_emb.inv_freq") || IsOfMtpModule(name, files, config)) continue;
-    if (name == "lm_head.weight" && config.tie_word_embeddings) continue;
+    if (name == "lm_head.weight" && config.tie_word_embeddings) {
+      RETURN_IF_ERROR(CheckTied(folder, files));
+      continue;
+    }
     if (++unwanted <= kShown) shown.push_back(Printable(name));
   }
   if (unwanted == 0) return absl::OkStatus();

@@ -4,6 +4,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/git_lfs.h"
 #include "core/io/json.h"
 #include "data/tokenizer/tokenizer_spec.h"
 
@@ -177,6 +178,7 @@ bool Handler::string(std::string& value) {
 
 absl::Status ReadTokenizerJson(std::string_view json, const std::string& source, Json* rest,
                                VocabAndMerges* model) {
+  if (IsGitLfsPointer(json)) return GitLfsPointerError(source);
   Handler handler(rest, model);
   bool done = false;
   try {

@@ -339,7 +339,52 @@ TEST(Shards, NameWhatIsMissingOrWrong) {
   ASSERT_TRUE(RemoveTree(scratch.path("model-00002-of-00004.safetensors")).ok());
   const absl::Status shard = SafetensorsFolder::Open(scratch.folder()).status();
   EXPECT_EQ(ExitCode(shard), kExitMissing);
-  EXPECT_TRUE(Contains(shard, "model-00002-of-00004.safetensors")) << shard;
+  EXPECT_TRUE(Contains(shard, "lists model-00002-of-00004.safetensors, which is not there")) << shard;
+}
+
+// Tensors that nobody reads would be lost without a word, and of two models one is not meant.
+TEST(Shards, AnIndexIsOfAllTensorsOfTheOnlyModel) {
+  const Scratch scratch;
+  WriteShards(scratch.folder(), 10, 20);
+  const std::string index = scratch.path("model.safetensors.index.json"), good = ReadRaw(index);
+  std::string less = good;
+  const size_t at = less.find("\"t8\"");
+  ASSERT_NE(at, less.npos);
+  less.erase(at, less.find('\n', at) - at);  // one that others follow
+  WriteRaw(index, less);
+  const absl::Status unlisted = SafetensorsFolder::Open(scratch.folder()).status();
+  EXPECT_EQ(ExitCode(unlisted), kExitDamaged);
+  EXPECT_TRUE(Contains(unlisted, "holds tensor t8")) << unlisted;
+  WriteRaw(index, good);
+  WriteRaw(scratch.path("model.safetensors"), ReadRaw(scratch.path("model-00001-of-00004.safetensors")));
+  const absl::Status both = SafetensorsFolder::Open(scratch.folder()).status();
+  EXPECT_EQ(ExitCode(both), kExitUsage);
+  EXPECT_TRUE(Contains(both, "one of them is stale")) << both;
+}
+
+TEST(Shards, SayWhatLiesThereInstead) {
+  const auto said = [](const Scratch& scratch) {
+    const absl::Status status = SafetensorsFolder::Open(scratch.folder()).status();
+    EXPECT_EQ(ExitCode(status), kExitMissing) << status;
+    return status;
+  };
+  const Scratch parts, pickle, link;
+  WriteRaw(parts.path("model-00001-of-00002.safetensors"), "x");
+  EXPECT_TRUE(Contains(said(parts), "model.safetensors.index.json, which names all parts"));
+  WriteRaw(pickle.path("pytorch_model.bin"), "x");
+  EXPECT_TRUE(Contains(said(pickle), "pytorch_model.bin, which is read nowhere"));
+  std::filesystem::create_symlink("../blobs/gone", link.path("model.safetensors"));
+  EXPECT_TRUE(Contains(said(link), "is a link to what is not there"));
+}
+
+TEST(SafetensorsFile, KnowsAPointerOfGitLfs) {
+  const Scratch scratch;
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"}) {
+    WriteRaw(scratch.path(name), "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n");
+    const absl::Status status = SafetensorsFolder::Open(scratch.folder()).status();
+    EXPECT_EQ(ExitCode(status), kExitDamaged);
+    EXPECT_TRUE(Contains(status, Concat(name, ": is a Git LFS pointer"))) << status;
+  }
 }
 
 }  // namespace

@@ -229,6 +229,8 @@ TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
       {"llama3", "attention_bias", true},
       {"llama3", "mlp_bias", true},
       {"mixtral", "sliding_window", 4096},
+      {"llama3", "is_causal", false},
+      {"deepseek_v3", "rope_interleave", nullptr},
       {"llama3", "model_type", "gpt2"},
   };
   for (const Refusal& refusal : refusals) {
@@ -250,6 +252,58 @@ TEST(ConfigTest, WhatWouldChangeTheMathematicsIsRefusedByName) {
   yarn = GoldenJson("deepseek_v3_noq_yarn");
   yarn["rope_parameters"]["rope_type"] = "longrope";
   EXPECT_NE(ErrorOf(yarn).find("longrope"), std::string::npos);
+}
+
+TEST(ConfigTest, ScalingsOfBothSpellingsMustAgree) {
+  json value = GoldenJson("deepseek_v3_noq_yarn");
+  const ModelConfig wanted = Read(value);
+  json older = value["rope_parameters"];
+  older["type"] = older["rope_type"];
+  older.erase("rope_type");
+  older.erase("rope_theta");
+  value["rope_scaling"] = older;
+  EXPECT_EQ(AllFields(Read(value)), AllFields(wanted));
+  value["rope_scaling"]["factor"] = 2.5;
+  EXPECT_NE(ErrorOf(value).find("rope_scaling and rope_parameters"), std::string::npos) << ErrorOf(value);
+  value = GoldenJson("llama3");
+  value["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 1e4}};
+  value["rope_scaling"] = older;
+  EXPECT_NE(ErrorOf(value).find("rope_scaling and rope_parameters"), std::string::npos) << ErrorOf(value);
+}
+
+// transformers reads the length before it was scaled from beside the scaling first.
+TEST(ConfigTest, AnOriginalLengthBesideTheScalingCounts) {
+  json value = GoldenJson("deepseek_v3_noq_yarn");
+  value["original_max_position_embeddings"] = 24;
+  EXPECT_EQ(Read(value).rope_scaling.original_max_position_embeddings, 24);
+  value["rope_parameters"].erase("original_max_position_embeddings");
+  EXPECT_EQ(Read(value).rope_scaling.original_max_position_embeddings, 24);
+}
+
+TEST(ConfigTest, AScalingWithoutItsNumbersIsRefused) {
+  for (const auto& [golden, field] :
+       {std::pair("deepseek_v3_noq_yarn", "factor"), std::pair("llama3", "factor"),
+        std::pair("llama3", "low_freq_factor"), std::pair("llama3", "high_freq_factor")}) {
+    json value = GoldenJson(golden);
+    json& scaling = value[value.contains("rope_parameters") ? "rope_parameters" : "rope_scaling"];
+    ASSERT_TRUE(scaling.contains(field)) << value;
+    scaling.erase(field);
+    EXPECT_NE(ErrorOf(value).find(field), std::string::npos) << golden << " " << field;
+    scaling[field] = nullptr;
+    EXPECT_NE(ErrorOf(value).find(field), std::string::npos) << golden << " " << field << " null";
+  }
+}
+
+TEST(ConfigTest, NullIsNoAndNoEndsAreNone) {
+  json value = GoldenJson("deepseek_v3");
+  value["norm_topk_prob"] = nullptr;
+  EXPECT_FALSE(Read(value).norm_topk_prob);
+  value.erase("norm_topk_prob");
+  EXPECT_TRUE(Read(value).norm_topk_prob);
+  for (const json& none : {json::array(), json(-1), json()}) {
+    value["eos_token_id"] = none;
+    EXPECT_EQ(Read(value).eos_token_id, -1) << none;
+  }
 }
 
 TEST(ConfigTest, MissingAndOddFieldsAreNamed) {

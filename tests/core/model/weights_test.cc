@@ -142,6 +142,20 @@ TEST_P(NewRowsTest, LayersBeyondTheConfigAreRefusedMtpModulesAreNot) {
   }
 }
 
+// A fine-tune saved with a flag that its weights deny would lose its head.
+TEST_P(NewRowsTest, AHeadThatIsNotTheEmbeddingIsNotTied) {
+  ModelConfig config = TinyConfig(GetParam());
+  config.tie_word_embeddings = false;
+  const std::string folder = Saved(config), out = scratch_.path("out");
+  config.tie_word_embeddings = true;
+  ASSERT_TRUE(WriteConfig(folder, config, DType::kF32).ok());
+  for (const absl::Status& status :
+       {Load(folder, config, {}), ConvertCheckpoint(folder, out, {.dtype = std::nullopt}).status()}) {
+    EXPECT_EQ(ExitCode(status), kExitDamaged);
+    EXPECT_TRUE(Contains(status, "lm_head.weight differs from model.embed_tokens.weight")) << status;
+  }
+}
+
 // Read back equal, and no model can be run with them.
 TEST_P(NewRowsTest, ATensorThatIsNotFiniteIsNamed) {
   const std::string folder = Saved(TinyConfig(GetParam())), out = scratch_.path("out");

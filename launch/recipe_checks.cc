@@ -194,6 +194,11 @@ class Checker {
       Add("optimizer.min_lr", Concat("optimizer.min_lr is ", o.min_lr(), " above optimizer.lr ", o.lr(),
                                      "; schedules only fall; lower it"));
     }
+    if (piecewise && o.phase_size() > 0 && o.has_lr() && o.lr() != o.phase(0).from_lr()) {
+      Add("optimizer.lr",
+          Concat("optimizer.lr is ", o.lr(), " and optimizer.phase[0].from_lr ", o.phase(0).from_lr(),
+                 "; the second is what warm-up rises to, and the rate would jump; leave lr out"));
+    }
     if (piecewise && o.phase_size() == 0) {
       Add("optimizer.schedule",
           "optimizer.schedule is V3_PIECEWISE without optimizer.phase; it consists of phases; add "

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "core/backend/measure.h"
@@ -18,6 +19,7 @@
 #include "launch/run_folder.h"
 #include "launch/train/loop.h"
 #include "launch/train/setup.h"
+#include "optim/schedule.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"
 #include "rl/sandbox/sandbox.h"
@@ -49,6 +51,20 @@ absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// Where another length moves the learning rate of the next step, "" elsewhere.
+std::string MovedLearningRate(const proto::Recipe& now, const proto::Recipe& before, int64_t step) {
+  const auto rate = [](const proto::Recipe& r, int64_t at) {
+    return LearningRate(TrainConfigOf(r).schedule, std::min<int64_t>(at, r.steps()), r.steps());
+  };
+  const double was = rate(before, step + 1), is = rate(now, step + 1);
+  if (step >= now.steps() || std::fabs(is - was) <= 0.05 * std::max(is, was)) return "";
+  return Concat(
+      "steps was ", before.steps(), " and is now ", now.steps(), ", over which optimizer.schedule ",
+      proto::Optimizer::Schedule_Name(now.optimizer().schedule()), " is laid: the learning rate of step ",
+      step + 1, " is ", is, " and would have been ", was,
+      "; for another course fork the run: another --out and --set fork.from with an optimizer of its own");
+}
+
 // The run folder, on rank 0: locked, and of the same recipe.
 absl::StatusOr<RunFolder> OpenFolder(const Recipe& recipe, const std::string& path) {
   ASSIGN_OR_RETURN(RunFolder folder, RunFolder::Open(path));
@@ -58,6 +74,9 @@ absl::StatusOr<RunFolder> OpenFolder(const Recipe& recipe, const std::string& pa
   if (!latest) return folder;
   ASSIGN_OR_RETURN(const Recipe saved, Recipe::LoadUnchecked(folder.recipe_path()));
   RETURN_IF_ERROR(Annotate(recipe.CheckResumable(saved), folder.path()));
+  const std::string moved =
+      MovedLearningRate(recipe.proto(), saved.proto(), StepOfName(FileName(*latest)).value_or(0));
+  if (!moved.empty()) LogLine("warning: " + moved);
   const proto::Fork &fork = recipe.proto().fork(), &before = saved.proto().fork();
   if (fork.has_from() && (fork.from() != before.from() || fork.step() != before.step())) {
     LogLine(Concat("warning: fork.from ", Printable(fork.from()), " is not looked at, as ", folder.path(),

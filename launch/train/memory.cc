@@ -1,17 +1,20 @@
 #include "launch/train/memory.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <set>
 #include <string>
 
 #include "core/backend/phantom.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "core/io/file.h"
 #include "core/model/score.h"
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/setup.h"
 #include "launch/train/validation.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"
 #include "parallel/pipeline/simulate.h"
 #include "parallel/stages.h"
@@ -213,7 +216,8 @@ absl::Status CheckMemory(const proto::Recipe& recipe, const ModelConfig& config,
              " has ", HumanBytes(static_cast<double>(free)), " free; ",
              each > 1 ? Concat("set batch.microbatch_sequences below ", each, ", or ") : std::string(),
              asks ? "set rl.max_batch or rl.max_new lower, or " : "",
-             "set recompute { policy: BLOCKS }, optimizer { moments: BF16 }, or use more ranks"));
+             "set recompute { policy: BLOCKS }, optimizer { moments: BF16 }, or more ranks on other ",
+             recipe.device() == proto::CUDA ? "GPUs" : "machines"));
 }
 
 absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig& config,
@@ -252,19 +256,46 @@ absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig
   return state;
 }
 
+namespace {
+
+// Whose memory a rank's tensors are in: of a machine, by what its kernel calls this boot, or of a device that
+// is the rank's alone.
+std::string MemoryOf(int rank, const proto::Recipe& recipe) {
+  if (recipe.device() == proto::CUDA) return Concat("the device of rank ", rank);
+  return ReadFile("/proc/sys/kernel/random/boot_id", 4096).value_or("a machine");
+}
+
+}  // namespace
+
 absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
-                              int rank, const Backend& backend) {
-  const int64_t free = backend.free_bytes();
-  if (free == 0) return absl::OkStatus();  // not known
-  ASSIGN_OR_RETURN(
-      const RankState state,
-      StateOf(recipe, config, layout, CoordinatesOf(layout, rank).pipeline, ComputeOf(recipe, backend)));
-  if (state.bytes <= static_cast<double>(free)) return absl::OkStatus();
-  return UnavailableError(Concat(
-      "rank ", rank, " of ", ToText(layout), " needs ", HumanBytes(state.bytes),
-      " for weights, gradients and moments alone, ", backend.Name(), " has ",
-      HumanBytes(static_cast<double>(free)),
-      " free; set optimizer { moments: BF16 }, or use more ranks (parallel.pipeline, parallel.expert)"));
+                              World& world, const Backend& backend) {
+  const int rank = world.rank();
+  const absl::StatusOr<RankState> state =
+      StateOf(recipe, config, layout, CoordinatesOf(layout, rank).pipeline, ComputeOf(recipe, backend));
+  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
+  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
+  RETURN_IF_ERROR(Agree(world.all(), *stream, state.status()));
+  const std::string memory = MemoryOf(rank, recipe);
+  ASSIGN_OR_RETURN(const std::vector<std::string> told,
+                   GatherText(world.all(), *stream, Concat(memory, "\n", state->bytes)));
+  double needed = 0;
+  int sharing = 0;
+  for (const std::string& text : told) {
+    const size_t line = text.rfind('\n');
+    if (text.substr(0, line) != memory) continue;
+    needed += std::strtod(text.c_str() + line + 1, nullptr);
+    ++sharing;
+  }
+  const auto free = static_cast<double>(backend.free_bytes());
+  if (free == 0 || needed <= free) return Agree(world.all(), *stream, absl::OkStatus());  // 0: not known
+  const std::string whose =
+      sharing == 1 ? Concat("rank ", rank, " of ", ToText(layout), " needs ")
+                   : Concat("the ", sharing, " ranks of one machine (", ToText(layout), " in all) need ");
+  return Agree(world.all(), *stream,
+               UnavailableError(Concat(
+                   whose, HumanBytes(needed), " for weights, gradients and moments alone, ", backend.Name(),
+                   " has ", HumanBytes(free), " free; set optimizer { moments: BF16 }, or use more ",
+                   sharing == 1 ? "ranks (parallel.pipeline, parallel.expert)" : "machines")));
 }
 
 }  // namespace moebius

@@ -38,8 +38,9 @@ struct RankState {
 absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig& config,
                                   const Layout& layout, int pipeline, DType act);
 
-// kUnavailable where not even these fit into what the device of a rank of several has free.
+// Collective. kUnavailable, which all ranks return, where not even these fit into what is free: of ranks on
+// the CPU those of one machine together, of others each into its device.
 absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
-                              int rank, const Backend& backend);
+                              World& world, const Backend& backend);
 
 }  // namespace moebius

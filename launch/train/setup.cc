@@ -16,6 +16,7 @@
 #include "launch/train/memory.h"
 #include "launch/train/sources.h"
 #include "optim/checkpoint.h"
+#include "parallel/comm/agree.h"
 #include "parallel/node_map.h"
 
 namespace moebius {
@@ -54,6 +55,8 @@ ScheduleConfig ScheduleOf(const proto::Optimizer& o) {
       s.kind = ScheduleKind::kPiecewise;
       break;
   }
+  // Which warm-up rises to.
+  if (o.schedule() == proto::Optimizer::V3_PIECEWISE && o.phase_size() > 0) s.lr = o.phase(0).from_lr();
   for (const auto& phase : o.phase()) {
     s.phases.push_back({phase.steps(), phase.from_lr(), phase.to_lr(), ShapeOf(phase.shape())});
   }
@@ -378,6 +381,21 @@ ModelOptions ModelOptionsOf(const proto::Recipe& recipe, const ModelConfig& conf
   return options;
 }
 
+absl::Status AgreeOnCompute(World& world, DType act) {
+  if (world.size() == 1) return absl::OkStatus();
+  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
+  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
+  ASSIGN_OR_RETURN(const std::vector<std::string> told, GatherText(world.all(), *stream, Concat(act)));
+  absl::Status status;
+  for (int r = 1; r < world.size() && status.ok(); ++r) {
+    if (told[r] == told[0]) continue;
+    status =
+        UnavailableError(Concat("precision.compute is AUTO, which is ", told[0], " on rank 0 and ", told[r],
+                                " on rank ", r, ", whose processors differ; set precision.compute for all"));
+  }
+  return Agree(world.all(), *stream, status);
+}
+
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,
                                        int threads) {
   ASSIGN_OR_RETURN(const Layout layout, LayoutOf(recipe, config, world.size()));
@@ -386,8 +404,9 @@ absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelC
   device.host_rows = HostTouchesRows(layout, world.node_of_rank());
   ASSIGN_OR_RETURN(t.backend, MakeBackend(device));
   t.stream = t.backend->NewStream(StreamKind::kCompute);
+  RETURN_IF_ERROR(AgreeOnCompute(world, ComputeOf(recipe, *t.backend)));
   RETURN_IF_ERROR(world.size() == 1 ? CheckMemory(recipe, config, *t.backend)
-                                    : CheckStateMemory(recipe, config, layout, world.rank(), *t.backend));
+                                    : CheckStateMemory(recipe, config, layout, world, *t.backend));
   const ModelOptions options = ModelOptionsOf(recipe, config, ComputeOf(recipe, *t.backend));
   ASSIGN_OR_RETURN(
       t.trainer, Trainer::New(world, *t.backend, *t.stream, config, options, layout, TrainConfigOf(recipe)));
@@ -454,12 +473,12 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
       " steps of ", r.batch().sequences(),
       r.batch().ramp_size() > 0 ? Concat(" to ", r.batch().ramp().rbegin()->to_sequences()) : std::string(),
       " x ", length);
-  out += Concat(
-      "\nmemory       ",
-      peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
-                : std::string(),
-      HumanBytes(state), " for weights, gradients and moments",
-      peak.ok() ? ", the rest for activations" : " of all ranks together; moebius plan has each rank's");
+  out += Concat("\nmemory       ",
+                peak.ok() ? Concat(HumanBytes(static_cast<double>(*peak)), " at the peak of one rank alone: ")
+                          : std::string(),
+                HumanBytes(state), " for weights, gradients and moments",
+                peak.ok() ? ", the rest for activations"
+                          : " of the model once, which ranks share and repeat; moebius plan has each rank's");
   if (!peak.ok() && !several)
     out += Concat("\nnote         one rank alone is refused: ", std::string(peak.status().message()));
   if (peak_flops > 0) {

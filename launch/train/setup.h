@@ -20,6 +20,9 @@ absl::StatusOr<ModelConfig> ResolveModelOfRun(Recipe& recipe, const std::string&
 // MissingError if the data, which ResolveModel does without, is not there.
 absl::Status CheckTextsExist(const proto::Recipe& recipe);
 
+// Collective. kUnavailable, which all ranks return, where precision.compute AUTO means another type on one.
+absl::Status AgreeOnCompute(World& world, DType act);
+
 TrainConfig TrainConfigOf(const proto::Recipe& recipe);
 // Whether MTP modules, where the model has some, are run and trained: on texts alone.
 bool TrainsMtp(const proto::Recipe& recipe);

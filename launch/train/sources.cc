@@ -149,8 +149,9 @@ absl::Status TaskSource::OpenSource(Training& training, const std::string& folde
   const int64_t least = updates * training.trainer->GroupsAtLeast();
   if (r_.batch().sequences() < least) {
     return UsageError(Concat("batch.sequences is ", r_.batch().sequences(),
-                             ", but every rank needs some in each of ", updates, " updates (rl.updates), ",
-                             least, " in all; raise it"));
+                             ", but every data and expert rank needs one for each stage of parallel.pipeline",
+                             updates > 1 ? Concat(" in each of ", updates, " updates (rl.updates)") : "",
+                             ", ", least, " in all; raise it"));
   }
   RETURN_IF_ERROR(CheckProblems(context));
   std::unique_ptr<Journal> journal;

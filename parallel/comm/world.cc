@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/direct.h"
 #include "parallel/comm/group.h"
 #include "parallel/comm/in_process.h"
@@ -100,7 +101,10 @@ absl::Status RunRanks(int size, const WorldOptions& options,
       std::lock_guard lock(mutex);
       // An error of a rank's own comes before the world's failure that it caused elsewhere.
       const absl::Status failure = hub.status();
-      if (first_error.ok() || (first_error == failure && status != failure)) {
+      // What all have agreed on is told by the rank that knows most of it.
+      const bool tells = IsAgreed(status) && IsSpeaker(world.all(), status);
+      if (first_error.ok() || (first_error == failure && status != failure) ||
+          (tells && IsAgreed(first_error))) {
         first_error = status;
         first_exception = exception;
       }

@@ -280,10 +280,34 @@ TEST(MemoryTest, TheStateOfARankIsNotMoreThanItsTrainerHolds) {
 TEST(MemoryTest, ARankWhoseStateDoesNotFitIsRefusedWithTheNumbers) {
   const Prepared run = Load({"model.n_routed_experts=32768", "model.moe_intermediate_size=8192"});
   const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
-  const absl::Status status = CheckStateMemory(run.recipe.proto(), run.config, {.data = 2}, 1, *cpu);
+  const absl::Status status = RunRanks(2, {}, [&](World& world) {
+    return CheckStateMemory(run.recipe.proto(), run.config, {.data = 2}, world, *cpu);
+  });
   EXPECT_EQ(ExitCode(status), kExitUnavailable);
-  EXPECT_NE(status.message().find("rank 1 of "), std::string::npos) << std::string(status.message());
-  EXPECT_NE(status.message().find("weights, gradients and moments alone, cpu"), std::string::npos);
+  EXPECT_NE(status.message().find("weights, gradients and moments alone, cpu"), std::string::npos)
+      << std::string(status.message());
+}
+
+TEST(MemoryTest, RanksOfOneMachineShareItsMemory) {
+  const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
+  const auto bytes_of = [&](const Prepared& run) {
+    return StateOf(run.recipe.proto(), run.config, {.data = 2}, 0, ComputeOf(run.recipe.proto(), *cpu))
+        ->bytes;
+  };
+  const auto width = [](double n) { return Concat("model.moe_intermediate_size=", static_cast<int64_t>(n)); };
+  const double each = bytes_of(Load({width(8192)}));
+  // Two of them do not fit, one would.
+  const Prepared run = Load({width(8192 * 0.7 * static_cast<double>(cpu->free_bytes()) / each)});
+  ASSERT_LT(bytes_of(run), 0.9 * static_cast<double>(cpu->free_bytes()));
+  const auto check = [&](const Layout& layout) {
+    return RunRanks(layout.ranks(), {}, [&](World& world) {
+      return CheckStateMemory(run.recipe.proto(), run.config, layout, world, *cpu);
+    });
+  };
+  EXPECT_TRUE(check({}).ok()) << check({});
+  const absl::Status two = check({.data = 2});
+  EXPECT_EQ(ExitCode(two), kExitUnavailable);
+  EXPECT_NE(two.message().find("the 2 ranks of one machine"), std::string::npos) << two;
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "core/base/strings.h"
 #include "core/model/model.pb.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/setup.h"
 #include "tests/launch/recipe_text.h"
 #include "tests/launch/temp_folder.h"
 
@@ -173,6 +174,19 @@ TEST(Recipe, SetsElementsOfRepeatedSections) {
   ASSERT_EQ(recipe->proto().optimizer().phase_size(), 2);
   EXPECT_EQ(recipe->proto().optimizer().phase(1).shape(), proto::Optimizer::LINEAR);
   ExpectHas(recipe->ToText(), "# --set optimizer.phase[0].steps=10");
+}
+
+TEST(Recipe, WarmUpRisesToTheFirstPhase) {
+  const std::vector<std::string> phases = {"optimizer.schedule=V3_PIECEWISE", "optimizer.warmup_steps=2",
+                                           "optimizer.phase={steps: 5 from_lr: 5e-4 to_lr: 1e-4}"};
+  std::vector<std::string> jumps = phases;
+  jumps.emplace_back("optimizer.lr=0.25");
+  ExpectHas(RecipeError(kMinimalRecipe, jumps), "optimizer.lr is 0.25 and optimizer.phase[0].from_lr 0.0005");
+  std::vector<std::string> level = phases;
+  level.emplace_back("optimizer.lr=5e-4");
+  const auto recipe = ReadRecipe(kMinimalRecipe, level);
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_DOUBLE_EQ(TrainConfigOf(recipe->proto()).schedule.lr, 5e-4);
 }
 
 // One --set is one field: what stands behind its value was set too, or crashed.

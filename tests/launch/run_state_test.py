@@ -234,6 +234,17 @@ def check_runs_without_their_beginning():
            f"others lie there: {done.returncode} {done.stderr}")
 
 
+# A schedule that is laid over all steps moves with their number, which nobody may have meant.
+def check_moved_learning_rates():
+    write("falls.textproto", SFT.replace("optimizer {", "optimizer { schedule: COSINE min_lr: 1e-5"))
+    write("taught.textproto", SFT)
+    for recipe, moves in (("falls", True), ("taught", False)):
+        for steps in (4, 4, 8):
+            done = train(f"{recipe}.textproto", "--out", f"rate-{recipe}", "--set", f"steps={steps}")
+            said = "the learning rate of step 5 is" in done.stderr
+            expect(done.returncode == 0 and said == (moves and steps == 8), f"{recipe}, {steps} steps: {done.stderr}")
+
+
 def check_timelines():
     write("taught.textproto", SFT)
     done = train("taught.textproto", "--out", "drawn", "--timeline", "nowhere/t.html")
@@ -292,6 +303,7 @@ with tempfile.TemporaryDirectory() as folder:
     check_folders_and_streams()
     check_forks()
     check_runs_without_their_beginning()
+    check_moved_learning_rates()
     check_timelines()
     check_resolved_recipes()
     check_data_is_the_same()

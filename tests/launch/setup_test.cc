@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
+#include "parallel/comm/world.h"
 #include "tests/data/small_tokenizer.h"
 #include "tests/launch/temp_folder.h"
 
@@ -125,7 +126,7 @@ TEST(DescribePlan, SaysWhyOneRankAloneIsRefused) {
       std::string::npos)
       << plan;
   const std::string spread = DescribePlan(Experts({"parallel.expert=2"}).proto(), *config, *backend, 0);
-  EXPECT_NE(spread.find("of all ranks together"), std::string::npos) << spread;
+  EXPECT_NE(spread.find("of the model once"), std::string::npos) << spread;
   EXPECT_EQ(spread.find("refused"), std::string::npos) << spread;
 }
 
@@ -174,6 +175,18 @@ TEST(ResolveModel, DoesWithoutData) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->eos_token_id, -1);
   EXPECT_EQ(ExitCode(CheckTextsExist(recipe->proto())), kExitMissing);
+}
+
+TEST(Setup, RanksThatWouldComputeInDifferentTypesAreRefused) {
+  const auto agree = [](DType of_rank_2) {
+    return RunRanks(3, {}, [&](World& world) {
+      return AgreeOnCompute(world, world.rank() == 2 ? of_rank_2 : DType::kBF16);
+    });
+  };
+  EXPECT_TRUE(agree(DType::kBF16).ok());
+  const absl::Status mixed = agree(DType::kF32);
+  EXPECT_EQ(ExitCode(mixed), kExitUnavailable);
+  EXPECT_NE(mixed.message().find("on rank 0 and F32 on rank 2"), std::string::npos) << mixed;
 }
 
 }  // namespace

@@ -230,6 +230,19 @@ TEST(AgreeOnDevicesTest, RanksWithDifferentGpusOrWaysToSendAreRefusedAndNamed) {
       Has(std::string(ways.message()), "rank 0 sends its GPU's memory over files, rank 2 over the host"));
 }
 
+// Each rank tells what it knows; the others may know less, and leave first.
+TEST(AgreeTest, TheRankThatSpeaksIsHeardWhoeverLeavesFirst) {
+  const absl::Status status = RunRanks(3, {}, [](World& world) {
+    const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
+    const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
+    const absl::Status agreed =
+        Agree(world.all(), *stream, UsageError(Concat("as rank ", world.rank(), " sees it")));
+    if (world.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return agreed;
+  });
+  EXPECT_EQ(status.message(), "as rank 0 sees it");
+}
+
 TEST(AgreeOnDevicesTest, RanksOfHostMemoryNeedNotAgree) {
   EXPECT_TRUE(RunRanks(3, {}, [](World& world) {
                 const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});

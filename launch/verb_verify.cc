@@ -191,7 +191,8 @@ class Report {
                     ? Concat(" is below ", bounds_.flip_margin, ": a flip may excuse ", bounds_.flip).c_str()
                     : "");
     std::printf(
-        "bounds     gradients of step 1: %.0e of the tensor's norm; expert counts of step 1: 0; "
+        "bounds     gradients of step 1: %.0e of the tensor's norm; expert counts and selection biases: "
+        "equal; "
         "losses of all steps: %.0e\n\n",
         bounds_.gradient, bounds_.loss);
     std::printf("%-16s %-11s %9s  %-34s %6s %9s %4s %7s  %s\n", "layout", "schedule", "gradient",
@@ -209,10 +210,10 @@ class Report {
     if (json_) {
       PrintJson(layout, d, verdict, seconds);
     } else {
-      std::printf("%-16s %-11s %9.1e  %-34s %6lld %9.1e %4lld %6.2fs  %s%s\n", Short(layout).c_str(),
+      std::printf("%-16s %-11s %9.1e  %-34s %6lld %9.1e %4lld %6.2fs  %s%s%s\n", Short(layout).c_str(),
                   layout.schedule.c_str(), d.gradient, Tail(d.tensor, 34).c_str(),
-                  static_cast<long long>(d.counts), d.loss, static_cast<long long>(d.step), seconds,
-                  Word(verdict),
+                  static_cast<long long>(d.counts + d.later_counts), d.loss, static_cast<long long>(d.step),
+                  seconds, Word(verdict), d.bias.empty() ? "" : Concat("; another ", d.bias).c_str(),
                   d.torn_replica.empty() ? "" : Concat("; ranks disagree on ", d.torn_replica).c_str());
     }
     std::fflush(stdout);
@@ -243,7 +244,8 @@ class Report {
     o["ranks"] = layout.ranks();
     o["gradient"] = d.gradient;
     o["tensor"] = d.tensor;
-    o["counts"] = d.counts;
+    o["counts"] = d.counts + d.later_counts;
+    o["selection_bias"] = d.bias;
     o["loss"] = d.loss;
     o["step"] = d.step;
     o["evaluation"] = d.step == config_.steps + 1;  // the one after the last step

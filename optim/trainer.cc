@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/backend/draw.h"
@@ -17,6 +18,9 @@ namespace {
 
 // PyTorch's clip_grad_norm_ divides by norm + 1e-6; golden runs are made with it.
 constexpr double kClipEpsilon = 1e-6;
+
+// As people read it: of a NaN's sign there is nothing to say.
+double PlainNan(double value) { return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value; }
 
 // Weight decay must not shrink modules that are not trained.
 AdamWConfig OptimizerOf(const TrainConfig& config) {
@@ -270,7 +274,7 @@ absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, S
                               &sums.entropy, &sums.divergence, &sums.agreement, &sums.routes_given,
                               &sums.routes_changed}));
   RETURN_IF_ERROR(mesh_->Sum(std::span<int64_t>(sums.counts)));
-  m.loss = sums.loss / size.predictions;
+  m.loss = PlainNan(sums.loss / size.predictions);
   if (objective.mtp_scale != 0) m.mtp_loss = sums.mtp_loss / (size.predictions * depths);
   m.balance_loss = sums.balance / size.sequences;
   m.auxiliary_loss = sums.auxiliary / size.sequences;
@@ -280,7 +284,7 @@ absl::Status Trainer::AddUp(const Objective& objective, const BatchSize& size, S
   m.agreement = sums.agreement / size.predictions;
   m.routes_given = std::llround(sums.routes_given);
   m.routes_changed = std::llround(sums.routes_changed);
-  m.grad_norm = std::sqrt(squares);
+  m.grad_norm = PlainNan(std::sqrt(squares));
   const int64_t experts = model_config().n_routed_experts;
   // Modules that were not run (loss weight 0) have no counts.
   const int64_t layers =

@@ -36,17 +36,35 @@ std::string OwnedGradients(const Trainer& trainer) {
   return out;
 }
 
-void Unpack(const std::string& text, std::map<std::string, std::vector<float>>& gradients) {
+void Unpack(const std::string& text, std::map<std::string, std::vector<float>>& tensors) {
   for (size_t at = 0; at < text.size();) {
     const size_t end = text.find('\n', at);
     char name[512];
     long long elements = 0, first = 0, count = 0;
     CHECK_EQ(std::sscanf(text.c_str() + at, "%511s %lld %lld %lld", name, &elements, &first, &count), 4);
-    std::vector<float>& to = gradients[name];
+    std::vector<float>& to = tensors[name];
     to.resize(elements);
     std::memcpy(to.data() + first, text.data() + end + 1, count * sizeof(float));
     at = end + 1 + count * sizeof(float);
   }
+}
+
+// Likewise the selection biases of the layers that this rank has.
+std::string SelectionBiases(const Trainer& trainer) {
+  const Context& context = trainer.context();
+  std::string out;
+  for (Model* model : trainer.stages().models()) {
+    for (const MoeMlp* layer : model->moe_layers()) {
+      const Parameter* bias = layer->parameters().bias;
+      if (bias == nullptr) continue;
+      std::vector<float> values(bias->shape().elements());
+      context.backend.CopyToHost(context.stream, bias->weight(), values.data());
+      context.stream.Synchronize();
+      out += Concat(bias->spec().pieces[0].name, " ", values.size(), " 0 ", values.size(), "\n");
+      out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+    }
+  }
+  return out;
 }
 
 // "PIECE HASH" a line, of all weights that this rank computes with.
@@ -194,6 +212,9 @@ absl::StatusOr<LayoutResult> RunLayout(World& world, const VerifyConfig& config,
     result.steps.push_back(std::move(m));
   }
   ASSIGN_OR_RETURN(result.evaluation, Evaluate(*trainer, config));
+  ASSIGN_OR_RETURN(const std::vector<std::string> biases,
+                   trainer->mesh().GatherText(SelectionBiases(*trainer)));
+  for (const std::string& text : biases) Unpack(text, result.biases);
   ASSIGN_OR_RETURN(const std::vector<std::string> hashes, trainer->mesh().GatherText(WeightHashes(*trainer)));
   result.torn_replica = TornReplica(hashes);
   RETURN_IF_ERROR(trainer->Close());
@@ -261,17 +282,28 @@ void CompareGradients(const LayoutResult& result, const LayoutResult& reference,
   if (result.gradients.size() != reference.gradients.size()) out.gradient = INFINITY;
 }
 
+// Tokens that went to another expert, by [layer][expert].
+int64_t Moved(const std::vector<std::vector<int64_t>>& got, const std::vector<std::vector<int64_t>>& want) {
+  int64_t moved = 0;
+  for (size_t layer = 0; layer < want.size(); ++layer) {
+    for (size_t e = 0; e < want[layer].size(); ++e)
+      moved += std::max<int64_t>(0, want[layer][e] - (layer < got.size() ? got[layer][e] : 0));
+  }
+  return moved;
+}
+
 }  // namespace
 
 LayoutDifference Compare(const LayoutResult& result, const LayoutResult& reference) {
   LayoutDifference out;
   out.torn_replica = result.torn_replica;
   CompareGradients(result, reference, out);
-  for (size_t layer = 0; layer < reference.counts.size(); ++layer) {
-    for (size_t e = 0; e < reference.counts[layer].size(); ++e) {
-      const int64_t got = layer < result.counts.size() ? result.counts[layer][e] : 0;
-      out.counts += std::max<int64_t>(0, reference.counts[layer][e] - got);
-    }
+  out.counts = Moved(result.counts, reference.counts);
+  for (size_t i = 1; i < std::min(result.steps.size(), reference.steps.size()); ++i)
+    out.later_counts += Moved(result.steps[i].expert_counts, reference.steps[i].expert_counts);
+  for (const auto& [name, want] : reference.biases) {
+    const auto found = result.biases.find(name);
+    if (out.bias.empty() && (found == result.biases.end() || found->second != want)) out.bias = name;
   }
   const auto loss = [&](double got, double want, int64_t step) {
     const double d = Relative(got, want);
@@ -310,11 +342,12 @@ double SmallestMargin(const LayoutResult& result) {
 Verdict Judge(const LayoutDifference& d, const LayoutResult& reference, const VerifyBounds& bounds) {
   if (!d.torn_replica.empty()) return Verdict::kDifferent;
   const bool gradient = d.gradient <= bounds.gradient && d.counts == 0, loss = d.loss <= bounds.loss;
-  if (gradient && loss) return Verdict::kEqual;
+  const bool routes = d.later_counts == 0 && d.bias.empty();
+  if (gradient && loss && routes) return Verdict::kEqual;
   const bool flip_at_once = !reference.margins.empty() && reference.margins[0] < bounds.flip_margin;
   const bool flip = SmallestMargin(reference) < bounds.flip_margin;
-  const bool excused =
-      (gradient || (flip_at_once && d.gradient <= bounds.flip)) && (loss || (flip && d.loss <= bounds.flip));
+  const bool excused = (gradient || (flip_at_once && d.gradient <= bounds.flip)) &&
+                       (loss || (flip && d.loss <= bounds.flip)) && (routes || flip);
   return excused ? Verdict::kFlip : Verdict::kDifferent;
 }
 

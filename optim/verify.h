@@ -33,6 +33,7 @@ struct LayoutResult {
   std::map<std::string, std::vector<float>> gradients;  // of step 1 before clipping, by checkpoint tensor
   std::vector<std::vector<int64_t>> counts;             // of step 1, by MoE layer and expert
   std::vector<StepMetrics> steps;
+  std::map<std::string, std::vector<float>> biases;  // of selection, after the last step, likewise
   double evaluation = 0;     // after the last step: cross-entropy of three sequences of different lengths
   std::string torn_replica;  // after the last step: a tensor of which two ranks hold different bytes; ""
   // Of each step, where one rank holds the whole model (else empty): MoeMlp::RoutingMargin's least.
@@ -56,6 +57,8 @@ struct LayoutDifference {
   double gradient = 0;       // worst |difference| / |reference| of a tensor, Euclidean norms
   std::string tensor;        // that one
   int64_t counts = 0;        // tokens that went to another expert in step 1
+  int64_t later_counts = 0;  // in the steps after it
+  std::string bias;          // after the last step: the first selection bias that differs; ""
   double loss = 0;           // worst relative difference of a loss of any step, or of step 1's gradient norm
   int64_t step = 0;          // that one; steps + 1: the evaluation after them
   std::string torn_replica;  // the result's
@@ -71,7 +74,8 @@ struct VerifyBounds {
   double flip = 1e-4;
 };
 enum class Verdict { kEqual, kFlip, kDifferent };
-// `reference` needs margins. Counts and gradients are of step 1, so only a margin of step 1 excuses them.
+// `reference` needs margins. Gradients are of step 1, so only a margin of step 1 excuses them and its counts.
+// Selection biases move by signs of counts: they are equal to the last bit, or a choice was another one.
 Verdict Judge(const LayoutDifference& difference, const LayoutResult& reference, const VerifyBounds& bounds);
 // The least of the result's margins; infinity where nothing was chosen.
 double SmallestMargin(const LayoutResult& result);

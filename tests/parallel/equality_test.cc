@@ -45,6 +45,8 @@ void ExpectEqual(const Reference& reference, const Layout& layout, const VerifyB
   const LayoutDifference d = Compare(*result, reference.result);
   EXPECT_LE(d.gradient, bounds.gradient) << d.tensor;
   EXPECT_EQ(d.counts, 0);
+  EXPECT_EQ(d.later_counts, 0);
+  EXPECT_EQ(d.bias, "");
   EXPECT_LE(d.loss, bounds.loss) << "step " << d.step << ", smallest routing margin "
                                  << SmallestMargin(reference.result);
   EXPECT_EQ(d.torn_replica, "");

@@ -142,9 +142,11 @@ LayoutResult Result(double margin) {
   LayoutResult r;
   r.gradients["w"] = {3, 4};
   r.counts = {{5, 5}};
+  r.biases["b"] = {0.1f, -0.1f};
   r.steps.resize(2);
   for (int i = 0; i < 2; ++i) {
     r.steps[i].step = i + 1;
+    r.steps[i].expert_counts = r.counts;
     r.steps[i].loss = r.steps[i].grad_norm = 2;
   }
   r.evaluation = 7;
@@ -185,6 +187,18 @@ TEST(JudgeTest, NamesWhatDiffersAndExcusesOnlyWhatAFlipExplains) {
   r.counts = {{4, 6}};
   EXPECT_EQ(Compare(r, far).counts, 1);
   EXPECT_EQ(judge(r, far), Verdict::kDifferent);
+  r = far;
+  r.steps[1].expert_counts = {{3, 7}};
+  EXPECT_EQ(Compare(r, far).later_counts, 2);
+  EXPECT_EQ(judge(r, far), Verdict::kDifferent) << "of a later step";
+  EXPECT_EQ(judge(r, near), Verdict::kFlip);
+  for (const auto& bias : {std::vector<float>{0.1f, 0.1f}, std::vector<float>()}) {
+    r = far;
+    r.biases["b"] = bias;
+    EXPECT_EQ(Compare(r, far).bias, "b");
+    EXPECT_EQ(judge(r, far), Verdict::kDifferent) << "its updates";
+    EXPECT_EQ(judge(r, near), Verdict::kFlip);
+  }
   r = far;
   r.steps[1].loss = 2.0001;
   EXPECT_EQ(Compare(r, far).step, 2);

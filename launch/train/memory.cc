@@ -265,6 +265,24 @@ std::string MemoryOf(int rank, const proto::Recipe& recipe) {
   return ReadFile("/proc/sys/kernel/random/boot_id", 4096).value_or("a machine");
 }
 
+// What a rank keeps of its share of a step beside its state, as one rank alone would of that much. 0, which
+// is too little, for ranks of several stages and for tasks that sample or compare answers.
+double ActivationsOf(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
+                     const Backend& backend) {
+  if (layout.pipeline > 1 || recipe.task() != proto::PRETRAIN) return 0;
+  proto::Recipe share = recipe;
+  const int64_t shards = layout.batch_shards();
+  share.mutable_batch()->set_sequences(std::max<int64_t>(1, recipe.batch().sequences() / shards));
+  for (auto& point : *share.mutable_batch()->mutable_ramp())
+    point.set_to_sequences(std::max<int64_t>(1, point.to_sequences() / shards));
+  share.mutable_data()->clear_validation();  // which the ranks share too
+  for (const auto set : {&proto::Parallel::set_data, &proto::Parallel::set_expert})
+    (share.mutable_parallel()->*set)(1);
+  const absl::StatusOr<int64_t> peak = PredictPeakBytes(share, config, backend);
+  const absl::StatusOr<RankState> state = StateOf(share, config, {}, 0, ComputeOf(recipe, backend));
+  return peak.ok() && state.ok() ? std::max(0.0, static_cast<double>(*peak) - state->bytes) : 0;
+}
+
 }  // namespace
 
 absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
@@ -276,14 +294,18 @@ absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& co
   const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
   RETURN_IF_ERROR(Agree(world.all(), *stream, state.status()));
   const std::string memory = MemoryOf(rank, recipe);
+  // The same for all, and it takes a while.
+  const double mine = rank == 0 ? ActivationsOf(recipe, config, layout, backend) : 0;
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
-                   GatherText(world.all(), *stream, Concat(memory, "\n", state->bytes)));
+                   GatherText(world.all(), *stream, Concat(mine, " ", memory, "\n", state->bytes)));
+  const double activations = std::strtod(told[0].c_str(), nullptr);
   double needed = 0;
   int sharing = 0;
   for (const std::string& text : told) {
     const size_t line = text.rfind('\n');
-    if (text.substr(0, line) != memory) continue;
-    needed += std::strtod(text.c_str() + line + 1, nullptr);
+    const size_t blank = text.find(' ');
+    if (text.substr(blank + 1, line - blank - 1) != memory) continue;
+    needed += std::strtod(text.c_str() + line + 1, nullptr) + activations;
     ++sharing;
   }
   const auto free = static_cast<double>(backend.free_bytes());
@@ -291,11 +313,14 @@ absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& co
   const std::string whose =
       sharing == 1 ? Concat("rank ", rank, " of ", ToText(layout), " needs ")
                    : Concat("the ", sharing, " ranks of one machine (", ToText(layout), " in all) need ");
-  return Agree(world.all(), *stream,
-               UnavailableError(Concat(
-                   whose, HumanBytes(needed), " for weights, gradients and moments alone, ", backend.Name(),
-                   " has ", HumanBytes(free), " free; set optimizer { moments: BF16 }, or use more ",
-                   sharing == 1 ? "ranks (parallel.pipeline, parallel.expert)" : "machines")));
+  return Agree(
+      world.all(), *stream,
+      UnavailableError(Concat(whose, HumanBytes(needed), " for weights, gradients and moments",
+                              activations > 0 ? ", activations included, " : " alone, ", backend.Name(),
+                              " has ", HumanBytes(free), " free; ",
+                              activations > 0 ? "set batch.microbatch_sequences lower, " : "set ",
+                              "optimizer { moments: BF16 }, or use more ",
+                              sharing == 1 ? "ranks (parallel.pipeline, parallel.expert)" : "machines")));
 }
 
 }  // namespace moebius

@@ -38,8 +38,9 @@ struct RankState {
 absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig& config,
                                   const Layout& layout, int pipeline, DType act);
 
-// Collective. kUnavailable, which all ranks return, where not even these fit into what is free: of ranks on
-// the CPU those of one machine together, of others each into its device.
+// Collective. kUnavailable, which all ranks return, where not even these (and activations, of ranks that are
+// not a pipeline's and train on texts) fit into what is free: of ranks on the CPU those of one machine
+// together, of others each into its device.
 absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& config, const Layout& layout,
                               World& world, const Backend& backend);
 

@@ -284,8 +284,24 @@ TEST(MemoryTest, ARankWhoseStateDoesNotFitIsRefusedWithTheNumbers) {
     return CheckStateMemory(run.recipe.proto(), run.config, {.data = 2}, world, *cpu);
   });
   EXPECT_EQ(ExitCode(status), kExitUnavailable);
-  EXPECT_NE(status.message().find("weights, gradients and moments alone, cpu"), std::string::npos)
+  EXPECT_NE(status.message().find("weights, gradients and moments, activations included, cpu"),
+            std::string::npos)
       << std::string(status.message());
+}
+
+TEST(MemoryTest, RanksThatShareABatchNeedItsActivations) {
+  const std::unique_ptr<Backend> cpu = MakeCpuBackend({.threads = 1});
+  const auto check = [&](int64_t sequences, int64_t each) {
+    const Prepared run =
+        Load({Concat("batch.sequences=", sequences), Concat("batch.microbatch_sequences=", each)});
+    return RunRanks(2, {}, [&](World& world) {
+      return CheckStateMemory(run.recipe.proto(), run.config, {.data = 2}, world, *cpu);
+    });
+  };
+  const absl::Status wide = check(1 << 17, 1 << 16);
+  EXPECT_EQ(ExitCode(wide), kExitUnavailable);
+  EXPECT_NE(wide.message().find("activations included"), std::string::npos) << wide;
+  EXPECT_TRUE(check(1 << 17, 4).ok()) << "few at once";
 }
 
 TEST(MemoryTest, RanksOfOneMachineShareItsMemory) {
@@ -294,10 +310,15 @@ TEST(MemoryTest, RanksOfOneMachineShareItsMemory) {
     return StateOf(run.recipe.proto(), run.config, {.data = 2}, 0, ComputeOf(run.recipe.proto(), *cpu))
         ->bytes;
   };
-  const auto width = [](double n) { return Concat("model.moe_intermediate_size=", static_cast<int64_t>(n)); };
-  const double each = bytes_of(Load({width(8192)}));
+  // Of hardly any tokens.
+  const auto tiny = [](double width) {
+    return std::vector<std::string>{Concat("model.moe_intermediate_size=", static_cast<int64_t>(width)),
+                                    "batch.sequences=2", "batch.microbatch_sequences=1",
+                                    "batch.sequence_length=16"};
+  };
+  const double each = bytes_of(Load(tiny(8192)));
   // Two of them do not fit, one would.
-  const Prepared run = Load({width(8192 * 0.7 * static_cast<double>(cpu->free_bytes()) / each)});
+  const Prepared run = Load(tiny(8192 * 0.7 * static_cast<double>(cpu->free_bytes()) / each));
   ASSERT_LT(bytes_of(run), 0.9 * static_cast<double>(cpu->free_bytes()));
   const auto check = [&](const Layout& layout) {
     return RunRanks(layout.ranks(), {}, [&](World& world) {

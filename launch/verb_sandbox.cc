@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "rl/sandbox/languages.h"
 #include "rl/sandbox/sandbox.h"
 
 namespace moebius {
@@ -113,9 +114,15 @@ absl::Status RunCheck(const ParsedArgs& args) {
     std::printf("%-8s  %-8s  %s%s\n", canary.name.c_str(), canary.held ? "yes" : "NO", canary.layers.c_str(),
                 canary.held ? "" : Concat("; seen: ", Printable(canary.seen, 400)).c_str());
   }
+  const absl::Status python = TryLanguage(*runner, sandbox::Language::kPython);
+  const absl::Status cpp = TryLanguage(*runner, sandbox::Language::kCpp);
+  std::printf("\nlanguage  right programs are judged right\n");
+  for (const auto& [name, status] : {std::pair("python", python), std::pair("cpp", cpp)}) {
+    std::printf("%-8s  %s\n", name, status.ok() ? "yes" : Concat("NO: ", status.message()).c_str());
+  }
   std::fflush(stdout);
   const std::vector<std::string> missing = sandbox::NotHeld(canaries);
-  if (missing.empty()) return absl::OkStatus();
+  if (missing.empty()) return python;  // many have no use for C++
   return UnavailableError(
       Concat(missing.size(), " of ", canaries.size(),
              " canaries are not held; programs could reach outside their slot; the table and "
@@ -161,7 +168,9 @@ std::vector<Verb> SandboxVerbs() {
        .usage = "[flags]",
        .flags = {WithoutFlag()},
        .examples = {"moebius sandbox check", "moebius sandbox check --without cgroups"},
-       .details = "Tries what must fail inside a slot and prints a table; exit 69 when something worked.",
+       .details = "Tries what must fail inside a slot, and right programs, which must be judged right, and "
+                  "prints a table; "
+                  "exit 69 when something worked, or Python does not.",
        .run = RunCheck}};
 }
 

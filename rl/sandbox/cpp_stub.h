@@ -8,6 +8,7 @@ namespace moebius::sandbox {
 // script, moebius_slot::Finish().
 inline constexpr char kCppStub[] = R"STUB(
 #include <unistd.h>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -93,13 +94,15 @@ template <class T> requires std::is_arithmetic_v<T> struct Json<T> {
     } else if constexpr (std::is_floating_point_v<T>) {
       out = std::strtold(in.at, &end);
     } else if constexpr (std::is_signed_v<T>) {
+      errno = 0;
       long long v = std::strtoll(in.at, &end, 10);
       out = T(v);
-      if (out != v || *end == '.' || *end == 'e') in.Bad();
+      if (out != v || errno != 0 || *end == '.' || *end == 'e') in.Bad();
     } else {
+      errno = 0;
       unsigned long long v = std::strtoull(in.at, &end, 10);
       out = T(v);
-      if (out != v || *end == '.' || *end == 'e') in.Bad();
+      if (out != v || *in.at == '-' || errno != 0 || *end == '.' || *end == 'e') in.Bad();
     }
     if (end == in.at) in.Bad();
     in.at = end;
@@ -107,6 +110,14 @@ template <class T> requires std::is_arithmetic_v<T> struct Json<T> {
   static void Put(const T& v, std::string& out) {
     if constexpr (std::is_same_v<T, bool>) { out += v ? "true" : "false"; }
     else if constexpr (std::is_same_v<T, char>) { moebius_slot::Put(std::string(1, v), out); }
+    else if constexpr (std::is_same_v<T, float>) {
+      char b[64];
+      for (int digits = 6; digits <= 9; ++digits) {
+        std::snprintf(b, sizeof b, "%.*g", digits, v);
+        if (std::strtof(b, nullptr) == v) break;
+      }
+      out += b;
+    }
     else if constexpr (std::is_floating_point_v<T>) { char b[64]; std::snprintf(b, sizeof b, "%.17Le", (long double)v); out += b; }
     else { out += std::to_string(v); }
   }

@@ -178,32 +178,45 @@ class Judge {
     return best == Verdict::kOk || (best == Verdict::kRuntime && facts.denied);
   }
 
-  void AskChecker(const TestCase& test, SlotResult* result) {
+  struct Opinion {
+    bool accepts = false;
+    std::string fault;  // of the checker, "" where it has said yes or no
+  };
+
+  Opinion AskAbout(const TestCase& test, const std::string& actual) {
     SlotProgram checker;
     checker.limits = kCheckerLimits;
-    checker.argv = PythonCommand("stdin");
+    checker.argv = PythonCommand("checker");
     for (const char* word : {"/prog/input", "/prog/expected", "/prog/actual"}) checker.argv.push_back(word);
     checker.files = {{"main.py", job_.tests.checker},
                      {"input", test.input},
                      {"expected", test.output},
-                     {"actual", result->output}};
+                     {"actual", actual}};
     const SlotResult checked = RunInSlot(runner_, checker);
     RunFacts facts = checked.facts;
     facts.right = true;
-    const bool ended = WIFEXITED(checked.wait_status);
-    const int code = ended ? WEXITSTATUS(checked.wait_status) : -1;
     const Verdict verdict = Decide(facts);
     const bool within_limits = verdict == Verdict::kOk || verdict == Verdict::kRuntime;
-    if (!within_limits || (code != 0 && code != 1)) {
-      result->facts.harness = true;
-      result->harness_error = Concat("the checker ended with ", VerdictName(verdict), ", exit code ", code,
-                                     ": ", checked.harness_error, checked.error);
-    }
-    result->facts.right = code == 0;
+    if (!within_limits || !WIFEXITED(checked.wait_status))
+      return {.fault = Concat("the checker ended with ", VerdictName(verdict), ": ", checked.harness_error,
+                              checked.error)};
+    const int code = WEXITSTATUS(checked.wait_status);
+    if (code > 1) return {.fault = Concat("the checker ended with exit code ", code, ": ", checked.error)};
+    return {.accepts = code == 0, .fault = {}};
+  }
+
+  // A checker that fails on this output and accepts the expected one is sound: the output has made it fail,
+  // and is no answer.
+  void AskChecker(const TestCase& test, SlotResult* result) {
+    const Opinion opinion = AskAbout(test, result->output);
+    result->facts.right = opinion.accepts;
+    if (opinion.fault.empty() || AskAbout(test, test.output).accepts) return;
+    result->facts.harness = true;
+    result->harness_error = opinion.fault;
   }
 
   static std::vector<std::string> PythonCommand(const std::string& kind) {
-    return {"/usr/bin/python3", "-I", "-S", "-B", "-c", PythonStub(kind), kind};
+    return {"/usr/bin/python3", "-s", "-S", "-B", "-c", PythonStub(kind), kind};
   }
 
   void SetMessage(std::string_view text) {

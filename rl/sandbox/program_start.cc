@@ -135,7 +135,9 @@ std::string Start(const ProgramStart& start, int* socket) {
 
   const std::string tmp = folder.empty() ? "TMPDIR=/tmp" : "TMPDIR=" + folder + "/box";
   const std::string home = "HOME=" + folder + "/box";
-  const char* environment[] = {"PATH=/usr/bin:/bin", home.c_str(), "LANG=C.UTF-8", tmp.c_str(), nullptr};
+  // Of a random seed the order of a Python set, and a verdict with it, would be another one every time.
+  const char* environment[] = {"PATH=/usr/bin:/bin", home.c_str(),       "LANG=C.UTF-8",
+                               tmp.c_str(),          "PYTHONHASHSEED=0", nullptr};
   std::vector<std::string> arguments;
   for (const std::string& argument : start.request.argv) arguments.push_back(Rebase(argument, folder));
   std::vector<char*> argv;

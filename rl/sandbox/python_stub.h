@@ -1,4 +1,4 @@
-// The Python text that starts a program in a slot. Run as `python3 -I -S -B -c STUB KIND [WORD...]`: without
+// The Python text that starts a program in a slot. Run as `python3 -s -S -B -c STUB KIND [WORD...]`: without
 // the site module a start takes 10 ms instead of 15, so the stub adds what programs expect of it.
 #pragma once
 
@@ -17,7 +17,7 @@ def start():
     kind, *words = sys.argv[1:]
     path = '/prog/main.py' if os.path.exists('/prog/main.py') else '../prog/main.py'
     version = 'python%d.%d' % sys.version_info[:2]
-    sys.path[:0] = [os.getcwd()]
+    sys.path[:] = [os.getcwd()] + [folder for folder in sys.path if folder]
     sys.path += ['/usr/local/lib/%s/dist-packages' % version, '/usr/lib/python3/dist-packages']
     with open(path, 'rb') as file:
         source = file.read()
@@ -27,21 +27,33 @@ def start():
     sys.orig_argv[:] = [sys.executable, path]
 )STUB";
 
-// stdin: the program is __main__, the words are its arguments.
+// stdin: the program is __main__, the words are its arguments. checker: likewise, and one that is no program
+// or does not find its own names ends with 3, where Python would end with the 1 that refuses.
 inline constexpr char kPythonRun[] = R"STUB(
     sys.argv += words
     main['__file__'] = path
-    exec(compile(source, path, 'exec', dont_inherit=True), main)
+    broken = SyntaxError if kind == 'checker' else ()
+    try:
+        code = compile(source, path, 'exec', dont_inherit=True)
+        broken = (NameError, ImportError) if kind == 'checker' else ()
+        exec(code, main)
+    except broken:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(3)
 )STUB";
 
 // function: calls the function that the word names with the arguments in /prog/args.json and sends the
 // result, as plain JSON, as one frame on descriptor 3. assert: runs the program, sends "loaded", gets the
-// script, runs it, sends "done", gets the end mark, sends it back. An assertion that failed is "assert".
+// script, runs it, sends "done", gets the end mark, sends it back. An assertion that failed is "assert". The
+// script has a namespace of its own, with the program's names in it but for those of builtins: the program
+// can neither shadow what the script calls nor find what compares for it. Modules that are as quick to load
+// as these are restored as the builtins are; others are as the program left them.
 inline constexpr char kPythonTalk[] = R"STUB(
-    import _ast, _json
+    import _ast, _json, cmath, itertools, math
     read, write, leave = os.read, os.write, os._exit
     quote = _json.encode_basestring_ascii
     whole, code_of, kinds = dict(builtins.__dict__), compile, _ast
+    modules = [(module, dict(module.__dict__)) for module in (cmath, itertools, math)]
 
     def send(data):
         data = len(data).to_bytes(4, 'little') + data
@@ -237,10 +249,15 @@ inline constexpr char kPythonTalk[] = R"STUB(
     names = run_program()
     send(b'loaded')
     script = receive()
-    builtins.__dict__.clear()
-    builtins.__dict__.update(whole)
-    builtins.__moebius_compare__, builtins.__moebius_not__, builtins.__moebius_truth__ = compare, negation, truth
+    for module, contents in [(builtins, whole), *modules]:
+        module.__dict__.clear()
+        module.__dict__.update(contents)
+    for module, _ in modules:
+        sys.modules[module.__name__] = module
     names['__name__'] = '__main__'
+    names = {name: value for name, value in dict.items(names) if type(name) is str and name not in whole}
+    names.update(__name__='__main__', __builtins__=builtins, __moebius_compare__=compare, __moebius_not__=negation,
+                 __moebius_truth__=truth)
     try:
         exec(code_of(rewrite(code_of(script, 'test', 'exec', kinds.PyCF_ONLY_AST)), 'test', 'exec'), names)
     except AssertionError:
@@ -262,7 +279,8 @@ type(start)(start.__code__, {'__builtins__': dict(builtins.__dict__), '__name__'
 
 // The stub of a kind. Compiling the talk takes 3 ms, a sixth of a start, so only those get it that need it.
 inline std::string PythonStub(const std::string& kind) {
-  return Concat(kPythonBegin, kind == "stdin" ? kPythonRun : kPythonTalk, kPythonEnd);
+  const bool runs = kind == "stdin" || kind == "checker";
+  return Concat(kPythonBegin, runs ? kPythonRun : kPythonTalk, kPythonEnd);
 }
 
 }  // namespace moebius::sandbox

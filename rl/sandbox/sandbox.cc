@@ -7,6 +7,7 @@
 
 #include "core/base/status.h"
 #include "core/base/strings.h"
+#include "rl/sandbox/languages.h"
 
 namespace moebius::sandbox {
 
@@ -30,6 +31,13 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Start(const SandboxOptions& op
              "; run `moebius sandbox check` and give the machine what it names (docs/sandbox.md)"));
 }
 
+absl::Status Sandbox::Trusts(Language language) {
+  const std::lock_guard lock(languages_mutex_);
+  const auto [at, is_new] = languages_.try_emplace(language);
+  if (is_new) at->second = TryLanguage(*runner_, language);
+  return at->second;
+}
+
 absl::Status Sandbox::JudgeAll(size_t count, const std::function<absl::StatusOr<Job>(size_t)>& make,
                                const std::function<void(const Answer&)>& take) {
   std::mutex mutex;
@@ -44,7 +52,8 @@ absl::Status Sandbox::JudgeAll(size_t count, const std::function<absl::StatusOr<
       const absl::StatusOr<Job> job = make(index);
       absl::Status status = job.status();
       Answer answer;
-      if (job.ok()) {
+      if (job.ok()) status = Trusts(job->language);
+      if (status.ok()) {
         answer = JudgeJob(*runner_, *job);
         status = runner_->status();
       }

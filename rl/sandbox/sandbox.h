@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -33,6 +35,10 @@ class Sandbox {
                         const std::function<void(const Answer&)>& take);
   absl::StatusOr<std::vector<Answer>> JudgeAll(const std::vector<Job>& jobs);
 
+  // UnavailableError where this machine does not judge right programs right; looked at once, as before the
+  // first program of a language.
+  absl::Status Trusts(Language language);
+
   bool isolated() const { return isolated_; }  // false: unsafe, to be said in every metric line and manifest
   const std::vector<Canary>& canaries() const { return canaries_; }
 
@@ -41,6 +47,8 @@ class Sandbox {
   std::unique_ptr<Runner> runner_;
   std::vector<Canary> canaries_;
   bool isolated_ = false;
+  std::mutex languages_mutex_;
+  std::map<Language, absl::Status> languages_;  // tried so far
 };
 
 // A line for each canary that is not held: "fork: 13 processes (layers: none)".

@@ -231,6 +231,8 @@ class SlotInit {
     off_t at = 0;
     while (at < info.st_size && sendfile(request_.artifact.get(), file.get(), &at, info.st_size - at) > 0) {
     }
+    if (at < info.st_size)
+      Failed("cannot copy the compiler's result").copy(report_.error, sizeof report_.error - 1);
   }
 
   static std::string Failed(std::string_view what) { return Concat(what, ": ", std::strerror(errno)); }

@@ -52,11 +52,10 @@ class SlotRun {
   SlotResult Run() {
     const std::string error = Begin();
     if (error.empty()) {
-      const auto started = Clock::now();
+      double waited_s = 0;
       while (!gone_ && result_.harness_error.empty()) {
-        Wait();
-        const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
-        if (seconds > program_.limits.wall_s + kGraceSeconds)
+        waited_s += Wait();
+        if (waited_s > program_.limits.wall_s + kGraceSeconds)
           result_.harness_error = "the slot outlived its limits";
       }
     } else {
@@ -94,18 +93,25 @@ class SlotRun {
     return std::string(runner_.Request(request).message());
   }
 
-  void Wait() {
+  // Takes what comes within a second. The time it took, of a judge that was stopped meanwhile (SIGSTOP) no
+  // more than that.
+  double Wait() {
+    constexpr double kMost_s = 1;
+    const auto began = Clock::now();
     const short channel_events = static_cast<short>(POLLIN | (to_send_.empty() ? 0 : POLLOUT));
     pollfd fds[] = {{control_.get(), POLLIN, 0},
                     {output_.get(), POLLIN, 0},
                     {error_.get(), POLLIN, 0},
                     {channel_.get(), channel_events, 0}};
-    if (poll(fds, 4, 1000) < 0) return;
+    const int ready = poll(fds, 4, static_cast<int>(kMost_s * 1000));
+    const double took = std::min(kMost_s, std::chrono::duration<double>(Clock::now() - began).count());
+    if (ready < 0) return took;
     if (fds[1].revents) Read(&output_, &result_.output);
     if (fds[2].revents) Read(&error_, &result_.error);
     if (fds[3].revents & POLLOUT) Send();
     if (fds[3].revents & ~POLLOUT) ReadChannel();
     if (fds[0].revents) ReadReport();
+    return took;
   }
 
   size_t Cap() const { return static_cast<size_t>(program_.limits.output_kb) * 1024; }

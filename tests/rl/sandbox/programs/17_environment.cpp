@@ -1,4 +1,4 @@
-// {"verdict": ["OK"], "tests": {"kind": "stdin", "tests": [{"input": "", "output": "4"}]}}
+// {"verdict": ["OK"], "tests": {"kind": "stdin", "tests": [{"input": "", "output": "5"}]}}
 #include <cstdio>
 extern char** environ;
 int main() {

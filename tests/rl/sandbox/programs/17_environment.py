@@ -1,3 +1,3 @@
-# {"verdict": ["OK"], "tests": {"kind": "stdin", "tests": [{"input": "", "output": "HOME LANG PATH TMPDIR"}]}}
+# {"verdict": ["OK"], "tests": {"kind": "stdin", "tests": [{"input": "", "output": "HOME LANG PATH PYTHONHASHSEED TMPDIR"}]}}
 import os
 print(*sorted(os.environ))

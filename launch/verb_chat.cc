@@ -16,6 +16,7 @@
 #include "launch/model_flags.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
+#include "launch/terminal_text.h"
 #include "launch/thought_stream.h"
 
 namespace moebius {
@@ -50,7 +51,8 @@ class ReplyWriter {
       Turn(part);
     }
     std::FILE* out = thoughts && !terminal_.interactive ? stderr : stdout;
-    std::fwrite(piece.data(), 1, piece.size(), out);
+    const std::string shown = terminal_.interactive ? TerminalText(piece) : std::string(piece);
+    std::fwrite(shown.data(), 1, shown.size(), out);
     std::fflush(out);
   }
 
@@ -198,6 +200,7 @@ absl::Status Talk(Chat& chat, bool prompts) {
     }
     if (line.ends_with('\r')) line.pop_back();
     if (line.find_first_not_of(" \t") == line.npos) continue;
+    if (line.starts_with('/')) line.erase(line.find_last_not_of(" \t") + 1);
     if (line == "/quit") return absl::OkStatus();
     if (line == "/reset") {
       chat.Reset();

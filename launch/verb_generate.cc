@@ -1,5 +1,7 @@
 #include "launch/verb_generate.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -18,6 +20,7 @@
 #include "core/model/weights.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/model_flags.h"
+#include "launch/terminal_text.h"
 
 namespace moebius {
 namespace {
@@ -38,6 +41,8 @@ class Text {
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
 
   absl::StatusOr<std::vector<int32_t>> Prompt(const std::string& prompt) const {
+    if (!tokenizer_ && prompt.empty() && start_ >= 0)
+      return std::vector<int32_t>{static_cast<int32_t>(start_)};
     if (!tokenizer_) {
       return MissingError(
           folder_ +
@@ -61,9 +66,19 @@ class Text {
   std::optional<Tokenizer> tokenizer_;
 };
 
+// How many new tokens a prompt gets: as many as were asked for, else as the model has room for.
+struct Length {
+  int64_t max_new;
+  bool asked;
+
+  int64_t Behind(int64_t prompt, const ModelConfig& config) const {
+    return asked ? max_new : std::clamp<int64_t>(config.max_position_embeddings - prompt, 1, max_new);
+  }
+};
+
 struct Prompt {
   std::vector<int32_t> ids;
-  int64_t max_new;
+  int64_t max_new = 0;
 };
 
 absl::Status CheckFields(const nlohmann::json& object, const std::string& where) {
@@ -86,7 +101,7 @@ absl::Status CheckFields(const nlohmann::json& object, const std::string& where)
 
 // Lines {"ids": [...]} or {"prompt": "text"}, with "max_new" where the answer's length is not the flag's.
 absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const ModelConfig& config,
-                                              const Text& text, int64_t max_new) {
+                                              const Text& text, const Length& standard) {
   std::vector<Prompt> prompts;
   ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path == "-" ? "/dev/stdin" : path));
   std::string_view line;
@@ -96,24 +111,27 @@ absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const Mod
     if (line.empty()) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, lines.Where()));
     RETURN_IF_ERROR(CheckFields(object, lines.Where()));
-    int64_t length = max_new;
+    Length length = standard;
     if (HasJsonField(object, "max_new")) {
-      ASSIGN_OR_RETURN(length, GetInt(object, "max_new", lines.Where(), 1, 1 << 24));
+      length.asked = true;
+      ASSIGN_OR_RETURN(length.max_new, GetInt(object, "max_new", lines.Where(), 1, 1 << 24));
     }
     if (HasJsonField(object, "prompt")) {
       ASSIGN_OR_RETURN(const std::string prompt, GetString(object, "prompt", lines.Where()));
       auto ids = text.Prompt(prompt);
       if (!ids.ok()) return Annotate(ids.status(), lines.Where());
-      prompts.push_back({*std::move(ids), length});
+      prompts.push_back({.ids = *std::move(ids)});
     } else {
       ASSIGN_OR_RETURN(const std::vector<int64_t> ids,
                        GetIntArray(object, "ids", lines.Where(), 0, config.vocab_size - 1));
       if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
-      prompts.push_back({{ids.begin(), ids.end()}, length});
+      prompts.push_back({.ids = {ids.begin(), ids.end()}});
     }
-    const int64_t positions = std::ssize(prompts.back().ids) + length;
+    Prompt& last = prompts.back();
+    last.max_new = length.Behind(std::ssize(last.ids), config);
+    const int64_t positions = std::ssize(last.ids) + last.max_new;
     if (positions > config.max_position_embeddings) {
-      return UsageError(Concat(lines.Where(), ": ", prompts.back().ids.size(), " prompt tokens and ", length,
+      return UsageError(Concat(lines.Where(), ": ", last.ids.size(), " prompt tokens and ", last.max_new,
                                " new ones exceed the ", config.max_position_embeddings,
                                " positions of the model; shorten one of them"));
     }
@@ -130,7 +148,9 @@ nlohmann::ordered_json ToJson(const GenerateResult& result, const Tokenizer* tok
 }
 
 void Print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  static const bool terminal = isatty(STDOUT_FILENO) != 0;
+  const std::string shown = terminal ? TerminalText(text) : text;
+  std::fwrite(shown.data(), 1, shown.size(), stdout);
   std::fflush(stdout);
 }
 
@@ -180,16 +200,15 @@ absl::StatusOr<std::vector<GenerateResult>> PrintAll(const Run& run, bool json) 
 absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, const std::string& folder,
                                                       const ModelConfig& config, const Text& text) {
   std::vector<Prompt> prompts;
-  const int64_t max_new = args.Integer("max-new");
+  const Length length{args.Integer("max-new"), args.Given("max-new")};
   if (args.Given("batch")) {
-    ASSIGN_OR_RETURN(prompts, ReadBatch(args.Text("batch"), config, text, max_new));
+    ASSIGN_OR_RETURN(prompts, ReadBatch(args.Text("batch"), config, text, length));
   }
-  for (const std::string& prompt : args.All("prompt")) {
+  std::vector<std::string> texts = args.All("prompt");
+  if (texts.empty() && !args.Given("batch")) texts.emplace_back();
+  for (const std::string& prompt : texts) {
     ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(prompt));
-    prompts.push_back({std::move(ids), max_new});
-  }
-  if (prompts.empty() && !args.Given("batch")) {
-    ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(""));
+    const int64_t max_new = length.Behind(std::ssize(ids), config);
     prompts.push_back({std::move(ids), max_new});
   }
   std::vector<int32_t> stop;
@@ -227,6 +246,11 @@ absl::Status RunGenerate(const ParsedArgs& args) {
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = args.On("drafts");
+  // Contexts of millions have tables of gigabytes; a draft looks a position further.
+  options.max_positions = 1;
+  for (const GenerateRequest& request : requests)
+    options.max_positions = std::max(options.max_positions, std::ssize(request.prompt) + request.max_new + 1);
+  options.max_positions = std::min(options.max_positions, config.max_position_embeddings);
   if (options.mtp && config.num_nextn_predict_layers == 0) {
     return UsageError(
         Concat("--drafts with ", folder,
@@ -281,7 +305,7 @@ std::vector<Verb> GenerateVerbs() {
              .kind = FlagKind::kInteger,
              .placeholder = "N",
              .fallback = "128",
-             .help = "new tokens at most",
+             .help = "new tokens at most; not given: fewer where the model has less room",
              .min = 1,
              .max = 1e9},
             {.name = "top-k",

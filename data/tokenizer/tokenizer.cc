@@ -154,6 +154,7 @@ void Tokenizer::Impl::EncodeAround(const AddedTokenMatcher& matcher, std::string
     const AddedTokenMatcher::Match match = matcher.Next(text, search, from);
     search = match.search;
     if (match.id >= 0 && marker[match.id] && !parse_special) continue;  // text, and hides what it spans
+    if (match.id >= 0 && match.end <= from) continue;  // in the blanks that the one before it took
     if (match.begin > from) encode_rest(text.substr(from, match.begin - from));
     if (match.id < 0) return;
     ids->push_back(match.id);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iostream>
 #include <limits>
@@ -12,6 +13,8 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/hash.h"
+#include "core/model/weights.h"
+#include "launch/terminal_text.h"
 #include "launch/verb_chat.h"
 #include "launch/verb_eval.h"
 #include "launch/verb_generate.h"
@@ -104,6 +107,38 @@ TEST_F(ModelFolder, AnswersWithWeightsOf8Bits) {
     ASSERT_EQ(Run(EvalVerbs(), "eval", asked), 0) << error_;
     EXPECT_EQ(out_.find("weights of 8 bits") != out_.npos, int8) << out_;
   }
+}
+
+// Only who asks for a number of new tokens is told that there is no room for them.
+TEST_F(ModelFolder, IsContinuedAsFarAsItHasRoom) {
+  const absl::StatusOr<ModelConfig> config = LoadConfig(model_);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const int64_t room = config->max_position_embeddings;
+  std::string ids;
+  for (int64_t i = 0; i < room - 4; ++i) ids += i > 0 ? ", 5" : "5";
+  folder_.Write("long.jsonl", Concat("{\"ids\": [", ids, "]}\n"));
+  const std::vector<std::string> flags = {"--batch", folder_.File("long.jsonl"), "--threads", "1",
+                                          "--ignore-eos"};
+  ASSERT_EQ(Run(GenerateVerbs(), "generate", flags), 0) << error_;
+  EXPECT_EQ(std::count(out_.begin(), out_.end(), ','), 3 + 2) << "4 ids, the text and the reason: " << out_;
+  std::vector<std::string> asked = flags;
+  asked.insert(asked.end(), {"--max-new", "5"});
+  EXPECT_EQ(Run(GenerateVerbs(), "generate", asked), kExitUsage);
+  EXPECT_NE(error_.find("and 5 new ones exceed"), error_.npos) << error_;
+}
+
+TEST_F(ModelFolder, WithoutATokenizerStartsWhereTextsBegin) {
+  ASSERT_EQ(Run(GenerateVerbs(), "generate", {"--max-new", "2", "--threads", "1", "--json"}), 0) << error_;
+  const std::string with = out_.substr(0, out_.find(']'));
+  std::filesystem::remove(folder_.File("model/tokenizer.json"));
+  EXPECT_EQ(Run(GenerateVerbs(), "generate", {"--max-new", "2", "--threads", "1", "--json"}), 0) << error_;
+  EXPECT_EQ(out_.substr(0, out_.find(']')), with);
+  EXPECT_EQ(Run(GenerateVerbs(), "generate", {"--prompt", "a", "--threads", "1"}), kExitMissing);
+}
+
+TEST(TerminalText, ShowsWhatATerminalWouldObey) {
+  EXPECT_EQ(TerminalText("a\n\tb \u00e9 \u4e2d"), "a\n\tb \u00e9 \u4e2d");
+  EXPECT_EQ(TerminalText("\x1b[2J\x07\x7f\u009b\r"), "\\x1B[2J\\x07\\x7F\\x9B\\x0D");
 }
 
 TEST_F(ModelFolder, EndsScoreWith76WhereItsNumbersAreNone) {

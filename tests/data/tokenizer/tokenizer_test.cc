@@ -62,6 +62,10 @@ TEST(NormalizeTest, IsUtf8procsAndTakesTimeInProportion) {
     ASSERT_EQ(NormalizeNfc(text), reinterpret_cast<const char*>(want)) << text;
     std::free(want);
   }
+  // Marks that Hugging Face's normaliser does not know stay where they are, and part what would compose.
+  for (const char* text : {"\u0628\u08d3\u064e", "\u0e81\u0eb9\u0eba", "a\u08d3\u0301", "a\u0345\U0001e4ec"})
+    EXPECT_EQ(NormalizeNfc(text), text);
+  EXPECT_EQ(NormalizeNfc("e\u0301\u08d3e\u0301"), "\u00e9\u08d3\u00e9");
   EXPECT_EQ(NormalizeNfc("e\u0301\U00011935\U00011930e\u0301\U00011938"),
             "\u00e9\U00011935\U00011930\u00e9\U00011938")
       << "a pair of Unicode 13, which Hugging Face's normaliser does not know";
@@ -175,6 +179,18 @@ TEST(Tokenizer, TakesWhiteSpaceAroundTokensThatStripIt) {
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("a \u3000" + begin + " b")), "a" + begin + " b");
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("a " + end + " \n b")), "a " + end + "b");
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(end + "  " + begin)), end + begin);
+  // A token that lies in the blanks that the one before it took is not there.
+  nlohmann::json blanks = nlohmann::json::parse(json);
+  blanks["added_tokens"].push_back({{"id", tokenizer->vocab_size()},
+                                    {"content", "   "},
+                                    {"special", false},
+                                    {"normalized", false},
+                                    {"lstrip", true},
+                                    {"rstrip", false},
+                                    {"single_word", false}});
+  const absl::StatusOr<Tokenizer> three = Tokenizer::FromJson(blanks.dump(), "test");
+  ASSERT_TRUE(three.ok()) << three.status();
+  EXPECT_EQ(three->Decode(three->Encode(end + "   b")), end + "b");
 }
 
 TEST(Tokenizer, StreamsWholeCharactersThatAddUpToTheWholeText) {

@@ -6,10 +6,12 @@
 namespace moebius::sandbox {
 
 inline constexpr int64_t kMiB = 1 << 20;
+// As many times its wall_s a program may take where it waits for processors that others have.
+inline constexpr int64_t kMostWallFactor = 3;
 
 struct Limits {
   double cpu_s = 2;     // all processes and threads together
-  double wall_s = 5;    // from the start of the program
+  double wall_s = 5;    // from the start of the program, beside what it waits for a processor
   int memory_mb = 256;  // MiB, all processes together, files in the slot included where control groups work
   int processes = 32;   // processes and threads
   int disk_mb = 16;     // MiB, everything written under /box, /tmp and /dev/shm

@@ -55,7 +55,7 @@ class SlotRun {
       double waited_s = 0;
       while (!gone_ && result_.harness_error.empty()) {
         waited_s += Wait();
-        if (waited_s > program_.limits.wall_s + kGraceSeconds)
+        if (waited_s > static_cast<double>(kMostWallFactor) * program_.limits.wall_s + kGraceSeconds)
           result_.harness_error = "the slot outlived its limits";
       }
     } else {

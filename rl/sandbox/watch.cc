@@ -84,6 +84,12 @@ int64_t CpuUs(pid_t pid) {
   return clock_gettime(clock, &time) == 0 ? time.tv_sec * int64_t{1000000} + time.tv_nsec / 1000 : -1;
 }
 
+// The second number of /proc/PID/schedstat, in nanoseconds.
+int64_t WaitedUs(pid_t pid) {
+  long long waited = 0;
+  return std::sscanf(ReadProc(pid, "schedstat").c_str(), "%*s %lld", &waited) == 1 ? waited / 1000 : 0;
+}
+
 // Its share of private and shared memory, without files of the system; -1 when it is gone or may not be
 // looked into.
 int64_t ExactKb(pid_t pid) {
@@ -113,27 +119,35 @@ int CountTasks() {
 
 Watch::Sample Watch::Look(int64_t exact_above_kb) {
   Sample sample;
-  std::map<pid_t, int64_t> now;
+  std::map<pid_t, Times> now;
   const std::vector<Process> processes = List();
   for (const Process& process : processes) {
     sample.tasks += process.threads;
     sample.memory_kb += process.resident_kb;
-    const int64_t cpu = CpuUs(process.pid);
-    const auto before = seen_us_.find(process.pid);
-    now[process.pid] = std::max(cpu, before == seen_us_.end() ? 0 : before->second);
-    if (before != seen_us_.end()) seen_us_.erase(before);
+    const auto before = seen_.find(process.pid);
+    const Times last = before == seen_.end() ? Times() : before->second;
+    now[process.pid] = {std::max(CpuUs(process.pid), last.cpu_us),
+                        std::max(WaitedUs(process.pid), last.waited_us)};
+    if (before != seen_.end()) seen_.erase(before);
   }
-  for (const auto& [pid, us] : seen_us_) ended_us_ += us;
-  seen_us_ = std::move(now);
-  int64_t living_us = 0;
-  for (const auto& [pid, us] : seen_us_) living_us += us;
+  const auto add = [](const std::map<pid_t, Times>& processes, Times sum) {
+    for (const auto& [pid, times] : processes) {
+      sum.cpu_us += times.cpu_us;
+      sum.waited_us += times.waited_us;
+    }
+    return sum;
+  };
+  ended_ = add(seen_, ended_);
+  seen_ = std::move(now);
+  const Times living = add(seen_, {});
+  sample.waited_us = ended_.waited_us + living.waited_us;
 
   // The kernel's account of ended children counts those that were waited for, at any depth.
   rusage children;
   getrusage(RUSAGE_CHILDREN, &children);
   const int64_t reaped_us = (children.ru_utime.tv_sec + children.ru_stime.tv_sec) * int64_t{1000000} +
                             children.ru_utime.tv_usec + children.ru_stime.tv_usec;
-  sample.cpu_us = std::max(ended_us_, reaped_us) + living_us;
+  sample.cpu_us = std::max(ended_.cpu_us, reaped_us) + living.cpu_us;
 
   if (sample.memory_kb > exact_above_kb) {
     int64_t exact = 0;

@@ -17,7 +17,7 @@ using Runs = std::vector<RunData>;
 // What one metric looks like in a chart: `label` and `colour` are those of a single run's line.
 struct Line {
   std::string metric;
-  std::string label;
+  std::string label = {};
   int colour = 0;
   std::function<bool(const RunData&)> of = {};  // the runs that have a line; none given: all
 };

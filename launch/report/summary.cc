@@ -34,6 +34,11 @@ std::string Lowest(const RunData& run, std::string_view metric) {
   return Fixed(LowestValue(run.Series(metric)), 4);
 }
 
+// Of a part of the validation text, until the whole has been judged.
+std::string UntilWhole(const RunData& run, std::string_view metric) {
+  return run.Series("val/loss").empty() ? Lowest(run, metric) : Fixed(NAN, 4);
+}
+
 // What TailMean takes of a metric.
 std::string TailText(const RunData& run, std::string_view metric) {
   const size_t count = std::min(run.Series(metric).size(), kTail);
@@ -94,8 +99,8 @@ std::vector<Column> Columns(const Runs& runs) {
       {"training loss", [](const RunData& run) { return Fixed(FinalLoss(run), 4); }},
       {"best validation loss", [](const RunData& run) { return Lowest(run, "val/loss"); }},
       {"bits per byte", [](const RunData& run) { return Lowest(run, "val/bpb"); }},
-      {"best validation loss, a part", [](const RunData& run) { return Lowest(run, "val/part_loss"); }},
-      {"bits per byte, a part", [](const RunData& run) { return Lowest(run, "val/part_bpb"); }}};
+      {"best validation loss, a part", [](const RunData& run) { return UntilWhole(run, "val/part_loss"); }},
+      {"bits per byte, a part", [](const RunData& run) { return UntilWhole(run, "val/part_bpb"); }}};
   std::set<std::string> names;
   for (const RunData& run : runs) {
     for (const std::string& name : run.Evaluations()) names.insert(name);
@@ -133,7 +138,6 @@ std::string Tiles(const RunData& run) {
   } else {
     out += Tile(Fixed(FinalLoss(run), 3), "training loss", TailText(run, "train/loss"));
   }
-  // Of a part of the text until the whole has been judged.
   const bool whole = !run.Series("val/loss").empty();
   const char* text = whole ? "lowest, held-out text" : "lowest, a part of the text";
   const double loss = LowestValue(run.Series(whole ? "val/loss" : "val/part_loss"));

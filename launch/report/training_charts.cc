@@ -75,19 +75,24 @@ std::string LossCharts(const Runs& runs) {
     }
     out += RenderChart(loss);
   }
-  Chart part = validation;
-  part.title = "Validation loss of a part of the text";
-  if (!one) {
-    AddPlain(runs, {"val/part_loss", "", 0}, LineStyle::kDotted, &part);
-    AddPlain(runs, {"val/loss", "", 0}, LineStyle::kDotted, &validation);
-    AddSmoothed(runs, {"mtp/loss", "MTP", 2}, &mtp);
-  }
   Chart bits{.title = "Bits per byte", .y_label = "held-out text", .series = {}};
-  Chart part_bits = bits;
-  part_bits.title = "Bits per byte of a part of the text";
-  AddPlain(runs, {"val/part_bpb", "validation, a part of the text", 3}, LineStyle::kDotted,
-           one ? &bits : &part_bits);
-  AddPlain(runs, {"val/bpb", "validation", 1}, LineStyle::kDotted, &bits);
+  Chart part = validation, part_bits = bits;
+  part.title += " of a part of the text";
+  part_bits.title += " of a part of the text";
+  if (one) {
+    AddPlain(runs, {"val/part_bpb", "validation, a part of the text", 3}, LineStyle::kDotted, &bits);
+    AddPlain(runs, {"val/bpb", "validation", 1}, LineStyle::kDotted, &bits);
+    return out + RenderChart(bits);
+  }
+  AddPlain(runs, {"val/part_loss"}, LineStyle::kDotted, &part);
+  AddPlain(runs, {"val/part_bpb"}, LineStyle::kDotted, &part_bits);
+  // Of runs that judge the whole text at their end alone the table says what a chart of dots would.
+  const auto course = [](const RunData& run) { return run.Series("val/loss").size() > 1; };
+  if (std::any_of(runs.begin(), runs.end(), course) || !AnyHas(runs, "val/part_loss")) {
+    AddPlain(runs, {"val/loss"}, LineStyle::kDotted, &validation);
+    AddPlain(runs, {"val/bpb"}, LineStyle::kDotted, &bits);
+  }
+  AddSmoothed(runs, {"mtp/loss"}, &mtp);
   return out + RenderChart(part) + RenderChart(validation) + RenderChart(part_bits) + RenderChart(bits) +
          RenderChart(mtp);
 }

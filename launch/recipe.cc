@@ -208,9 +208,9 @@ absl::Status Recipe::FillModel(const proto::Model& model, const std::string& ori
   return absl::OkStatus();
 }
 
-void Recipe::BeginFrom(const std::string& folder, const std::string& origin) {
+void Recipe::ReadInitFrom(const std::string& folder) {
+  written_init_from_ = proto_->init().from();
   proto_->mutable_init()->set_from(folder);
-  origins_["init.from"] = origin;
 }
 
 void Recipe::SetVocabSize(int64_t size, const std::string& origin) {
@@ -219,8 +219,10 @@ void Recipe::SetVocabSize(int64_t size, const std::string& origin) {
 }
 
 std::string Recipe::ToText() const {
+  proto::Recipe shown = *proto_;
+  if (!written_init_from_.empty()) shown.mutable_init()->set_from(written_init_from_);
   return "# Every value of the recipe and where it comes from; this text is a recipe itself.\n" +
-         PrintTextproto(*proto_, origins_);
+         PrintTextproto(shown, origins_);
 }
 
 std::map<std::string, std::string> Recipe::Values() const {

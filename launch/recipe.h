@@ -41,9 +41,9 @@ class Recipe {
   // are dropped; of the recipe's own they are a UsageError, as are sizes that the weights do not have.
   absl::Status FillModel(const proto::Model& model, const std::string& origin);
 
-  // Another init.from than the recipe's own, and another vocabulary than FillModel has filled in; with where
-  // they come from.
-  void BeginFrom(const std::string& folder, const std::string& origin);
+  // A folder that stands in for init.from, which ToText goes on naming.
+  void ReadInitFrom(const std::string& folder);
+  // Another vocabulary than FillModel has filled in.
   void SetVocabSize(int64_t size, const std::string& origin);
 
   // Every value with its origin, as recipe.resolved.textproto and --print-config show it.
@@ -65,6 +65,7 @@ class Recipe {
 
   std::unique_ptr<proto::Recipe> proto_;
   Origins origins_;
+  std::string written_init_from_;  // where ReadInitFrom has set another; else ""
 };
 
 // Allowed values of every number of a recipe.

@@ -18,7 +18,6 @@
 #include "data/corpora/document.h"
 #include "data/tokenizer/bpe_trainer.h"
 #include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/tokenizer_spec.h"
 #include "launch/run_folder.h"
 
 namespace moebius {
@@ -129,7 +128,7 @@ absl::Status RunDecode(const ParsedArgs& args) {
   return ConvertLines(args.Text("jsonl"), NumThreads(args), [&](Line* line) -> absl::Status {
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line->in, line->where));
     ASSIGN_OR_RETURN(const std::vector<int64_t> wide,
-                     GetIntArray(object, "ids", line->where, 0, kMaxTokenId));  // models have more
+                     GetIntArray(object, "ids", line->where, 0, tokenizer.vocab_size() - 1));
     const std::vector<int32_t> ids(wide.begin(), wide.end());
     line->out = Concat("{\"text\":", DumpJson(nlohmann::json(tokenizer.DecodeText(ids, special))), "}\n");
     return absl::OkStatus();

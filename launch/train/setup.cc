@@ -212,8 +212,7 @@ absl::StatusOr<ModelConfig> ResolveModelOfRun(Recipe& recipe, const std::string&
     const auto step = fork.has_step() ? std::optional<int64_t>(fork.step()) : std::nullopt;
     if (auto forked = CheckpointToFork(fork.from(), step); forked.ok()) checkpoint = *std::move(forked);
   }
-  if (FolderExists(checkpoint))
-    recipe.BeginFrom(checkpoint, Concat("instead of ", Printable(from), ", which is gone"));
+  if (FolderExists(checkpoint)) recipe.ReadInitFrom(checkpoint);
   return ResolveModel(recipe);
 }
 

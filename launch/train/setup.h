@@ -15,7 +15,7 @@ namespace moebius {
 // tokenizer, or that of the data if there is some.
 absl::StatusOr<ModelConfig> ResolveModel(Recipe& recipe);
 // Of a run that has begun, or of a fork, without that folder too: what it has of init.from its checkpoints
-// have, which the recipe then begins from.
+// have, and are read for it.
 absl::StatusOr<ModelConfig> ResolveModelOfRun(Recipe& recipe, const std::string& run_folder);
 // MissingError if the data, which ResolveModel does without, is not there.
 absl::Status CheckTextsExist(const proto::Recipe& recipe);

@@ -45,8 +45,9 @@ inline constexpr char kPythonRun[] = R"STUB(
 // function: calls the function that the word names with the arguments in /prog/args.json and sends the
 // result, as plain JSON, as one frame on descriptor 3. assert: runs the program, sends "loaded", gets the
 // script, runs it, sends "done", gets the end mark, sends it back. An assertion that failed is "assert". The
-// script has a namespace of its own, with the program's names in it but for those of builtins: the program
-// can neither shadow what the script calls nor find what compares for it. Modules that are as quick to load
+// script has a namespace of its own, with the program's names in it but for those of builtins (unless it uses
+// no other of the program's, and so tests one of these): the program can neither shadow what the script calls
+// nor find what compares for it. Modules that are as quick to load
 // as these are restored as the builtins are; others are as the program left them.
 inline constexpr char kPythonTalk[] = R"STUB(
     import _ast, _json, cmath, itertools, math
@@ -206,6 +207,15 @@ inline constexpr char kPythonTalk[] = R"STUB(
             node.test = call('__moebius_truth__', [node.test], node)
         return node
 
+    def names_in(node):
+        for field in node._fields:
+            child = getattr(node, field, None)
+            for item in child if isinstance(child, list) else [child]:
+                if isinstance(item, kinds.AST):
+                    yield from names_in(item)
+        if isinstance(node, kinds.Name) and not node.id.startswith('__'):
+            yield node.id
+
     def run_program():
         module = type(sys)('program')
         module.__file__ = path
@@ -255,11 +265,18 @@ inline constexpr char kPythonTalk[] = R"STUB(
     for module, _ in modules:
         sys.modules[module.__name__] = module
     names['__name__'] = '__main__'
-    names = {name: value for name, value in dict.items(names) if type(name) is str and name not in whole}
+    tree = code_of(script, 'test', 'exec', kinds.PyCF_ONLY_AST)
+    used = set(names_in(tree))
+    own = {name: value for name, value in dict.items(names) if type(name) is str and name not in whole}
+    if not any(name in own and type(own[name]) is not type(sys) for name in used):
+        for name in used:  # what is tested has a builtin's name
+            if name in names:
+                own[name] = names[name]
+    names = own
     names.update(__name__='__main__', __builtins__=builtins, __moebius_compare__=compare, __moebius_not__=negation,
                  __moebius_truth__=truth)
     try:
-        exec(code_of(rewrite(code_of(script, 'test', 'exec', kinds.PyCF_ONLY_AST)), 'test', 'exec'), names)
+        exec(code_of(rewrite(tree), 'test', 'exec'), names)
     except AssertionError:
         sys.excepthook(*sys.exc_info())
         send(b'assert')

@@ -220,6 +220,8 @@ def check_runs_without_their_beginning():
     expect(done.returncode == 0, f"without its beginning: {done.returncode} {done.stderr}")
     weights = [open(f"{run}/checkpoints/step-00000003/model.safetensors", "rb").read() for run in ("whole", "begun")]
     expect(weights[0] == weights[1], "without its beginning a run comes to other weights")
+    with open("begun/recipe.resolved.textproto") as f:
+        expect('from: "base"' in f.read(), "the run's recipe names its beginning no more")
     done = train("begun.textproto", "--out", "forked", "--set", "fork.from=begun", "--set", "steps=4")
     expect(done.returncode == 0, f"a fork without its beginning: {done.returncode} {done.stderr}")
     done = train("begun.textproto", "--out", "new")

@@ -1,6 +1,7 @@
 #include "rl/sandbox/languages.h"
 
 #include "core/base/check.h"
+#include "core/base/status.h"
 #include "core/base/strings.h"
 #include "rl/sandbox/judge.h"
 

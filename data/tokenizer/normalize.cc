@@ -13,8 +13,9 @@ namespace moebius {
 namespace {
 constexpr utf8proc_ssize_t kMostParts = 32;  // of one code point
 
-// Marks that came after the Unicode of Hugging Face's normaliser (9), which therefore neither moves them nor
-// composes across them: first and last of each range, found by its NFC of "a", U+0345 and every mark.
+// Marks that Hugging Face's normaliser, of an older Unicode, takes for no marks: it therefore neither moves
+// them nor composes across them: first and last of each range, found by its NFC of "a", U+0345 and every
+// mark.
 constexpr utf8proc_int32_t kLaterMarks[][2] = {
     {0x07FD, 0x07FD},   {0x0898, 0x089F},   {0x08CA, 0x08D3},   {0x09FE, 0x09FE},   {0x0C3C, 0x0C3C},
     {0x0D3B, 0x0D3C},   {0x0EBA, 0x0EBA},   {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},

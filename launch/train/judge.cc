@@ -19,7 +19,7 @@ void SetFigures(const Validation::Result& result, MetricsRow* row) {
 
 Judge::Judge(Validation validation, int64_t max_tokens)
     : validation_(std::move(validation)),
-      estimates_(max_tokens > 0),
+      estimates_(max_tokens > 0 && max_tokens < file().num_tokens() - 1),
       text_(Concat(FileName(file().path()), ", ", file().num_tokens(), " tokens, at most ", max_tokens)) {}
 
 void Judge::Begin(TrainerState& state) const {

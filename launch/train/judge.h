@@ -30,7 +30,7 @@ class Judge {
 
  private:
   Validation validation_;
-  bool estimates_;
+  bool estimates_;    // max_tokens are not all of it
   std::string text_;  // what losses are of
 };
 

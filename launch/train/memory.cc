@@ -276,8 +276,8 @@ double ActivationsOf(const proto::Recipe& recipe, const ModelConfig& config, con
   for (auto& point : *share.mutable_batch()->mutable_ramp())
     point.set_to_sequences(std::max<int64_t>(1, point.to_sequences() / shards));
   share.mutable_data()->clear_validation();  // which the ranks share too
-  for (const auto set : {&proto::Parallel::set_data, &proto::Parallel::set_expert})
-    (share.mutable_parallel()->*set)(1);
+  share.mutable_parallel()->set_data(1);
+  share.mutable_parallel()->set_expert(1);
   const absl::StatusOr<int64_t> peak = PredictPeakBytes(share, config, backend);
   const absl::StatusOr<RankState> state = StateOf(share, config, {}, 0, ComputeOf(recipe, backend));
   return peak.ok() && state.ok() ? std::max(0.0, static_cast<double>(*peak) - state->bytes) : 0;

@@ -8,7 +8,8 @@
 
 namespace moebius::sandbox {
 
-// UnavailableError (69) unless small right programs are judged right. Half a second, two for C++.
+// UnavailableError (69) unless small right programs are judged right. A tenth of a second, for C++ most of
+// one.
 absl::Status TryLanguage(Runner& runner, Language language);
 
 }  // namespace moebius::sandbox

@@ -133,8 +133,10 @@ void AddProblems(std::vector<FieldReaders>* out) {
     Add(knobs, "problems.", "problems.kind", {kind}, out);
     Add(knobs, "problems.", "problems.jsonl", {kNotGiven}, out);
   }
+  Add({"answer", "reward", "evaluate"}, "", "problems", {kGiven}, out);
   Add({"seed", "style"}, "problems.", "problems.jsonl", {kNotGiven}, out);
   Add({"jsonl_kind", "held_out_jsonl"}, "problems.", "problems.jsonl", {kGiven}, out);
+  Add({"held_out"}, "problems.", "problems.held_out_jsonl", {kNotGiven}, out);
   Add({"scratchpad_tries", "scratchpad_patient"}, "problems.", "problems.countdown_scratchpad", {kGiven},
       out);
 }

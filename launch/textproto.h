@@ -66,7 +66,7 @@ void CheckRanges(const google::protobuf::Message& message, const Origins& origin
 // A field that only some choices of another one read: kv_lora_rank of a model belongs to some families.
 struct FieldReaders {
   std::string field;                 // path without indices; a section stands for all that is in it
-  std::string chooser;               // path of an enum, text or number; of repeated sections in the same one
+  std::string chooser;               // path of an enum, text, number or section; of repeated ones in the same
   std::vector<std::string> choices;  // its values that read the field, or kGiven or kNotGiven
 
   bool Reads(const std::string& choice) const {

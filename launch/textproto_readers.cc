@@ -96,7 +96,9 @@ class Unreader {
     const pb::Reflection& reflection = *message.GetReflection();
     if (!rest.empty()) return Choice(reflection.GetMessage(message, field), rest);
     if (readers_.Reads(kGiven) || readers_.Reads(kNotGiven)) {
-      return IsDefault(message, field) ? kNotGiven : kGiven;
+      const bool section = field->message_type() != nullptr && !field->is_repeated();
+      const bool given = section ? reflection.HasField(message, field) : !IsDefault(message, field);
+      return given ? kGiven : kNotGiven;
     }
     return field->cpp_type() == Field::CPPTYPE_STRING ? reflection.GetString(message, field)
                                                       : ValueText(message, field, -1);

@@ -61,6 +61,16 @@ TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
             "rl.surrogate CISPO does not read it");
   ExpectHas(RecipeError(sort, {"rl.correct_mismatch=false", "rl.keep_to=3"}), "does not read it");
   ExpectHas(RecipeError(sort, {"task=SFT", "sft.shuffle=false"}), "nothing reads it without sft.data; ");
+  ExpectHas(
+      RecipeError(
+          "task: GRPO init { from: \"m\" } problems { jsonl: \"f\" held_out_jsonl: \"g\" held_out: 0.2 }"),
+      "problems.held_out is 0.2; nothing reads it where problems.held_out_jsonl is given");
+}
+
+TEST(Recipe, RefusesToEvaluateWithoutProblems) {
+  const std::string sft = "task: SFT init { from: \"m\" } sft { data: \"f\" } evaluate { every_steps: 5 }\n";
+  ExpectHas(RecipeError(sft), "evaluate.every_steps is 5; nothing reads it without problems; ");
+  EXPECT_TRUE(ReadRecipe(sft + "problems {}").ok()) << "the default task's";
 }
 
 TEST(Recipe, AChoiceOutdatesWhatWasSaidForTheOneBefore) {
@@ -115,14 +125,13 @@ TEST(Recipe, IsStrictAboutItsOwnModelFieldsAndLenientAboutThoseOfAConfig) {
 
 TEST(Recipe, TheTableOfReadersNamesFieldsAndTheirValues) {
   std::vector<std::string> paths = LeafPaths(*proto::Recipe::descriptor(), false);
-  const auto leaves = static_cast<std::ptrdiff_t>(paths.size());
-  for (std::ptrdiff_t i = 0; i < leaves; ++i) {
+  for (size_t i = 0, leaves = paths.size(); i < leaves; ++i) {
     for (size_t dot = paths[i].find('.'); dot != std::string::npos; dot = paths[i].find('.', dot + 1))
       paths.push_back(paths[i].substr(0, dot));
   }
   for (const FieldReaders& readers : RecipeReaders()) {
     EXPECT_NE(std::count(paths.begin(), paths.end(), readers.field), 0) << readers.field;
-    EXPECT_EQ(std::count(paths.begin(), paths.begin() + leaves, readers.chooser), 1) << readers.chooser;
+    EXPECT_NE(std::count(paths.begin(), paths.end(), readers.chooser), 0) << readers.chooser;
     for (const std::string& choice : readers.choices) {
       proto::Task task;
       EXPECT_TRUE(readers.chooser != "task" || proto::Task_Parse(choice, &task)) << choice;

@@ -11,7 +11,7 @@
 #include "core/model/weights.h"
 #include "data/token_file.h"
 #include "launch/recipe.h"
-#include "launch/train/setup.h"
+#include "launch/train/resolve_model.h"
 #include "optim/checkpoint.h"
 
 namespace moebius {

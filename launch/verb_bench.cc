@@ -12,6 +12,8 @@
 #include "launch/ranks.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/resolve_model.h"
+#include "launch/train/settings.h"
 #include "launch/train/setup.h"
 #include "launch/verb_bench_kernels.h"
 #include "parallel/comm/solo_world.h"

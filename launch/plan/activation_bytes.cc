@@ -5,7 +5,7 @@
 #include "core/backend/phantom.h"
 #include "core/model/model.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 
 namespace moebius {
 namespace {

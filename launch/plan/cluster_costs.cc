@@ -6,7 +6,7 @@
 #include "core/model/cost.h"
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 #include "parallel/exchange/row_format.h"
 #include "parallel/node_map.h"
 

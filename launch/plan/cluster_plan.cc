@@ -10,7 +10,7 @@
 #include "core/model/cost.h"
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 #include "parallel/pipeline/generate.h"
 
 namespace moebius {

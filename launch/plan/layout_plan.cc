@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "launch/recipe.pb.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 #include "parallel/node_map.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/stages.h"

@@ -1,7 +1,6 @@
 #include "launch/train/loop.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -12,25 +11,18 @@
 #include "core/io/file.h"
 #include "data/prefetcher.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/lineage.h"
 #include "launch/train/outputs.h"
-#include "launch/train/run_marks.h"
+#include "launch/train/run_saves.h"
 #include "launch/train/sampling.h"
+#include "launch/train/settings.h"
 #include "launch/train/sources.h"
 #include "launch/train/step_timeline.h"
 #include "launch/train/texts.h"
-#include "optim/checkpoint.h"
 #include "rl/loop/policy_watch.h"
 #include "rl/sandbox/sandbox.h"
 
 namespace moebius {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // All ranks run this; what only rank 0 has (folder, outputs) is null on the others, and what only rank 0 can
 // know (where to start, when to stop) it tells them.
@@ -46,7 +38,8 @@ class TrainingLoop {
         training_(training),
         trainer_(*training.trainer),
         mesh_(training.trainer->mesh()),
-        signals_(signals) {}
+        signals_(signals),
+        saves_(recipe.proto(), folder, training) {}
 
   absl::Status Run();
 
@@ -54,9 +47,6 @@ class TrainingLoop {
   absl::Status OpenData();
   absl::Status OpenTexts();
   absl::Status OpenSampler();
-  absl::StatusOr<std::string> FindStart(bool* resumed) const;
-  absl::Status MarkStart() const;
-  absl::Status LoadStart();
   absl::Status StartSource();
   absl::Status RecallMetrics();
   // What makes the next step.
@@ -71,14 +61,11 @@ class TrainingLoop {
   absl::Status Validate(MetricsRow* row);
   absl::Status CatchUpValidation();
   absl::Status Sample(std::vector<SampleRow>* rows);
-  absl::Status Save();
   absl::StatusOr<bool> ShouldStop();
   absl::Status Stopped() const;
   std::string WayBack() const;
   bool RunsUnsafePrograms() const { return options_.sandbox != nullptr && !options_.sandbox->isolated(); }
   bool leads() const { return folder_ != nullptr; }
-  bool IsBest() const { return r_.checkpoint().keep_best() && state().best_step == state().step; }
-  absl::Status MarkBest() const { return IsBest() ? folder_->MarkBest(state().step) : absl::OkStatus(); }
   bool IsLast() const { return state().step >= r_.steps(); }
   static bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
   // Whether the reference policy becomes the present one once this step is saved. A bad step is not kept, and
@@ -90,7 +77,7 @@ class TrainingLoop {
   bool TooManyBadSteps() const { return state().bad_in_a_row >= r_.max_bad_steps(); }
   // Not before something was done: else a validation longer than max_minutes would begin again for ever.
   bool OutOfTime() const {
-    return came_on_ && r_.max_minutes() > 0 && SecondsSince(started_) >= 60 * r_.max_minutes();
+    return came_on_ && r_.max_minutes() > 0 && saves_.process_seconds() >= 60 * r_.max_minutes();
   }
   TrainerState& state() { return trainer_.state(); }
   const TrainerState& state() const { return trainer_.state(); }
@@ -107,16 +94,13 @@ class TrainingLoop {
   Trainer& trainer_;
   Mesh& mesh_;
   const StopSignals& signals_;
-  Clock::time_point started_ = Clock::now();
-  double elapsed_before_ = 0;               // of earlier processes of this run
+  RunSaves saves_;
   TrainingTexts texts_;                     // of PRETRAIN
   std::unique_ptr<TaskSource> source_;      // of everything else
   std::unique_ptr<PromptSampler> sampler_;  // where sample.every_steps asks for one
   TokenizerFiles tokenizer_;
-  std::string instruction_set_;
   std::unique_ptr<RunOutputs> outputs_;
-  PolicyWatch watch_;  // of what `outputs_` writes
-  int64_t saved_step_ = -1;
+  PolicyWatch watch_;     // of what `outputs_` writes
   bool came_on_ = false;  // this process has done a step, or the validation that another one left
 };
 
@@ -138,62 +122,6 @@ absl::Status TrainingLoop::OpenTexts() {
   ASSIGN_OR_RETURN(texts_, moebius::OpenTexts(r_, config_));
   tokenizer_ = texts_.tokenizer;
   return OpenSampler();
-}
-
-// The checkpoint that rank 0 sees; "" for none.
-absl::StatusOr<std::string> TrainingLoop::FindStart(bool* resumed) const {
-  ASSIGN_OR_RETURN(const std::optional<std::string> start, folder_->LatestCheckpoint());
-  *resumed = start.has_value();
-  if (start || !r_.fork().has_from()) return start.value_or("");
-  return CheckpointToFork(r_.fork().from(),
-                          r_.fork().has_step() ? std::optional<int64_t>(r_.fork().step()) : std::nullopt);
-}
-
-// The weights of init.from, which a run that has begun goes on without.
-absl::Status TrainingLoop::MarkStart() const {
-  const std::string& from = r_.init().from();
-  const bool own = from.starts_with(folder_->path() + "/");
-  if (from.empty() || r_.init().random() || r_.fork().has_from() || own) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::string warning, MarkInit(folder_->path(), from));
-  if (!warning.empty()) LogLine("warning: " + warning);
-  return absl::OkStatus();
-}
-
-absl::Status TrainingLoop::LoadStart() {
-  instruction_set_ = training_.backend->InstructionSet();
-  std::string start;
-  bool resumed = false;
-  absl::Status status;
-  if (leads()) {
-    absl::StatusOr<std::string> found = FindStart(&resumed);
-    status = found.status();
-    if (found.ok()) status = CheckSameTokenizer(tokenizer_.tokenizer_json, "the run's data", *found);
-    if (status.ok() && texts_.loader) status = MarkTexts(folder_->path(), *texts_.loader);
-    if (status.ok()) status = MarkStart();
-    if (found.ok() && !found->empty()) start = Concat(resumed ? "r" : "f", *found);
-  }
-  RETURN_IF_ERROR(mesh_.Agree(status));
-  ASSIGN_OR_RETURN(const std::vector<std::string> told, mesh_.GatherText(start));
-  if (told[0].empty()) {
-    RETURN_IF_ERROR(InitializeWeights(r_, training_));
-    if (texts_.judge) texts_.judge->Begin(state());
-    return mesh_.Agree(leads() ? folder_->CutBackTo(-1) : absl::OkStatus());
-  }
-  resumed = told[0][0] == 'r';
-  std::string warning;
-  start = told[0].substr(1);
-  RETURN_IF_ERROR(WithWayBack(LoadCheckpoint(start, trainer_, instruction_set_, &warning), start, !resumed));
-  if (!warning.empty()) LogLine("warning: " + warning);
-  if (!resumed) BeginFork(r_, state());
-  elapsed_before_ = state().elapsed_s;
-  saved_step_ = resumed ? state().step : -1;
-  if (texts_.judge) texts_.judge->Begin(state());
-  // What the run said of its first weights it will say again, as a fork does that has kept nothing yet.
-  const int64_t kept = resumed && state().step > 0 ? state().step : -1;
-  absl::Status cut = leads() ? folder_->CutBackTo(kept) : absl::OkStatus();
-  // Again where a run was killed between the checkpoint and its mark.
-  if (leads() && resumed && r_.checkpoint().keep_best()) cut.Update(folder_->RestoreBest(state().best_step));
-  return mesh_.Agree(cut);
 }
 
 absl::Status TrainingLoop::Validate(MetricsRow* row) {
@@ -222,66 +150,12 @@ absl::Status TrainingLoop::CatchUpValidation() {
     if (rows.ok() && !written) status = outputs_->Write({}, row, false);
   }
   RETURN_IF_ERROR(mesh_.Agree(status));
-  saved_step_ = -1;
-  return Save();
+  return saves_.SaveAgain();
 }
 
 absl::Status TrainingLoop::Sample(std::vector<SampleRow>* rows) {
   ASSIGN_OR_RETURN(*rows, sampler_->Run(state().step));
   return mesh_.Agree(leads() ? outputs_->ShowSamples(*rows) : absl::OkStatus());
-}
-
-absl::Status TrainingLoop::Save() {
-  if (saved_step_ == state().step) return absl::OkStatus();
-  state().elapsed_s = elapsed_before_ + SecondsSince(started_);
-  RETURN_IF_ERROR(SaveCheckpoint(leads() ? folder_->checkpoint_path(state().step) : "", trainer_,
-                                 {.tokenizer_json = tokenizer_.tokenizer_json,
-                                  .tokenizer_config_json = tokenizer_.tokenizer_config_json,
-                                  .chat_template_jinja = tokenizer_.chat_template_jinja,
-                                  .end_ids = tokenizer_.end_ids,
-                                  .instruction_set = instruction_set_}));
-  saved_step_ = state().step;
-  absl::Status status;
-  if (leads()) {
-    status = folder_->MarkLatest(state().step);
-    if (status.ok()) status = MarkBest();
-    const TrainerState& s = state();
-    if (status.ok()) status = folder_->PruneCheckpoints(r_.checkpoint().keep(), s.proven_step, ReferenceOf);
-  }
-  return mesh_.Agree(status);
-}
-
-// The policy that others are compared with is the one that the run began with, or a later one that it moved
-// to.
-absl::Status TrainingLoop::StartSource() {
-  if (!source_->needs_reference()) return source_->source().Start("");
-  if (state().step == 0 || saved_step_ < 0) {  // a fork begins later
-    state().reference_step = state().step;
-    RETURN_IF_ERROR(Save());
-  }
-  // Again where a run was killed between the checkpoint and its mark, or went back to an earlier step.
-  absl::Status marked;
-  if (const int64_t step = state().reference_step; leads() && step >= 0) {
-    marked = FolderExists(folder_->checkpoint_path(step))
-                 ? folder_->MarkReference(step)
-                 : DamagedError(Concat(
-                       "the policy of step ", step, ", the reference that step ", state().step,
-                       " compares with, is kept no longer; go on from a later checkpoint, or fork from ",
-                       "this one in another folder"));
-  }
-  RETURN_IF_ERROR(mesh_.Agree(marked));
-  ASSIGN_OR_RETURN(const std::vector<std::string> told,
-                   mesh_.GatherText(leads() ? folder_->ReferenceCheckpoint() : ""));
-  if (told[0].empty()) {
-    return DamagedError(
-        "checkpoints/reference of the run folder is gone; it holds the policy that this run compares with; "
-        "restore "
-        "it, or start the run again in another folder");
-  }
-  // The run's own state has just been read or written whole.
-  if (state().reference_step != state().step)
-    RETURN_IF_ERROR(VerifyCheckpoint(told[0], CheckpointPart::kModel, mesh_));
-  return source_->source().Start(told[0]);
 }
 
 absl::Status TrainingLoop::Evaluate(MetricsRow* row, std::vector<ShownSample>* samples) {
@@ -306,8 +180,7 @@ absl::Status TrainingLoop::WriteSamples(std::vector<SampleRow> prompted,
 
 absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   const StepMetrics& m = report.metrics;
-  if (!m.skipped && saved_step_ >= 0) state().proven_step = saved_step_;
-  state().elapsed_s = elapsed_before_ + SecondsSince(started_);
+  saves_.Observe(m);
   MetricsRow row{.step = m.step, .values = {}};
   if (outputs_ != nullptr) {
     row = outputs_->RowOf(m, state(), texts_.bits_per_nat);
@@ -337,9 +210,17 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   if (outputs_ != nullptr) RETURN_IF_ERROR(outputs_->Write(m, row, IsLast()));
   if (!kept) return absl::OkStatus();
   if (MovesReference()) state().reference_step = m.step;
-  if (IsBest() || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
-    RETURN_IF_ERROR(Save());
+  if (saves_.IsBest() || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
+    RETURN_IF_ERROR(saves_.Save());
   return MovesReference() ? StartSource() : absl::OkStatus();
+}
+
+absl::Status TrainingLoop::StartSource() {
+  std::string reference;
+  if (source_->needs_reference()) {
+    ASSIGN_OR_RETURN(reference, saves_.Reference());
+  }
+  return source_->source().Start(reference);
 }
 
 // Out of bad numbers.
@@ -420,13 +301,13 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
                                  m.grad_norm, "); ", WayBack())));
     }
     if (!report.stop.ok()) {
-      RETURN_IF_ERROR(Save());
+      RETURN_IF_ERROR(saves_.Save());
       return mesh_.Agree(report.stop);
     }
     if (IsLast() && !state().unvalidated) break;
     ASSIGN_OR_RETURN(const bool stop, ShouldStop());
     if (!stop) continue;
-    RETURN_IF_ERROR(Save());
+    RETURN_IF_ERROR(saves_.Save());
     return Stopped();
   }
   return absl::OkStatus();
@@ -456,10 +337,15 @@ absl::Status TrainingLoop::RecallMetrics() {
 
 absl::Status TrainingLoop::Run() {
   RETURN_IF_ERROR(OpenData());
-  RETURN_IF_ERROR(LoadStart());
-  if (!texts_.judge) state().unvalidated = false;
+  RETURN_IF_ERROR(saves_.Load(tokenizer_, texts_.loader.get()));
+  if (texts_.judge) {
+    texts_.judge->Begin(state());
+  } else {
+    state().unvalidated = false;
+  }
+  RETURN_IF_ERROR(saves_.CutBack());
   if (IsLast() && !state().unvalidated) {
-    if (saved_step_ < 0 && state().step > 0) {
+    if (!saves_.saved() && state().step > 0) {
       return UsageError(Concat("fork.from: the fork begins at step ", state().step, " of ", r_.steps(),
                                ", so nothing is left to do; raise steps, or set fork.step lower"));
     }

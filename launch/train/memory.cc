@@ -12,7 +12,7 @@
 #include "core/model/score.h"
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 #include "launch/train/validation.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"

@@ -13,6 +13,7 @@
 #include "launch/environment.h"
 #include "launch/recipe.pb.h"
 #include "launch/report/report.h"
+#include "launch/train/settings.h"
 #include "launch/train/shown_text.h"
 
 namespace moebius {

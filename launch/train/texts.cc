@@ -5,7 +5,7 @@
 #include "core/base/strings.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/bits_per_nat.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 
 namespace moebius {
 

@@ -5,7 +5,7 @@
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
 #include "launch/train/memory.h"
-#include "launch/train/setup.h"
+#include "launch/train/resolve_model.h"
 #include "tests/core/backend/test_backend.h"
 #include "tests/launch/temp_folder.h"
 

@@ -9,6 +9,7 @@
 #include "data/token_file.h"
 #include "gtest/gtest.h"
 #include "launch/recipe.h"
+#include "launch/train/resolve_model.h"
 #include "launch/train/setup.h"
 #include "parallel/comm/solo_world.h"
 #include "tests/launch/temp_folder.h"

@@ -10,6 +10,8 @@
 #include "gtest/gtest.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/resolve_model.h"
+#include "launch/train/settings.h"
 #include "launch/train/setup.h"
 #include "launch/train/validation.h"
 #include "parallel/comm/solo_world.h"

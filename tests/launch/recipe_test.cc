@@ -11,7 +11,7 @@
 #include "core/base/strings.h"
 #include "core/model/model.pb.h"
 #include "launch/recipe.pb.h"
-#include "launch/train/setup.h"
+#include "launch/train/settings.h"
 #include "tests/launch/recipe_text.h"
 #include "tests/launch/temp_folder.h"
 

@@ -19,13 +19,13 @@ threads: 1
 steps: 4
 log { every_steps: 100 }
 checkpoint { every_steps: 100 }
-evaluate { problems: 4 }
 """
+EVALUATE = "evaluate { problems: 4 }\n"  # of tasks with problems
 TOKENIZER = 'tokenizer: "symbols:0123456789sort ="\n'
 SORT = 'problems { kind: "sort" sort_length: 2 }\nbatch { sequences: 4 sequence_length: 16 }\n'
 RL = "rl { group_size: 4 max_new: 3 }\n"
 MAX_NEW = "rl { max_new: 3 }\n"  # of tasks without groups
-GRPO = MODEL + "task: GRPO\n"
+GRPO = MODEL + EVALUATE + "task: GRPO\n"
 
 
 def check(condition, text):
@@ -178,6 +178,8 @@ def refuse_supervised():
     turn = {"messages": [{"role": "user", "content": "sort 21="}, {"role": "assistant", "content": "12"}]}
     pair = {"prompt": "sort 21=", "chosen": "12", "rejected": "21"}
     refuse("fine-tuning on nothing", sft, 64, "sft.data")
+    refuse("evaluating without problems", sft + EVALUATE + 'sft { data: "none.jsonl" }', 64, "evaluate.problems is 4",
+           "without problems")
     refuse("no such conversations", sft + 'sft { data: "none.jsonl" }', 66, "none.jsonl")
     refuse("an empty answer", sft + 'sft { data: "%s" }' % lines(
         "s1.jsonl", turn, {"messages": [turn["messages"][0], {"role": "assistant", "content": ""}]}), 65, "s1.jsonl", "2")

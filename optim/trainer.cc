@@ -4,11 +4,11 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "core/backend/draw.h"
 #include "core/backend/ops.h"
 #include "core/base/status.h"
+#include "optim/balance.h"
 #include "parallel/node_map.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/pipeline/simulate.h"
@@ -54,23 +54,6 @@ void AddMeans(const std::vector<StepMetrics>& updates, StepMetrics& to) {
 }
 
 }  // namespace
-
-double MaxViolation(const std::vector<int64_t>& counts) {
-  const double total = std::accumulate(counts.begin(), counts.end(), 0.0);
-  if (total == 0) return 0;
-  const double mean = total / static_cast<double>(counts.size());
-  return (static_cast<double>(*std::max_element(counts.begin(), counts.end())) - mean) / mean;
-}
-
-double LoadEntropy(const std::vector<int64_t>& counts) {
-  const double total = std::accumulate(counts.begin(), counts.end(), 0.0);
-  if (total == 0 || counts.size() < 2) return 1;
-  double entropy = 0;
-  for (const int64_t count : counts) {
-    if (count > 0) entropy -= count / total * std::log(count / total);
-  }
-  return entropy / std::log(static_cast<double>(counts.size()));
-}
 
 Trainer::Trainer(Backend& backend, Stream& stream, const TrainConfig& config)
     : scratch_(backend), context_{backend, stream, scratch_}, config_(config) {}
@@ -395,15 +378,9 @@ void Trainer::UpdateBiases(const std::vector<std::vector<int64_t>>& counts) {
       const size_t layer = stages_->first_moe_layer(i) + l;
       Parameter* bias = layers[l]->parameters().bias;
       if (bias == nullptr || layer >= counts.size()) continue;  // modules that were not run stay as they are
-      const std::vector<int64_t>& c = counts[layer];
-      const int64_t experts = c.size(), total = std::accumulate(c.begin(), c.end(), int64_t{0});
       biases.push_back(bias);
-      for (int64_t e = 0; e < experts; ++e) {
-        // mean - count, multiplied out so that the sign is exact.
-        const int64_t below = total - c[e] * experts;
-        moves.push_back(static_cast<float>(config_.bias_update_speed) *
-                        static_cast<float>((below > 0) - (below < 0)));
-      }
+      const std::vector<float> of_layer = BiasMoves(counts[layer], config_.bias_update_speed);
+      moves.insert(moves.end(), of_layer.begin(), of_layer.end());
     }
   }
   if (biases.empty()) return;

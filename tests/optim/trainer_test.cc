@@ -219,13 +219,6 @@ TEST(Trainer, IsThereUntilWhatIsQueuedOnItsStreamsIsDone) {
   EXPECT_TRUE(wrote);
 }
 
-TEST(Balance, MetricsHaveTheirExtremes) {
-  EXPECT_EQ(MaxViolation({5, 5, 5, 5}), 0);
-  EXPECT_EQ(MaxViolation({20, 0, 0, 0}), 3);
-  EXPECT_NEAR(LoadEntropy({5, 5, 5, 5}), 1, 1e-12);
-  EXPECT_EQ(LoadEntropy({20, 0, 0, 0}), 0);
-}
-
 // What a document's first tokens are moves the losses of its own tokens and of the next document's first one,
 // which is foretold from its end; under the mask no others.
 TEST(Trainer, EvaluationUnderADocumentMaskDoesNotSeeTheDocumentBefore) {

@@ -24,6 +24,14 @@ absl::StatusOr<std::unique_ptr<TokenFile>> OpenFor(const std::string& path, int6
   return file;
 }
 
+// Whether `token` is among the file's first ones.
+absl::StatusOr<bool> Holds(const TokenFile& file, int32_t token) {
+  constexpr int64_t kLookedAt = int64_t{1} << 24;
+  std::vector<int32_t> tokens(std::min(kLookedAt, file.num_tokens()));
+  RETURN_IF_ERROR(file.Read(0, tokens));
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
 absl::StatusOr<TokenView> ViewFor(std::unique_ptr<TokenFile> file, const LoaderOptions& options) {
   if (options.fim_rate <= 0) return TokenView(std::move(file));
   if (file->info().tokenizer_json.empty()) {
@@ -35,6 +43,12 @@ absl::StatusOr<TokenView> ViewFor(std::unique_ptr<TokenFile> file, const LoaderO
   ASSIGN_OR_RETURN(const Tokenizer tokenizer,
                    Tokenizer::FromJson(file->info().tokenizer_json, Concat(file->path(), "/tokenizer_json")));
   ASSIGN_OR_RETURN(const FimTokens tokens, FindFimTokens(tokenizer, file->path()));
+  ASSIGN_OR_RETURN(const bool rearranged, Holds(*file, tokens.begin));
+  if (rearranged) {
+    return UsageError(Concat(file->path(), ": data.fim_rate is ", options.fim_rate,
+                             ", but it was built with a fim_rate: its documents are rearranged already; set "
+                             "data.fim_rate to 0, or build the file again without"));
+  }
   return TokenView::WithFim(std::move(file), options.fim_rate, options.seed, tokens,
                             FindEndOfDocument(tokenizer));
 }

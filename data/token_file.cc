@@ -148,6 +148,7 @@ absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& pa
   ASSIGN_OR_RETURN(const Hdf5File file, Hdf5File::Open(path, options));
   std::unique_ptr<TokenFile> tokens(new TokenFile());
   tokens->path_ = path;
+  if (listed) tokens->listed_sha256_ = listed->sha256;
   RETURN_IF_ERROR(tokens->ReadAttributes(file));
   RETURN_IF_ERROR(tokens->MapTokens(file));
   RETURN_IF_ERROR(tokens->ReadDocumentStarts(file));

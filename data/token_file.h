@@ -68,6 +68,8 @@ class TokenFile {
   std::span<const int64_t> document_starts() const { return document_starts_; }
   const TokenFileInfo& info() const { return info_; }
   const std::string& path() const { return path_; }
+  // Of the file, by the manifest.json beside it; "" where that lists none.
+  const std::string& listed_sha256() const { return listed_sha256_; }
 
   // Tokens [begin, begin + out.size()); outside the file is a bug. DamagedError for a token beyond the
   // vocabulary.
@@ -85,7 +87,7 @@ class TokenFile {
   absl::Status MapTokens(const Hdf5File& file);
   absl::Status CheckTokens() const;
 
-  std::string path_;
+  std::string path_, listed_sha256_;
   TokenFileInfo info_;
   int64_t num_tokens_ = 0;
   int64_t token_bytes_ = 2;  // 2 or 4

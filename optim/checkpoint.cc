@@ -195,6 +195,10 @@ std::string GenerationConfigJson(const ModelConfig& config, const std::vector<in
 
 absl::StatusOr<json> ReadManifest(const std::string& folder) {
   const std::string path = JoinPath(folder, kManifest);
+  if (FolderExists(folder) && !FileExists(path)) {
+    return DamagedError(
+        Concat(folder, ": has no manifest.json; it is no whole checkpoint; take another one"));
+  }
   ASSIGN_OR_RETURN(json manifest, ReadJsonFile(path, int64_t{64} << 20));
   ASSIGN_OR_RETURN(const int64_t version, GetInt(manifest, "format_version", path));
   if (version != kFormatVersion) {
@@ -235,7 +239,13 @@ absl::Status VerifyCheckpoint(const std::string& folder, CheckpointPart part, in
     FileHash expected;
     ASSIGN_OR_RETURN(expected.sha256, GetString(entry, "sha256", Concat(path, ": files.", name)));
     ASSIGN_OR_RETURN(expected.bytes, GetInt(entry, "bytes", Concat(path, ": files.", name), 0));
-    RETURN_IF_ERROR(VerifyFileHash(JoinPath(folder, name), expected));
+    const absl::Status verified = VerifyFileHash(JoinPath(folder, name), expected);
+    if (ExitCode(verified) == kExitMissing) {
+      return DamagedError(Concat(path, ": files: \"", name,
+                                 "\" is listed and not in the folder; the checkpoint is ",
+                                 "not whole; put the file back, or take another checkpoint"));
+    }
+    RETURN_IF_ERROR(verified);
   }
   return absl::OkStatus();
 }

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kBufferBytes = 256 * 1024;
 constexpr std::string_view kInfix = ".tmp-";
+constexpr std::string_view kOld = "-old";  // behind a temporary folder's name: what lay in its place before
 constexpr int kMaxAttempts = 10000;
 
 // Tells processes apart, also those that had the same number one after the other (in a container all are
@@ -60,11 +61,33 @@ Lock LockFolder(const std::string& path, FileDescriptor* lock) {
   return errno == EWOULDBLOCK ? Lock::kHeld : Lock::kUnknown;
 }
 
+// What a process that was killed between the two renames of a Commit had moved out of the way goes back to
+// where nothing lies now. `names` are all in `folder`.
+absl::Status PutBack(const std::string& folder, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (!TagOfTemporary(name) || !name.ends_with(kOld)) continue;
+    const std::string old = JoinPath(folder, name);
+    FileDescriptor lock;  // of the folder that was to take its place
+    if (LockFolder(old.substr(0, old.size() - kOld.size()), &lock) == Lock::kHeld) continue;
+    const std::string path = JoinPath(folder, name.substr(1, name.rfind(kInfix) - 1));
+    if (renameat2(AT_FDCWD, old.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0) continue;
+    struct stat info;
+    if (lstat(path.c_str(), &info) != 0 && rename(old.c_str(), path.c_str()) != 0 && errno != ENOENT)
+      return CannotWrite(errno, "rename", old);
+  }
+  return absl::OkStatus();
+}
+
 // Folders that killed processes left beside `path`, on the way to it. What cannot be removed stays.
 void RemoveAbandoned(const std::string& path) {
   const std::string folder = ParentPath(path), mark = Concat(".", FileName(path), kInfix);
+  std::vector<std::string> left;
   for (const std::string& name : ListDir(folder).value_or(std::vector<std::string>())) {
-    const bool same = name.starts_with(mark) && name.rfind(kInfix) + kInfix.size() == mark.size();
+    if (name.starts_with(mark)) left.push_back(name);
+  }
+  if (!PutBack(folder, left).ok()) return;
+  for (const std::string& name : left) {
+    const bool same = name.rfind(kInfix) + kInfix.size() == mark.size();
     if (!same || !TagOfTemporary(name)) continue;
     FileDescriptor lock;
     if (LockFolder(JoinPath(folder, name), &lock) == Lock::kTaken) {
@@ -235,10 +258,10 @@ absl::Status AtomicDirectory::Commit(OnExisting on_existing) {
     return CannotWriteError(
         Concat("cannot make folder ", Printable(path_, 400), "; it exists; remove or rename it"));
   }
-  // A file system without renameat2 answers EINVAL: then there is a moment with neither folder in place, and
-  // a process killed in it leaves both under temporary names.
+  // A file system without renameat2 answers EINVAL: then there is a moment with neither folder in place.
+  // Where a process is killed in it, the next one puts the old one back (PutBack).
   if (!exists || renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
-    const std::string old = temporary_ + "-old";
+    const std::string old = Concat(temporary_, kOld);
     if (exists && rename(path_.c_str(), old.c_str()) != 0) return CannotWrite(errno, "rename", path_);
     if (rename(temporary_.c_str(), path_.c_str()) != 0) {
       const int error = errno;
@@ -255,9 +278,13 @@ absl::Status AtomicDirectory::Commit(OnExisting on_existing) {
 
 absl::Status RemoveStaleTemporaries(const std::string& folder) {
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(folder));
+  RETURN_IF_ERROR(PutBack(folder, names));
   for (const std::string& name : names) {
     const std::optional<int64_t> tag = TagOfTemporary(name);
-    if (tag.has_value() && *tag != ProcessTag()) RETURN_IF_ERROR(RemoveTree(JoinPath(folder, name)));
+    if (!tag.has_value() || *tag == ProcessTag()) continue;
+    FileDescriptor lock;
+    const std::string path = JoinPath(folder, name);
+    if (LockFolder(path, &lock) != Lock::kHeld) RETURN_IF_ERROR(RemoveTree(path));
   }
   return absl::OkStatus();
 }

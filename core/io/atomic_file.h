@@ -92,7 +92,8 @@ class AtomicDirectory {
   FileDescriptor lock_;
 };
 
-// Removes what other, killed processes left in `folder`; only where no other process is writing.
+// Removes what other, killed processes left in `folder`, and puts back what they had moved out of the way;
+// only where no other process writes files (folders that others are filling stay).
 absl::Status RemoveStaleTemporaries(const std::string& folder);
 
 }  // namespace moebius

@@ -215,10 +215,10 @@ absl::StatusOr<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& pa
   }
   const std::string_view head = input.available();
   const bool gzip = IsGzip(head), zstd = IsZstd(head);
-  if (!head.empty() && !gzip && (EndsWith(path, ".gz") || EndsWith(path, ".dz"))) {
+  if (!gzip && (EndsWith(path, ".gz") || EndsWith(path, ".dz"))) {
     return DamagedError(Concat(Printable(path, 400), ": is not gzip data although its name says so"));
   }
-  if (!head.empty() && !zstd && EndsWith(path, ".zst")) {
+  if (!zstd && EndsWith(path, ".zst")) {
     return DamagedError(Concat(Printable(path, 400), ": is not zstd data although its name says so"));
   }
   std::unique_ptr<ByteSource> source;

@@ -30,7 +30,9 @@ absl::StatusOr<bool> LineReader::Fill() {
   }
   if (end_ == buffer_.size()) buffer_.resize(std::max(kBlockBytes, 2 * buffer_.size()));
   absl::StatusOr<size_t> n = source_->Read(std::span(buffer_).subspan(end_));
-  if (!n.ok()) return error_ = Annotate(n.status(), Concat("after line ", line_number_));
+  if (!n.ok()) {  // a line that is skipped has been told of, the one that is looked for has not
+    return error_ = Annotate(n.status(), Concat("after line ", line_number_ - (skipping_ ? 0 : 1)));
+  }
   end_ += *n;
   return *n > 0;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -105,10 +106,19 @@ class Walker {
     return FolderExists(path) ? Glob(path, rest) : absl::OkStatus();
   }
 
+  // What is no file (a pipe, a link to a folder) is left out; what may be one is not.
   absl::Status TakeFile(const std::string& path) {
-    std::error_code ignored;
-    if (fs::is_regular_file(path, ignored)) files_.push_back(path);
-    return absl::OkStatus();
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    if (fs::is_regular_file(status)) files_.push_back(path);
+    if (status.type() != fs::file_type::not_found) {
+      return status.type() == fs::file_type::none
+                 ? ErrnoError(error.value(), Concat("open ", Printable(path, 400)))
+                 : absl::OkStatus();
+    }
+    if (!fs::is_symlink(path, error)) return absl::OkStatus();  // a glob named it
+    return MissingError(
+        Concat(Printable(path, 400), ": is a link to nothing; fetch what it points to, or remove it"));
   }
 
   absl::Status ForEntries(
@@ -152,7 +162,7 @@ class TextFileReader : public DocumentReader {
   absl::StatusOr<bool> Next(Document* document) override {
     if (next_file_ == files_.size()) return false;
     const std::string& path = files_[next_file_++];
-    ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> bytes, OpenByteSource(path, kMaxDocumentBytes));
+    ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> bytes, OpenByteSource(path, kMaxDocumentBytes + 1));
     ASSIGN_OR_RETURN(document->text, ReadAll(*bytes));
     if (document->text.starts_with("\xEF\xBB\xBF")) document->text.erase(0, 3);
     document->name = Concat(source_, "/", path.substr(prefix_.size()));

@@ -61,6 +61,7 @@ class TrainingLoop {
   absl::Status Validate(MetricsRow* row);
   absl::Status CatchUpValidation();
   absl::Status Sample(std::vector<SampleRow>* rows);
+  absl::Status Save();
   absl::StatusOr<bool> ShouldStop();
   absl::Status Stopped() const;
   std::string WayBack() const;
@@ -148,6 +149,7 @@ absl::Status TrainingLoop::CatchUpValidation() {
                            return r.step == row.step && r.Get(row.values.front().first).has_value();
                          });
     if (rows.ok() && !written) status = outputs_->Write({}, row, false);
+    if (status.ok()) status = outputs_->Sync();
   }
   RETURN_IF_ERROR(mesh_.Agree(status));
   return saves_.SaveAgain();
@@ -211,8 +213,13 @@ absl::Status TrainingLoop::AfterStep(const StepReport& report) {
   if (!kept) return absl::OkStatus();
   if (MovesReference()) state().reference_step = m.step;
   if (saves_.IsBest() || MovesReference() || IsLast() || Due(r_.checkpoint().every_steps(), m.step))
-    RETURN_IF_ERROR(saves_.Save());
+    RETURN_IF_ERROR(Save());
   return MovesReference() ? StartSource() : absl::OkStatus();
+}
+
+absl::Status TrainingLoop::Save() {
+  RETURN_IF_ERROR(mesh_.Agree(leads() ? outputs_->Sync() : absl::OkStatus()));
+  return saves_.Save();
 }
 
 absl::Status TrainingLoop::StartSource() {
@@ -301,13 +308,13 @@ absl::Status TrainingLoop::RunSteps(const StepMaker& next) {
                                  m.grad_norm, "); ", WayBack())));
     }
     if (!report.stop.ok()) {
-      RETURN_IF_ERROR(saves_.Save());
+      RETURN_IF_ERROR(Save());
       return mesh_.Agree(report.stop);
     }
     if (IsLast() && !state().unvalidated) break;
     ASSIGN_OR_RETURN(const bool stop, ShouldStop());
     if (!stop) continue;
-    RETURN_IF_ERROR(saves_.Save());
+    RETURN_IF_ERROR(Save());
     return Stopped();
   }
   return absl::OkStatus();

@@ -209,6 +209,11 @@ absl::Status RunOutputs::Write(const StepMetrics& m, const MetricsRow& row, bool
   return loads_->Append(ExpertLoadLine(load));
 }
 
+absl::Status RunOutputs::Sync() {
+  RETURN_IF_ERROR(metrics_->Sync());
+  return loads_->Sync();
+}
+
 absl::Status RunOutputs::Finish() {
   progress_->Finish();
   RETURN_IF_ERROR(tensorboard_->Flush());

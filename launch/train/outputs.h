@@ -44,6 +44,8 @@ class RunOutputs {
   // The row of a step; validation adds to it before Write.
   MetricsRow RowOf(const StepMetrics& m, const TrainerState& state, double bits_per_nat) const;
   absl::Status Write(const StepMetrics& m, const MetricsRow& row, bool last);
+  // What was written has reached the disk: before a checkpoint does, whose rows a run that goes on has.
+  absl::Status Sync();
   void Update(const StepMetrics& m, const MetricsRow& row);
   // A line each of those that say most, and all of them in TensorBoard.
   absl::Status ShowSamples(const std::vector<SampleRow>& rows);

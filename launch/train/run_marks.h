@@ -11,8 +11,8 @@
 namespace moebius {
 
 // Notes in `run_folder` (teacher.sha256) which weights lie in `teacher`: by the manifest of a checkpoint,
-// else by config.json and the names and sizes of files. UsageError where a run that has a checkpoint began
-// with others.
+// else by config.json and the names, sizes and 64 places of the files. UsageError where a run that has a
+// checkpoint began with others.
 absl::Status MarkTeacher(const std::string& run_folder, const std::string& teacher);
 
 // Likewise (init.sha256) for the weights of init.from, which a run that has a checkpoint needs no more: where
@@ -23,8 +23,8 @@ absl::StatusOr<std::string> MarkInit(const std::string& run_folder, const std::s
 // `patterns` names (ExpandFiles of data/corpora); empty ones are left out.
 absl::Status MarkFiles(const std::string& run_folder, const std::vector<std::string>& patterns);
 
-// Likewise (data.sha256) for the token files of `texts`: by their sizes, their tokenizer, and tokens at 64
-// places.
+// Likewise (data.sha256) for the token files of `texts`: by their sizes, their tokenizer and their tokens; of
+// large files (TokenFile::kMaxCheckedBytes) by the tokens of 64 places and by what manifest.json lists.
 absl::Status MarkTexts(const std::string& run_folder, const Loader& texts);
 
 }  // namespace moebius

@@ -181,6 +181,19 @@ TEST(Loader, FillInTheMiddleNeedsItsTokens) {
   EXPECT_EQ(sequence.tokens[0], kFirstSpecialId + 1);
   EXPECT_EQ(std::count(sequence.tokens.begin(), sequence.tokens.end(), kFirstSpecialId + 2), 3);
   EXPECT_EQ(sequence.starts, (std::vector<int32_t>{0, 23, 46}));
+  // What is rearranged already would be twice.
+  auto writer = TokenFileWriter::Create(scratch.path("w.h5"), 300);
+  ASSERT_TRUE(writer.ok());
+  std::vector<int32_t> document(70, 5);
+  document[0] = kFirstSpecialId + 1;
+  ASSERT_TRUE((*writer)->AddDocument(document).ok());
+  ASSERT_TRUE(
+      (*writer)
+          ->Finish({.vocab_size = 300, .bytes = 70, .tokenizer_sha256 = "", .tokenizer_json = fim.json()})
+          .ok());
+  const LoaderOptions twice{.parts = {{scratch.path("w.h5")}}, .sequence_length = 20, .fim_rate = 0.1};
+  EXPECT_EQ(ExitCode(Loader::Open(twice).status()), kExitUsage);
+  EXPECT_NE(MessageOf(Loader::Open(twice).status()).find("rearranged already"), std::string::npos);
 }
 
 TEST(EvaluationPass, PredictsEveryTokenButTheFirstOnceWithTheTail) {

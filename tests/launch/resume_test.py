@@ -141,6 +141,22 @@ def main():
     longer = train("whole", "--set", "steps=63", "--set", "optimizer.decay_steps=0")
     check(longer.returncode == 0, f"more steps are accepted {longer.stderr.strip()}")
 
+    # Texts built anew with as many tokens, but others: two sentences have changed places.
+    sentences = open("text/1.txt").read().split("Sentence ")
+    sentences[50], sentences[51] = sentences[51], sentences[50]
+    os.rename("text", "text-0")
+    shutil.copytree("text-0", "text")
+    open("text/1.txt", "w").write("Sentence ".join(sentences))
+    os.rename("data", "data-0")
+    built = subprocess.run([moebius, "data", "build", "--text", "text", "--held-out", "text/3.txt", "--tokenizer",
+                            "data-0/tokenizer.json", "--out", "data"], capture_output=True, text=True)
+    tokens = [json.load(open(f"{folder}/manifest.json"))["outputs"]["train.h5"] for folder in ("data-0", "data")]
+    check(built.returncode == 0 and tokens[0]["bytes"] == tokens[1]["bytes"], f"built anew: {tokens} {built.stderr}")
+    other = train("whole", "--set", "steps=64", "--set", "optimizer.decay_steps=0")
+    check(other.returncode == 64 and "other tokens now" in other.stderr, f"texts built anew: {other.stderr.strip()}")
+    shutil.rmtree("data")
+    os.rename("data-0", "data")
+
     # A fork goes on from another run's state.
     forked = train("forked", "--set", "fork.from=whole", "--set", "fork.step=60", "--set", "steps=62")
     check(forked.returncode == 0 and metrics("forked")[0]["step"] == 61, f"a fork starts at step 61 {forked.stderr.strip()}")

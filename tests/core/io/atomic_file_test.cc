@@ -189,6 +189,38 @@ TEST(AtomicDirectory, RemovesWhatAKilledProcessLeftOfTheSameFolderAndNothingElse
   EXPECT_TRUE(FolderExists(scratch.path("out")));
 }
 
+// Where a file system cannot swap two folders, a kill may come when neither is in place.
+TEST(AtomicDirectory, WhatAKilledProcessHadMovedAwayIsPutBack) {
+  for (const bool again : {false, true}) {
+    const Scratch scratch;
+    ASSERT_TRUE(MakeDirs(scratch.path("d")).ok());
+    WriteRaw(scratch.path("d/a"), "good");
+    const int code = InChild([&] {
+      auto folder = AtomicDirectory::Create(scratch.path("d"));
+      if (!folder.ok()) return 1;
+      WriteRaw(folder->temporary_path() + "/a", "new");
+      if (rename(scratch.path("d").c_str(), (folder->temporary_path() + "-old").c_str()) != 0) return 2;
+      raise(SIGKILL);
+      return 0;
+    });
+    ASSERT_EQ(code, 128 + SIGKILL);
+    ASSERT_FALSE(FolderExists(scratch.path("d")));
+    const absl::Status status = again ? AtomicDirectory::Create(scratch.path("d")).status()
+                                      : RemoveStaleTemporaries(scratch.folder());
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(*ListTree(scratch.folder()), std::vector<std::string>{"d/a"});
+    EXPECT_EQ(ReadRaw(scratch.path("d/a")), "good");
+  }
+}
+
+TEST(AtomicDirectory, FoldersThatOthersAreFillingStay) {
+  const Scratch scratch;
+  auto folder = AtomicDirectory::Create(scratch.path("d"));
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  EXPECT_EQ(InChild([&] { return RemoveStaleTemporaries(scratch.folder()).ok() ? 0 : 1; }), 0);
+  EXPECT_TRUE(FolderExists(folder->temporary_path()));
+}
+
 TEST(AtomicDirectory, LeftoversOfKilledProcessesAreFoundAndRemoved) {
   const Scratch scratch;
   const int code = InChild([&] {

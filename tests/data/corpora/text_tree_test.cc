@@ -57,6 +57,18 @@ TEST_F(TextTreeTest, LinksToFilesAreFilesAndLinksToFoldersAreNotEntered) {
   EXPECT_EQ(Join(*ExpandFiles(folder_ + "/t/lo*/a.txt")), folder_ + "/t/loop/a.txt");
 }
 
+// What may be a text is not left out without a word.
+TEST_F(TextTreeTest, LinksToNothingAreNamed) {
+  Write("t/a.txt", "one");
+  fs::create_symlink("../gone.txt", folder_ + "/t/link.txt");
+  for (const char* pattern : {"/t", "/t/*.txt", "/t/**"}) {
+    const absl::Status status = ExpandFiles(folder_ + pattern).status();
+    EXPECT_EQ(ExitCode(status), kExitMissing) << pattern;
+    EXPECT_NE(status.message().find("t/link.txt: is a link to nothing"), std::string::npos) << status;
+  }
+  EXPECT_TRUE(ExpandFiles(folder_ + "/*/a.txt").ok()) << "a folder without that name is no error";
+}
+
 TEST_F(TextTreeTest, ABuildsOwnFolderIsNoSource) {
   Write("t/a.txt", "one");
   Write("t/out/train.h5", "\x89");

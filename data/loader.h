@@ -59,6 +59,7 @@ class Loader {
   int64_t sequence_length() const { return options_.sequence_length; }
   // Sequences of part k in one epoch, and how often its data have been used once `samples` samples are done.
   int64_t sequences(int64_t k) const { return plans_[k].size(); }
+  int64_t unused_tokens(int64_t k) const { return plans_[k].unused_tokens(); }  // in no sequence
   double epochs(int64_t k, int64_t samples) const;
   int64_t num_parts() const { return static_cast<int64_t>(views_.size()); }
   const TokenFile& file(int64_t k) const { return views_[k].file(); }

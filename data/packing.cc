@@ -70,6 +70,7 @@ SequencePlan::SequencePlan(Packing packing, std::span<const int64_t> document_st
   CHECK_GE(sequence_length, 1);
   if (packing == Packing::kContiguous) {
     size_ = num_tokens < 1 ? 0 : (num_tokens - 1) / sequence_length;
+    unused_ = size_ > 0 ? num_tokens - 1 - size_ * sequence_length : num_tokens;
   } else {
     PackDocuments(document_starts, num_tokens);
   }
@@ -89,7 +90,9 @@ void SequencePlan::PackDocuments(std::span<const int64_t> document_starts, int64
     if (end > begin) pieces.push_back({begin, end - begin});
   }
   std::vector<Bin> packed = BestFit(std::move(pieces), capacity);
+  for (const Bin& bin : packed) unused_ += capacity - bin.room;
   FillRoom(&packed);
+  unused_ -= std::ssize(packed) * capacity;
   std::move(packed.begin(), packed.end(), std::back_inserter(bins));
   std::sort(bins.begin(), bins.end(),
             [](const Bin& a, const Bin& b) { return a.segments[0].begin < b.segments[0].begin; });

@@ -27,6 +27,8 @@ class SequencePlan {
   // (num_tokens - 1) / sequence_length. What is left over at the end of the file waits for nobody: it is not
   // used.
   int64_t size() const { return size_; }
+  // So many; of documents at most, as a token that only began the rest of a cut one counts.
+  int64_t unused_tokens() const { return unused_; }
 
   // The segments of sequence i, in order; lengths sum to sequence_length + 1. Appends to *segments.
   void Segments(int64_t i, std::vector<Segment>* segments) const;
@@ -36,7 +38,7 @@ class SequencePlan {
 
   Packing packing_;
   int64_t sequence_length_;
-  int64_t size_ = 0;
+  int64_t size_ = 0, unused_ = 0;
   std::vector<Segment> segments_;       // kDocuments: of all sequences
   std::vector<int64_t> first_segment_;  // kDocuments: size() + 1 positions in segments_
 };

@@ -260,6 +260,7 @@ absl::Status TrainingLoop::Stopped() const {
 }
 
 absl::Status TrainingLoop::RunOnTexts() {
+  for (const std::string& line : DescribeTexts(*texts_.loader, SequencesOfRun(r_))) Print(line);
   RETURN_IF_ERROR(CatchUpValidation());
   const int64_t first_step = state().step + 1;
   int64_t next_sample = state().sequences;  // touched by the prefetcher's thread alone once it runs

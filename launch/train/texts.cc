@@ -1,5 +1,7 @@
 #include "launch/train/texts.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "core/base/strings.h"
@@ -31,6 +33,26 @@ absl::StatusOr<TrainingTexts> OpenTexts(const proto::Recipe& recipe, const Model
   RETURN_IF_ERROR(CheckSameTokenizer(file.info().tokenizer_json, file.path(), from));
   ASSIGN_OR_RETURN(texts.tokenizer, FindTokenizer(*texts.loader, from));
   return texts;
+}
+
+std::vector<std::string> DescribeTexts(const Loader& loader, double sequences) {
+  constexpr double kWorthAWarning = 0.05;
+  std::vector<std::string> lines;
+  for (int64_t k = 0; k < loader.num_parts(); ++k) {
+    const TokenFile& file = loader.file(k);
+    char epochs[32];
+    std::snprintf(epochs, sizeof epochs, "%.3g",
+                  loader.epochs(k, static_cast<int64_t>(std::min(sequences, 1e15))));
+    std::string line = Concat(file.path(), ": ", WithCommas(loader.sequences(k)), " sequences of ",
+                              loader.sequence_length(), ", ", epochs, " epochs in this run");
+    const int64_t unused = loader.unused_tokens(k);
+    if (static_cast<double>(unused) > kWorthAWarning * static_cast<double>(file.num_tokens())) {
+      line += Concat("; warning: ", WithCommas(unused), " of its ", WithCommas(file.num_tokens()),
+                     " tokens are in none of them; shorter sequences leave less over");
+    }
+    lines.push_back(std::move(line));
+  }
+  return lines;
 }
 
 }  // namespace moebius

@@ -3,6 +3,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "core/model/config.h"
 #include "data/loader.h"
@@ -24,5 +26,8 @@ struct TrainingTexts {
 
 // UsageError where texts, or the model folder that the run begins from, have different tokenizers.
 absl::StatusOr<TrainingTexts> OpenTexts(const proto::Recipe& recipe, const ModelConfig& config);
+
+// How often a run of so many sequences reads its texts, and what it never reads: a line for each part.
+std::vector<std::string> DescribeTexts(const Loader& loader, double sequences);
 
 }  // namespace moebius

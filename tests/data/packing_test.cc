@@ -92,7 +92,9 @@ TEST(SequencePlan, ContiguousSequencesShareTheirBoundaryToken) {
   const std::vector<int64_t> starts = {0, 7};
   const SequencePlan plan(Packing::kContiguous, starts, 21, 5);
   ASSERT_EQ(plan.size(), 4);  // tokens 0..20: 20 labels
+  EXPECT_EQ(plan.unused_tokens(), 0);
   EXPECT_EQ(SequencePlan(Packing::kContiguous, starts, 20, 5).size(), 3);
+  EXPECT_EQ(SequencePlan(Packing::kContiguous, starts, 20, 5).unused_tokens(), 4);
   const auto segments = SegmentsOf(plan, 3);
   ASSERT_EQ(segments.size(), 1u);
   EXPECT_EQ(segments[0].begin, 15);
@@ -140,6 +142,9 @@ TEST(SequencePlan, DocumentPackingFillsEverySequenceAndLosesLessThanOne) {
       ASSERT_EQ(total, length + 1);
     }
     EXPECT_LT(std::count(used.begin(), used.end(), 0), length + 1) << length;
+    // The rest of a cut document begins with a token that the slice before it has too.
+    EXPECT_GE(plan.unused_tokens(), std::count(used.begin(), used.end(), 0)) << length;
+    EXPECT_LT(plan.unused_tokens(), length + 1) << length;
     EXPECT_LE(*std::max_element(used.begin(), used.end()), 2);
     // Contiguous slices cut at nearly every boundary; packing does so for long documents and few others.
     int64_t unavoidable = 0;

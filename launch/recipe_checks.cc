@@ -109,8 +109,9 @@ class Checker {
     if (task == proto::PRETRAIN) return;
     if ((task == proto::GRPO || task == proto::REJECTION) && !asks) {
       Add("",
-          "problems is missing; task GRPO asks them and rewards the answers; add problems { kind: \"sort\" } "
-          "or problems { jsonl: \"FILE\" }");
+          Concat("problems is missing; task ", proto::Task_Name(task),
+                 " asks them and judges the answers; add problems { kind: \"sort\" } or problems { jsonl: "
+                 "\"FILE\" }"));
     }
     if ((task == proto::SFT || task == proto::DISTILL) && !asks && r_.sft().data().empty()) {
       Add("", Concat("sft.data is missing; task ", proto::Task_Name(task),
@@ -124,6 +125,27 @@ class Checker {
     }
     if (task == proto::DPO && r_.dpo().data().empty()) {
       Add("", "dpo.data is missing; task DPO learns from pairs of answers; add dpo { data: \"FILE.jsonl\" }");
+    }
+    const auto& problems = r_.problems();
+    const bool holds_none_out =
+        !problems.jsonl().empty() && problems.held_out() == 0 && problems.held_out_jsonl().empty();
+    if (holds_none_out && r_.evaluate().ByteSizeLong() > 0) {
+      Add("",
+          "evaluate is given and problems.held_out is 0; no problem is held out to ask; leave evaluate out, "
+          "raise "
+          "problems.held_out, or give problems.held_out_jsonl");
+    }
+    if (r_.rl().has_top_p() && r_.rl().top_p() == 0) {
+      Add("rl.top_p", "rl.top_p is 0; no token would be left; use 1 for all, or a low rl.temperature");
+    }
+    const std::string tag = Concat("<", r_.answer().answer_tag(), ">");
+    for (const auto& [where, begin] :
+         {std::pair(proto::Answer::TAGS, tag), std::pair(proto::Answer::BOXED, std::string("\\boxed"))}) {
+      if (r_.answer().where() != where || r_.open_answer().find(begin) == std::string::npos) continue;
+      Add("open_answer",
+          Concat("open_answer has ", begin, ", where answer.where ", proto::Answer::Where_Name(where),
+                 " looks for in what the model says behind it; no answer would be found; end ",
+                 "open_answer before it"));
     }
     const bool exact = task == proto::GRPO && r_.rl().rollout() == proto::Rl::EXACT;
     if (exact && r_.precision().compute() == proto::Precision::FP8) {

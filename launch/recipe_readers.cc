@@ -113,6 +113,8 @@ void AddAnswers(std::vector<FieldReaders>* out) {
   Add({"kl_coefficient", "kl_in_reward", "reference_refresh_steps"}, "rl.", "rl.kl", {kGiven}, out);
   Add({"entropy_guard"}, "rl.", "rl.entropy_floor", {kGiven}, out);
   Add({"part"}, "reward.", "task", {"GRPO"}, out);
+  Add({"judge_again"}, "reward.", "problems.jsonl_kind", {"CODE"}, out);
+  Add({"answer_tag"}, "answer.", "answer.where", {"TAGS"}, out);
   Add({"partial_credit"}, "reward.part.", "reward.part.name", {"format"}, out);
   Add({"script"}, "reward.part.", "reward.part.name", {"language"}, out);
   Add({"words"}, "reward.part.", "reward.part.name", {"repetition"}, out);

@@ -306,7 +306,8 @@ absl::StatusOr<StepMetrics> Trainer::Step(std::span<const GroupBatch> updates, i
   std::vector<StepMetrics> good, bad;
   for (const GroupBatch& batch : updates) {
     ASSIGN_OR_RETURN(StepMetrics m, ForwardBackward(batch));
-    for (const AnswerGroup& group : batch.groups) sum.tokens += group.Tokens();
+    // A group that only fills a rank's batch is work, and how many there are depends on the layout.
+    for (const AnswerGroup& group : batch.groups) sum.tokens += group.Predictions() > 0 ? group.Tokens() : 0;
     m.lr = sum.lr;
     sum.routes_given += m.routes_given;
     sum.routes_changed += m.routes_changed;

@@ -72,11 +72,12 @@ absl::StatusOr<PreferencePairs> ReadPreferencePairs(const std::string& path, con
     }
   }
   if (!out.pairs.empty()) return out;
-  return DamagedError(Concat(
-      path, ": no preference pair to learn from",
-      out.left_out > 0
-          ? Concat("; ", out.left_out, " are longer than batch.sequence_length ", max_length, "; raise it")
-          : std::string("; give it lines with prompt, chosen and rejected")));
+  if (out.left_out > 0) {
+    return UsageError(Concat(path, ": no preference pair to learn from; ", out.left_out,
+                             " are longer than batch.sequence_length ", max_length, "; raise it"));
+  }
+  return DamagedError(
+      Concat(path, ": no preference pair to learn from; give it lines with prompt, chosen and rejected"));
 }
 
 PairLoss ComputePairLoss(double beta, double label_smoothing, double chosen, double rejected) {

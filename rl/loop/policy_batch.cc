@@ -206,6 +206,8 @@ std::vector<double> PolicyBatch::Observe(const Part& part, int64_t first, int64_
   const int64_t begin = part.first_token[first];
   for (size_t i = 0; i < live.size(); ++i) {
     live[i] = -static_cast<double>(losses[i]);
+    const double proximal = part.first ? live[i] : part.proximal[begin + i];
+    sums_.mismatch_high = std::max(sums_.mismatch_high, std::abs(proximal - part.behaviour[begin + i]));
     if (!options_.exact || !part.first || !mismatch_.empty() || live[i] == part.behaviour[begin + i])
       continue;
     mismatch_ = Concat("token ", i, " of groups ", first, " to ", first + count - 1, ": sampled at ",
@@ -230,7 +232,6 @@ void PolicyBatch::Add(const PolicyLoss& loss, int64_t tokens) {
   sums_.clipped_high += static_cast<double>(loss.clipped_high);
   sums_.clipped_dual += static_cast<double>(loss.clipped_dual);
   sums_.ratio_high = std::max(sums_.ratio_high, loss.ratio_high);
-  sums_.mismatch_high = std::max(sums_.mismatch_high, loss.mismatch_high);
 }
 
 }  // namespace moebius

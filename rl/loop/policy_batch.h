@@ -31,7 +31,8 @@ struct PolicyOptions {
 struct PolicySums {
   double loss = 0, kl = 0, ratio = 0, tokens = 0;
   double clipped_low = 0, clipped_high = 0, clipped_dual = 0;
-  double ratio_high = 0, mismatch_high = 0;  // maxima
+  double ratio_high = 0;     // largest
+  double mismatch_high = 0;  // largest |proximal - behaviour|, of the whole vocabulary whatever was cut
 };
 
 class PolicyBatch {

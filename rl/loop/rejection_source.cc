@@ -105,9 +105,11 @@ absl::StatusOr<StepReport> RejectionSource::Step() {
       ++sampled;
       if (s.score.correct != 1.0) continue;
       ++right;
-      if (!s.finished || !Keeps(problem, s.text)) continue;
+      const std::string whole =
+          context_.codec.opening() + s.text;  // for a student whose prompts open nothing
+      if (!s.finished || !Keeps(problem, whole)) continue;
       ++kept;
-      if (kept_) status.Update(kept_->Append(LineOf(report.metrics.step, problem, s.text)));
+      if (kept_) status.Update(kept_->Append(LineOf(report.metrics.step, problem, whole)));
       if (std::ssize(report.samples) < context_.rl.show_samples()) {
         report.samples.push_back({.prompt = problem.messages.back().content,
                                   .text = s.text,

@@ -89,6 +89,19 @@ size_t FindLastIgnoringCase(std::string_view text, std::string_view lower) {
 
 }  // namespace
 
+Extracted ExtractBox(std::string_view text) {
+  const std::vector<Box> boxes = Boxes(text);
+  if (boxes.empty()) return {.where = "no box"};
+  size_t first = boxes.size() - 1;
+  while (first > 0 && Joins(text.substr(boxes[first - 1].end, boxes[first].begin - boxes[first - 1].end)))
+    --first;
+  std::string answer(boxes[first].inside);
+  for (size_t i = first + 1; i < boxes.size(); ++i) {
+    if (boxes[i].inside != boxes[i - 1].inside) answer += ", " + std::string(boxes[i].inside);  // said again
+  }
+  return {.found = true, .answer = std::move(answer), .where = "box"};
+}
+
 Extracted ExtractAnswer(std::string_view text) {
   constexpr std::string_view kThink = "</think>";
   if (const size_t at = text.rfind(kThink); at != std::string_view::npos)
@@ -104,18 +117,7 @@ Extracted ExtractAnswer(std::string_view text) {
       return {.found = true, .answer = std::string(inside), .where = "answer tag"};
     }
   }
-  const std::vector<Box> boxes = Boxes(text);
-  if (!boxes.empty()) {
-    size_t first = boxes.size() - 1;
-    while (first > 0 && Joins(text.substr(boxes[first - 1].end, boxes[first].begin - boxes[first - 1].end)))
-      --first;
-    std::string answer(boxes[first].inside);
-    for (size_t i = first + 1; i < boxes.size(); ++i) {
-      if (boxes[i].inside != boxes[i - 1].inside)
-        answer += ", " + std::string(boxes[i].inside);  // said again
-    }
-    return {.found = true, .answer = std::move(answer), .where = "box"};
-  }
+  if (Extracted box = ExtractBox(text); box.found) return box;
   for (std::string_view phrase : {"final answer is", "final answer:", "the answer is", "answer:"}) {
     const size_t at = FindLastIgnoringCase(text, phrase);
     if (at == std::string_view::npos) continue;

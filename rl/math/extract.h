@@ -17,4 +17,7 @@ struct Extracted {
 
 Extracted ExtractAnswer(std::string_view text);
 
+// The last \boxed{...} anywhere in `text`, those joined to it included; else not found.
+Extracted ExtractBox(std::string_view text);
+
 }  // namespace moebius::math

@@ -115,7 +115,6 @@ PolicyLoss ComputePolicyLoss(const PolicyObjective& o, const BatchTotals& totals
       out.gradient[t] += share * weight * term.slope;
       out.ratio += ratio;
       out.ratio_high = std::max(out.ratio_high, ratio);
-      out.mismatch_high = std::max(out.mismatch_high, std::abs(tokens.proximal[t] - tokens.behaviour[t]));
       if (tokens.reference.empty()) continue;
       const double x = tokens.live[t] - tokens.reference[t];
       const Term kl = KlTerm(o.kl, x);

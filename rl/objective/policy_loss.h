@@ -65,10 +65,10 @@ struct BatchTotals {
 
 // Sums, not means: parts of a batch add up.
 struct PolicyLoss {
-  double loss = 0;                                      // this part's share of the batch's loss
-  std::vector<double> gradient;                         // d loss / d live of every token
-  double kl = 0;                                        // sum over tokens of k3
-  double ratio = 0, ratio_high = 0, mismatch_high = 0;  // sum of r; largest r; largest |proximal - behaviour|
+  double loss = 0;                   // this part's share of the batch's loss
+  std::vector<double> gradient;      // d loss / d live of every token
+  double kl = 0;                     // sum over tokens of k3
+  double ratio = 0, ratio_high = 0;  // sum of r; largest r
   int64_t clipped_low = 0, clipped_high = 0,
           clipped_dual =
               0;  // tokens whose policy gradient a bound has removed; kCispo: whose weight it has changed

@@ -92,8 +92,8 @@ std::optional<AnswerForm::Found> AnswerForm::Find(std::string_view text) const {
       break;
     }
     case Where::kBoxed: {
-      const math::Extracted box = math::ExtractAnswer(text);
-      if (box.where != "box") return std::nullopt;
+      const math::Extracted box = math::ExtractBox(text);
+      if (!box.found) return std::nullopt;
       found.answer = Trimmed(box.answer);
       const std::string inside = Concat('{', box.answer, '}');
       if (const size_t at = text.rfind(inside); at != kNowhere)

@@ -236,7 +236,15 @@ absl::StatusOr<EncodedChat> PromptCodec::Example(const std::vector<ChatMessage>&
 
 std::string PromptCodec::AnswerText(std::span<const int32_t> ids) const {
   const auto stop = std::find_first_of(ids.begin(), ids.end(), stop_ids_.begin(), stop_ids_.end());
-  return tokenizer_->DecodeText(ids.first(stop - ids.begin()));
+  const auto unknown = [this](int32_t id) { return tokenizer_->TokenBytes(id).empty(); };
+  std::string text;
+  for (auto begin = ids.begin(); begin != stop;) {
+    const auto end = std::find_if(begin, stop, unknown);
+    text += tokenizer_->DecodeText({begin, end});
+    begin = end;
+    if (begin != stop) text += "\uFFFD", ++begin;
+  }
+  return text;
 }
 
 }  // namespace moebius

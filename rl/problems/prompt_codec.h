@@ -60,7 +60,7 @@ class PromptCodec {
   // What every prompt ends with for the answer to go on from: "<think>\n" in templates that open thoughts.
   const std::string& opening() const { return opening_; }
   // The text of sampled ids up to the first stop id, other special tokens included, without the
-  // opening. Bytes that are not UTF-8 are U+FFFD.
+  // opening. Bytes that are not UTF-8, and ids that no token has (models may have more rows), are U+FFFD.
   std::string AnswerText(std::span<const int32_t> ids) const;
 
  private:

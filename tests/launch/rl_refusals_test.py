@@ -67,7 +67,8 @@ def refuse_reinforcement():
            "rl.max_new is 3")
     refuse("a reward that nothing reads", MODEL + "task: REJECTION\n" + TOKENIZER + SORT + RL +
            'reward { part { name: "repetition" } }', 64, "reward.part", "GRPO")
-    refuse("a share above 1", GRPO + TOKENIZER + SORT + RL + "reward { judge_again: 1.5 }", 64, "judge_again")
+    refuse("a share above 1", GRPO + TOKENIZER + SORT.replace('kind: "sort" sort_length: 2', 'jsonl: "x" jsonl_kind: CODE') + RL +
+           "reward { judge_again: 1.5 }", 64, "judge_again", "1.5", "from 0 to 1")
     refuse("the same on two ranks", GRPO + TOKENIZER + SORT + "rl { group_size: 4 max_new: 10 }", 64,
            "batch.sequence_length 16", ranks=2)
     refuse("a symbol without a token", GRPO + 'tokenizer: "symbols:0123456789sort"\n' + SORT + RL, 64, "sort/", "=")
@@ -109,17 +110,18 @@ def refuse_reinforcement():
 def refuse_files():
     batch = "batch { sequences: 2 sequence_length: 64 }\n" + 'tokenizer: "bytes"\n' + RL
     jsonl = 'problems {{ jsonl: "{}" jsonl_kind: {} held_out: 0 }}\n'
+    grpo = MODEL + "task: GRPO\n"  # which holds nothing out to ask
     fine = {"prompt": "x", "answer": "1"}
-    refuse("no such file", GRPO + batch + jsonl.format("none.jsonl", "EXACT"), 66, "none.jsonl")
-    refuse("an empty file", GRPO + batch + jsonl.format(lines("empty.jsonl"), "EXACT"), 65, "empty.jsonl")
-    refuse("no answer", GRPO + batch + jsonl.format(lines("a.jsonl", fine, {"prompt": "y"}), "EXACT"), 65,
+    refuse("no such file", grpo + batch + jsonl.format("none.jsonl", "EXACT"), 66, "none.jsonl")
+    refuse("an empty file", grpo + batch + jsonl.format(lines("empty.jsonl"), "EXACT"), 65, "empty.jsonl")
+    refuse("no answer", grpo + batch + jsonl.format(lines("a.jsonl", fine, {"prompt": "y"}), "EXACT"), 65,
            "a.jsonl line 2", "answer")
-    refuse("no JSON", GRPO + batch + jsonl.format(lines("b.jsonl", fine, "{"), "MATH"), 65, "b.jsonl line 2")
-    refuse("dense where there is none", GRPO + batch + 'reward { part { name: "dense" } }\n' +
+    refuse("no JSON", grpo + batch + jsonl.format(lines("b.jsonl", fine, "{"), "MATH"), 65, "b.jsonl line 2")
+    refuse("dense where there is none", grpo + batch + 'reward { part { name: "dense" } }\n' +
            jsonl.format(lines("c.jsonl", fine), "EXACT"), 64, "dense")
     for what, tests in (("no test", {"kind": "stdin", "tests": []}), ("no list", {"kind": "stdin"}), ("an empty object", {}),
                         ("a list", []), ("an unknown kind", {"kind": "luck", "tests": [{"input": "", "output": ""}]})):
-        refuse(f"a program with {what}", GRPO + batch + jsonl.format(
+        refuse(f"a program with {what}", grpo + batch + jsonl.format(
             lines("code.jsonl", {"prompt": "x", "tests": tests}), "CODE"), 65, "code.jsonl line 1", "test")
     # Found in the file, not at the step that first asks it.
     one = batch.replace("sequences: 2", "sequences: 1")
@@ -127,7 +129,7 @@ def refuse_files():
     longer = lines("longer.jsonl", fine, {"prompt": "x", "answer": "1" * 80})
     last = GRPO.replace("evaluate { problems: 4 }", "evaluate { problems: 4 at_start: false }")
     for what, recipe, words in (
-            ("one prompt of many that is too long", GRPO + one + jsonl.format(long, "EXACT"),
+            ("one prompt of many that is too long", grpo + one + jsonl.format(long, "EXACT"),
              ("long.jsonl line 3", "batch.sequence_length 64")),
             ("one held-out prompt that is too long", last + one + 'problems { jsonl: "%s" jsonl_kind: EXACT '
              'held_out_jsonl: "long.jsonl" }\n' % lines("short.jsonl", {"prompt": "y", "answer": "1"}),
@@ -139,6 +141,11 @@ def refuse_files():
         refuse(what, recipe, 64, *words)
         rows = f"out{number}/metrics.jsonl"
         check(not os.path.exists(rows) or not open(rows).read(), f"{what}: before the first step")
+    refuse("to ask what nothing is held out of", GRPO + batch + jsonl.format("a.jsonl", "EXACT"), 64, "evaluate is given",
+           "problems.held_out is 0")
+    for opening, where in (("<answer>", "TAGS"), ("so \\\\boxed{", "BOXED")):
+        refuse(f"an opening with {opening}", GRPO + TOKENIZER + SORT + RL + f'open_answer: "{opening}" answer {{ where: {where} }}',
+               64, "open_answer has", where)
 
 
 def template_in_checkpoints():
@@ -192,7 +199,7 @@ def refuse_supervised():
     refuse("equal answers", dpo + 'dpo { data: "%s" }' % lines(
         "d1.jsonl", pair, {"prompt": "sort 21=", "chosen": "12", "rejected": "12"}), 65, "d1.jsonl line 2", "same")
     refuse("only long pairs", dpo + 'dpo { data: "%s" }' % lines(
-        "d2.jsonl", {"prompt": "sort 21=", "chosen": "1" * 40, "rejected": "2"}), 65, "d2.jsonl", "sequence_length")
+        "d2.jsonl", {"prompt": "sort 21=", "chosen": "1" * 40, "rejected": "2"}), 64, "d2.jsonl", "sequence_length")
 
 
 def refuse_distillation():

@@ -170,6 +170,7 @@ TEST(RejectionSourceTest, KeepsRightAnswersToLearnFrom) {
   for (const int64_t keep : {1, 2}) {
     SCOPED_TRACE(keep);
     TinyRunOptions o = SortTwo(TinyDense());
+    if (keep == 2) o.open_answer = " ";
     const absl::Status status = OnRanks({}, o, [&](TinyRun& on, int) -> absl::Status {
       SftSource sft(on.context(), on.problems(), on.scorer());
       RETURN_IF_ERROR(RunSteps(sft, 25).status());
@@ -182,6 +183,8 @@ TEST(RejectionSourceTest, KeepsRightAnswersToLearnFrom) {
       std::map<std::string, std::set<std::string>> seen;
       const auto count = [&](const std::vector<ChatMessage>& messages) {
         EXPECT_TRUE(seen[messages[0].content].insert(messages[1].content).second) << messages[0].content;
+        EXPECT_TRUE(messages[1].content.starts_with(o.open_answer))
+            << "what the prompt had opened is part of it";
         EXPECT_LE(std::ssize(seen[messages[0].content]), keep) << messages[0].content;
         return on.codec().Conversation(messages);
       };

@@ -86,7 +86,7 @@ TinyRun::TinyRun(World& world, const Layout& layout, const TinyRunOptions& optio
   train.rounding = options_.rounding;
   trainer_ = *Trainer::New(world, *backend_, *stream_, options_.model, model, layout, train);
   trainer_->InitializeWeights(options_.seed);
-  codec_ = *PromptCodec::Create(tokenizer_, {});
+  codec_ = *PromptCodec::Create(tokenizer_, {.open_answer = options_.open_answer});
   problems_ = *MakeProblemSet(options_.problems, TaskSplit::kTrain);
   held_out_ = *MakeProblemSet(options_.problems, TaskSplit::kHeldOut);
   const proto::Answer whole;

@@ -30,6 +30,7 @@ struct TinyRunOptions {
   int64_t microbatch_sequences = 0;
   RecomputePolicy recompute = {};
   Rounding rounding = Rounding::kNone;
+  std::string open_answer = {};
 };
 
 // Sort two digits, groups of eight, exact rollouts in fp32.

@@ -263,8 +263,8 @@ class ArgsParser {
       const bool few = count < verb_.min_positional;
       return UsageError(Concat(few ? "an argument is missing" : "unexpected argument",
                                few ? "" : " '" + Printable(parsed_.positional_[verb_.max_positional]) + "'",
-                               "; usage: moebius ", verb_.name, " ", verb_.usage, "; see moebius ",
-                               verb_.name, " --help"));
+                               "; usage: moebius ", verb_.name, verb_.usage.empty() ? "" : " ", verb_.usage,
+                               "; see moebius ", verb_.name, " --help"));
     }
     return std::move(parsed_);
   }

@@ -2,9 +2,14 @@
 # Bits per byte of the held-out text: of the model (the last validation of the run) and of general compressors.
 # Usage: launch/compare_compressors.sh DATA RUN   (DATA: folder with train.h5 and val.h5; RUN: run folder)
 set -euo pipefail
+case "${1:-}" in --help | -h) sed -n '2,3s/^# //p' "${BASH_SOURCE[0]}" && exit 0 ;; esac
+if [[ $# != 2 ]]; then
+  sed -n '3s/^# Usage: /error: usage: /p' "${BASH_SOURCE[0]}" >&2
+  exit 64
+fi
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 moebius=${MOEBIUS:-$here/build/cpu/launch/moebius}
-data=${1:?error: usage: compare_compressors.sh DATA RUN} run=${2:?error: usage: compare_compressors.sh DATA RUN}
+data=$1 run=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -128,6 +128,11 @@ bool IsTokenFile(const std::string& path) {
 }
 
 absl::Status PrintTokenFile(const std::string& path) {
+  if (FileName(path).starts_with("rollout-")) {
+    return UsageError(
+        Concat(path, ": is an archive of sampled answers (rl.archive_every_steps) and no token file; ",
+               "read it with h5py"));
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<TokenFile> file, TokenFile::Open(path));
   const TokenFileInfo& info = file->info();
   std::printf("%s\n  %-12s %s in %s documents, vocabulary %s\n", path.c_str(), "tokens",

@@ -52,7 +52,8 @@ std::vector<Flag> ModelFlags() {
 
 absl::StatusOr<std::string> VerifiedModelFolder(const std::string& path) {
   const std::string folder = ModelFolderOf(path);
-  if (FileExists(JoinPath(folder, "manifest.json"))) {
+  // The manifest of a data build is none of a model's.
+  if (FileExists(JoinPath(folder, "manifest.json")) && FileExists(JoinPath(folder, "config.json"))) {
     RETURN_IF_ERROR(VerifyCheckpoint(folder, CheckpointPart::kModel));
   }
   return folder;

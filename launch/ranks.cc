@@ -75,6 +75,7 @@ int Rank::Threads(int64_t asked) const {
   const int64_t threads = asked > 0 ? asked : machine.usable_cores;
   // mpirun gives each process cores of its own, unless it was told otherwise (or cores are short).
   const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (local == nullptr) local = std::getenv("MOEBIUS_LOCAL_SIZE");  // of launch/moebius-processes
   const bool shared = asked == 0 && local != nullptr && machine.usable_cores == machine.logical_cores;
   const int sharers = shared ? std::max(1, std::atoi(local)) : ranks_here;
   return static_cast<int>(std::max<int64_t>(1, threads / sharers));

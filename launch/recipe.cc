@@ -231,6 +231,10 @@ std::map<std::string, std::string> Recipe::Values() const {
   return values;
 }
 
+std::string Recipe::Where(const std::string& field) const {
+  return Concat(OriginPrefix(origins_, field), field, ": ");
+}
+
 absl::Status Recipe::CheckResumable(const Recipe& saved) const {
   // What nothing reads changes nothing.
   const auto values = [](proto::Recipe recipe) {

@@ -41,6 +41,9 @@ class Recipe {
   // are dropped; of the recipe's own they are a UsageError, as are sizes that the weights do not have.
   absl::Status FillModel(const proto::Model& model, const std::string& origin);
 
+  // "FILE:LINE: FIELD: " for messages about what a field names; "FIELD: " where nobody wrote it.
+  std::string Where(const std::string& field) const;
+
   // A folder that stands in for init.from, which ToText goes on naming.
   void ReadInitFrom(const std::string& folder);
   // Another vocabulary than FillModel has filled in.

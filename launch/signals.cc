@@ -14,6 +14,7 @@ namespace {
 // A handler has no arguments of ours: the state must be static (the one place where this project has any).
 std::atomic<int> first_signal{0};
 std::atomic<int> hard_signals{0};
+std::atomic<bool> reader_left{false};  // SIGPIPE has come
 std::atomic<bool> installed{false};
 static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
 
@@ -29,6 +30,7 @@ void Handle(int number) {
     [[maybe_unused]] const ssize_t ignored = write(STDERR_FILENO, kText, sizeof kText - 1);
     _exit(128 + number);
   }
+  if (number == SIGPIPE) reader_left = true;
   int none = 0;
   first_signal.compare_exchange_strong(none, number);
 }
@@ -39,6 +41,7 @@ StopSignals::StopSignals() {
   CHECK(!installed.exchange(true)) << "only one StopSignals at a time";
   first_signal = 0;
   hard_signals = 0;
+  reader_left = false;
   struct sigaction action = {};
   action.sa_handler = Handle;
   sigemptyset(&action.sa_mask);
@@ -53,7 +56,14 @@ StopSignals::StopSignals() {
 }
 
 StopSignals::~StopSignals() {
-  for (int i = 0; i < kNumSignals; ++i) sigaction(kSignals[i], &previous[i], nullptr);
+  for (int i = 0; i < kNumSignals; ++i) {
+    // What is said last has no reader either, and must not end the process by another code.
+    if (kSignals[i] == SIGPIPE && reader_left) {
+      signal(SIGPIPE, SIG_IGN);
+    } else {
+      sigaction(kSignals[i], &previous[i], nullptr);
+    }
+  }
   installed = false;
 }
 

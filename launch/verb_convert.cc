@@ -60,7 +60,8 @@ absl::Status Convert(const ParsedArgs& args, bool manifest) {
   ConvertOptions options{.dtype = std::nullopt, .manifest = manifest};
   if (args.Text("dtype") == "fp32") options.dtype = DType::kF32;
   if (args.Text("dtype") == "bf16") options.dtype = DType::kBF16;
-  if (FileExists(JoinPath(from, "manifest.json"))) RETURN_IF_ERROR(VerifyCheckpoint(from));
+  if (FileExists(JoinPath(from, "manifest.json")) && FileExists(JoinPath(from, "config.json")))
+    RETURN_IF_ERROR(VerifyCheckpoint(from));
   if (!manifest && args.On("average")) {
     ASSIGN_OR_RETURN(options.weights, AveragedWeights(from));
   }

@@ -249,8 +249,8 @@ std::vector<Verb> DataVerbs() {
                  PrintConfigFlag(),
                  ThreadsFlag()},
        .examples =
-           {"moebius data build --corpus austen --corpus bible --held-out austen/emma --out data/books",
-            "moebius data build recipes/quickstart.data.textproto --set vocab_size=8192 --out data/try"},
+           {"moebius data build --corpus austen --corpus bible --held-out austen/emma --out runs/books",
+            "moebius data build recipes/quickstart.data.textproto --set vocab_size=8192 --out runs/try"},
        .max_positional = 1,
        .details = "Documents are deduplicated by content and held out whole. The same recipe over the same "
                   "text is recognised: "
@@ -260,8 +260,8 @@ std::vector<Verb> DataVerbs() {
        .summary = "print the text of a token file",
        .usage = "FILE.h5",
        .flags = {},
-       .examples = {"moebius data text data/books/val.h5 | head",
-                    "moebius data text data/books/val.h5 | xz -9e | wc -c"},
+       .examples = {"moebius data text runs/books/val.h5 | head",
+                    "moebius data text runs/books/val.h5 | xz -9e | wc -c"},
        .min_positional = 1,
        .max_positional = 1,
        .run = RunDataText}};

@@ -102,6 +102,9 @@ absl::StatusOr<EvaluateOptions> ReadEvaluateOptions(const ParsedArgs& args) {
   EvaluateOptions options{
       .sampling = sampling, .samples = args.Integer("samples"), .max_batch = args.Integer("batch-size")};
   if (args.Given("max-new")) options.max_new = args.Integer("max-new");
+  if (args.Given("top-p") && options.sampling.temperature == 0) {
+    return UsageError("--top-p with --temperature 0, which always takes the likeliest token; leave one out");
+  }
   if (options.samples > 1 && options.sampling.temperature == 0) {
     return UsageError(Concat("--samples ", options.samples,
                              " with --temperature 0; all samples of a question "

@@ -25,6 +25,7 @@
 #include "optim/schedule.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"
+#include "rl/loop/policy_source.h"
 #include "rl/sandbox/sandbox.h"
 
 namespace moebius {
@@ -37,8 +38,23 @@ absl::StatusOr<Recipe> LoadRecipe(const ParsedArgs& args) {
   return Recipe::Load(args.positional()[0], sets);
 }
 
-absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config) {
+// What a run with this model would be refused for at its start. ranks 0: as many as the recipe's layout has.
+absl::Status CheckStart(const proto::Recipe& r, const ModelConfig& config, int64_t ranks) {
+  const proto::Parallel& p = r.parallel();
+  if (ranks == 0) ranks = p.pipeline() * p.expert() * std::max<int64_t>(1, p.data());
+  RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(ranks)).status());
+  if (r.fork().has_from()) {
+    const auto step = r.fork().has_step() ? std::optional<int64_t>(r.fork().step()) : std::nullopt;
+    RETURN_IF_ERROR(CheckpointToFork(r.fork().from(), step).status());
+  }
+  if (r.task() == proto::PRETRAIN) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckRl(r.rl(), config));
+  return r.task() == proto::GRPO ? CheckPolicy(r.rl()) : absl::OkStatus();
+}
+
+absl::Status PrintPlan(const Recipe& recipe, const ModelConfig& config, int64_t ranks) {
   const proto::Recipe& r = recipe.proto();
+  RETURN_IF_ERROR(CheckStart(r, config, ranks));
   SoloWorld world;
   absl::StatusOr<std::unique_ptr<Backend>> backend =
       MakeBackend(DeviceOf(r, *world, static_cast<int>(r.threads())));
@@ -246,8 +262,8 @@ absl::StatusOr<Recipe> LoadStage(const Recipe& pipeline, const std::string& reci
 }
 
 // Of each stage whose model is known before the others have run.
-absl::Status PrintStagePlans(const Recipe& pipeline, const std::string& recipe_path,
-                             const std::string& path) {
+absl::Status PrintStagePlans(const Recipe& pipeline, const std::string& recipe_path, const std::string& path,
+                             int64_t ranks) {
   const proto::Recipe& r = pipeline.proto();
   for (int i = 0; i < r.stage_size(); ++i) {
     ASSIGN_OR_RETURN(Recipe recipe, LoadStage(pipeline, recipe_path, path, i));
@@ -259,7 +275,7 @@ absl::Status PrintStagePlans(const Recipe& pipeline, const std::string& recipe_p
       continue;
     }
     ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
-    RETURN_IF_ERROR(PrintPlan(recipe, config));
+    RETURN_IF_ERROR(Annotate(PrintPlan(recipe, config, ranks), Concat("stage ", r.stage(i).name())));
   }
   return absl::OkStatus();
 }
@@ -363,13 +379,12 @@ absl::Status RunTrain(const ParsedArgs& args) {
   options.hang_limit_s = r.parallel().hang_limit_s();
   const std::string path = FolderOf(recipe, args);
   if (plans) {
-    if (args.Given("ranks") && r.task() != proto::PIPELINE)
-      RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(args.Integer("ranks"))).status());
+    const int64_t ranks = args.Given("ranks") ? args.Integer("ranks") : 0;
     options.ranks = 1;  // one measures and prints, under MPI too
     return RunAsRanks(options, [&, &recipe = recipe, &config = config](Rank& rank) -> absl::Status {
       if (rank.world.rank() != 0) return absl::OkStatus();
-      return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path)
-                                         : PrintPlan(recipe, config);
+      return r.task() == proto::PIPELINE ? PrintStagePlans(recipe, args.positional()[0], path, ranks)
+                                         : PrintPlan(recipe, config, ranks);
     });
   }
   if (const absl::Status kind = CheckFolderKind(r, path); !kind.ok()) return RefuseOnAllRanks(options, kind);

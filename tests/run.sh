@@ -2,6 +2,7 @@
 # Installs packages, builds preset cpu and runs every test that this machine can run; ends with ctest's summary.
 # Usage: tests/run.sh [CTEST ARGUMENTS], for example tests/run.sh -L fast
 set -euo pipefail
+case "${1:-}" in --help | -h) sed -n '2,3s/^# //p' "${BASH_SOURCE[0]}" && exit 0 ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 echo "== packages"

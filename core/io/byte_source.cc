@@ -203,7 +203,7 @@ bool EndsWith(std::string_view text, std::string_view end) { return text.ends_wi
 
 absl::StatusOr<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path, int64_t max_bytes) {
   if (FolderExists(path)) {
-    return DamagedError(Concat("open ", Printable(path, 400), ": is a folder; a file is needed"));
+    return MissingError(Concat("open ", Printable(path, 400), ": is a folder; a file is needed"));
   }
   // Standard input may be a socket, or another user's pipe, which cannot be opened by name.
   FileDescriptor fd(path == "/dev/stdin" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)

@@ -34,7 +34,7 @@ absl::StatusOr<FileDescriptor> OpenForRead(const std::string& path, struct stat*
   FileDescriptor file(fd);
   if (fstat(fd, info) != 0) return ErrnoError(errno, Quoted("stat", path));
   if (S_ISDIR(info->st_mode)) {
-    return DamagedError(Concat(Quoted("open", path), ": is a folder; a file is needed"));
+    return MissingError(Concat(Quoted("open", path), ": is a folder; a file is needed"));
   }
   return file;
 }

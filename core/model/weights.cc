@@ -113,6 +113,10 @@ absl::Status CheckTied(const std::string& folder, const SafetensorsFolder& files
 absl::StatusOr<ModelConfig> LoadConfig(const std::string& folder) {
   const std::string path = JoinPath(folder, "config.json");
   if (!FileExists(path)) {
+    if (FileExists(folder) && folder.ends_with(".gguf")) {
+      return MissingError(
+          Concat(folder, ": is a file; make it a model's folder first: moebius import ", folder, " OUT"));
+    }
     return MissingError(
         Concat(folder, FolderExists(folder) ? " has no config.json" : ": " + WhyAbsent(folder),
                "; a model is a Hugging Face folder or a checkpoint of a run that has saved one; check the "

@@ -52,7 +52,8 @@ std::string DescribePlan(const proto::Recipe& r, const ModelConfig& config, cons
   if (!peak.ok() && !several)
     out += Concat("\nnote         one rank alone is refused: ", std::string(peak.status().message()));
   if (peak_flops > 0) {
-    out += Concat("\ntime         about ", HumanSeconds(seconds), " at half of this machine's measured ",
+    out += Concat("\ntime         ", r.task() == proto::PRETRAIN ? "about " : "at most about ",
+                  HumanSeconds(seconds), " at half of this machine's measured ",
                   static_cast<int64_t>(peak_flops / 1e9), " GFLOP/s");
   }
   out += Concat("\nbackend      ", backend.Name(), ", computing in ", ComputeText(r, act), "\n");

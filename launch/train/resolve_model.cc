@@ -63,7 +63,12 @@ absl::Status FillEndsOfTexts(Recipe& recipe) {
 absl::StatusOr<ModelConfig> ModelOf(Recipe& recipe) {
   const bool begins = !recipe.proto().init().has_from() || recipe.proto().init().random();
   if (recipe.proto().init().has_from()) {
-    ASSIGN_OR_RETURN(const ModelConfig from, LoadConfig(recipe.proto().init().from()));
+    const absl::StatusOr<ModelConfig> found = LoadConfig(recipe.proto().init().from());
+    if (ExitCode(found.status()) == kExitMissing) {
+      return MissingError(Concat(recipe.Where("init.from"), found.status().message(),
+                                 "; the recipe's first lines may say how it is made"));
+    }
+    ASSIGN_OR_RETURN(const ModelConfig from, found);
     proto::Model model;
     ConfigToProto(from, &model);
     if (recipe.proto().init().random()) {  // it ends texts as its own tokenizer does

@@ -51,6 +51,10 @@ def check_data_is_inspected():
         expect(code == 0, f"data build: {code} {err!r}")
         code, out, err = run("inspect", data)
         expect(code == 0 and "train.h5" in out and "15 bytes" in out, f"inspect of a data folder: {code} {out!r} {err!r}")
+        code, _, err = run("generate", data, "--prompt", "It")
+        expect(code == 66 and "has no config.json" in err, f"a data folder as a model: {code} {err!r}")
+        code, _, err = run("score", data, "--tokens", folder)
+        expect(code == 66, f"a folder for a file: {code} {err!r}")
 
 
 def check_unknown_words():
@@ -70,6 +74,19 @@ def check_pipelines_have_no_model_of_their_own():
     for words in (("plan",), ("verify",), ("bench", "train"), ("inspect",)):
         code, _, err = run(*words, str(RECIPES / "rl" / "sort.textproto"))
         expect(code == 64 and "PIPELINE" in err and "sort_grpo.textproto" in err, f"{words} of a pipeline: {code} {err!r}")
+
+
+def check_plans_are_refused_as_runs_are():
+    for recipe, sets, code, part in (
+            ("rl/sort.textproto", ("--ranks", "3"), 64, "stage sft: the layout does not fit"),
+            ("rl/sort_sft.textproto", ("--ranks", "3"), 64, "the layout does not fit"),
+            ("rl/sort3_dense_reward.textproto", ("--set", "rl.drafts=true"), 64, "rl.drafts is true"),
+            ("rl/sort3_dense_reward.textproto", ("--set", "rl.routing_replay=ROLLOUT"), 64, "rl.routing_replay"),
+            ("quickstart.textproto", ("--set", "parallel.schedule=none.txt"), 66, "none.txt"),
+            ("quickstart.textproto", ("--set", 'fork={from: "none" step: 5}'), 66, "none"),
+            ("rl/sort_grpo.textproto", ("--set", "init.from=none"), 66, "--set init.from=none: init.from: none")):
+        got, _, err = run("train", str(RECIPES / recipe), "--dry-run", *sets)
+        expect(got == code and part in err, f"--dry-run of {recipe} {sets}: {got} {err!r}")
 
 
 def check_contradictions():

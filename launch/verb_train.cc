@@ -38,11 +38,11 @@ absl::StatusOr<Recipe> LoadRecipe(const ParsedArgs& args) {
   return Recipe::Load(args.positional()[0], sets);
 }
 
-// What a run with this model would be refused for at its start. ranks 0: as many as the recipe's layout has.
+// What a run with this model would be refused for at its start. ranks 0: not known yet.
 absl::Status CheckStart(const proto::Recipe& r, const ModelConfig& config, int64_t ranks) {
-  const proto::Parallel& p = r.parallel();
-  if (ranks == 0) ranks = p.pipeline() * p.expert() * std::max<int64_t>(1, p.data());
-  RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(ranks)).status());
+  if (ranks > 0) RETURN_IF_ERROR(LayoutOf(r, config, static_cast<int>(ranks)).status());
+  if (const std::string& file = r.parallel().schedule(); file.ends_with(".txt"))
+    RETURN_IF_ERROR(Annotate(ReadFile(file).status(), "parallel.schedule"));
   if (r.fork().has_from()) {
     const auto step = r.fork().has_step() ? std::optional<int64_t>(r.fork().step()) : std::nullopt;
     RETURN_IF_ERROR(CheckpointToFork(r.fork().from(), step).status());

@@ -210,6 +210,7 @@ for name in names:
 check_data_is_inspected()
 check_unknown_words()
 check_pipelines_have_no_model_of_their_own()
+check_plans_are_refused_as_runs_are()
 check_contradictions()
 check_a_few_steps_can_be_timed()
 check_plans_say_what_is_fp8()

@@ -306,7 +306,7 @@ class Override {
       std::vector<std::string> names;
       for (int i = 0; i < field->enum_type()->value_count(); ++i)
         names.push_back(field->enum_type()->value(i)->name());
-      const std::string nearest = names.size() > 2 ? Nearest(upper, names) : "";  // of two: GPU is no CPU
+      const std::string nearest = upper.size() > 3 ? Nearest(upper, names) : "";  // GPU is no CPU
       return Fail(
           Concat(nearest.empty() ? "" : "did you mean " + nearest + "? ", at_, " is one of ", Join(names)),
           "correct the value");

@@ -29,7 +29,7 @@ TEST(File, ReadsWholeFilesUpToALimit) {
   EXPECT_EQ(ExitCode(ReadFile(scratch.path("a"), content.size() - 1).status()), kExitDamaged);
   EXPECT_EQ(ExitCode(ReadFile("/dev/zero", 1000).status()), kExitDamaged);
   EXPECT_EQ(ExitCode(ReadFile(scratch.path("gone")).status()), kExitMissing);
-  EXPECT_EQ(ExitCode(ReadFile(scratch.folder()).status()), kExitDamaged);
+  EXPECT_EQ(ExitCode(ReadFile(scratch.folder()).status()), kExitMissing);
 }
 
 TEST(File, WhyAPathIsAbsentIsSaid) {

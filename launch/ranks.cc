@@ -14,6 +14,7 @@
 #include "core/base/strings.h"
 #include "core/io/hash.h"
 #include "launch/environment.h"
+#include "launch/train/host_talk.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/process_job.h"
 #include "parallel/comm/solo_world.h"
@@ -81,9 +82,9 @@ int Rank::Threads(int64_t asked) const {
   return static_cast<int>(std::max<int64_t>(1, threads / sharers));
 }
 
-absl::Status CheckSameEverywhere(const std::string& job, World& world, Stream& stream) {
+absl::Status CheckSameEverywhere(const std::string& job, const World& world, HostTalk& talk) {
   const std::string mine = Concat(Sha256Hex(job), " ", ReadEnvironment().commit);
-  ASSIGN_OR_RETURN(const std::vector<std::string> all, GatherText(world.all(), stream, mine));
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, talk.Gather(mine));
   for (int r = 1; r < world.size(); ++r) {
     if (all[r] == all[0]) continue;
     const bool jobs = all[r].substr(0, all[r].find(' ')) != all[0].substr(0, all[0].find(' '));
@@ -141,9 +142,8 @@ absl::Status RunProcessRank(const RankOptions& options, const std::function<absl
       std::fflush(nullptr);
       process->Exit(ExitCode(status) == 0 ? kExitInternal : ExitCode(status));
     }
-    const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
-    const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
-    RETURN_IF_ERROR(world->Close(*stream));
+    HostTalk talk(*world);
+    RETURN_IF_ERROR(world->Close(talk.stream()));
   }
   process->Finalize();
   // One rank speaks for all.
@@ -155,11 +155,7 @@ absl::Status RunProcessRank(const RankOptions& options, const std::function<absl
 
 absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& status) {
   if (!ProcessJob::Launched()) return status;
-  return RunAsRanks(options, [&](Rank& rank) {
-    const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
-    const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
-    return Agree(rank.world.all(), *stream, status);
-  });
+  return RunAsRanks(options, [&](Rank& rank) { return HostTalk(rank.world).Agree(status); });
 }
 
 absl::Status RunAsRanks(const RankOptions& options, const std::function<absl::Status(Rank&)>& body) {

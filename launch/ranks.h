@@ -41,6 +41,8 @@ class Watchdog {
   std::thread thread_;
 };
 
+class HostTalk;
+
 struct Rank {
   World& world;
   Watchdog& watchdog;
@@ -61,7 +63,7 @@ absl::Status RefuseOnAllRanks(const RankOptions& options, const absl::Status& st
 
 // Ranks that do other jobs, or run other programs, would compute nonsense or hang: UsageError where `job` (a
 // recipe's text and what else decides it) or the build is not rank 0's.
-absl::Status CheckSameEverywhere(const std::string& job, World& world, Stream& stream);
+absl::Status CheckSameEverywhere(const std::string& job, const World& world, HostTalk& talk);
 
 // Whether all ranks leave `body` with this status at the same place, with nothing under way between them:
 // OK, StoppedError, and bad numbers that they have agreed on.

@@ -18,12 +18,12 @@
 #include "launch/run_folder.h"
 #include "launch/stages.h"
 #include "launch/train/dry_run.h"
+#include "launch/train/host_talk.h"
 #include "launch/train/loop.h"
 #include "launch/train/resolve_model.h"
 #include "launch/train/settings.h"
 #include "launch/train/setup.h"
 #include "optim/schedule.h"
-#include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"
 #include "rl/loop/policy_source.h"
 #include "rl/sandbox/sandbox.h"
@@ -144,12 +144,11 @@ absl::Status CheckTimeline(const std::string& timeline) {
 absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
                        const StopSignals& signals, const LoopOptions& options, Rank& rank) {
   World& world = rank.world;
-  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
-  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
+  HostTalk talk(world);
   absl::Status fits = LayoutOf(recipe.proto(), config, world.size()).status();
   fits.Update(CheckTextsExist(recipe.proto()));
-  RETURN_IF_ERROR(Agree(world.all(), *stream, fits));
-  RETURN_IF_ERROR(Agree(world.all(), *stream, CheckSameEverywhere(recipe.ToText(), world, *stream)));
+  RETURN_IF_ERROR(talk.Agree(fits));
+  RETURN_IF_ERROR(talk.Agree(CheckSameEverywhere(recipe.ToText(), world, talk)));
   std::optional<RunFolder> folder;
   absl::Status status;
   if (world.rank() == 0) {
@@ -160,7 +159,7 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
       if (opened.ok()) folder.emplace(std::move(*opened));
     }
   }
-  status = Agree(world.all(), *stream, status);
+  status = talk.Agree(status);
   if (status.ok()) status = TrainInFolder(recipe, config, path, folder, signals, options, rank);
   if (folder) folder->DiscardIfUnused();
   RETURN_IF_ERROR(status);

@@ -12,13 +12,13 @@
 #include "launch/ranks.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/host_talk.h"
 #include "launch/train/resolve_model.h"
 #include "launch/train/settings.h"
 #include "launch/verify_layouts.h"
 #include "launch/verify_report.h"
 #include "optim/shrink.h"
 #include "optim/verify.h"
-#include "parallel/comm/agree.h"
 #include "parallel/comm/process_job.h"
 
 namespace moebius {
@@ -102,8 +102,7 @@ absl::Status VerifyHere(Job& job) {
 absl::Status VerifyRank(Job& job, Rank& rank) {
   World& world = rank.world;
   const bool leads = world.rank() == 0;
-  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
-  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
+  HostTalk talk(world);
   WorldGuard guard(&world);
   VerifyReport report(job.config, job.json);
   LayoutResult reference;
@@ -117,9 +116,8 @@ absl::Status VerifyRank(Job& job, Rank& rank) {
     if (run.ok()) reference = std::move(*run);
     if (status.ok()) report.Begin(job.model, job.shrunk, reference, alone.Seconds());
   }
-  RETURN_IF_ERROR(Agree(world.all(), *stream, status));
-  ASSIGN_OR_RETURN(const std::vector<std::string> seeds,
-                   GatherText(world.all(), *stream, Concat(job.config.seed)));
+  RETURN_IF_ERROR(talk.Agree(status));
+  ASSIGN_OR_RETURN(const std::vector<std::string> seeds, talk.Gather(Concat(job.config.seed)));
   rank.watchdog.Suspend(false);
   job.config.seed = std::strtoull(seeds[0].c_str(), nullptr, 10);
   for (const Layout& layout : job.layouts) {
@@ -131,7 +129,7 @@ absl::Status VerifyRank(Job& job, Rank& rank) {
     RETURN_IF_ERROR(result.status());
     if (leads) report.Add(layout, *result, reference, watch.Seconds());
   }
-  const absl::Status verdict = Agree(world.all(), *stream, leads ? report.End() : absl::OkStatus());
+  const absl::Status verdict = talk.Agree(leads ? report.End() : absl::OkStatus());
   guard.Dismiss();
   return verdict;
 }
@@ -168,12 +166,11 @@ absl::Status RunVerifyJob(const ParsedArgs& args, const Recipe& recipe, const Mo
   if (mpi) {
     return RunAsRanks(options, [&](Rank& rank) -> absl::Status {
       absl::StatusOr<Job> job = make(rank.world.size());
-      const std::unique_ptr<Backend> backend = MakeCpuBackend({.threads = 1});
-      const std::unique_ptr<Stream> stream = backend->NewStream(StreamKind::kExchange);
-      RETURN_IF_ERROR(Agree(rank.world.all(), *stream, job.status()));
+      HostTalk talk(rank.world);
+      RETURN_IF_ERROR(talk.Agree(job.status()));
       std::string text = Concat(recipe.ToText(), args.Integer("steps"));
       for (const Layout& layout : job->layouts) text += ToText(layout);
-      RETURN_IF_ERROR(Agree(rank.world.all(), *stream, CheckSameEverywhere(text, rank.world, *stream)));
+      RETURN_IF_ERROR(talk.Agree(CheckSameEverywhere(text, rank.world, talk)));
       return VerifyRank(*job, rank);
     });
   }

@@ -12,9 +12,9 @@
 #include "core/model/score.h"
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/host_talk.h"
 #include "launch/train/settings.h"
 #include "launch/train/validation.h"
-#include "parallel/comm/agree.h"
 #include "parallel/comm/solo_world.h"
 #include "parallel/pipeline/simulate.h"
 #include "parallel/stages.h"
@@ -290,14 +290,13 @@ absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& co
   const int rank = world.rank();
   const absl::StatusOr<RankState> state =
       StateOf(recipe, config, layout, CoordinatesOf(layout, rank).pipeline, ComputeOf(recipe, backend));
-  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
-  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
-  RETURN_IF_ERROR(Agree(world.all(), *stream, state.status()));
+  HostTalk talk(world);
+  RETURN_IF_ERROR(talk.Agree(state.status()));
   const std::string memory = MemoryOf(rank, recipe);
   // The same for all, and it takes a while.
   const double mine = rank == 0 ? ActivationsOf(recipe, config, layout, backend) : 0;
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
-                   GatherText(world.all(), *stream, Concat(mine, " ", memory, "\n", state->bytes)));
+                   talk.Gather(Concat(mine, " ", memory, "\n", state->bytes)));
   const double activations = std::strtod(told[0].c_str(), nullptr);
   double needed = 0;
   int sharing = 0;
@@ -309,18 +308,16 @@ absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& co
     ++sharing;
   }
   const auto free = static_cast<double>(backend.free_bytes());
-  if (free == 0 || needed <= free) return Agree(world.all(), *stream, absl::OkStatus());  // 0: not known
+  if (free == 0 || needed <= free) return talk.Agree(absl::OkStatus());  // 0: not known
   const std::string whose =
       sharing == 1 ? Concat("rank ", rank, " of ", ToText(layout), " needs ")
                    : Concat("the ", sharing, " ranks of one machine (", ToText(layout), " in all) need ");
-  return Agree(
-      world.all(), *stream,
-      UnavailableError(Concat(whose, HumanBytes(needed), " for weights, gradients and moments",
-                              activations > 0 ? ", activations included, " : " alone, ", backend.Name(),
-                              " has ", HumanBytes(free), " free; ",
-                              activations > 0 ? "set batch.microbatch_sequences lower, " : "set ",
-                              "optimizer { moments: BF16 }, or use more ",
-                              sharing == 1 ? "ranks (parallel.pipeline, parallel.expert)" : "machines")));
+  return talk.Agree(UnavailableError(
+      Concat(whose, HumanBytes(needed), " for weights, gradients and moments",
+             activations > 0 ? ", activations included, " : " alone, ", backend.Name(), " has ",
+             HumanBytes(free), " free; ", activations > 0 ? "set batch.microbatch_sequences lower, " : "set ",
+             "optimizer { moments: BF16 }, or use more ",
+             sharing == 1 ? "ranks (parallel.pipeline, parallel.expert)" : "machines")));
 }
 
 }  // namespace moebius

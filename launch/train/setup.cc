@@ -10,20 +10,19 @@
 #include "core/io/file.h"
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/host_talk.h"
 #include "launch/train/memory.h"
 #include "launch/train/settings.h"
 #include "launch/train/sources.h"
 #include "optim/checkpoint.h"
-#include "parallel/comm/agree.h"
 #include "parallel/node_map.h"
 
 namespace moebius {
 
 absl::Status AgreeOnCompute(World& world, DType act) {
   if (world.size() == 1) return absl::OkStatus();
-  const std::unique_ptr<Backend> talker = MakeCpuBackend({.threads = 1});
-  const std::unique_ptr<Stream> stream = talker->NewStream(StreamKind::kExchange);
-  ASSIGN_OR_RETURN(const std::vector<std::string> told, GatherText(world.all(), *stream, Concat(act)));
+  HostTalk talk(world);
+  ASSIGN_OR_RETURN(const std::vector<std::string> told, talk.Gather(Concat(act)));
   absl::Status status;
   for (int r = 1; r < world.size() && status.ok(); ++r) {
     if (told[r] == told[0]) continue;
@@ -31,7 +30,7 @@ absl::Status AgreeOnCompute(World& world, DType act) {
         UnavailableError(Concat("precision.compute is AUTO, which is ", told[0], " on rank 0 and ", told[r],
                                 " on rank ", r, ", whose processors differ; set precision.compute for all"));
   }
-  return Agree(world.all(), *stream, status);
+  return talk.Agree(status);
 }
 
 absl::StatusOr<Training> BuildTraining(const proto::Recipe& recipe, const ModelConfig& config, World& world,

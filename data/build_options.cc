@@ -76,9 +76,8 @@ absl::StatusOr<DocumentSetOptions> DocumentSetOptionsFrom(const proto::DataBuild
   options.leave_out = recipe.out();
   if (recipe.source_size() == 0) {
     return UsageError(
-        "source: no text is named; give --corpus austen, --text FOLDER or --jsonl FILE, or, in a recipe, "
-        "source { "
-        "corpus: \"austen\" }, source { text: \"FOLDER\" } or source { jsonl: \"FILE\" }");
+        "source: no text is named; give --corpus austen, --text FOLDER or --jsonl FILE, or in a recipe "
+        "source { corpus: \"austen\" }, source { text: \"FOLDER\" } or source { jsonl: \"FILE\" }");
   }
   std::set<std::string> names;
   for (int i = 0; i < recipe.source_size(); ++i) {

@@ -132,8 +132,7 @@ class Checker {
     if (holds_none_out && r_.evaluate().ByteSizeLong() > 0) {
       Add("",
           "evaluate is given and problems.held_out is 0; no problem is held out to ask; leave evaluate out, "
-          "raise "
-          "problems.held_out, or give problems.held_out_jsonl");
+          "raise problems.held_out, or give problems.held_out_jsonl");
     }
     if (r_.rl().has_top_p() && r_.rl().top_p() == 0) {
       Add("rl.top_p", "rl.top_p is 0; no token would be left; use 1 for all, or a low rl.temperature");

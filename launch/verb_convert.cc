@@ -21,9 +21,8 @@ Flag DTypeFlag() {
           .placeholder = "TYPE",
           .fallback = "keep",
           .help =
-              "type of the written weights; keep: as stored; F16, FP8 and quantised GGUF become fp32, which "
-              "loses "
-              "nothing",
+              "type of the written weights; keep: as stored; F16, FP8 and quantised GGUF become fp32, "
+              "which loses nothing",
           .choices = {"keep", "fp32", "bf16"}};
 }
 

@@ -59,8 +59,7 @@ void VerifyReport::Begin(const ModelConfig& from, const ShrunkModel& shrunk, con
                   : "");
   std::printf(
       "bounds     gradients of step 1: %.0e of the tensor's norm; expert counts and selection biases: "
-      "equal; "
-      "losses of all steps: %.0e\n\n",
+      "equal; losses of all steps: %.0e\n\n",
       bounds_.gradient, bounds_.loss);
   std::printf("%-16s %-11s %9s  %-34s %6s %9s %4s %7s  %s\n", "layout", "schedule", "gradient",
               "worst tensor", "counts", "loss", "step", "time", "verdict");

@@ -22,8 +22,7 @@ absl::Status SignalWatch::Observe(bool has_signal, const GroupSignal& rewards,
   if (without_ >= most_) {
     const std::string_view what_to_do =
         judged ? "start from a model that is sometimes right (task SFT first), add a reward that says how "
-                 "nearly "
-                 "right an answer is (reward { part { name: \"dense\" } }), choose easier problems"
+                 "nearly right an answer is (reward { part { name: \"dense\" } }), choose easier problems"
                : "read verdicts in samples/, and look whether golds can be parsed, the sandbox works "
                  "(moebius sandbox check), and reward.unfinished leaves answers out";
     return BadNumbersError(Concat("no signal; for ", without_,

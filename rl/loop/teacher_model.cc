@@ -13,8 +13,7 @@ absl::Status CheckTeacher(const std::string& folder, const Tokenizer& tokenizer,
   ASSIGN_OR_RETURN(const Tokenizer its, Tokenizer::Load(folder));
   constexpr const char* kAdvice =
       "; a student learns the probability of every token, so both need one vocabulary; use a teacher with "
-      "the "
-      "student's tokenizer, or learn from the teacher's answers (task REJECTION, then SFT)";
+      "the student's tokenizer, or learn from the teacher's answers (task REJECTION, then SFT)";
   if (its.vocab_size() != tokenizer.vocab_size()) {
     return UsageError(Concat("distill.teacher ", folder, " has a tokenizer of ", its.vocab_size(),
                              " tokens, the student's has ", tokenizer.vocab_size(), kAdvice));

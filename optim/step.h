@@ -65,7 +65,7 @@ struct GroupBatch {
 // Definitions in the contract under "Definitions".
 struct StepMetrics {
   int64_t step = 0;
-  int64_t tokens = 0;  // that the model ran over
+  int64_t tokens = 0;  // that the model ran over, but for groups that only fill a rank's batch
   double loss = 0;
   double grad_norm = 0;
   double lr = 0;

@@ -16,7 +16,8 @@
 namespace moebius {
 namespace {
 
-// What tells two sources apart: `brief`, and where it is known `content`, which says more.
+// What tells two sources apart: `brief`, and where it is known `content`, which says more. Runs of earlier
+// builds noted `brief` alone.
 struct Identity {
   std::string brief, content;
 };

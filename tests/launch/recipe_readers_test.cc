@@ -67,6 +67,15 @@ TEST(Recipe, RefusesKnobsOfOtherProblemsAndRewards) {
       "problems.held_out is 0.2; nothing reads it where problems.held_out_jsonl is given");
 }
 
+TEST(Recipe, RefusesWhatNoAnswerIsJudgedBy) {
+  const std::string sort = "task: GRPO init { from: \"m\" } problems { kind: \"sort\" }\n";
+  ExpectHas(RecipeError(sort, {"reward.judge_again=0.5"}), "does not read it, only CODE does");
+  ExpectHas(RecipeError(sort, {"answer.answer_tag=x"}),
+            "answer.where WHOLE does not read it, only TAGS does");
+  ExpectHas(RecipeError(sort, {"rl.top_p=0"}), "rl.top_p is 0; no token would be left");
+  ExpectHas(RecipeError("task: REJECTION init { from: \"m\" }"), "problems is missing; task REJECTION");
+}
+
 TEST(Recipe, RefusesToEvaluateWithoutProblems) {
   const std::string sft = "task: SFT init { from: \"m\" } sft { data: \"f\" } evaluate { every_steps: 5 }\n";
   ExpectHas(RecipeError(sft), "evaluate.every_steps is 5; nothing reads it without problems; ");

@@ -1,10 +1,7 @@
 #include "core/backend/cpu/int8.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
-#include <utility>
 
 #include "core/backend/cpu/instruction_set.h"
 
@@ -13,6 +10,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 //
 #include "core/backend/cpu/simd-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -22,62 +20,92 @@ namespace {
 using I32 = hn::RebindToSigned<F32>;
 using VI = hn::Vec<I32>;
 
-// x [kInt8Stretch] in 8 bits: to = round(x * 127 / max |x|); the scale, and the sum of all of `to`. A scale
-// is NaN where an element is not finite; what `to` and the sum are then says nothing.
-template <typename T, typename X>
-HWY_INLINE std::pair<float, int32_t> RoundWhole(const T* x, X* to) {
-  constexpr int kVectors = static_cast<int>(kInt8Stretch / hn::MaxLanes(F32()));
-  const hn::Rebind<X, I32> narrow;
-  VF v[kVectors];
-  // As integers, absolute values are in their order, with infinity and NaN above all others.
-  VI bits = hn::Zero(I32());
-  for (int i = 0; i < kVectors; ++i) {
-    v[i] = Load(x + i * Lanes());
-    bits = hn::Max(bits, hn::BitCast(I32(), hn::Abs(v[i])));
+// Lane i of the result: all lanes of v[i] put together by `join`. Changes v [lanes].
+template <class D, class Join>
+HWY_INLINE hn::Vec<D> JoinLanes([[maybe_unused]] D d, hn::Vec<D>* v, [[maybe_unused]] const Join& join) {
+#if HWY_TARGET != HWY_SCALAR
+#pragma GCC unroll 16
+  for (int n = static_cast<int>(hn::MaxLanes(d)); n > 1; n /= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < n; i += 2) {
+      v[i / 2] = join(hn::ConcatEven(d, v[i + 1], v[i]), hn::ConcatOdd(d, v[i + 1], v[i]));
+    }
   }
-  const float amax = std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(I32(), bits)));
-  const VF inverse = Set(amax > 1e-30f ? 127 / amax : 0);
-  VI sum = hn::Zero(I32());
-  for (int i = 0; i < kVectors; ++i) {
-    const VI q = hn::NearestInt(hn::Mul(v[i], inverse));
-    sum = hn::Add(sum, q);
-    hn::StoreU(hn::DemoteTo(narrow, q), narrow, to + i * Lanes());
-  }
-  return {amax / 127 + 0 * amax, hn::GetLane(hn::SumOfLanes(I32(), sum))};
+#endif
+  return v[0];
 }
 
-// The same of x [n], followed by zeros: to [padded].
-template <typename T, typename X>
-std::pair<float, int32_t> RoundStretch(const T* x, int64_t n, int64_t padded, X* to) {
-  if (n == kInt8Stretch) return RoundWhole(x, to);
-  T values[kInt8Stretch] = {};
-  X rounded[kInt8Stretch];
-  std::copy_n(x, n, values);
-  const auto out = RoundWhole(values, rounded);
-  std::copy_n(rounded, padded, to);
-  return out;
+constexpr int64_t kGroup = kInt8Panel;  // stretches that are rounded together, a lane for each
+
+// Stretches x [kGroup, kInt8Stretch] in 8 bits: to = round(x * 127 / max |x|), with scales and starts
+// [kGroup] as of Int8Rows. A scale is NaN where an element is not finite; `to` and the start then say
+// nothing.
+template <typename X>
+void RoundGroup(const float* x, X* to, float* scales, int32_t* starts) {
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(F32()));
+  constexpr int kVectors = static_cast<int>(kInt8Stretch) / kLanes;
+  const hn::Rebind<X, I32> narrow;
+  for (int64_t first = 0; first < kGroup; first += kLanes) {
+    const int64_t begin = first * kInt8Stretch;
+    VI v[kLanes];
+    // As integers, absolute values are in their order, with infinity and NaN above all others.
+    for (int i = 0; i < kLanes; ++i) {
+      v[i] = hn::Zero(I32());
+#pragma GCC unroll 32
+      for (int k = 0; k < kVectors; ++k) {
+        const VF value = Load(x + begin + i * kInt8Stretch + k * kLanes);
+        v[i] = hn::Max(v[i], hn::BitCast(I32(), hn::Abs(value)));
+      }
+    }
+    const VF amax =
+        hn::BitCast(F32(), JoinLanes(I32(), v, [](VI a, VI b) HWY_ATTR { return hn::Max(a, b); }));
+    Store(hn::MulAdd(Set(0), amax, hn::Div(amax, Set(127))), scales + first);
+    HWY_ALIGN float inverse[kLanes];
+    Store(hn::IfThenElseZero(hn::Gt(amax, Set(1e-30f)), hn::Div(Set(127), amax)), inverse);
+    for (int i = 0; i < kLanes; ++i) {
+      v[i] = hn::Zero(I32());
+#pragma GCC unroll 32
+      for (int k = 0; k < kVectors; ++k) {
+        const int64_t at = begin + i * kInt8Stretch + k * kLanes;
+        const VI q = hn::NearestInt(hn::Mul(Load(x + at), Set(inverse[i])));
+        v[i] = hn::Add(v[i], q);
+        hn::StoreU(hn::DemoteTo(narrow, q), narrow, to + at);
+      }
+    }
+    const VI sums = JoinLanes(I32(), v, [](VI a, VI b) HWY_ATTR { return hn::Add(a, b); });
+    hn::StoreU(hn::Neg(hn::ShiftLeft<7>(sums)), I32(), starts + first);
+  }
+}
+
+// x [n], followed by zeros: to [kInt8Stretch].
+template <typename T>
+HWY_INLINE void ReadStretch(const T* x, int64_t n, float* to) {
+  if (n < kInt8Stretch) std::fill_n(to, kInt8Stretch, 0.0f);
+  Sweep(n, [&](int64_t i, auto part) HWY_ATTR { Store(Load(x + i, part), to + i, part); });
 }
 
 template <typename T>
 void PackPanel(const TensorView& w, int64_t panel, uint8_t* to) {
   const int64_t in = w.cols(), first = panel * kInt8Panel;
   const int64_t outputs = std::min(kInt8Panel, w.rows() - first);
+  HWY_ALIGN float values[kInt8Panel * kInt8Stretch] = {};
+  int8_t rounded[kInt8Panel * kInt8Stretch];
+  float scales[kInt8Panel];
+  int32_t starts[kInt8Panel];
   for (int64_t k = 0; k < in; k += kInt8Stretch) {
-    const int64_t n = std::min(kInt8Stretch, in - k), steps = (n + 3) / 4;
-    float scales[kInt8Panel] = {};
-    std::memset(to, 128, steps * 4 * kInt8Panel);
     for (int64_t j = 0; j < outputs; ++j) {
-      int8_t row[kInt8Stretch];
-      scales[j] =
-          RoundStretch(static_cast<const T*>(w.data) + (first + j) * w.stride + k, n, 4 * steps, row).first;
-      for (int64_t i = 0; i < steps; ++i) {
+      ReadStretch(static_cast<const T*>(w.data) + (first + j) * w.stride + k, std::min(kInt8Stretch, in - k),
+                  values + j * kInt8Stretch);
+    }
+    RoundGroup(values, rounded, scales, starts);
+    for (int64_t i = 0; i < kInt8Stretch; i += 4) {
+      for (int64_t j = 0; j < kInt8Panel; ++j, to += 4) {
         uint32_t four;
-        std::memcpy(&four, row + 4 * i, 4);
+        std::memcpy(&four, rounded + j * kInt8Stretch + i, 4);
         four ^= 0x80808080u;  // + 128
-        std::memcpy(to + (i * kInt8Panel + j) * 4, &four, 4);
+        std::memcpy(to, &four, 4);
       }
     }
-    to += steps * 4 * kInt8Panel;
     std::memcpy(to, scales, sizeof(scales));
     to += sizeof(scales);
   }
@@ -89,15 +117,28 @@ void PackPanelOf(const TensorView& w, int64_t panel, uint8_t* to) {
 
 template <typename T, typename X>
 void RoundRows(const TensorView& x, int64_t begin, int64_t end, const Int8Rows& to) {
-  const int64_t in = x.cols(), stretches = Int8Stretches(in);
-  for (int64_t r = begin; r < end; ++r) {
-    for (int64_t s = 0; s < stretches; ++s) {
-      const int64_t k = s * kInt8Stretch, n = std::min(kInt8Stretch, in - k);
-      const auto [scale, sum] =
-          RoundStretch(static_cast<const T*>(x.data) + r * x.stride + k, n,
-                       std::min(kInt8Stretch, to.terms - k), static_cast<X*>(to.values) + r * to.terms + k);
-      to.scales[r * stretches + s] = scale;
-      to.starts[r * stretches + s] = std::isnan(scale) ? 0 : -128 * sum;
+  const int64_t in = x.cols(), stretches = Int8Stretches(in), last = end * stretches;
+  HWY_ALIGN float values[kGroup * kInt8Stretch] = {};
+  int64_t row = begin, k = 0;
+  for (int64_t next = begin * stretches; next < last; next += kGroup) {
+    const int64_t count = std::min(kGroup, last - next);
+    for (int64_t i = 0; i < count; ++i) {
+      ReadStretch(static_cast<const T*>(x.data) + row * x.stride + k, std::min(kInt8Stretch, in - k),
+                  values + i * kInt8Stretch);
+      k += kInt8Stretch;
+      if (k >= in) ++row, k = 0;
+    }
+    X* rounded = static_cast<X*>(to.values) + next * kInt8Stretch;
+    if (count == kGroup) {
+      RoundGroup(values, rounded, to.scales + next, to.starts + next);
+    } else {
+      X group[kGroup * kInt8Stretch];
+      float scales[kGroup];
+      int32_t starts[kGroup];
+      RoundGroup(values, group, scales, starts);
+      std::copy_n(group, count * kInt8Stretch, rounded);
+      std::copy_n(scales, count, to.scales + next);
+      std::copy_n(starts, count, to.starts + next);
     }
   }
 }
@@ -211,9 +252,10 @@ void PutRow(const Int8Product& p, int64_t row, int64_t column, int64_t n, const 
   });
 }
 
-// kRows rows from `row` on with kPanels panels from `panel` on.
+// kRows rows from `row` on with kPanels panels from `panel` on; the last rows fetch the panels behind them.
+// `out` [kRows, kPanels * kInt8Panel] is the caller's and this is not inlined: else GCC keeps a second copy.
 template <class Dot, int kRows, int kPanels>
-void Tile(const Int8Product& p, int64_t row, int64_t panel) {
+HWY_NOINLINE void Tile(const Int8Product& p, int64_t row, int64_t panel, bool last, float* out) {
   constexpr int kVectors = kPanels * Dot::kVectors;
   constexpr int64_t kOutputs = kPanels * kInt8Panel;
   const int64_t stretches = Int8Stretches(p.in), terms = p.x->terms, panel_bytes = Int8PanelBytes(p.in);
@@ -221,20 +263,22 @@ void Tile(const Int8Product& p, int64_t row, int64_t panel) {
   const float* x_scales = p.x->scales + row * stretches;
   const int32_t* starts = p.x->starts + row * stretches;
   const uint8_t* w = p.w + panel * panel_bytes;
-  HWY_ALIGN float out[kRows * kOutputs] = {};
+  const int64_t ahead = last ? kPanels * panel_bytes : 0;
+  for (int64_t i = 0; i < kRows * kOutputs; i += Lanes()) Store(hn::Zero(F32()), out + i);
   for (int64_t s = 0; s < stretches; ++s) {
-    const int64_t n = std::min(kInt8Stretch, terms - s * kInt8Stretch);
     VI sums[kRows][kVectors];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) sums[r][v] = Dot::Start(starts[r * stretches + s]);
     }
-    for (int64_t k = 0; k < n; k += 4, x += 4, w += 4 * kInt8Panel) {
+#pragma GCC unroll 8
+    for (int64_t k = 0; k < kInt8Stretch; k += 4, x += 4, w += 4 * kInt8Panel) {
       decltype(Dot::Weights(w, 0)) weights[kVectors];
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) {
         weights[v] = Dot::Weights(w + v / Dot::kVectors * panel_bytes, v % Dot::kVectors);
+        if (v % Dot::kVectors == 0) hwy::Prefetch(w + v / Dot::kVectors * panel_bytes + ahead);
       }
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
@@ -267,14 +311,17 @@ void Tile(const Int8Product& p, int64_t row, int64_t panel) {
 }
 
 // Tile<Dot, rows, panels>, for the number of both at run time.
+constexpr int kMostPanels = 4;
 template <class Dot, int kRows = Dot::kRows, int kPanels = Dot::PanelsOf(kRows)>
-HWY_INLINE void TileOf(int64_t rows, int64_t panels, const Int8Product& p, int64_t row, int64_t panel) {
+HWY_INLINE void TileOf(int64_t rows, int64_t panels, const Int8Product& p, int64_t row, int64_t panel,
+                       bool last, float* out) {
+  static_assert(kPanels <= kMostPanels);
   if (rows < kRows) {
-    if constexpr (kRows > 1) TileOf<Dot, kRows - 1>(rows, panels, p, row, panel);
+    if constexpr (kRows > 1) TileOf<Dot, kRows - 1>(rows, panels, p, row, panel, last, out);
   } else if (panels < kPanels) {
-    if constexpr (kPanels > 1) TileOf<Dot, kRows, kPanels - 1>(rows, panels, p, row, panel);
+    if constexpr (kPanels > 1) TileOf<Dot, kRows, kPanels - 1>(rows, panels, p, row, panel, last, out);
   } else {
-    Tile<Dot, kRows, kPanels>(p, row, panel);
+    Tile<Dot, kRows, kPanels>(p, row, panel, last, out);
   }
 }
 
@@ -283,10 +330,11 @@ template <class Dot>
 void Compute(const Int8Product& p) {
   const int64_t blocks = (p.rows + Dot::kRows - 1) / Dot::kRows;
   const int64_t panels = Dot::PanelsOf(static_cast<int>((p.rows + blocks - 1) / blocks));
+  HWY_ALIGN float out[Dot::kRows * kMostPanels * kInt8Panel];
   for (int64_t panel = p.begin; panel < p.end; panel += panels) {
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t row = p.rows * b / blocks, rows = p.rows * (b + 1) / blocks - row;
-      TileOf<Dot>(rows, std::min(panels, p.end - panel), p, p.row + row, panel);
+      TileOf<Dot>(rows, std::min(panels, p.end - panel), p, p.row + row, panel, b + 1 == blocks, out);
     }
   }
 }
@@ -311,7 +359,7 @@ HWY_EXPORT(ComputeOf);
 
 namespace {
 
-int64_t Terms(int64_t in) { return (in + 3) / 4 * 4; }
+int64_t Terms(int64_t in) { return Int8Stretches(in) * kInt8Stretch; }
 int64_t ValueBytes(int64_t rows, int64_t in, Int8Dots dots) {
   const int64_t bytes = rows * Terms(in) * (dots == Int8Dots::kVnni ? 1 : 2);
   return (bytes + 63) / 64 * 64;

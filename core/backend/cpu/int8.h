@@ -1,9 +1,10 @@
 // Products with weights of 8 bits (kernel_args.h, Int8MatMul) in the memory of the host.
 //
 // A packed weight [out, in] is panels of 16 outputs, one after another: for each stretch of 32 terms, four
-// terms of each output in turn (a byte is a value + 128, as VNNI multiplies unsigned bytes by signed ones),
-// then the outputs' scales. So any processor reads a panel as one stream. Sums of a stretch are exact; the
-// whole depends on neither the rows beside a row nor, but for fused multiply-adds, on the instruction set.
+// terms of each output in turn (a byte is a value + 128, as VNNI multiplies unsigned bytes by signed ones;
+// what lacks of the last stretch is 0), then the outputs' scales. So any processor reads a panel as one
+// stream. Sums of a stretch are exact; the whole depends on neither the rows beside a row nor, but for fused
+// multiply-adds, on the instruction set.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ Int8Dots ChooseInt8Dots();
 
 // Rows of x in 8 bits, in memory of the caller.
 struct Int8Rows {
-  int64_t terms = 0;          // of a row, whole steps of four
+  int64_t terms = 0;          // of a row, whole stretches
   void* values = nullptr;     // [rows, terms], i8 for kVnni and i16 for kWidened; zeros beyond x
   float* scales = nullptr;    // [rows, stretches]
   int32_t* starts = nullptr;  // [rows, stretches]: what takes the 128 off every weight again

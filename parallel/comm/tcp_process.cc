@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -75,6 +76,7 @@ int ConnectTo(sockaddr_in to) {
   const auto give_up = std::chrono::steady_clock::now() + kJoinWithin;
   do {
     const int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (s < 0) return -1;
     if (connect(s, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0 && WriteAll(s, &kHello, sizeof kHello))
       return s;
     close(s);
@@ -114,8 +116,23 @@ int Accept(int listener, sockaddr_in& from) {
   }
 }
 
+// A rank has a socket to every other and some files; shells mostly give 1024 of the many that are allowed.
+rlim_t FilesFor(int ranks) { return ranks + 256; }
+void AllowFilesFor(int ranks) {
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= FilesFor(ranks)) return;
+  files.rlim_cur = std::min(files.rlim_max, FilesFor(ranks));
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
 // By errno.
-absl::Status Lost(int rank, const std::string& what) {
+absl::Status Lost(int rank, const std::string& what, int ranks) {
+  if (errno == EMFILE || errno == ENFILE) {
+    return UnavailableError(Concat("rank ", rank, " cannot ", what, ": ", std::strerror(errno),
+                                   "; it opens a connection to each of ", ranks,
+                                   " ranks; raise the limit of open files (ulimit -n) to ", FilesFor(ranks),
+                                   ", or start with mpirun"));
+  }
   const std::string why = errno == 0 ? "the connection was closed there"
                           : errno == EAGAIN || errno == EWOULDBLOCK
                               ? Concat("nothing came within ", kJoinWithin.count(), " s")
@@ -163,6 +180,7 @@ absl::StatusOr<std::unique_ptr<TcpProcess>> TcpProcess::Start() {
         "MOEBIUS_MASTER rank 0's "
         "host:port; set all three for every process, or none");
   }
+  AllowFilesFor(size);
   process->links_.resize(size);
   process->node_of_rank_.assign(size, 0);
   RETURN_IF_ERROR(process->Connect(master));
@@ -179,7 +197,7 @@ absl::Status TcpProcess::Connect(const std::string& master) {
                                    " of MOEBIUS_MASTER: ", std::strerror(errno),
                                    "; is another process rank 0 too? take a free port"));
   }
-  if (listener < 0) return Lost(rank_, "listen");
+  if (listener < 0) return Lost(rank_, "listen", size());
   std::vector<Place> places(size());
   Place& own = places[rank_];
   own.rank = rank_;
@@ -191,7 +209,8 @@ absl::Status TcpProcess::Connect(const std::string& master) {
       sockaddr_in from;
       Place place;
       const int s = Accept(listener, from);
-      if (s < 0 || !ReadAll(s, &place, sizeof place)) return Lost(rank_, "hear from " + Missing(links_, 1));
+      if (s < 0 || !ReadAll(s, &place, sizeof place))
+        return Lost(rank_, "hear from " + Missing(links_, 1), size());
       if (place.rank < 1 || place.rank >= size() || links_[place.rank].socket >= 0) {
         return UsageError(
             Concat("two processes say that they are rank ", place.rank,
@@ -202,7 +221,7 @@ absl::Status TcpProcess::Connect(const std::string& master) {
       links_[place.rank].socket = s;
     }
     for (int i = 1; i < size(); ++i) {
-      if (!WriteAll(links_[i].socket, places.data(), table)) return Lost(rank_, "answer a rank");
+      if (!WriteAll(links_[i].socket, places.data(), table)) return Lost(rank_, "answer a rank", size());
     }
   } else {
     addrinfo hints{}, *found = nullptr;
@@ -219,7 +238,7 @@ absl::Status TcpProcess::Connect(const std::string& master) {
     links_[0].socket = ConnectTo(to);
     if (links_[0].socket < 0 || !WriteAll(links_[0].socket, &own, sizeof own) ||
         !ReadAll(links_[0].socket, places.data(), table)) {
-      return Lost(rank_, "reach rank 0");
+      return Lost(rank_, "reach rank 0", size());
     }
     // To the ranks below, then from those above.
     for (int i = 1; i < rank_; ++i) {
@@ -232,14 +251,14 @@ absl::Status TcpProcess::Connect(const std::string& master) {
       const int32_t me = rank_;
       links_[i].socket = ConnectTo(peer);
       if (links_[i].socket < 0 || !WriteAll(links_[i].socket, &me, sizeof me))
-        return Lost(rank_, Concat("reach rank ", i));
+        return Lost(rank_, Concat("reach rank ", i), size());
     }
     for (int i = rank_ + 1; i < size(); ++i) {
       sockaddr_in from;
       int32_t peer = 0;
       const int s = Accept(listener, from);
       if (s < 0 || !ReadAll(s, &peer, sizeof peer))
-        return Lost(rank_, "hear from " + Missing(links_, rank_ + 1));
+        return Lost(rank_, "hear from " + Missing(links_, rank_ + 1), size());
       if (peer <= rank_ || peer >= size() || links_[peer].socket >= 0)
         return UnavailableError(Concat("a process says to rank ", rank_, " that it is rank ", peer,
                                        "; is another job at this port?"));

@@ -40,6 +40,7 @@ struct Peer {
   size_t written = 0;
   int64_t queued = 0, sent = 0;  // frames
   bool bye = false;              // what comes after it is the next transport's
+  bool ended = false;            // its connection; what came before that still counts
 };
 
 struct TcpRequest final : Transport::Request {
@@ -87,15 +88,18 @@ class TcpTransport final : public Transport {
   Advance Test(Request& request) override {
     TcpRequest& r = static_cast<TcpRequest&>(request);
     std::lock_guard lock(mutex_);
-    LookAround();
+    Look(r.peer);  // at the others now and then: status()
     if (!status_.ok()) return Advance::kDone;
-    if (r.is_send) {
-      // Open until they have left, so that somebody looks after them.
-      const Peer& to = peers_[r.peer];
-      return to.out.empty() || to.sent >= r.frame ? Advance::kDone : Advance::kOpen;
-    }
+    const Peer& peer = peers_[r.peer];
+    // Sends are open until they have left, so that somebody looks after them.
+    if (r.is_send) return peer.out.empty() || peer.sent >= r.frame ? Advance::kDone : Advance::kOpen;
     const auto found = arrived_.find({r.peer, r.tag});
-    if (found == arrived_.end()) return Advance::kOpen;
+    if (found == arrived_.end()) {
+      if (!peer.ended) return Advance::kOpen;
+      // Only now: a rank may go before the others have read its last messages.
+      Fail(LostPeerError(Concat("rank ", r.peer, " is lost: its connection to rank ", rank_, " ended")));
+      return Advance::kDone;
+    }
     const std::string body = std::move(found->second.front());
     found->second.pop_front();
     if (found->second.empty()) arrived_.erase(found);
@@ -111,15 +115,7 @@ class TcpTransport final : public Transport {
   void Abort(const absl::Status& status) override {
     CHECK(!status.ok());
     std::lock_guard lock(mutex_);
-    if (!status_.ok()) return;
-    status_ = status;
-    const std::string text(status.message());
-    std::string frame;
-    Append({.tag = Frame::kFailure,
-            .code = static_cast<int32_t>(status.code()),
-            .bytes = static_cast<int64_t>(text.size())},
-           frame);
-    ToAll(frame + text);
+    Fail(status);
   }
 
   absl::Status status() override {
@@ -139,7 +135,9 @@ class TcpTransport final : public Transport {
     std::string frame;
     Append({.tag = Frame::kBye, .code = 0, .bytes = 0}, frame);
     ToAll(frame);
-    const auto open = [&](const Peer& peer) { return peer.socket >= 0 && (!peer.bye || !peer.out.empty()); };
+    const auto open = [&](const Peer& peer) {
+      return peer.socket >= 0 && !peer.ended && (!peer.bye || !peer.out.empty());
+    };
     for (const Clock::time_point give_up = Clock::now() + kCloseWithin;
          status_.ok() && std::any_of(peers_.begin(), peers_.end(), open) && Clock::now() < give_up;) {
       poll(nullptr, 0, 1);
@@ -161,6 +159,18 @@ class TcpTransport final : public Transport {
     return r;
   }
 
+  void Fail(const absl::Status& status) {
+    if (!status_.ok()) return;
+    status_ = status;
+    const std::string text(status.message());
+    std::string frame;
+    Append({.tag = Frame::kFailure,
+            .code = static_cast<int32_t>(status.code()),
+            .bytes = static_cast<int64_t>(text.size())},
+           frame);
+    ToAll(frame + text);
+  }
+
   int64_t Queue(int rank, std::string frame) {
     Peer& peer = peers_[rank];
     peer.out.push_back(std::move(frame));
@@ -177,30 +187,24 @@ class TcpTransport final : public Transport {
   }
 
   void LookAround() {
-    for (int i = 0; i < size(); ++i) {
-      if (peers_[i].socket < 0) continue;
-      Write(i);
-      Read(i);
-    }
+    for (int i = 0; i < size(); ++i) Look(i);
   }
 
-  void Lose(int rank) {
-    if (peers_[rank].bye || !status_.ok()) return;
-    status_ = LostPeerError(Concat("rank ", rank, " is lost: its connection to rank ", rank_, " ended"));
+  void Look(int rank) {
+    if (peers_[rank].socket < 0) return;
+    Write(rank);
+    Read(rank);
   }
 
   void Write(int rank) {
     Peer& peer = peers_[rank];
+    if (peer.ended) peer.out.clear();  // nobody will read it
     while (!peer.out.empty()) {
       const std::string& first = peer.out.front();
       const ssize_t n = send(peer.socket, first.data() + peer.written, first.size() - peer.written,
                              MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-          peer.out.clear();
-          Read(rank);  // what the peer had to say before it went counts
-          Lose(rank);
-        }
+        if (errno != EAGAIN && errno != EINTR) peer.out.clear();  // Read finds the end of the connection
         return;
       }
       peer.written += n;
@@ -213,13 +217,12 @@ class TcpTransport final : public Transport {
 
   void Read(int rank) {
     Peer& peer = peers_[rank];
-    if (peer.bye) return;
+    if (peer.bye || peer.ended) return;
     static thread_local std::vector<char> buffer(1 << 18);
-    bool ended = false;
     for (;;) {
       const ssize_t n = recv(peer.socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
       if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        ended = true;
+        peer.ended = true;
         break;
       }
       if (n < 0) break;
@@ -241,7 +244,6 @@ class TcpTransport final : public Transport {
       }
     }
     peer.in->erase(0, at);
-    if (ended) Lose(rank);  // what came before it counts: a failure's text, a good-bye
   }
 
   const int rank_;

@@ -62,7 +62,7 @@ void Watchdog::Watch() {
     char limit[32];
     std::snprintf(limit, sizeof limit, "%.4g", limit_s_);
     LogLine(Concat("error: rank ", world_.rank(), " waited longer than parallel.hang_limit_s = ", limit,
-                   " s; a peer hangs or is lost; ",
+                   " s; a peer hangs, is lost or is slow (then raise the limit); ",
                    describe_ ? Concat("at ", describe_(), "; ") : std::string(),
                    "open: ", world_.OpenOperations()));
     // The first to end ends all: whoever waits for the lost rank itself may be a tick behind.

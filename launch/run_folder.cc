@@ -94,7 +94,9 @@ absl::StatusOr<RunFolder> RunFolder::Open(const std::string& path) {
         Concat("cannot use ", path, " as run folder; ", HolderOf(lock_path),
                " is using it; wait for it, stop it, or choose another folder with --out"));
   }
-  const std::string holder = Concat("process ", getpid(), "\n");
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  const std::string holder = Concat("process ", getpid(), " on ", host, "\n");
   if (ftruncate(run.lock_.get(), 0) != 0 || pwrite(run.lock_.get(), holder.data(), holder.size(), 0) < 0) {
     return CannotUse(path, ErrnoError(errno, "write " + lock_path, true));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "core/backend/device.h"
 #include "core/backend/measure.h"
@@ -12,6 +13,7 @@
 #include "launch/ranks.h"
 #include "launch/recipe.h"
 #include "launch/recipe.pb.h"
+#include "launch/train/host_talk.h"
 #include "launch/train/resolve_model.h"
 #include "launch/train/settings.h"
 #include "launch/train/setup.h"
@@ -80,9 +82,14 @@ void PrintJson(const ModelConfig& config, int64_t sequences, int64_t length, con
               compute);
 }
 
-absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, bool kernels, Rank& rank) {
+absl::Status BenchTrainRank(const Recipe& recipe, const ModelConfig& config, bool kernels, Rank& rank) {
+  const proto::Recipe& r = recipe.proto();
+  HostTalk talk(rank.world);
+  RETURN_IF_ERROR(talk.Agree(LayoutOf(r, config, rank.world.size()).status()));
+  RETURN_IF_ERROR(talk.Agree(CheckSameEverywhere(recipe.ToText(), rank.world, talk)));
   ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(r, config));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(options));
+  absl::StatusOr<std::unique_ptr<Loader>> loader = Loader::Open(options);
+  RETURN_IF_ERROR(talk.Agree(loader.status()));
   ASSIGN_OR_RETURN(Training training, BuildTraining(r, config, rank.world, rank.Threads(r.threads())));
   WorldGuard guard(&rank.world);
   RETURN_IF_ERROR(InitializeWeights(r, training));
@@ -91,7 +98,7 @@ absl::Status BenchTrainRank(const proto::Recipe& r, const ModelConfig& config, b
   int64_t sample = 0;
   const int64_t sequences = BatchPhasesOf(r).back().sequences;
   const auto next = [&]() -> absl::StatusOr<StepBatch> {
-    RETURN_IF_ERROR(loader->GetBatch(sample, sequences, &batch));
+    RETURN_IF_ERROR((*loader)->GetBatch(sample, sequences, &batch));
     sample += sequences;
     return StepBatchOf(batch, r);
   };
@@ -120,11 +127,10 @@ std::vector<std::string> WithoutSchedule(std::vector<std::string> sets) {
   return sets;
 }
 
-absl::Status RunBenchTrain(const ParsedArgs& args) {
-  std::vector<std::string> sets = WithoutSchedule(args.All("set"));
-  if (args.Given("threads")) sets.push_back(Concat("threads=", args.Integer("threads")));
-  ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(args.positional()[0], sets));
-  ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
+absl::StatusOr<std::pair<Recipe, ModelConfig>> LoadToTime(const std::string& path,
+                                                          const std::vector<std::string>& sets) {
+  ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(path, sets));
+  ASSIGN_OR_RETURN(ModelConfig config, ResolveModel(recipe));
   const proto::Recipe& r = recipe.proto();
   if (r.task() != proto::PRETRAIN) {
     return UsageError(Concat("task is ", proto::Task_Name(r.task()),
@@ -132,8 +138,20 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
                              "perf/step_s of every step to their metrics.jsonl"));
   }
   if (r.steps() < 1) return UsageError("steps is 0; there is nothing to time; set it to 1 or more");
-  const RankOptions options{.ranks = static_cast<int>(args.Integer("ranks")), .world = WorldOptionsOf(r)};
-  return RunAsRanks(options, [&](Rank& rank) { return BenchTrainRank(r, config, args.On("kernels"), rank); });
+  return std::make_pair(std::move(recipe), std::move(config));
+}
+
+absl::Status RunBenchTrain(const ParsedArgs& args) {
+  std::vector<std::string> sets = WithoutSchedule(args.All("set"));
+  if (args.Given("threads")) sets.push_back(Concat("threads=", args.Integer("threads")));
+  RankOptions options{.ranks = static_cast<int>(args.Integer("ranks"))};
+  const auto loaded = LoadToTime(args.positional()[0], sets);
+  if (!loaded.ok()) return RefuseOnAllRanks(options, loaded.status());
+  const auto& [recipe, config] = *loaded;
+  options.world = WorldOptionsOf(recipe.proto());
+  options.hang_limit_s = recipe.proto().parallel().hang_limit_s();
+  return RunAsRanks(options,
+                    [&](Rank& rank) { return BenchTrainRank(recipe, config, args.On("kernels"), rank); });
 }
 
 // The DeepSeek-V3-style model of 8 layers that the project measures itself with (29M active parameters).

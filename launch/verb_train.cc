@@ -115,10 +115,14 @@ absl::Status TrainInFolder(const Recipe& recipe, const ModelConfig& config, cons
                    BuildTraining(recipe.proto(), config, world, rank.Threads(recipe.proto().threads())));
   WorldGuard guard(&world);
   rank.watchdog.Describe([&trainer = *training.trainer] {
-    return Concat("step ", trainer.state().step + 1, ", action ", trainer.At());
+    const std::string action = trainer.At();
+    return action.empty() ? Concat("after step ", trainer.state().step)
+                          : Concat("step ", trainer.state().step + 1, ", action ", action);
   });
+  LoopOptions with_watchdog = options;
+  with_watchdog.wait_for_rank_0 = [&](bool begins) { rank.watchdog.Suspend(begins); };
   const absl::Status status =
-      RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals, options);
+      RunTraining(recipe, config, folder ? &*folder : nullptr, training, signals, with_watchdog);
   rank.watchdog.Forget();
   if (EndsTogether(status)) {
     guard.Dismiss();
@@ -141,6 +145,21 @@ absl::Status CheckTimeline(const std::string& timeline) {
       Concat("--timeline: cannot write ", Printable(timeline), "; ", why, "; name another file"));
 }
 
+// Every rank writes its part of a checkpoint there: found out now, not at the first one. `folder` is rank
+// 0's.
+absl::Status CheckSeenByAll(const std::string& path, const World& world, HostTalk& talk) {
+  const auto holder = [&] { return ReadFile(JoinPath(path, "lock"), 4096).value_or(""); };
+  ASSIGN_OR_RETURN(const std::vector<std::string> all, talk.Gather(holder()));
+  // A file system between hosts may show late what is new.
+  for (int i = 0; i < 50 && holder() != all[0]; ++i) usleep(100000);
+  const std::string seen = holder();
+  if (seen == all[0]) return absl::OkStatus();
+  return CannotWriteError(
+      Concat("this rank does not see rank 0's run folder ", Printable(path),
+             seen.empty() ? "" : ", but another one of that name", "; checkpoints of rank ", world.rank(),
+             " go there; put --out on a folder that all hosts share, as an absolute path"));
+}
+
 absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const std::string& path,
                        const StopSignals& signals, const LoopOptions& options, Rank& rank) {
   World& world = rank.world;
@@ -160,6 +179,7 @@ absl::Status TrainRank(const Recipe& recipe, const ModelConfig& config, const st
     }
   }
   status = talk.Agree(status);
+  if (status.ok()) status = talk.Agree(CheckSeenByAll(path, world, talk));
   if (status.ok()) status = TrainInFolder(recipe, config, path, folder, signals, options, rank);
   if (folder) folder->DiscardIfUnused();
   RETURN_IF_ERROR(status);

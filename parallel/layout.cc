@@ -115,8 +115,10 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
   if (wrong.empty()) {
     // Sizes of a recipe multiply to more than an int.
     const int64_t fixed = int64_t{layout.pipeline} * layout.expert, wanted = fixed * layout.data;
+    bool ranks_divide = true;
     if (layout.data == 0) {
-      if (ranks % fixed != 0) {
+      ranks_divide = ranks % fixed == 0;
+      if (!ranks_divide) {
         add(Concat(ranks, " ranks do not divide by parallel.pipeline x parallel.expert = ", layout.pipeline,
                    " x ", layout.expert, "; start ", NearestMultiples(fixed, ranks), " ranks"));
       }
@@ -134,7 +136,8 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
               : Concat("parallel.expert is ", layout.expert, ", but the model has no experts; use 1"));
     }
     const int64_t shards = int64_t{layout.data} * layout.expert;
-    if (batch.sequences % shards != 0) {
+    // Where the ranks do not divide, `data` is made up.
+    if (batch.sequences % shards != 0 && ranks_divide) {
       add(Concat("batch.sequences ", batch.sequences,
                  " does not divide by parallel.data x parallel.expert = ", layout.data, " x ", layout.expert,
                  "; use ", NearestMultiples(shards, batch.sequences)));
@@ -147,12 +150,17 @@ absl::StatusOr<Layout> FitLayout(Layout layout, int ranks, const ModelConfig& mo
                  " tokens); set batch.microbatch_sequences to ",
                  std::max<int64_t>(1, kMostMicrobatchTokens / batch.length), " or less"));
     }
-    const bool divides = batch.sequences % shards == 0;
+    const bool divides = ranks_divide && batch.sequences % shards == 0;
     const absl::StatusOr<Schedule> schedule =
         divides ? ScheduleOf(layout, MicrobatchesOf(layout, batch)) : ScheduleShape(layout);
     if (absl::IsNotFound(schedule.status())) return schedule.status();
     if (!schedule.ok()) {
-      add(Concat("parallel.schedule: ", std::string(schedule.status().message())));
+      std::string message = Concat("parallel.schedule: ", std::string(schedule.status().message()));
+      if (divides && message.find("microbatches") != std::string::npos) {
+        message += Concat("; a step has as many as batch.microbatch_sequences (", each,
+                          " here) makes of a rank's ", share, " sequences of batch.sequences");
+      }
+      add(std::move(message));
     } else if (schedule->stages > model.num_hidden_layers) {
       add(Concat("parallel.schedule ", layout.schedule, " on ", layout.pipeline, " pipeline ranks has ",
                  schedule->stages, " stages, but the model has ", model.num_hidden_layers,

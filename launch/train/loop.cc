@@ -156,8 +156,11 @@ absl::Status TrainingLoop::CatchUpValidation() {
 }
 
 absl::Status TrainingLoop::Sample(std::vector<SampleRow>* rows) {
+  options_.wait_for_rank_0(true);
   ASSIGN_OR_RETURN(*rows, sampler_->Run(state().step));
-  return mesh_.Agree(leads() ? outputs_->ShowSamples(*rows) : absl::OkStatus());
+  const absl::Status shown = mesh_.Agree(leads() ? outputs_->ShowSamples(*rows) : absl::OkStatus());
+  options_.wait_for_rank_0(false);
+  return shown;
 }
 
 absl::Status TrainingLoop::Evaluate(MetricsRow* row, std::vector<ShownSample>* samples) {

@@ -2,6 +2,7 @@
 // progress, validation, samples, checkpoints, stopping.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -19,6 +20,8 @@ class Sandbox;
 struct LoopOptions {
   std::string timeline = {};            // where the timeline of one step goes; "" for none
   sandbox::Sandbox* sandbox = nullptr;  // for problems that are programs
+  // Called with true before rank 0 alone works for as long as that takes, and with false after.
+  std::function<void(bool)> wait_for_rank_0 = [](bool) {};
 };
 
 // Collective. Runs `recipe` in `folder` (rank 0's; null on the others) from its latest checkpoint (or

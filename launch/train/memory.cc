@@ -9,6 +9,7 @@
 #include "core/base/status.h"
 #include "core/base/strings.h"
 #include "core/io/file.h"
+#include "core/model/cost.h"
 #include "core/model/score.h"
 #include "core/model/weights.h"
 #include "launch/recipe.pb.h"
@@ -247,7 +248,7 @@ absl::StatusOr<RankState> StateOf(const proto::Recipe& recipe, const ModelConfig
       state.bytes += n * static_cast<double>(SizeOf(weight) + (weight == DType::kF32 ? 0 : 4));
       if (!p->spec().trainable) continue;
       const bool table = tied && p.get() == model.embedding_table();
-      const int64_t owners = table              ? layout.ranks()
+      const int64_t owners = table              ? std::ssize(shape.TiedHolders()) * layout.batch_shards()
                              : p->spec().expert ? holders * layout.data
                                                 : holders * layout.batch_shards();
       state.bytes += n * (4 + of_optimizer / static_cast<double>(owners));
@@ -292,11 +293,15 @@ absl::Status CheckStateMemory(const proto::Recipe& recipe, const ModelConfig& co
       StateOf(recipe, config, layout, CoordinatesOf(layout, rank).pipeline, ComputeOf(recipe, backend));
   HostTalk talk(world);
   RETURN_IF_ERROR(talk.Agree(state.status()));
+  // Rank 0 gathers the parts of a model that it samples from.
+  const bool gathers = rank == 0 && recipe.sample().every_steps() > 0 && layout.pipeline * layout.expert > 1;
+  const double sampled =
+      gathers ? static_cast<double>(CostOf(config, 1).parameters * SizeOf(ComputeOf(recipe, backend))) : 0;
   const std::string memory = MemoryOf(rank, recipe);
   // The same for all, and it takes a while.
   const double mine = rank == 0 ? ActivationsOf(recipe, config, layout, backend) : 0;
   ASSIGN_OR_RETURN(const std::vector<std::string> told,
-                   talk.Gather(Concat(mine, " ", memory, "\n", state->bytes)));
+                   talk.Gather(Concat(mine, " ", memory, "\n", state->bytes + sampled)));
   const double activations = std::strtod(told[0].c_str(), nullptr);
   double needed = 0;
   int sharing = 0;

@@ -30,7 +30,7 @@ absl::StatusOr<std::optional<Validation::Result>> Validation::Run(Trainer& train
   const int64_t wanted = max_tokens_ > 0 && extent == Extent::kUpToMaxTokens
                              ? std::min(max_tokens_, pass_.num_labels())
                              : pass_.num_labels();
-  const int64_t at_once = SequencesAtOnce(sequence_length_);
+  const int64_t at_once = SequencesAtOnce(sequence_length_) * trainer.mesh().layout().batch_shards();
   double nats = 0;
   int64_t labels = 0;
   std::vector<int32_t> tokens, ids, document_starts;

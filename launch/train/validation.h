@@ -18,7 +18,7 @@ class Validation {
                                          int64_t max_tokens, bool document_mask);
 
   const TokenFile& file() const { return pass_.file(); }
-  // That a forward pass runs over; each of at most sequence_length + 1 tokens.
+  // That a rank's forward pass runs over; each of at most sequence_length + 1 tokens.
   static int64_t SequencesAtOnce(int64_t sequence_length);
 
   struct Result {

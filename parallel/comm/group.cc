@@ -172,7 +172,11 @@ absl::StatusOr<std::unique_ptr<Communicator>> Group::Split(Stream& stream, const
     if (all[3 * peer] == color) members.emplace_back(all[3 * peer + 1], peer);
   }
   // Groups of one Split share no rank, so they may share a context.
-  CHECK_LT(context, Tag::kMaxContexts) << "too many groups";
+  if (context >= Tag::kMaxContexts) {
+    return UsageError(Concat("more than ", Tag::kMaxContexts,
+                             " groups of ranks have been made; do less in one process: fewer layouts, or "
+                             "stages of a pipeline"));
+  }
   state_->next_context = static_cast<int>(context) + 1;
   if (color < 0) return nullptr;
   std::sort(members.begin(), members.end());

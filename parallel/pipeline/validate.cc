@@ -47,6 +47,12 @@ absl::Status CheckSizes(const Schedule& schedule) {
     return UsageError(Concat("schedule ", Printable(schedule.name), ": ", schedule.actions.size(),
                              " lists of actions for ", schedule.ranks, " ranks"));
   }
+  for (int rank = 0; rank < schedule.ranks; ++rank) {
+    if (!schedule.StagesOf(rank).empty()) continue;
+    return UsageError(
+        Concat("schedule ", Printable(schedule.name), ": rank ", rank,
+               " holds no stage and would only wait; leave it out or give it one in `holders`"));
+  }
   // Replicas are whole ranks (mesh.cc).
   for (int s = 0; s < schedule.stages; ++s) {
     const std::vector<int> ranks = schedule.HoldersOf(s);

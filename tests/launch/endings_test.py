@@ -422,6 +422,27 @@ def one_rank_fails():
         check(len(said) <= 2, "that rank says so, and rank 0 at most once more")
 
 
+def folder_that_one_rank_does_not_see():
+    """Rank 1 stands elsewhere: a checkpoint would need its part."""
+    recipe = os.path.abspath(write("seen.textproto", SORT + "task: SFT\n"))
+    os.makedirs("elsewhere", exist_ok=True)
+    start = write("elsewhere.sh", '[ "${OMPI_COMM_WORLD_RANK:-$MOEBIUS_RANK}" = 1 ] && cd elsewhere\nexec "$@"\n')
+    for way, ranks in ways(2).items():
+        ended = run([*ranks, "sh", start, moebius, "train", recipe, "--out", f"seen-{way}"])
+        said = errors(ended)
+        check(ended.returncode == 73 and len(said) in (1, 2) and f"does not see rank 0's run folder seen-{way}" in said[0],
+              f"before the first step, {way}: exit {ended.returncode}: {said}")
+
+
+def timing_on_ranks():
+    missing, layout = write("r.textproto", TEXTS), ["--set", "parallel.expert=2"]
+    for way, ranks in ways(2).items():
+        for command in (["nothing.textproto"], [missing, *layout]):
+            ended = run([*ranks, moebius, "bench", "train", *command])
+            said = errors(ended)
+            check(ended.returncode in (64, 66) and len(said) == 1, f"bench train {command}, {way}: {ended.returncode}: {said}")
+
+
 def one_rank_is_killed():
     """Without MPI: what the launcher returns, and what a rank does by itself whose peer is gone."""
     recipe = write("killed.textproto", TEXTS)
@@ -482,7 +503,7 @@ def main():
     for part in (last_step_is_bad, fork_has_a_best_of_its_own, refused_at_the_start, other_texts, generate_refuses_without_a_word, another_tokenizer, lost_marks, damaged_copies,
                  best_is_marked_before_others_go, full_disk_on_one_rank, ramp_that_does_not_divide, pipelines, stopped_in_validation,
                  time_is_always_up, strangers_at_the_port,
-                 all_ranks_fail_together, one_rank_fails):
+                 all_ranks_fail_together, folder_that_one_rank_does_not_see, timing_on_ranks, one_rank_fails):
         part()
     if processes:
         one_rank_is_killed()

@@ -254,10 +254,11 @@ TEST(MemoryTest, TheStateOfARankIsItsPartOfTheModel) {
 
 // With a table that both stages have, and with two copies of every stage.
 TEST(MemoryTest, TheStateOfARankIsNotMoreThanItsTrainerHolds) {
-  for (const char* schedule : {"1f1b", "dualpipe"}) {
-    const Prepared r = Load({"precision.compute=BF16", "parallel.pipeline=2", "batch.microbatch_sequences=1",
-                             Concat("parallel.schedule=", schedule)});
-    const absl::Status status = RunRanks(2, {}, [&](World& world) -> absl::Status {
+  for (const auto& [schedule, ranks] : {std::pair("1f1b", 2), {"1f1b", 3}, {"dualpipe", 2}}) {
+    const Prepared r =
+        Load({"precision.compute=BF16", Concat("parallel.pipeline=", ranks), "batch.microbatch_sequences=1",
+              "model.vocab_size=32768", Concat("parallel.schedule=", schedule)});
+    const absl::Status status = RunRanks(ranks, {}, [&](World& world) -> absl::Status {
       ASSIGN_OR_RETURN(Training t, BuildTraining(r.recipe.proto(), r.config, world, 1));
       const Layout& layout = t.trainer->mesh().layout();
       ASSIGN_OR_RETURN(const RankState state,
@@ -272,7 +273,7 @@ TEST(MemoryTest, TheStateOfARankIsNotMoreThanItsTrainerHolds) {
         }
       }
       EXPECT_LE(state.bytes, held + 4096) << schedule << " rank " << world.rank();
-      EXPECT_GT(state.bytes, held * 0.9) << schedule << " rank " << world.rank();
+      EXPECT_GT(state.bytes, held * 0.98) << schedule << " rank " << world.rank();
       return t.trainer->Close();
     });
     EXPECT_TRUE(status.ok()) << status;

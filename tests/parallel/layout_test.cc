@@ -55,6 +55,8 @@ TEST(Layout, TakesTheRestForDataAndNumbersRanksBothWays) {
 TEST(Layout, NamesEverySizeThatDoesNotFitAtOnceWithTheNearestThatDo) {
   const std::string error =
       ErrorOf(FitLayout({.pipeline = 2, .data = 0, .expert = 3}, 9, Model(), {.sequences = 16}));
+  EXPECT_EQ(error.find("batch.sequences"), std::string::npos)
+      << "parallel.data is not known, so nothing can be said of it: " << error;
   EXPECT_NE(
       error.find("9 ranks do not divide by parallel.pipeline x parallel.expert = 2 x 3; start 6 or 12 ranks"),
       std::string::npos)
@@ -62,11 +64,14 @@ TEST(Layout, NamesEverySizeThatDoesNotFitAtOnceWithTheNearestThatDo) {
   EXPECT_NE(error.find("model.n_routed_experts 16 does not divide by parallel.expert 3; use 2 or 4"),
             std::string::npos)
       << error;
+  const std::string both =
+      ErrorOf(FitLayout({.pipeline = 2, .data = 0, .expert = 3}, 6, Model(), {.sequences = 16}));
+  EXPECT_NE(both.find("model.n_routed_experts 16"), std::string::npos) << both;
   EXPECT_NE(
-      error.find(
+      both.find(
           "batch.sequences 16 does not divide by parallel.data x parallel.expert = 1 x 3; use 15 or 18"),
       std::string::npos)
-      << error;
+      << both;
 }
 
 TEST(Layout, NamesAScheduleBesideABatchThatDoesNotDivide) {
@@ -88,7 +93,8 @@ TEST(Layout, RefusesMicrobatchesBeyondAnyMemory) {
 TEST(Layout, RefusesWhatScheduleOrModelCannotDo) {
   EXPECT_NE(ErrorOf(FitLayout({.pipeline = 4, .schedule = "dualpipe"}, 4, Model(),
                               {.sequences = 4, .microbatch_sequences = 1}))
-                .find("microbatches"),
+                .find("needs at least 8 microbatches, not 4; choose 8, or 1f1b; a step has as many as "
+                      "batch.microbatch_sequences (1 here) makes of a rank's 4 sequences of batch.sequences"),
             std::string::npos);
   EXPECT_NE(ErrorOf(FitLayout({.pipeline = 8, .schedule = "zbv"}, 8, Model(), kBatch))
                 .find("16 stages, but the model has 8"),

@@ -134,6 +134,9 @@ TEST(ValidateTest, RanksThatShareAStageShareAll) {
       "schedule mine: ranks 0 and 1 both hold stage 0, but not the same stages; ranks that share a stage "
       "must share all; let the second line of holders mirror the first");
   EXPECT_EQ(verdict("holders 0 1 2\nholders 2 1 0\n").find("must share all"), std::string::npos);
+  EXPECT_EQ(verdict("holders 0 2 0\n"),
+            "schedule mine: rank 1 holds no stage and would only wait; leave it out or give it one in "
+            "`holders`");
 }
 
 // Two ranks hold stages 0 and 1, and end their weight gradients in different orders: the table that first and

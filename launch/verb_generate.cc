@@ -246,11 +246,7 @@ absl::Status RunGenerate(const ParsedArgs& args) {
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = args.On("drafts");
-  // Contexts of millions have tables of gigabytes; a draft looks a position further.
-  options.max_positions = 1;
-  for (const GenerateRequest& request : requests)
-    options.max_positions = std::max(options.max_positions, std::ssize(request.prompt) + request.max_new + 1);
-  options.max_positions = std::min(options.max_positions, config.max_position_embeddings);
+  options.positions_on_demand = true;
   if (options.mtp && config.num_nextn_predict_layers == 0) {
     return UsageError(
         Concat("--drafts with ", folder,

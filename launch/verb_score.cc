@@ -46,6 +46,7 @@ absl::Status RunScore(const ParsedArgs& args) {
   ModelOptions options;
   options.storage = {.act = act, .training = false};
   options.mtp = false;
+  options.positions_on_demand = true;
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(folder, *backend, *stream, options));
   Arena scratch(*backend);
   const Context context{*backend, *stream, scratch};

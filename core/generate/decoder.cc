@@ -64,8 +64,7 @@ Decoder::Decoder(const Model& model, Backend& backend, Stream& stream, const Dec
     CHECK_LT(config.n_routed_experts, int64_t{kNoRoute});
     route_size_ = config.NumMoe(config.num_hidden_layers) * config.num_experts_per_tok;
   }
-  max_positions_ = model.options().max_positions > 0 ? model.options().max_positions
-                                                     : model.config().max_position_embeddings;
+  max_positions_ = model.max_positions();
 }
 
 void Decoder::Refresh() {
@@ -110,6 +109,8 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   capacity_ = std::max(capacity, capacity_);
   CHECK_LT(slots_ * capacity_, int64_t{1} << 31) << "cache rows are numbered in 32 bits";
   recordings_.clear();  // they name the memory of before
+  // A draft looks a position further.
+  model_.ServePositions(backend_, stream_, std::min(capacity_ + 1, max_positions_));
   for (const auto& attention : attention_) attention->Reserve(backend_, slots_, capacity_);
   num_logits_ = 0;
   logits_ = Tensor();

@@ -51,7 +51,7 @@ class Decoder {
 
   const DecoderOptions& options() const { return options_; }
   int64_t vocab_size() const { return vocab_; }
-  int64_t max_positions() const { return max_positions_; }  // longest sequence that the rotary tables serve
+  int64_t max_positions() const { return max_positions_; }  // longest sequence of the model
   int64_t cache_bytes_per_token() const;
 
   // UnavailableError where the device has no memory for what Reserve asks, or rows cannot be numbered.

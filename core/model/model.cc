@@ -1,19 +1,36 @@
 #include "core/model/model.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "core/base/check.h"
 #include "core/base/strings.h"
 #include "core/model/builder.h"
 
 namespace moebius {
+namespace {
+
+constexpr int64_t kFewestPositions = 1024;
+
+}  // namespace
+
 Model::Model(const ModelConfig& config, Backend& backend, Stream& stream, const ModelOptions& options)
     : config_(config), options_(options) {
   ModelBuilder(*this).Build();
   if (!options.allocate) return;
-  const int64_t positions =
-      options.max_positions > 0 ? options.max_positions : config.max_position_embeddings;
-  rotary_ =
-      MakeRotaryTable(backend, stream, positions, config.rope_dim(), config.rope_theta, config.rope_scaling,
-                      config.attention == AttentionKind::kMla ? RopeStyle::kInterleaved : RopeStyle::kHalf);
+  ServePositions(backend, stream, options.positions_on_demand ? 1 : max_positions());
   parameters_.Allocate(backend, stream, options.storage);
+}
+
+void Model::ServePositions(Backend& backend, Stream& stream, int64_t count) const {
+  const int64_t served = rotary_.cos ? rotary_.cos.view().rows() : 0;
+  if (count <= served) return;
+  CHECK_LE(count, max_positions());
+  if (served > 0) outgrown_.push_back(std::move(rotary_));
+  rotary_ = MakeRotaryTable(
+      backend, stream, std::min(max_positions(), std::max({count, 2 * served, kFewestPositions})),
+      config_.rope_dim(), config_.rope_theta, config_.rope_scaling,
+      config_.attention == AttentionKind::kMla ? RopeStyle::kInterleaved : RopeStyle::kHalf);
 }
 
 std::vector<PieceAlias> Model::aliases() const {

@@ -41,9 +41,12 @@ struct ModelOptions {
   // The embedding of another stage on this rank, shared with it; it outlives the model. Not in parameters().
   Parameter* embedding_table = nullptr;
   ParameterStorage storage = {};
-  int64_t max_positions = 0;  // length of the rotary tables; 0: config.max_position_embeddings
-  bool allocate = true;       // false: shapes and names only; nothing can run
-  bool mtp = true;            // false: leave the MTP modules out (generation, scoring)
+  int64_t max_positions = 0;  // of a sequence; 0: config.max_position_embeddings
+  // The rotary tables start short, as contexts of millions have tables of gigabytes; who runs more positions
+  // says so before (ServePositions), as Decoder and ScoreSequences do.
+  bool positions_on_demand = false;
+  bool allocate = true;  // false: shapes and names only; nothing can run
+  bool mtp = true;       // false: leave the MTP modules out (generation, scoring)
 };
 
 // What the trained objective multiplies: everything is already divided by the size of the global batch.
@@ -93,6 +96,12 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   const ModelOptions& options() const { return options_; }
+  int64_t max_positions() const {
+    return options_.max_positions > 0 ? options_.max_positions : config_.max_position_embeddings;
+  }
+  // Makes the rotary tables reach positions [0, count), at most max_positions(). What was recorded before
+  // still finds its own.
+  void ServePositions(Backend& backend, Stream& stream, int64_t count) const;
   ParameterSet& parameters() { return parameters_; }
   const ParameterSet& parameters() const { return parameters_; }
   std::vector<PieceAlias> aliases() const;
@@ -152,7 +161,8 @@ class Model {
   ModelOptions options_;
   SlotCounter slots_;
   ParameterSet parameters_;
-  RotaryTable rotary_;
+  mutable RotaryTable rotary_;
+  mutable std::vector<RotaryTable> outgrown_;
   std::vector<std::unique_ptr<TokenExchange>> exchanges_;
   Parameter* embedding_table_ = nullptr;
   std::optional<TokenEmbedding> embedding_;

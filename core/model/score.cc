@@ -1,5 +1,7 @@
 #include "core/model/score.h"
 
+#include <algorithm>
+
 #include "core/backend/draw.h"
 
 namespace moebius {
@@ -7,6 +9,9 @@ namespace moebius {
 std::vector<std::vector<float>> ScoreSequences(const Model& model, const Context& context, Microbatch& mb,
                                                std::span<const int32_t> ids,
                                                std::span<const int32_t> starts) {
+  int64_t longest = 0;
+  for (size_t s = 1; s < starts.size(); ++s) longest = std::max<int64_t>(longest, starts[s] - starts[s - 1]);
+  model.ServePositions(context.backend, context.stream, longest);
   mb.LoadRagged(context.stream, ids, starts);
   model.Forward(context, Objective::WithoutBackward(), mb);
   std::vector<float> losses(mb.losses.elements());

@@ -50,6 +50,7 @@ absl::StatusOr<std::unique_ptr<LanguageModel>> LanguageModel::Load(const std::st
   ModelOptions model_options;
   model_options.storage = {.act = act, .training = false};
   model_options.mtp = false;
+  model_options.positions_on_demand = true;
   ASSIGN_OR_RETURN(out->loaded_, LoadModel(folder, *out->backend_, *out->stream_, model_options));
   out->decoder_ = std::make_unique<Decoder>(*out->loaded_.model, *out->backend_, *out->stream_,
                                             DecoderOptions{.int8 = options.int8});

@@ -3,6 +3,8 @@
 #include <map>
 #include <memory>
 
+#include "core/layers/gqa_attention.h"
+#include "core/layers/mla_attention.h"
 #include "core/model/score.h"
 #include "gtest/gtest.h"
 #include "tests/core/model/tiny_models.h"
@@ -197,6 +199,33 @@ TEST_P(ModelPhasesTest, ScoringKeepsNothingOfALayer) {
   kept.LoadRagged(tiny.bench.stream(), std::span(tokens).first(11), starts);
   tiny.model.Forward(tiny.bench.context(), {.gradients = false}, kept);
   EXPECT_LT(scored.saved.activations().peak_bytes(), kept.saved.activations().peak_bytes());
+}
+
+// Rotary tables that grow serve what whole ones serve, and what read the short ones still finds them.
+TEST_P(ModelPhasesTest, PositionsOnDemandScoreAsAllOfThem) {
+  ModelConfig long_context = config();
+  long_context.max_position_embeddings = 5000;
+  TinyModel whole(long_context);
+  ModelOptions options = whole.model.options();
+  options.positions_on_demand = true;
+  TinyModel tiny(long_context, options);
+  const auto served = [](const TinyModel& of) {
+    const Layer& attention = of.model.blocks()[0]->attention();
+    const auto* mla = dynamic_cast<const MlaAttention*>(&attention);
+    return (mla != nullptr ? mla->rotary() : dynamic_cast<const GqaAttention&>(attention).rotary())
+        .cos.view()
+        .rows();
+  };
+  EXPECT_EQ(served(whole), 5000);
+  EXPECT_LT(served(tiny), 1300);
+  for (const int64_t length : {11, 1300, 20}) {
+    const std::vector<int32_t> tokens = TinyTokens(1, length), starts = {0, static_cast<int32_t>(length)};
+    Microbatch ours = tiny.NewMicrobatch(), theirs = whole.NewMicrobatch();
+    EXPECT_EQ(
+        ScoreSequences(tiny.model, tiny.bench.context(), ours, std::span(tokens).first(length), starts),
+        ScoreSequences(whole.model, whole.bench.context(), theirs, std::span(tokens).first(length), starts))
+        << length;
+  }
 }
 
 // Documents of one sequence that do not see each other score as sequences of their own: rotary positions

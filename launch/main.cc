@@ -2,9 +2,11 @@
 #include <fcntl.h>
 
 #include <csignal>
+#include <new>
 #include <string>
 #include <vector>
 
+#include "core/base/memory.h"
 #include "launch/cli.h"
 #include "launch/verb_bench.h"
 #include "launch/verb_chat.h"
@@ -25,6 +27,7 @@
 
 int main(int argc, char** argv) {
   using moebius::Verb;
+  std::set_new_handler([] { moebius::OutOfMemory(0); });
   // Where a standard stream is closed, the first file that is opened would get its number, and its text.
   for (int fd = 0; fd <= 2; ++fd) {
     if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", O_RDONLY);  // writing there fails, as before

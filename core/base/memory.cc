@@ -1,8 +1,14 @@
 #include "core/base/memory.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 #include <string>
+
+#include "core/base/log.h"
+#include "core/base/status.h"
+#include "core/base/strings.h"
 
 namespace moebius {
 namespace {
@@ -30,6 +36,18 @@ MachineMemory ReadMachineMemory() {
   const int64_t used = std::max<int64_t>(0, NumberIn("/sys/fs/cgroup/memory.current"));
   memory.available = std::min(memory.available, std::max<int64_t>(0, limit - used));
   return memory;
+}
+
+void OutOfMemory(int64_t bytes) {
+  const MachineMemory memory = ReadMachineMemory();
+  LogLine(Concat("error: out of memory",
+                 bytes > 0 ? Concat("; asked for ", HumanBytes(static_cast<double>(bytes))) : std::string(),
+                 "; ", HumanBytes(static_cast<double>(memory.available)), " of ",
+                 HumanBytes(static_cast<double>(memory.total)),
+                 " are free (a limit of this process, ulimit -v, may be lower); do less at a time: smaller "
+                 "batches or microbatches, shorter contexts, or bf16"));
+  // _exit, as a failed CHECK: destructors must not touch checkpoints.
+  _exit(kExitUnavailable);
 }
 
 }  // namespace moebius

@@ -13,4 +13,7 @@ struct MachineMemory {
 // Of the machine, or of the control group (a container, a batch job) where that allows less.
 MachineMemory ReadMachineMemory();
 
+// Ends the process with exit code 69, saying what to do. `bytes` that were asked for; 0 where unknown.
+[[noreturn]] void OutOfMemory(int64_t bytes);
+
 }  // namespace moebius

@@ -85,17 +85,22 @@ int64_t Decoder::cache_bytes_per_token() const {
 
 absl::Status Decoder::CanReserve(int64_t slots, int64_t capacity) const {
   if (slots <= slots_ && capacity <= capacity_) return absl::OkStatus();
-  const int64_t rows = std::max(slots, slots_) * std::max(capacity, capacity_);
+  const int64_t all_slots = std::max(slots, slots_), rows = all_slots * std::max(capacity, capacity_);
+  const auto bytes = [&](int64_t of_slots, int64_t of_rows) {
+    const double logits = static_cast<double>(vocab_) * (drafts_ != nullptr ? 8 : 4);
+    return static_cast<double>(of_rows) * static_cast<double>(cache_bytes_per_token()) +
+           static_cast<double>(of_slots) * logits;
+  };
   // What is reserved now is given back first.
-  const int64_t free = backend_.free_bytes(), held = slots_ * capacity_ * cache_bytes_per_token();
-  const bool fits = free == 0 || static_cast<double>(rows) * static_cast<double>(cache_bytes_per_token()) <=
-                                     static_cast<double>(free + held);
+  const auto free = static_cast<double>(backend_.free_bytes());
+  const double wanted = bytes(all_slots, rows);
+  const bool fits = free == 0 || wanted <= free + bytes(slots_, slots_ * capacity_);
   if (rows < int64_t{1} << 31 && fits) return absl::OkStatus();
   return UnavailableError(
-      Concat("a cache of ", slots, " sequences of ", capacity, " tokens takes ",
-             HumanBytes(static_cast<double>(rows) * static_cast<double>(cache_bytes_per_token())),
+      Concat("a cache of ", slots, " sequences of ", capacity, " tokens takes ", HumanBytes(wanted),
+             " with their logits",
              fits ? ", and its rows are numbered in 31 bits"
-                  : Concat("; ", backend_.Name(), " has ", HumanBytes(static_cast<double>(free)), " free"),
+                  : Concat("; ", backend_.Name(), " has ", HumanBytes(free), " free"),
              "; generate fewer sequences at a time (--batch-size), or fewer tokens (--max-new)"));
 }
 

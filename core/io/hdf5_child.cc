@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <span>
 #include <string_view>
 
@@ -52,6 +53,7 @@ void LimitMemory() {}
   setrlimit(RLIMIT_CPU, &cpu);
   setrlimit(RLIMIT_CORE, &core);
   LimitMemory();
+  std::set_new_handler(nullptr);  // the program's would speak
   try {
     const absl::StatusOr<std::string> result = body();
     const std::string answer = result.ok() ? std::string(1, kGood) + *result

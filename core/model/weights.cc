@@ -214,11 +214,34 @@ absl::Status CheckAllWanted(const std::string& folder, const SafetensorsFolder& 
                              "fetch the config.json that came with them"));
 }
 
+namespace {
+
+absl::Status CheckWeightsFit(const ModelConfig& config, Backend& backend, Stream& stream,
+                             ModelOptions options) {
+  options.allocate = false;
+  options.make_exchange = nullptr;
+  const Model shapes(config, backend, stream, options);
+  double bytes = 0;
+  for (const auto& p : shapes.parameters().all()) {
+    const DType dtype = p->spec().keep_f32 ? DType::kF32 : options.storage.act;
+    bytes += static_cast<double>(p->shape().elements() * SizeOf(dtype));
+  }
+  const auto free = static_cast<double>(backend.free_bytes());
+  if (free == 0 || bytes <= free) return absl::OkStatus();
+  return UnavailableError(Concat("the weights take ", HumanBytes(bytes), " as ", Name(options.storage.act),
+                                 ", ", backend.Name(), " has ", HumanBytes(free), " free; ",
+                                 options.storage.act == DType::kF32 ? "compute in bf16, or use" : "use",
+                                 " a machine with more memory"));
+}
+
+}  // namespace
+
 absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, Backend& backend, Stream& stream,
                                       const ModelOptions& options) {
   LoadedModel out;
   ASSIGN_OR_RETURN(out.config, LoadConfig(folder));
   RETURN_IF_ERROR(CheckRouter(out.config, backend.router_limits(), backend.Name()));
+  RETURN_IF_ERROR(Annotate(CheckWeightsFit(out.config, backend, stream, options), folder));
   out.model = std::make_unique<Model>(out.config, backend, stream, options);
   RETURN_IF_ERROR(LoadWeights(folder, backend, stream, *out.model));
   return out;

@@ -79,7 +79,7 @@ void* CpuBackend::Allocate(int64_t bytes) {
   const int64_t alignment = bytes >= 2 * kHugePage ? kHugePage : 64;
   const int64_t size = (std::max<int64_t>(bytes, 1) + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, size);
-  CHECK(memory != nullptr) << "out of memory: asked for " << bytes << " bytes";
+  if (memory == nullptr) OutOfMemory(bytes);
   if (alignment == kHugePage) madvise(memory, size, MADV_HUGEPAGE);  // a hint: refusal is harmless
   return memory;
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/memory.h"
 #include "dnnl.hpp"
 
 namespace moebius {
@@ -117,7 +118,7 @@ struct Scratch {
       std::free(memory);
       bytes = (wanted + 4095) / 4096 * 4096;
       memory = std::aligned_alloc(4096, bytes);
-      CHECK(memory != nullptr) << "out of memory: asked for " << bytes << " bytes of scratch";
+      if (memory == nullptr) OutOfMemory(static_cast<int64_t>(bytes));
     }
     return memory;
   }

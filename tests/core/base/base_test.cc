@@ -5,6 +5,7 @@
 
 #include "core/base/check.h"
 #include "core/base/log.h"
+#include "core/base/memory.h"
 #include "core/base/nearest.h"
 #include "core/base/random.h"
 #include "core/base/status.h"
@@ -119,6 +120,13 @@ TEST(LogLine, GoesToTheFileOfItsRank) {
   };
   EXPECT_EQ(text(one), "[rank 1] first\n");
   EXPECT_EQ(text(two), "[rank 2] second\n");
+}
+
+TEST(MemoryTest, RunningOutOfItSaysWhatToDo) {
+  EXPECT_EXIT(OutOfMemory(int64_t{3} << 20), testing::ExitedWithCode(kExitUnavailable),
+              "error: out of memory; asked for 3.00 MiB; .* are free .* do less at a time");
+  EXPECT_EXIT(OutOfMemory(0), testing::ExitedWithCode(kExitUnavailable),
+              "error: out of memory; [0-9.]+ .iB of");
 }
 
 }  // namespace

@@ -263,6 +263,11 @@ TEST(DecoderTest, SaysThatACacheIsTooLarge) {
   EXPECT_EQ(ExitCode(much), kExitUnavailable);
   EXPECT_NE(std::string(much.message()).find("free"), std::string::npos) << much;
   EXPECT_EQ(ExitCode(decoder.CanReserve(int64_t{1} << 20, int64_t{1} << 11)), kExitUnavailable);
+  // Caches that would fit alone, but for their logits.
+  const int64_t cache = decoder.cache_bytes_per_token(), logits = 4 * decoder.vocab_size();
+  const int64_t slots = free / (cache + logits / 2);
+  EXPECT_LT(slots * cache, free);
+  EXPECT_EQ(ExitCode(decoder.CanReserve(slots, 1)), kExitUnavailable);
 }
 
 TEST(DecoderTest, CacheBytesAreThoseOfTheFormula) {

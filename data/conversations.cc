@@ -93,7 +93,7 @@ absl::StatusOr<Conversations> ReadConversations(const std::string& pattern,
       std::string_view line;
       ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
       if (!more) break;
-      if (IsBlankLine(line)) continue;
+      if (IsBlank(line)) continue;
       ASSIGN_OR_RETURN(EncodedChat chat, EncodeLine(line, lines.Where(), encode));
       Add(std::move(chat), options, &out);
     }

@@ -34,10 +34,6 @@ absl::StatusOr<OpenSource> Open(const SourceOptions& source, const DocumentSetOp
   return open;
 }
 
-bool IsBlank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;
-}
-
 // SHA-256 with every run of white space as one blank, none at the ends.
 Sha256Digest NormalisedDigest(std::string_view text) {
   std::string normalised;

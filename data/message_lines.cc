@@ -9,8 +9,6 @@
 
 namespace moebius {
 
-bool IsBlankLine(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
-
 namespace {
 
 // As tables write what a line does not have, a column of JSON in text included.

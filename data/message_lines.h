@@ -12,9 +12,6 @@
 
 namespace moebius {
 
-// A line that says nothing, which all readers pass over.
-bool IsBlankLine(std::string_view line);
-
 // DamagedErrors of both functions name `where` ("PATH line 12"), the message's number from 0 and the field:
 // also for fields that would change what is rendered, and that nothing here renders (tools, tool_calls, a
 // weight other than 1). Others are passed over.

@@ -11,14 +11,14 @@
 #include "core/model/weights.h"
 #include "data/token_file.h"
 #include "launch/recipe.h"
+#include "launch/recipe.pb.h"
 #include "launch/train/resolve_model.h"
 #include "optim/checkpoint.h"
 
 namespace moebius {
 namespace {
 
-void PrintCost(const ModelConfig& c) {
-  const int64_t length = std::min<int64_t>(c.max_position_embeddings, 4096);
+void PrintCost(const ModelConfig& c, int64_t length) {
   const ModelCost cost = CostOf(c, length);
   const auto line = [](const char* what, const std::string& value) {
     std::printf("  %-12s %s\n", what, value.c_str());
@@ -69,7 +69,7 @@ bool IsModelFolder(const std::string& path) {
 absl::Status PrintModelFolder(const std::string& path) {
   ASSIGN_OR_RETURN(const ModelConfig config, LoadConfig(path));
   std::printf("%s\n", path.c_str());
-  PrintCost(config);
+  PrintCost(config, std::min<int64_t>(config.max_position_embeddings, 4096));
   ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDir(path));
   const bool some = std::any_of(names.begin(), names.end(), [](const std::string& name) {
     return name.starts_with("model-") && name.ends_with(".safetensors");
@@ -99,10 +99,25 @@ absl::Status PrintModelFolder(const std::string& path) {
 bool IsRecipeFile(const std::string& path) { return path.ends_with(".textproto") && FileExists(path); }
 
 absl::Status PrintRecipeFile(const std::string& path) {
-  ASSIGN_OR_RETURN(Recipe recipe, Recipe::Load(path, {}));
+  ASSIGN_OR_RETURN(Recipe recipe, Recipe::LoadUnchecked(path));  // a model alone has no data yet
+  if (recipe.proto().task() == proto::PIPELINE) {
+    std::printf("%s\n", path.c_str());
+    for (const proto::Stage& stage : recipe.proto().stage()) {
+      std::printf("  stage %s: %s, beside this file\n", Printable(stage.name()).c_str(),
+                  Printable(stage.recipe()).c_str());
+    }
+    return absl::OkStatus();
+  }
+  const proto::Recipe& r = recipe.proto();
+  if (r.model().vocab_size() == 0 && r.data().train().empty() && r.tokenizer().empty() &&
+      r.init().from().empty()) {
+    return UsageError(Concat(path,
+                             ": model.vocab_size is not set, and no data, tokenizer or init.from says how "
+                             "many words there are; set it, or inspect a recipe that names its data"));
+  }
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
   std::printf("%s\n", path.c_str());
-  PrintCost(config);
+  PrintCost(config, std::min(recipe.proto().batch().sequence_length(), config.max_position_embeddings));
   return absl::OkStatus();
 }
 

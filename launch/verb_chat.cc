@@ -199,7 +199,7 @@ absl::Status Talk(Chat& chat, bool prompts) {
       return absl::OkStatus();
     }
     if (line.ends_with('\r')) line.pop_back();
-    if (line.find_first_not_of(" \t") == line.npos) continue;
+    if (IsBlank(line)) continue;
     if (line.starts_with('/')) line.erase(line.find_last_not_of(" \t") + 1);
     if (line == "/quit") return absl::OkStatus();
     if (line == "/reset") {

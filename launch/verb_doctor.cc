@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/backend/backend.h"
 #include "core/backend/gpu.h"
@@ -17,6 +18,10 @@
 #include "core/io/file.h"
 #include "launch/environment.h"
 #include "launch/progress.h"
+#include "rl/sandbox/canaries.h"
+#include "rl/sandbox/languages.h"
+#include "rl/sandbox/runner.h"
+#include "rl/sandbox/sandbox.h"
 
 namespace moebius {
 namespace {
@@ -114,10 +119,30 @@ void CheckPrograms(Findings* findings) {
   if (!found("cmake") || !found("g++")) {
     findings->Note("to build", "cmake or g++ is missing; launch/install_deps.sh installs what a build needs");
   }
+  found("mpirun")
+      ? findings->Good("processes", "mpirun is there, for launch/moebius-mpirun")
+      : findings->Note("processes",
+                       "mpirun is missing; --ranks and launch/moebius-processes do without, several "
+                       "machines mostly want it: apt-get install openmpi-bin");
   if (!found("xz") || !found("bzip2")) {
     findings->Note(
         "to compare",
         "xz or bzip2 is missing; the quickstart prints their bits per byte: apt-get install xz-utils bzip2");
+  }
+}
+
+// Where programs cannot be judged everything else works.
+void CheckSandbox(const absl::StatusOr<std::unique_ptr<sandbox::Runner>>& runner, Findings* findings) {
+  const char* const more = "; benchmarks and rewards of programs need it, see moebius sandbox check";
+  if (!runner.ok()) return findings->Note("sandbox", Concat(runner.status().message(), more));
+  const std::vector<std::string> missing = sandbox::NotHeld(sandbox::TryCanaries(**runner));
+  if (!missing.empty()) {
+    findings->Note("sandbox", Concat("programs would not be isolated: ", Join(missing), more));
+  } else if (const absl::Status python = sandbox::TryLanguage(**runner, sandbox::Language::kPython);
+             !python.ok()) {
+    findings->Note("sandbox", Concat(python.message(), more));
+  } else {
+    findings->Good("sandbox", "programs are isolated, Python's are judged");
   }
 }
 
@@ -133,6 +158,7 @@ void CheckGpus(Findings* findings) {
 
 absl::Status RunDoctor(const ParsedArgs&) {
   const Environment e = ReadEnvironment();
+  const auto runner = sandbox::Runner::Start({.slots = 2, .without = {}});  // forks: before any thread
   Findings findings;
   findings.Good("system", Concat(e.system.empty() ? "unknown" : e.system, ", ", e.kernel));
   CheckProcessor(e, &findings);
@@ -142,6 +168,7 @@ absl::Status RunDoctor(const ParsedArgs&) {
   CheckGpus(&findings);
   CheckTerminal(&findings);
   CheckPrograms(&findings);
+  CheckSandbox(runner, &findings);
   if (findings.bad() > 0) {
     return UnavailableError(
         Concat(findings.bad(), " of the lines above say BAD; training cannot work so; do what they advise"));

@@ -70,7 +70,10 @@ absl::Status CheckFlagsAreRead(const ParsedArgs& args, const std::vector<std::st
                {"style", procedural, "procedural sets"},
                {"answer-line", procedural, "procedural sets"},
                {"samples", writes, "benchmarks with written answers"},
-               {"temperature", writes, "benchmarks with written answers"}};
+               {"temperature", writes, "benchmarks with written answers"},
+               {"top-p", writes, "benchmarks with written answers"},
+               {"max-new", writes, "benchmarks with written answers"},
+               {"seed", writes, "benchmarks with written answers"}};
   for (const auto& [flag, read, by] : flags) {
     if (args.Given(flag) && !read) {
       return UsageError(Concat("--", flag, " is given, and none of ", Join(benchmarks), " reads it, only ",
@@ -102,9 +105,6 @@ absl::StatusOr<EvaluateOptions> ReadEvaluateOptions(const ParsedArgs& args) {
   EvaluateOptions options{
       .sampling = sampling, .samples = args.Integer("samples"), .max_batch = args.Integer("batch-size")};
   if (args.Given("max-new")) options.max_new = args.Integer("max-new");
-  if (args.Given("top-p") && options.sampling.temperature == 0) {
-    return UsageError("--top-p with --temperature 0, which always takes the likeliest token; leave one out");
-  }
   if (options.samples > 1 && options.sampling.temperature == 0) {
     return UsageError(Concat("--samples ", options.samples,
                              " with --temperature 0; all samples of a question "

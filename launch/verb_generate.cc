@@ -66,20 +66,28 @@ class Text {
   std::optional<Tokenizer> tokenizer_;
 };
 
-// How many new tokens a prompt gets: as many as were asked for, else as the model has room for.
-struct Length {
-  int64_t max_new;
-  bool asked;
-
-  int64_t Behind(int64_t prompt, const ModelConfig& config) const {
-    return asked ? max_new : std::clamp<int64_t>(config.max_position_embeddings - prompt, 1, max_new);
-  }
-};
-
 struct Prompt {
   std::vector<int32_t> ids;
   int64_t max_new = 0;
 };
+
+struct Length {
+  int64_t max_new;
+  bool asked;
+};
+
+// How many new tokens a prompt gets: as many as were asked for, else as the model has room for.
+absl::Status SetLength(const Length& length, const ModelConfig& config, const std::string& where,
+                       Prompt& prompt) {
+  const int64_t tokens = std::ssize(prompt.ids), room = config.max_position_embeddings - tokens;
+  prompt.max_new = length.asked ? length.max_new : std::min(length.max_new, room);
+  if (room >= 1 && prompt.max_new <= room) return absl::OkStatus();
+  return UsageError(
+      Concat(where, ": ", tokens, " prompt tokens ",
+             room < 1 ? std::string("leave no room in") : Concat("and ", prompt.max_new, " new ones exceed"),
+             " the ", config.max_position_embeddings, " positions of the model; shorten ",
+             room < 1 ? "it" : "one of them"));
+}
 
 absl::Status CheckFields(const nlohmann::json& object, const std::string& where) {
   const std::vector<std::string> known = {"ids", "prompt", "max_new"};
@@ -108,7 +116,7 @@ absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const Mod
   while (true) {
     ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) return prompts;
-    if (line.empty()) continue;
+    if (IsBlank(line)) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, lines.Where()));
     RETURN_IF_ERROR(CheckFields(object, lines.Where()));
     Length length = standard;
@@ -127,14 +135,7 @@ absl::StatusOr<std::vector<Prompt>> ReadBatch(const std::string& path, const Mod
       if (ids.empty()) return DamagedError(lines.Where() + ": ids is empty; a prompt has one token or more");
       prompts.push_back({.ids = {ids.begin(), ids.end()}});
     }
-    Prompt& last = prompts.back();
-    last.max_new = length.Behind(std::ssize(last.ids), config);
-    const int64_t positions = std::ssize(last.ids) + last.max_new;
-    if (positions > config.max_position_embeddings) {
-      return UsageError(Concat(lines.Where(), ": ", last.ids.size(), " prompt tokens and ", last.max_new,
-                               " new ones exceed the ", config.max_position_embeddings,
-                               " positions of the model; shorten one of them"));
-    }
+    RETURN_IF_ERROR(SetLength(length, config, lines.Where(), prompts.back()));
   }
 }
 
@@ -206,10 +207,11 @@ absl::StatusOr<std::vector<GenerateRequest>> Requests(const ParsedArgs& args, co
   }
   std::vector<std::string> texts = args.All("prompt");
   if (texts.empty() && !args.Given("batch")) texts.emplace_back();
-  for (const std::string& prompt : texts) {
-    ASSIGN_OR_RETURN(std::vector<int32_t> ids, text.Prompt(prompt));
-    const int64_t max_new = length.Behind(std::ssize(ids), config);
-    prompts.push_back({std::move(ids), max_new});
+  for (size_t i = 0; i < texts.size(); ++i) {
+    Prompt& prompt = prompts.emplace_back();
+    ASSIGN_OR_RETURN(prompt.ids, text.Prompt(texts[i]));
+    const std::string where = texts.size() > 1 ? Concat("--prompt number ", i + 1) : "--prompt";
+    RETURN_IF_ERROR(SetLength(length, config, where, prompt));
   }
   std::vector<int32_t> stop;
   if (!args.On("ignore-eos")) {

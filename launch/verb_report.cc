@@ -42,8 +42,8 @@ absl::Status RunReport(const ParsedArgs& args) {
       }
     }
     if (runs.size() == before) {
-      return MissingError(
-          Concat(named, " has no metrics yet; metrics.jsonl is empty; run moebius train for a step first"));
+      return MissingError(Concat(
+          named, " has no metrics yet; no step is in its metrics.jsonl; run moebius train for a step first"));
     }
   }
   // Runs of one name, as stages of two pipelines have, are told apart by their folders.

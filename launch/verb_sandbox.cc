@@ -74,7 +74,7 @@ absl::Status RunBatch(const ParsedArgs& args) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string_view line = std::string_view(text).substr(begin, end - begin);
     ++number;
-    if (line.find_first_not_of(" \t\r") != line.npos) lines.push_back({number, line});
+    if (!IsBlank(line)) lines.push_back({number, line});
     begin = end + 1;
   }
   return box->JudgeAll(

@@ -83,7 +83,7 @@ absl::Status ConvertLines(const std::string& path, int threads, const Convert& c
       if (!more.ok()) return more.status();
       if (!*more) return absl::OkStatus();
     }
-    if (text.find_first_not_of(" \t\r") == text.npos) continue;  // an empty line is nothing
+    if (IsBlank(text)) continue;  // an empty line is nothing
     batch.push_back({reader.Where(), std::string(text), "", absl::OkStatus()});
     bytes += text.size();
   }
@@ -157,7 +157,7 @@ absl::Status AddJsonLines(const std::string& path, const std::string& field, Bpe
   for (std::string_view line;;) {
     ASSIGN_OR_RETURN(const bool more, reader.Next(&line));
     if (!more) break;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
+    if (IsBlank(line)) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, reader.Where()));
     ASSIGN_OR_RETURN(std::string text, GetString(object, field, reader.Where()));
     RETURN_IF_ERROR(CheckText(text, reader.Where()));

@@ -21,6 +21,9 @@ std::string Concat(const Args&... args) {
 // "a, b, c".
 std::string Join(const std::vector<std::string>& parts, std::string_view separator = ", ");
 
+// Nothing but white space, or nothing at all.
+bool IsBlank(std::string_view text);
+
 // `text` cut to `limit` bytes with "..." when longer, control characters and invalid UTF-8 as \xNN: safe to
 // print, whatever it was read from.
 std::string Printable(std::string_view text, size_t limit = 80);

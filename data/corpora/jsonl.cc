@@ -67,7 +67,7 @@ class JsonlReader : public DocumentReader {
         ++next_file_;
         continue;
       }
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      if (IsBlank(line)) continue;
       const std::string where = lines_->Where();
       document->replaced = 0;
       Document raw;

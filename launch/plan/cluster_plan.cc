@@ -249,7 +249,9 @@ absl::StatusOr<ClusterPlanner::Found> ClusterPlanner::Search(const proto::Recipe
            pipeline == 1 ? std::vector<std::string>{"1f1b", "dualpipev"} : ScheduleNames()) {
         r.mutable_parallel()->set_schedule(schedule);
         for (const int64_t microbatch : {1, 2, 4}) {
-          if (!divides(microbatch)) continue;
+          // A rank's share is a microbatch at most.
+          if (!divides(microbatch) || microbatch > std::max<int64_t>(1, sequences * pipeline / ranks))
+            continue;
           r.mutable_batch()->set_microbatch_sequences(microbatch);
           for (const auto policy : std::set<int>{recipe.recompute().policy(), proto::Recompute::SELECTIVE,
                                                  proto::Recompute::BLOCKS}) {

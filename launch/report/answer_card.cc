@@ -12,8 +12,6 @@ namespace {
 // What a card takes beside its texts.
 constexpr size_t kCardBytes = 370, kSetBytes = 260;
 
-bool IsBlank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
-
 // A lone tag or bracket beside an answer, which tells nobody anything.
 bool IsTrifle(std::string_view text) {
   const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");

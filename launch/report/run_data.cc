@@ -109,7 +109,9 @@ absl::StatusOr<RunData> ReadRun(const std::string& path) {
   RunData run;
   run.path = path;
   run.name = FileName(std::filesystem::absolute(path).lexically_normal().string());
-  ASSIGN_OR_RETURN(run.metrics, ReadMetrics(folder.metrics_path()));
+  if (FileExists(folder.metrics_path())) {  // not before the first step
+    ASSIGN_OR_RETURN(run.metrics, ReadMetrics(folder.metrics_path()));
+  }
   if (FileExists(folder.expert_load_path())) {
     ASSIGN_OR_RETURN(run.loads, ReadExpertLoad(folder.expert_load_path()));
   }

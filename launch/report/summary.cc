@@ -13,7 +13,16 @@
 namespace moebius {
 namespace {
 
-constexpr size_t kTail = 20;  // single steps are noisy
+// Single steps are noisy: what a run ends with is a mean of its last twentieth, of at most so many.
+constexpr size_t kMostTail = 20;
+size_t TailOf(const std::vector<Point>& points) {
+  return std::clamp<size_t>(points.size() / 20, 1, kMostTail);
+}
+double EndOf(const std::vector<Point>& points) { return TailMean(points, TailOf(points)); }
+// "mean of last 5"; "" of a single one.
+std::string EndText(const std::vector<Point>& points) {
+  return TailOf(points) > 1 ? Concat("mean of last ", TailOf(points)) : "";
+}
 
 int64_t LastStep(const RunData& run) { return run.metrics.empty() ? 0 : run.metrics.back().step; }
 
@@ -39,18 +48,10 @@ std::string UntilWhole(const RunData& run, std::string_view metric) {
   return run.Series("val/loss").empty() ? Lowest(run, metric) : Fixed(NAN, 4);
 }
 
-// What TailMean takes of a metric.
-std::string TailText(const RunData& run, std::string_view metric) {
-  const size_t count = std::min(run.Series(metric).size(), kTail);
-  return count > 1 ? Concat("mean of last ", count) : "";
-}
-
 bool LearnsByReward(const RunData& run) { return !run.Series("rl/reward_mean").empty(); }
 
 // "The training loss at the end"; none where what is logged as such is a policy loss.
-double FinalLoss(const RunData& run) {
-  return LearnsByReward(run) ? NAN : TailMean(run.Series("train/loss"), kTail);
-}
+double FinalLoss(const RunData& run) { return LearnsByReward(run) ? NAN : EndOf(run.Series("train/loss")); }
 
 struct Evaluation {
   double value = NAN, half_width = NAN, first = NAN;
@@ -96,7 +97,7 @@ std::vector<Column> Columns(const Runs& runs) {
   std::vector<Column> columns = {
       {"steps", [](const RunData& run) { return WithCommas(LastStep(run)); }},
       {"tokens", TokenText},
-      {"training loss", [](const RunData& run) { return Fixed(FinalLoss(run), 4); }},
+      {"training loss at the end", [](const RunData& run) { return Fixed(FinalLoss(run), 4); }},
       {"best validation loss", [](const RunData& run) { return Lowest(run, "val/loss"); }},
       {"bits per byte", [](const RunData& run) { return Lowest(run, "val/bpb"); }},
       {"best validation loss, a part", [](const RunData& run) { return UntilWhole(run, "val/part_loss"); }},
@@ -111,9 +112,9 @@ std::vector<Column> Columns(const Runs& runs) {
                        }});
   }
   columns.push_back(
-      {"reward", [](const RunData& run) { return Fixed(TailMean(run.Series("rl/reward_mean"), kTail), 3); }});
+      {"reward", [](const RunData& run) { return Fixed(EndOf(run.Series("rl/reward_mean")), 3); }});
   columns.push_back({"answer tokens", [](const RunData& run) {
-                       return Fixed(TailMean(run.Series("rl/response_tokens_mean"), kTail), 1);
+                       return Fixed(EndOf(run.Series("rl/response_tokens_mean")), 1);
                      }});
   columns.push_back({"tokens/s", [](const RunData& run) { return Speed(run, "perf/tokens_per_s"); }});
   columns.push_back(
@@ -130,13 +131,13 @@ std::string Tiles(const RunData& run) {
   out += Tile(TokenText(run), "tokens", "");
   for (const std::string& name : run.Evaluations()) out += EvaluationTile(run, name);
   if (LearnsByReward(run)) {
-    out += Tile(Fixed(TailMean(run.Series("rl/reward_mean"), kTail), 3), "reward",
-                TailText(run, "rl/reward_mean"));
-    out += Tile(Fixed(TailMean(run.Series("rl/response_tokens_mean"), kTail), 1), "tokens an answer",
-                TailText(run, "rl/response_tokens_mean"));
+    out +=
+        Tile(Fixed(EndOf(run.Series("rl/reward_mean")), 3), "reward", EndText(run.Series("rl/reward_mean")));
+    out += Tile(Fixed(EndOf(run.Series("rl/response_tokens_mean")), 1), "tokens an answer",
+                EndText(run.Series("rl/response_tokens_mean")));
     out += Tile(Speed(run, "rl/rollout_tokens_per_s"), "rollout tokens/s", "median");
   } else {
-    out += Tile(Fixed(FinalLoss(run), 3), "training loss", TailText(run, "train/loss"));
+    out += Tile(Fixed(FinalLoss(run), 3), "training loss", EndText(run.Series("train/loss")));
   }
   const bool whole = !run.Series("val/loss").empty();
   const char* text = whole ? "lowest, held-out text" : "lowest, a part of the text";
@@ -201,7 +202,8 @@ std::string TerminalSummary(const RunData& run, size_t columns) {
     if (values.empty()) return std::string();
     return Concat(label, Fixed(values.front(), 3), " ",
                   Sparkline(values, std::min<size_t>(columns > 40 ? columns - 40 : 10, 60)), " ",
-                  Fixed(TailMean(points, kTail), 3), "\n");
+                  Fixed(EndOf(points), 3),
+                  TailOf(points) > 1 ? Concat(" (", EndText(points), ")") : std::string(), "\n");
   };
   out += LearnsByReward(run) ? curve("rl/reward_mean", "  reward    ") : curve("train/loss", "  loss      ");
   for (const char* metric : {"val/part_loss", "val/part_bpb", "val/loss", "val/bpb"}) {

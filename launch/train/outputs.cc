@@ -73,8 +73,9 @@ absl::StatusOr<std::unique_ptr<RunOutputs>> RunOutputs::Open(const Recipe& recip
        Concat(static_cast<int64_t>(out->peak_flops_ / 1e9), " GFLOP/s: ", act, " product of ",
               ProductPeakSize(*training.backend), " cubed, measured at the start of the run",
               layout.ranks() > 1 ? Concat(" on all ", layout.ranks(), " ranks at once") : std::string(),
-              "; FLOPs of ", out->flops_per_token_ / 1e9,
-              " GFLOP a token (causal attention, MTP included)")}};
+              "; FLOPs of ", out->flops_per_token_ / 1e9, " GFLOP a token (causal attention",
+              mtp ? ", MTP included" : "",
+              "); where the machine is faster later than it was then, shares pass 1")}};
   if (layout.ranks() > 1) more.push_back({"layout", ToText(layout)});
   for (const RunFact& fact : facts) more.emplace_back(fact.name, fact.value);
   RETURN_IF_ERROR(folder.WriteEnvironment(EnvironmentJson(ReadEnvironment(), more)));

@@ -120,7 +120,7 @@ absl::Status SourceReader::ReadJsonRows(
   while (true) {
     ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) break;
-    if (line.find_first_not_of(" \t") == line.npos) continue;
+    if (IsBlank(line)) continue;
     ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(line, lines.Where()));
     if (!object.is_object()) {
       return DamagedError(Concat(lines.Where(), ": is ", DescribeJson(object),

@@ -60,7 +60,7 @@ absl::StatusOr<PreferencePairs> ReadPreferencePairs(const std::string& path, con
   for (;;) {
     ASSIGN_OR_RETURN(const bool more, reader.Next(&text));
     if (!more) break;
-    if (IsBlankLine(text)) continue;
+    if (IsBlank(text)) continue;
     const std::string where = reader.Where();
     ASSIGN_OR_RETURN(const nlohmann::json line, ParseJson(text, where));
     ASSIGN_OR_RETURN(PreferencePair pair, ReadPair(line, codec, where));

@@ -147,7 +147,7 @@ absl::StatusOr<std::vector<JsonlProblem>> ReadLines(const std::string& path, Jso
   while (true) {
     ASSIGN_OR_RETURN(const bool more, reader.Next(&line));
     if (!more) break;
-    if (IsBlankLine(line)) continue;
+    if (IsBlank(line)) continue;
     ASSIGN_OR_RETURN(JsonlProblem problem, ReadJsonlProblem(line, kind, reader.Where()));
     lines.push_back(std::move(problem));
   }

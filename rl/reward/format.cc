@@ -4,10 +4,6 @@
 namespace moebius {
 namespace {
 
-bool IsBlankText(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
-}
-
 size_t CountOf(std::string_view text, std::string_view tag) {
   size_t count = 0;
   for (size_t at = text.find(tag); at != std::string_view::npos; at = text.find(tag, at + tag.size()))
@@ -34,10 +30,9 @@ Reward FormatReward(const FormatOptions& options, std::string_view text) {
     const size_t opened = options.think_opened ? 0 : text.find(tags[0]);
     const size_t thought = text.find(tags[1]), asked = text.find(tags[2]), closed = text.find(tags[3]);
     const auto between = [&](size_t from, size_t to) { return text.substr(from, to - from); };
-    if (opened <= thought && thought < asked && asked < closed && IsBlankText(between(0, opened)) &&
-        IsBlankText(between(thought + tags[1].size(), asked)) &&
-        !IsBlankText(between(asked + tags[2].size(), closed)) &&
-        IsBlankText(text.substr(closed + tags[3].size())))
+    if (opened <= thought && thought < asked && asked < closed && IsBlank(between(0, opened)) &&
+        IsBlank(between(thought + tags[1].size(), asked)) &&
+        !IsBlank(between(asked + tags[2].size(), closed)) && IsBlank(text.substr(closed + tags[3].size())))
       return 1;
   }
   return options.partial_credit ? 0.2 * once : 0;

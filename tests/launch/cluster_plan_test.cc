@@ -1,6 +1,9 @@
 // Clusters on paper against what was published and what we measured. Sources: ../shared/reference/cost.md.
 #include "launch/plan/cluster_plan.h"
 
+#include <set>
+#include <string>
+
 #include "gtest/gtest.h"
 #include "launch/plan/cluster.pb.h"
 #include "launch/recipe.pb.h"
@@ -260,6 +263,21 @@ TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {
   const absl::StatusOr<ClusterPlan> again = planner.Predict(*found.plans[0].recipe, 8);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->step_s, found.plans[0].step_s);
+}
+
+// A rank's share of the batch is a microbatch at most.
+TEST(ClusterPlanTest, ASearchListsEveryLayoutOnce) {
+  Job job("one_gpu.textproto", "h200.textproto", {"batch.sequences=8"});
+  std::set<std::string> seen;
+  const ClusterPlanner::Found found = ClusterPlanner(job.config, job.cluster).Search(job.recipe, 8).value();
+  for (const ClusterPlan& plan : found.plans) {
+    const int64_t each = plan.recipe->batch().microbatch_sequences();
+    EXPECT_LE(each, 8 / plan.layout.layout.batch_shards()) << ToText(plan.layout.layout);
+    EXPECT_TRUE(seen.insert(Concat(ToText(plan.layout.layout), plan.layout.layout.schedule, each, " ",
+                                   plan.recipe->recompute().policy()))
+                    .second);
+  }
+  EXPECT_GT(found.plans.size(), 8u);
 }
 
 TEST(ClusterPlanTest, ASearchTriesNoRecipeThatIsRefusedAndSaysWhyThereIsNone) {

@@ -8,6 +8,7 @@
 #include <iostream>
 #include <limits>
 #include <sstream>
+#include <tuple>
 
 #include "core/base/check.h"
 #include "core/base/status.h"
@@ -125,6 +126,29 @@ TEST_F(ModelFolder, IsContinuedAsFarAsItHasRoom) {
   asked.insert(asked.end(), {"--max-new", "5"});
   EXPECT_EQ(Run(GenerateVerbs(), "generate", asked), kExitUsage);
   EXPECT_NE(error_.find("and 5 new ones exceed"), error_.npos) << error_;
+  folder_.Write("full.jsonl", Concat("\n \n{\"ids\": [", ids, ", 5, 5, 5, 5, 5]}\n"));
+  for (const auto& [verbs, verb, flag] :
+       {std::tuple(GenerateVerbs(), "generate", "--batch"), std::tuple(ScoreVerbs(), "score", "--tokens")}) {
+    EXPECT_EQ(Run(verbs, verb, {flag, folder_.File("full.jsonl"), "--threads", "1"}), kExitUsage) << verb;
+    EXPECT_NE(error_.find("full.jsonl line 3: "), error_.npos) << "blank lines are none: " << error_;
+    EXPECT_NE(error_.find(Concat(room + 1, verb[0] == 's' ? " tokens" : " prompt tokens leave no room")),
+              error_.npos)
+        << error_;
+  }
+  EXPECT_EQ(Run(GenerateVerbs(), "generate", {"--prompt", std::string(4 * room, 'q'), "--threads", "1"}),
+            kExitUsage);
+  EXPECT_NE(error_.find("error: --prompt: "), error_.npos) << error_;
+}
+
+TEST_F(ModelFolder, RefusesFlagsThatNothingReads) {
+  for (const auto& [verbs, verb] : {std::pair(GenerateVerbs(), "generate"), std::pair(ChatVerbs(), "chat")}) {
+    EXPECT_EQ(Run(verbs, verb, {"--top-p", "0.9", "--temperature", "0"}), kExitUsage) << verb;
+    EXPECT_NE(error_.find("--top-p with --temperature 0"), error_.npos) << error_;
+  }
+  for (const char* flag : {"--max-new", "--seed", "--samples"}) {
+    EXPECT_EQ(Run(EvalVerbs(), "eval", {"mmlu", flag, "3"}), kExitUsage);
+    EXPECT_NE(error_.find(Concat(flag, " is given, and none of mmlu reads it")), error_.npos) << error_;
+  }
 }
 
 TEST_F(ModelFolder, WithoutATokenizerStartsWhereTextsBegin) {

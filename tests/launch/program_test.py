@@ -71,9 +71,28 @@ def check_unknown_words():
 
 
 def check_pipelines_have_no_model_of_their_own():
-    for words in (("plan",), ("verify",), ("bench", "train"), ("inspect",)):
-        code, _, err = run(*words, str(RECIPES / "rl" / "sort.textproto"))
+    recipe = str(RECIPES / "rl" / "sort.textproto")
+    for words in (("plan",), ("verify",), ("bench", "train")):
+        code, _, err = run(*words, recipe)
         expect(code == 64 and "PIPELINE" in err and "sort_grpo.textproto" in err, f"{words} of a pipeline: {code} {err!r}")
+    code, out, err = run("inspect", recipe)
+    expect(code == 0 and "stage grpo: sort_grpo.textproto" in out, f"inspect of a pipeline: {code} {out!r} {err!r}")
+
+
+def check_recipes_are_inspected():
+    code, out, err = run("inspect", str(RECIPES / "quickstart.textproto"))
+    expect(code == 0 and "sequences of 256" in out, f"as long as the recipe trains: {code} {out!r} {err!r}")
+    code, out, err = run("inspect", str(RECIPES / "models" / "tiny_moe.textproto"))
+    expect(code == 64 and "model.vocab_size is not set" in err, f"a model without words: {code} {out!r} {err!r}")
+
+
+def check_a_run_before_its_first_step():
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "recipe.resolved.textproto").write_text('name: "r"\nsteps: 3\n')
+        code, out, err = run("inspect", folder)
+        expect(code == 0 and "0 of 3 steps" in out, f"inspect: {code} {out!r} {err!r}")
+        code, _, err = run("report", folder)
+        expect(code == 66 and "has no metrics yet" in err, f"report: {code} {err!r}")
 
 
 def check_plans_are_refused_as_runs_are():

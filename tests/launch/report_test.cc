@@ -110,6 +110,9 @@ TEST(Report, SummarisesARunOnTheTerminal) {
   const std::string text = TerminalSummary(*ReadRun(folder.File("tiny")), 80);
   EXPECT_TRUE(Has(text, "tiny: 60 of 60 steps, 61.44k tokens, 30s")) << text;
   EXPECT_TRUE(Has(text, "█")) << text;
+  EXPECT_TRUE(Has(text, " 2.314 (mean of last 3)\n")) << text;
+  WriteRun(folder, "short", 10, "x");
+  EXPECT_TRUE(Has(TerminalSummary(*ReadRun(folder.File("short")), 80), " 5.639\n")) << "the last step alone";
   EXPECT_TRUE(Has(text, "val/bpb   1.2500"));
 }
 

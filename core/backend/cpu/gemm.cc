@@ -185,15 +185,27 @@ struct TileTarget {
   int64_t columns = 0;
 };
 
+// Memory that comes nearer while a tile's sums are made, a piece with every fourth step: all at once would
+// hold up the loads that the sums wait for.
+struct Fetch {
+  const char* from;
+  int64_t bytes;  // a piece
+
+  HWY_INLINE void At(int64_t step) const {
+    if (step % 4 == 0) __builtin_prefetch(from + step / 4 * bytes);
+  }
+};
+
 template <BlockLayout kLayout>
 HWY_INLINE void MultiplyTile(const float* HWY_RESTRICT a, int64_t a_stride, const float* HWY_RESTRICT b,
-                             int64_t k, VF (&left)[kTileRows], VF (&right)[kTileRows]) {
+                             int64_t k, const Fetch& fetch, VF (&left)[kTileRows], VF (&right)[kTileRows]) {
   const F32 d;
   const int64_t lanes = Lanes();
 #pragma GCC unroll 16
   for (int r = 0; r < kTileRows; ++r) left[r] = right[r] = Set(0);
 #pragma GCC unroll 4
   for (int64_t p = 0; p < k; ++p) {
+    fetch.At(p);
     const VF b0 = hn::Load(d, b + p * 2 * lanes);
     const VF b1 = hn::Load(d, b + p * 2 * lanes + lanes);
 #pragma GCC unroll 16
@@ -233,7 +245,8 @@ HWY_INLINE void FinishWholeTile(const TileTarget& t, VF (&left)[kTileRows], VF (
 
 // Whole tiles finish in registers, others through memory.
 template <BlockLayout kLayout>
-HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t k, const TileTarget& t) {
+HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t k, const Fetch& fetch,
+                       const TileTarget& t) {
   const int64_t lanes = Lanes();
   const bool wide = t.to_dtype == DType::kF32;
   const int64_t size = wide ? 4 : 2;
@@ -244,7 +257,7 @@ HWY_NOINLINE void Tile(const float* a, int64_t a_stride, const float* b, int64_t
     __builtin_prefetch(row + t.columns * size - 1, 1);
   }
   VF left[kTileRows], right[kTileRows];
-  MultiplyTile<kLayout>(a, a_stride, b, k, left, right);
+  MultiplyTile<kLayout>(a, a_stride, b, k, fetch, left, right);
   if (t.rows == kTileRows && t.columns == 2 * lanes) {
     return wide ? FinishWholeTile<float>(t, left, right) : FinishWholeTile<BF16>(t, left, right);
   }
@@ -269,14 +282,11 @@ void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride
   if (m == 0) return;
   for (int64_t j = 0; j < n; j += width) {
     const float* b = packed_b + (j / width) * b_panel_stride;
-    // The next panel of b comes nearer, a share with every tile.
-    const char* next = reinterpret_cast<const char*>(b + b_panel_stride);
-    const int64_t next_bytes = j + width < n ? k * width * static_cast<int64_t>(sizeof(float)) : 0;
-    const int64_t share = RoundUp(next_bytes / tiles, 64);
+    // The next panel of b, a share with every tile.
+    const char* next = reinterpret_cast<const char*>(j + width < n ? b + b_panel_stride : b);
+    const int64_t share = j + width < n ? k * width * static_cast<int64_t>(sizeof(float)) / tiles : 0;
     for (int64_t i = 0; i < m; i += kTileRows) {
-      const int64_t begin = i / kTileRows * share;
-      for (int64_t at = begin; at < std::min(begin + share, next_bytes); at += 64)
-        __builtin_prefetch(next + at);
+      const Fetch fetch{next + i / kTileRows * share, 4 * share / std::max<int64_t>(k, 1)};
       TileTarget t = panel;
       t.rows = std::min<int64_t>(kTileRows, m - i);
       if (t.from != nullptr) t.from += i * t.from_stride + j;
@@ -284,7 +294,7 @@ void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride
       t.to = const_cast<char*>(At(t.to, t.to_dtype, i * t.to_stride + j));
       t.columns = std::min(width, n - j);
       Tile<kLayout>(a.data + (kLayout == BlockLayout::kTiles ? i / kTileRows : i) * a.stride, a.stride, b, k,
-                    t);
+                    fetch, t);
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/backend/gpu_build.h"
+#include "core/base/log.h"
 #include "core/base/status.h"
 #include "core/base/strings.h"
 
@@ -49,7 +50,9 @@ absl::StatusOr<Function> Symbol(const char* name) {
 absl::StatusOr<std::unique_ptr<Backend>> MakeGpuBackend(const GpuOptions& options) {
   ASSIGN_OR_RETURN(const NewGpuBackend make, Symbol<NewGpuBackend>(kNewGpuBackend));
   std::string error;
-  std::unique_ptr<Backend> backend(make(kGpuBuild, options, &error));
+  GpuOptions with_rank = options;
+  with_rank.log_rank = LogRank();
+  std::unique_ptr<Backend> backend(make(kGpuBuild, with_rank, &error));
   if (backend == nullptr) return absl::UnavailableError(error);
   return backend;
 }

@@ -20,6 +20,7 @@ struct GpuOptions {
   int rank = 0;  // of this machine: GPUs are taken in turn
   GpuMemory memory = GpuMemory::kDevice;
   bool deterministic = true;  // false: what is faster when sums may run in any order (attention's backward)
+  int log_rank = -1;          // LogRank() of who asks: what the shared object says begins with it
 };
 
 // kUnavailable: no shared object, no driver, no such device, or one of an unsupported architecture; the

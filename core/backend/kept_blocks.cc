@@ -54,6 +54,13 @@ bool KeptBlocks::GiveBack() {
   return true;
 }
 
+int64_t KeptBlocks::kept_bytes() const {
+  std::lock_guard lock(mutex_);
+  int64_t kept = 0;
+  for (const auto& [bytes, blocks] : kept_) kept += bytes * static_cast<int64_t>(blocks.size());
+  return kept;
+}
+
 int64_t KeptBlocks::bytes() const {
   std::lock_guard lock(mutex_);
   return bytes_;

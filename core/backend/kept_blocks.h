@@ -36,7 +36,8 @@ class KeptBlocks {
   // Gives what is kept back to the device; false where there is nothing. Holds up nobody else.
   bool GiveBack();
 
-  int64_t bytes() const;  // taken from the device
+  int64_t bytes() const;       // taken from the device
+  int64_t kept_bytes() const;  // of them, those that nobody has
 
  private:
   const Device device_;

@@ -22,6 +22,7 @@ namespace {
 // single key head that is above the second is left to our own kernels.
 constexpr int64_t kScoreBytes = int64_t{1} << 30;
 constexpr int64_t kMaxScoreBytes = int64_t{4} << 30;
+constexpr size_t kMostPlans = 1024;  // kept; then all go
 constexpr int64_t kShortest = 65;    // up to here our kernels need one tile a head
 constexpr int64_t kPlainUnit = 128;  // lengths that are no multiple share plans, as ragged ones
 
@@ -273,6 +274,8 @@ bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, cons
   }
   if (handle_ == nullptr) CUDA_OK(cudnnCreate(&handle_));
   CUDA_OK(cudnnSetStream(handle_, stream));
+  // Documents come in other numbers with every microbatch, and each number has plans of its own.
+  if (plans_.size() >= kMostPlans) plans_.clear();
   if (!FindPlans(call, f.scale, operands, parts)) return false;
 
   int64_t workspace_bytes = 0, stats_bytes = 0;

@@ -11,6 +11,7 @@
 #include "core/backend/cuda/memory.h"
 #include "core/backend/cuda/streams.h"
 #include "core/backend/gpu_build.h"
+#include "core/base/log.h"
 #include "core/base/strings.h"
 
 namespace moebius {
@@ -62,9 +63,10 @@ void CudaBackend::Free(void* memory) {
 
 void* CudaBackend::Scratch(int64_t bytes) {
   if (scratch_bytes_ < bytes) {
-    const int64_t size = std::max<int64_t>(bytes + bytes / 4, int64_t{16} << 20);
+    int64_t size = std::max<int64_t>(bytes + bytes / 4, int64_t{16} << 20);
     void* memory = cuda::TryClaim(GpuMemory::kDevice, size);
     if (memory == nullptr && blocks_.GiveBack()) memory = cuda::TryClaim(GpuMemory::kDevice, size);
+    if (memory == nullptr) memory = cuda::TryClaim(GpuMemory::kDevice, size = bytes);  // without a reserve
     if (memory == nullptr) {
       cuda::OutOfMemory(GpuMemory::kDevice, size, "what a kernel keeps between its launches",
                         blocks_.bytes());
@@ -79,7 +81,7 @@ std::string CudaBackend::Name() const { return Concat("cuda (", properties_.name
 
 int64_t CudaBackend::free_bytes() const {
   cudaSetDevice(device_);
-  return cuda::RoomIn(memory_).free;
+  return cuda::RoomIn(memory_).free + blocks_.kept_bytes();
 }
 
 std::string CudaBackend::InstructionSet() const {
@@ -127,6 +129,7 @@ extern "C" __attribute__((visibility("default"))) moebius::Backend* moebius_new_
                     build, "): install both from one build");
     return nullptr;
   }
+  moebius::SetLogRank(options.log_rank);  // the program's is not seen from here
   int devices = 0, driver = 0;
   const cudaError_t found = cudaGetDeviceCount(&devices);
   if (found != cudaSuccess || devices == 0) {

@@ -33,6 +33,7 @@ TEST(KeptBlocksTest, AFreedBlockIsHandedOutAgainToWhomItSuits) {
   void* const first = device.Take(300).memory;
   device.blocks->Free(first);
   EXPECT_EQ(device.left, 700) << "the device does not get it back";
+  EXPECT_EQ(device.blocks->kept_bytes(), 300);
   const KeptBlocks::Block beside = device.blocks->Take(300, KeptBlocks::From::kDevice);
   EXPECT_NE(beside.memory, first) << "who may not follow the earlier owner gets another";
   EXPECT_FALSE(beside.was_kept);
@@ -41,6 +42,7 @@ TEST(KeptBlocksTest, AFreedBlockIsHandedOutAgainToWhomItSuits) {
   EXPECT_EQ(again.memory, first);
   EXPECT_TRUE(again.was_kept);
   EXPECT_EQ(device.blocks->bytes(), 800);
+  EXPECT_EQ(device.blocks->kept_bytes(), 0);
   EXPECT_EQ(device.waits, 0);
 }
 

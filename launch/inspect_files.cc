@@ -1,5 +1,6 @@
 #include "launch/inspect_files.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -98,8 +99,19 @@ absl::Status PrintModelFolder(const std::string& path) {
 
 bool IsRecipeFile(const std::string& path) { return path.ends_with(".textproto") && FileExists(path); }
 
+// What is not trained on anything yet.
+bool IsModelAlone(const proto::Recipe& r) {
+  return r.data().train().empty() && r.data().mixture_size() == 0 && r.tokenizer().empty() &&
+         r.init().from().empty() && !r.has_problems() && !r.has_sft();
+}
+
 absl::Status PrintRecipeFile(const std::string& path) {
-  ASSIGN_OR_RETURN(Recipe recipe, Recipe::LoadUnchecked(path));  // a model alone has no data yet
+  absl::StatusOr<Recipe> loaded = Recipe::Load(path, {});
+  if (!loaded.ok()) {
+    auto unchecked = Recipe::LoadUnchecked(path);
+    if (unchecked.ok() && IsModelAlone(unchecked->proto())) loaded = std::move(unchecked);
+  }
+  ASSIGN_OR_RETURN(Recipe recipe, std::move(loaded));
   if (recipe.proto().task() == proto::PIPELINE) {
     std::printf("%s\n", path.c_str());
     for (const proto::Stage& stage : recipe.proto().stage()) {
@@ -109,15 +121,14 @@ absl::Status PrintRecipeFile(const std::string& path) {
     return absl::OkStatus();
   }
   const proto::Recipe& r = recipe.proto();
-  if (r.model().vocab_size() == 0 && r.data().train().empty() && r.tokenizer().empty() &&
-      r.init().from().empty()) {
+  if (r.model().vocab_size() == 0 && IsModelAlone(r)) {
     return UsageError(Concat(path,
                              ": model.vocab_size is not set, and no data, tokenizer or init.from says how "
                              "many words there are; set it, or inspect a recipe that names its data"));
   }
   ASSIGN_OR_RETURN(const ModelConfig config, ResolveModel(recipe));
   std::printf("%s\n", path.c_str());
-  PrintCost(config, std::min(recipe.proto().batch().sequence_length(), config.max_position_embeddings));
+  PrintCost(config, std::clamp<int64_t>(r.batch().sequence_length(), 1, config.max_position_embeddings));
   return absl::OkStatus();
 }
 

@@ -34,7 +34,7 @@ absl::StatusOr<SamplingParams> SamplingOf(const ParsedArgs& args) {
                                    .top_p = args.Number("top-p"),
                                    .seed = static_cast<uint64_t>(args.Integer("seed"))};
   RETURN_IF_ERROR(Validate(sampling));
-  if (args.Given("top-p") && sampling.temperature == 0) {
+  if (args.Given("top-p") && sampling.top_p < 1 && sampling.temperature == 0) {
     return UsageError("--top-p with --temperature 0, which always takes the likeliest token; leave one out");
   }
   return sampling;

@@ -61,7 +61,9 @@ class EvalProgress {
 absl::Status CheckFlagsAreRead(const ParsedArgs& args, const std::vector<std::string>& benchmarks) {
   const bool procedural = std::any_of(benchmarks.begin(), benchmarks.end(), IsTask);
   const bool mmlu = std::find(benchmarks.begin(), benchmarks.end(), "mmlu") != benchmarks.end();
-  const bool writes = benchmarks != std::vector<std::string>{"mmlu"} || args.Text("mmlu") == "generate";
+  const bool writes =
+      args.Text("mmlu") == "generate" || std::any_of(benchmarks.begin(), benchmarks.end(),
+                                                     [](const std::string& name) { return name != "mmlu"; });
   const struct {
     const char* flag;
     bool read;

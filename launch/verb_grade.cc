@@ -85,7 +85,7 @@ absl::Status GradeTable(const std::string& path, bool reasons) {
   while (true) {
     ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
     if (!more) break;
-    if (IsBlank(line)) continue;
+    if (line.empty()) continue;
     ASSIGN_OR_RETURN(const Row row, SplitRow(line, lines.Where()));
     const auto start = std::chrono::steady_clock::now();
     const GradeResult result = math::Grade(row.gold, row.answer);

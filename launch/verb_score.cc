@@ -72,9 +72,9 @@ absl::Status RunScore(const ParsedArgs& args) {
     if (n == 0)
       return DamagedError(Concat(lines.Where(), ": ids is empty; a sequence has one token or more"));
     if (n > loaded.config.max_position_embeddings) {
-      return UsageError(Concat(lines.Where(), ": ids has ", n,
-                               " tokens; the model's max_position_embeddings is ",
-                               loaded.config.max_position_embeddings, "; split the sequence"));
+      return DamagedError(Concat(lines.Where(), ": ids has ", n,
+                                 " tokens; the model's max_position_embeddings is ",
+                                 loaded.config.max_position_embeddings, "; split the sequence"));
     }
     if (static_cast<int64_t>(batch.ids.size()) + n > kTokensAtOnce) RETURN_IF_ERROR(flush());
     batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());

@@ -1,5 +1,6 @@
 #include "launch/verb_train.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -145,12 +146,23 @@ absl::Status CheckTimeline(const std::string& timeline) {
       Concat("--timeline: cannot write ", Printable(timeline), "; ", why, "; name another file"));
 }
 
-// Every rank writes its part of a checkpoint there: found out now, not at the first one. `folder` is rank
-// 0's.
+// A client of a network file system trusts for a minute what it has not found; to make the folder it has to
+// ask. One that can be made is not there, and goes again.
+void LookAgainFor(const std::string& path) {
+  for (size_t end = 0; end != path.npos;) {
+    end = path.find('/', end + 1);
+    const std::string folder = path.substr(0, end);
+    if (FolderExists(folder)) continue;
+    if (mkdir(folder.c_str(), 0777) == 0) rmdir(folder.c_str());
+    if (!FolderExists(folder)) return;
+  }
+}
+
+// Every rank writes its part of a checkpoint into rank 0's folder: found out now, not at the first one.
 absl::Status CheckSeenByAll(const std::string& path, const World& world, HostTalk& talk) {
   const auto holder = [&] { return ReadFile(JoinPath(path, "lock"), 4096).value_or(""); };
   ASSIGN_OR_RETURN(const std::vector<std::string> all, talk.Gather(holder()));
-  // A file system between hosts may show late what is new.
+  if (holder() != all[0]) LookAgainFor(path);
   for (int i = 0; i < 50 && holder() != all[0]; ++i) usleep(100000);
   const std::string seen = holder();
   if (seen == all[0]) return absl::OkStatus();

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
+#include <new>
 #include <string>
 
 #include "core/base/log.h"
@@ -20,6 +22,16 @@ int64_t NumberIn(const char* path) {
   return file >> value ? value : -1;
 }
 
+// Of the control group: pages of files, which go where memory is wanted.
+int64_t FilePages() {
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  int64_t sum = 0, bytes = 0;
+  for (std::string name; file >> name >> bytes;) {
+    if (name == "active_file" || name == "inactive_file") sum += bytes;
+  }
+  return sum;
+}
+
 }  // namespace
 
 MachineMemory ReadMachineMemory() {
@@ -33,12 +45,19 @@ MachineMemory ReadMachineMemory() {
   const int64_t limit = NumberIn("/sys/fs/cgroup/memory.max");
   if (limit <= 0) return memory;
   memory.total = std::min(memory.total, limit);
-  const int64_t used = std::max<int64_t>(0, NumberIn("/sys/fs/cgroup/memory.current"));
+  const int64_t used = std::max<int64_t>(0, NumberIn("/sys/fs/cgroup/memory.current") - FilePages());
   memory.available = std::min(memory.available, std::max<int64_t>(0, limit - used));
   return memory;
 }
 
 void OutOfMemory(int64_t bytes) {
+  std::set_new_handler(nullptr);
+  static std::atomic<bool> told = false;
+  if (told.exchange(true)) {  // another thread's, or there is not even memory to say more
+    constexpr char kText[] = "error: out of memory\n";
+    (void)!write(STDERR_FILENO, kText, sizeof kText - 1);
+    _exit(kExitUnavailable);
+  }
   const MachineMemory memory = ReadMachineMemory();
   LogLine(Concat("error: out of memory",
                  bytes > 0 ? Concat("; asked for ", HumanBytes(static_cast<double>(bytes))) : std::string(),

@@ -114,8 +114,7 @@ void Decoder::Reserve(int64_t slots, int64_t capacity) {
   capacity_ = std::max(capacity, capacity_);
   CHECK_LT(slots_ * capacity_, int64_t{1} << 31) << "cache rows are numbered in 32 bits";
   recordings_.clear();  // they name the memory of before
-  // A draft looks a position further.
-  model_.ServePositions(backend_, stream_, std::min(capacity_ + 1, max_positions_));
+  model_.ServePositions(backend_, stream_, capacity_);
   for (const auto& attention : attention_) attention->Reserve(backend_, slots_, capacity_);
   num_logits_ = 0;
   logits_ = Tensor();

@@ -249,7 +249,7 @@ absl::StatusOr<ClusterPlanner::Found> ClusterPlanner::Search(const proto::Recipe
            pipeline == 1 ? std::vector<std::string>{"1f1b", "dualpipev"} : ScheduleNames()) {
         r.mutable_parallel()->set_schedule(schedule);
         for (const int64_t microbatch : {1, 2, 4}) {
-          // A rank's share is a microbatch at most.
+          // No more than a rank's share.
           if (!divides(microbatch) || microbatch > std::max<int64_t>(1, sequences * pipeline / ranks))
             continue;
           r.mutable_batch()->set_microbatch_sequences(microbatch);

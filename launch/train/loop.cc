@@ -156,9 +156,10 @@ absl::Status TrainingLoop::CatchUpValidation() {
 }
 
 absl::Status TrainingLoop::Sample(std::vector<SampleRow>* rows) {
-  options_.wait_for_rank_0(true);
-  ASSIGN_OR_RETURN(*rows, sampler_->Run(state().step));
-  const absl::Status shown = mesh_.Agree(leads() ? outputs_->ShowSamples(*rows) : absl::OkStatus());
+  ASSIGN_OR_RETURN(*rows, sampler_->Run(state().step));  // on the others only until rank 0 has the model
+  const absl::Status mine = leads() ? outputs_->ShowSamples(*rows) : absl::OkStatus();
+  options_.wait_for_rank_0(!leads());
+  const absl::Status shown = mesh_.Agree(mine);
   options_.wait_for_rank_0(false);
   return shown;
 }

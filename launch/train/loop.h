@@ -20,7 +20,7 @@ class Sandbox;
 struct LoopOptions {
   std::string timeline = {};            // where the timeline of one step goes; "" for none
   sandbox::Sandbox* sandbox = nullptr;  // for problems that are programs
-  // Called with true before rank 0 alone works for as long as that takes, and with false after.
+  // Called with true before this rank waits for work that rank 0 does alone, and with false after.
   std::function<void(bool)> wait_for_rank_0 = [](bool) {};
 };
 

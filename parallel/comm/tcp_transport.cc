@@ -41,6 +41,7 @@ struct Peer {
   int64_t queued = 0, sent = 0;  // frames
   bool bye = false;              // what comes after it is the next transport's
   bool ended = false;            // its connection; what came before that still counts
+  Clock::time_point ended_at;
 };
 
 struct TcpRequest final : Transport::Request {
@@ -97,7 +98,7 @@ class TcpTransport final : public Transport {
     if (found == arrived_.end()) {
       if (!peer.ended) return Advance::kOpen;
       // Only now: a rank may go before the others have read its last messages.
-      Fail(LostPeerError(Concat("rank ", r.peer, " is lost: its connection to rank ", rank_, " ended")));
+      Lose(r.peer);
       return Advance::kDone;
     }
     const std::string body = std::move(found->second.front());
@@ -124,6 +125,10 @@ class TcpTransport final : public Transport {
     if (now >= next_look_) {
       next_look_ = now + kLookAround;
       LookAround();
+      // Who waits for other ranks, or only computes, hears of it too.
+      for (int i = 0; i < size(); ++i) {
+        if (peers_[i].ended && !peers_[i].bye && now - peers_[i].ended_at > kCloseWithin) Lose(i);
+      }
     }
     return status_;
   }
@@ -171,6 +176,18 @@ class TcpTransport final : public Transport {
     ToAll(frame + text);
   }
 
+  void Lose(int rank) {
+    Fail(LostPeerError(Concat("rank ", rank, " is lost: its connection to rank ", rank_, " ended")));
+  }
+
+  // Nobody will read what was to be sent.
+  void End(Peer& peer) {
+    if (!peer.ended) peer.ended_at = Clock::now();
+    peer.ended = true;
+    peer.out.clear();
+    peer.written = 0;
+  }
+
   int64_t Queue(int rank, std::string frame) {
     Peer& peer = peers_[rank];
     peer.out.push_back(std::move(frame));
@@ -198,13 +215,16 @@ class TcpTransport final : public Transport {
 
   void Write(int rank) {
     Peer& peer = peers_[rank];
-    if (peer.ended) peer.out.clear();  // nobody will read it
+    if (peer.ended) End(peer);
     while (!peer.out.empty()) {
       const std::string& first = peer.out.front();
       const ssize_t n = send(peer.socket, first.data() + peer.written, first.size() - peer.written,
                              MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR) peer.out.clear();  // Read finds the end of the connection
+        if (errno != EAGAIN && errno != EINTR) {
+          Read(rank);  // what the peer had to say before
+          End(peer);
+        }
         return;
       }
       peer.written += n;
@@ -222,7 +242,7 @@ class TcpTransport final : public Transport {
     for (;;) {
       const ssize_t n = recv(peer.socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
       if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        peer.ended = true;
+        End(peer);
         break;
       }
       if (n < 0) break;

@@ -265,7 +265,7 @@ TEST(ClusterPlanTest, ASearchFindsAFasterLayoutThatFits) {
   EXPECT_EQ(again->step_s, found.plans[0].step_s);
 }
 
-// A rank's share of the batch is a microbatch at most.
+// A microbatch is a rank's share of the batch at most: more would be the same layout again.
 TEST(ClusterPlanTest, ASearchListsEveryLayoutOnce) {
   Job job("one_gpu.textproto", "h200.textproto", {"batch.sequences=8"});
   std::set<std::string> seen;

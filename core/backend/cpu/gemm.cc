@@ -282,7 +282,8 @@ void MultiplyBlock(const Block& a, const float* packed_b, int64_t b_panel_stride
   if (m == 0) return;
   for (int64_t j = 0; j < n; j += width) {
     const float* b = packed_b + (j / width) * b_panel_stride;
-    // The next panel of b, a share with every tile.
+    // The next panel of b, a share with every tile; of few tiles a share is more than pieces hold, and what
+    // lies between them is left to the processor, which mostly fetches neighbours.
     const char* next = reinterpret_cast<const char*>(j + width < n ? b + b_panel_stride : b);
     const int64_t share = j + width < n ? k * width * static_cast<int64_t>(sizeof(float)) / tiles : 0;
     for (int64_t i = 0; i < m; i += kTileRows) {

@@ -275,7 +275,10 @@ bool AttentionPlans::Impl::Run(cudaStream_t stream, const AttentionArgs& f, cons
   if (handle_ == nullptr) CUDA_OK(cudnnCreate(&handle_));
   CUDA_OK(cudnnSetStream(handle_, stream));
   // Documents come in other numbers with every microbatch, and each number has plans of its own.
-  if (plans_.size() >= kMostPlans) plans_.clear();
+  if (plans_.size() >= kMostPlans) {
+    CUDA_OK(cudaStreamSynchronize(stream));
+    std::erase_if(plans_, [](const auto& plan) { return plan.second != nullptr; });
+  }
   if (!FindPlans(call, f.scale, operands, parts)) return false;
 
   int64_t workspace_bytes = 0, stats_bytes = 0;

@@ -216,6 +216,14 @@ TEST_P(ModelPhasesTest, PositionsOnDemandScoreAsAllOfThem) {
         .cos.view()
         .rows();
   };
+  const auto table = [&] {
+    const Layer& attention = tiny.model.blocks()[0]->attention();
+    const auto* mla = dynamic_cast<const MlaAttention*>(&attention);
+    return (mla != nullptr ? mla->rotary() : dynamic_cast<const GqaAttention&>(attention).rotary())
+        .cos.view();
+  };
+  const TensorView first = table();
+  const std::vector<float> values = tiny.bench.Read(first);
   EXPECT_EQ(served(whole), 5000);
   EXPECT_LT(served(tiny), 1300);
   for (const int64_t length : {11, 1300, 20}) {
@@ -226,6 +234,8 @@ TEST_P(ModelPhasesTest, PositionsOnDemandScoreAsAllOfThem) {
         ScoreSequences(whole.model, whole.bench.context(), theirs, std::span(tokens).first(length), starts))
         << length;
   }
+  EXPECT_NE(table().data, first.data);
+  EXPECT_EQ(tiny.bench.Read(first), values);
 }
 
 // Documents of one sequence that do not see each other score as sequences of their own: rotary positions

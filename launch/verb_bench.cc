@@ -147,7 +147,8 @@ absl::Status RunBenchTrain(const ParsedArgs& args) {
   RankOptions options{.ranks = static_cast<int>(args.Integer("ranks"))};
   const auto loaded = LoadToTime(args.positional()[0], sets);
   if (!loaded.ok()) return RefuseOnAllRanks(options, loaded.status());
-  const auto& [recipe, config] = *loaded;
+  const Recipe& recipe = loaded->first;
+  const ModelConfig& config = loaded->second;
   options.world = WorldOptionsOf(recipe.proto());
   options.hang_limit_s = recipe.proto().parallel().hang_limit_s();
   return RunAsRanks(options,
